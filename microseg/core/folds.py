@@ -1,0 +1,30 @@
+"""Folds by group: fields of one specimen or spot never stand on both sides of a split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from microseg.core.errors import InputError
+
+
+def assign_folds(groups: Sequence[str], folds: int) -> list[int]:
+    """Fold index of each field, given the group of each; balanced by number of fields, the same for the same groups.
+
+    The largest group goes first into the emptiest fold. Raises InputError for fewer groups than folds.
+    """
+    sizes = Counter(groups)
+    if folds < 2:
+        raise InputError(f"{folds} folds: at least 2 are needed.")
+    if len(sizes) < folds:
+        raise InputError(
+            f"{len(sizes)} groups ({', '.join(sorted(sizes))}) cannot be split into {folds} folds. "
+            f"Remedy: --folds {len(sizes)} or fewer, or `groups` in domain.yaml that tell more specimens apart."
+        )
+    loads = [0] * folds
+    fold_of: dict[str, int] = {}
+    for group, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        fold = loads.index(min(loads))
+        fold_of[group] = fold
+        loads[fold] += size
+    return [fold_of[group] for group in groups]

@@ -1,0 +1,110 @@
+"""Pixel size from what microscopes write into TIFF. Read from the tags' descriptions and from files seen; no code copied."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from typing import Any
+
+import tifffile
+
+_UM_PER = {
+    "pm": 1e-6,
+    "a": 1e-4,
+    "å": 1e-4,
+    "nm": 1e-3,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "\\u00b5m": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "mm": 1e3,
+    "cm": 1e4,
+    "inch": 25400.0,
+    "m": 1e6,
+}
+
+
+def pixel_size_um(tif: tifffile.TiffFile) -> float | None:
+    """Edge of one pixel in um, or None where the file does not state it in a way to be trusted.
+
+    Zeiss (34118), FEI (34680, 34682), Olympus SIS (33471, 33560), OME-XML, ImageJ. XResolution alone is not trusted: it
+    is often the printer's.
+    """
+    page = tif.pages.first
+    for read in (_zeiss, _fei, _olympus, _ome, _imagej):
+        # A vendor's tag that is damaged is as good as none.
+        with contextlib.suppress(Exception):
+            size = read(tif, page)
+            if size is not None and math.isfinite(size) and 1e-7 < size < 1e4:
+                return float(size)
+    return None
+
+
+def _um(value: Any, unit: Any) -> float | None:
+    factor = _UM_PER.get(str(unit).strip().lower())
+    if factor is None and str(unit).strip().lower().endswith("m") and len(str(unit).strip()) == 2:
+        # the micro sign, damaged by a code page: any character before m that is not an SI prefix known above
+        factor = 1.0 if not str(unit).strip()[0].isascii() else None
+    return float(value) * factor if factor is not None and float(value) > 0 else None
+
+
+def _zeiss(tif: tifffile.TiffFile, page: Any) -> float | None:
+    """AP_IMAGE_PIXEL_SIZE is the image's; AP_PIXEL_SIZE is the monitor's (1024 px wide), so it is not used as it is."""
+    tags = page.tags.valueof(34118)
+    if not isinstance(tags, dict):
+        return None
+    for key, pixels in (("ap_image_pixel_size", 1), ("ap_width", page.imagewidth)):
+        entry = tags.get(key)
+        if entry and len(entry) >= 3:
+            return None if (size := _um(entry[1], entry[2])) is None else size / pixels
+    entry = tags.get("ap_pixel_size")
+    if entry and len(entry) >= 3 and page.imagewidth == 1024:
+        return _um(entry[1], entry[2])
+    return None
+
+
+def _fei(tif: tifffile.TiffFile, page: Any) -> float | None:
+    """Scan.PixelWidth in m, else the beam's horizontal field width over the columns."""
+    for code in (34680, 34682):
+        tags = page.tags.valueof(code)
+        if not isinstance(tags, dict):
+            continue
+        if width := tags.get("Scan", {}).get("PixelWidth"):
+            return float(width) * 1e6
+        columns = tags.get("Image", {}).get("ResolutionX") or page.imagewidth
+        for beam in ("EBeam", "IBeam", "IRBeam"):
+            if width := tags.get(beam, {}).get("HFW"):
+                return float(width) * 1e6 / float(columns)
+    return None
+
+
+def _olympus(tif: tifffile.TiffFile, page: Any) -> float | None:
+    """`pixelsizex` in m."""
+    for code in (33560, 33471):
+        tags = page.tags.valueof(code)
+        if isinstance(tags, dict) and (size := tags.get("pixelsizex")):
+            return float(size) * 1e6
+    return None
+
+
+def _ome(tif: tifffile.TiffFile, page: Any) -> float | None:
+    """PhysicalSizeX with its unit, um by default."""
+    text = tif.ome_metadata
+    if not text or not (size := re.search(r'PhysicalSizeX="([^"]+)"', text)):
+        return None
+    unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', text)
+    return _um(size[1], unit[1] if unit else "um")
+
+
+def _imagej(tif: tifffile.TiffFile, page: Any) -> float | None:
+    """ImageJ keeps pixels per unit in XResolution and the unit in its own description."""
+    unit = (tif.imagej_metadata or {}).get("unit")
+    resolution = page.tags.valueof(282)
+    if unit is None or resolution is None:
+        return None
+    numerator, denominator = resolution
+    return _um(denominator / numerator, unit) if numerator else None

@@ -1,0 +1,142 @@
+"""Which mask belongs to which image, and which group a field belongs to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microseg.core.errors import InputError
+from microseg.core.micrograph import FORMATS_TEXT, find_images
+
+MASK_SUFFIXES = ("_mask", "_annot", "_label", "_labels", "_seg")
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class DomainField:
+    """One micrograph. name: unique, POSIX path with suffix, relative to the images (or what several folders share)."""
+
+    name: str
+    image: Path
+    mask: Path | None
+    group: str
+    is_test: bool = False
+
+
+def pair_fields(
+    source: Path,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    mask_suffix: str | None,
+    groups: str | dict[str, list[str]] | None,
+    test: Sequence[str],
+) -> tuple[DomainField, ...]:
+    """The fields of the image folders, with masks by equal relative path and stem (+ suffix) where there are any.
+
+    Raises InputError with all problems of one kind: no images, duplicate stems, images without mask, masks without
+    image, a group rule that misses fields.
+    """
+    if masks and len(masks) != len(images):
+        raise InputError(
+            f"{source}: {len(images)} folders of images and {len(masks)} of masks: give one mask folder each."
+        )
+    root = Path(os.path.commonpath([folder.absolute() for folder in images]))
+    fields: list[tuple[str, Path, Path | None]] = []
+    for number, folder in enumerate(images):
+        inside = set() if not masks else {mask.resolve() for mask in masks}
+        found = [path for path in find_images(folder) if not inside & {parent.resolve() for parent in path.parents}]
+        if not found:
+            raise InputError(f"{folder}: holds no images ({FORMATS_TEXT}). Remedy: check the path.")
+        pairs = _masks_of(folder, found, masks[number], mask_suffix) if masks else {}
+        for path in found:
+            name = path.relative_to(folder) if len(images) == 1 else path.absolute().relative_to(root)
+            fields.append((name.as_posix(), path, pairs.get(path)))
+    group_of = _groups(source, [Path(name) for name, _, _ in fields], groups)
+    return _with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
+
+
+def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
+    """Relative path without suffix -> file. Raises InputError for two files with one stem."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+    twice = [" and ".join(path.name for path in paths) for paths in by_stem.values() if len(paths) > 1]
+    if twice:
+        raise InputError(
+            f"{folder}: {what} with the same stem: {_list(twice)}. Remedy: rename or remove one, a mask belongs to one image."
+        )
+    return {stem: paths[0] for stem, paths in by_stem.items()}
+
+
+def _masks_of(folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> dict[Path, Path]:
+    image_of = _stems(folder, images, "images")
+    mask_of = _stems(masks, _mask_files(masks), "masks")
+    if not mask_of:
+        raise InputError(f"{masks}: holds no masks. Remedy: `masks: null` in domain.yaml for a domain without labels.")
+    suffixes = ("", *MASK_SUFFIXES) if mask_suffix is None else (mask_suffix,)
+    suffix = max(suffixes, key=lambda text: sum(stem + text in mask_of for stem in image_of))
+    missing = [image.name for stem, image in image_of.items() if stem + suffix not in mask_of]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(image_of)} images have no mask in {masks}: {_list(missing)}. "
+            f"Expected: the image's stem{f' + {suffix!r}' if suffix else ''}. Remedy: add the masks, move these images "
+            "elsewhere, or set `mask_suffix` in domain.yaml."
+        )
+    wanted = {stem + suffix for stem in image_of}
+    orphans = [mask.name for stem, mask in mask_of.items() if stem not in wanted]
+    if orphans:
+        raise InputError(
+            f"{masks}: {len(orphans)} masks have no image in {folder}: {_list(orphans)}. "
+            "Remedy: add the images, or move these masks elsewhere."
+        )
+    return {image: mask_of[stem + suffix] for stem, image in image_of.items()}
+
+
+def _mask_files(masks: Path) -> list[Path]:
+    return find_images(masks, is_mask_folder=True)
+
+
+def _groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:
+    """The group of each field: by regular expression on the stem, by table, or each its own."""
+    if groups is None:
+        return [name.as_posix() for name in names]
+    if isinstance(groups, dict):
+        group_of = {stem: group for group, stems in groups.items() for stem in stems}
+        found = [group_of.get(name.stem) for name in names]
+        how = "`groups` does not list"
+    else:
+        try:
+            pattern = re.compile(groups)
+        except re.error as error:
+            raise InputError(f"{source}: groups: {groups!r} is no regular expression ({error}).") from error
+        if pattern.groups != 1:
+            raise InputError(f"{source}: groups: {groups!r} needs exactly one capture group, as in '^(spot[0-9]+)'.")
+        matches = [pattern.search(name.stem) for name in names]
+        found = [match[1] if match else None for match in matches]
+        how = f"groups: {groups!r} does not match"
+    missed = [name.stem for name, group in zip(names, found, strict=True) if not group]
+    if missed:
+        raise InputError(f"{source}: {how} {_list(missed)}. Remedy: every field needs a group.")
+    return [str(group) for group in found]
+
+
+def _with_test(source: Path, fields: list[DomainField], test: Sequence[str]) -> tuple[DomainField, ...]:
+    known = {Path(field.name).stem for field in fields} | {field.group for field in fields}
+    unknown = [name for name in test if name not in known]
+    if unknown:
+        raise InputError(f"{source}: test: {_list(unknown)} is neither a stem nor a group of this domain.")
+    return tuple(
+        DomainField(field.name, field.image, field.mask, field.group, True)
+        if Path(field.name).stem in test or field.group in test
+        else field
+        for field in fields
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    listed = ", ".join(sorted(names)[:_LISTED])
+    return listed if len(names) <= _LISTED else f"{listed} and {len(names) - _LISTED} more"

@@ -1,0 +1,71 @@
+"""Native grid to network grid and back, the same whether a field is done whole or in stripes."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+
+def network_side(native_px: int, factor: float) -> int:
+    """Pixels of one side on the network grid, `factor` network pixels per native pixel, rounded half up, at least 1."""
+    return max(1, math.floor(native_px * factor + 0.5))
+
+
+@lru_cache(maxsize=32)
+def resampling_weights(source_px: int, target_px: int) -> scipy.sparse.csr_array:
+    """(target, source) float32, rows sum to 1: area averaging when shrinking, linear between pixel centres when growing."""
+    scale = source_px / target_px
+    rows: list[int] = []
+    columns: list[int] = []
+    weights: list[float] = []
+    for target in range(target_px):
+        if scale >= 1:
+            low, high = target * scale, min((target + 1) * scale, source_px)
+            for source in range(int(low), min(math.ceil(high), source_px)):
+                covered = min(high, source + 1) - max(low, source)
+                if covered > 1e-9:
+                    rows.append(target)
+                    columns.append(source)
+                    weights.append(covered / (high - low))
+        else:
+            centre = min(max((target + 0.5) * scale - 0.5, 0.0), source_px - 1.0)
+            source = int(centre)
+            share = centre - source
+            for offset, weight in ((0, 1.0 - share), (1, share)):
+                if weight > 0:
+                    rows.append(target)
+                    columns.append(source + offset)
+                    weights.append(weight)
+    return scipy.sparse.csr_array(
+        (np.asarray(weights, np.float32), (np.asarray(rows), np.asarray(columns))), shape=(target_px, source_px)
+    )
+
+
+def source_rows(source_px: int, target_px: int, start: int, stop: int) -> tuple[int, int]:
+    """The source rows that the target rows `start` to `stop` are made of."""
+    used = resampling_weights(source_px, target_px)[start:stop].indices
+    return int(used.min()), int(used.max()) + 1
+
+
+def resample_rows(
+    block: NDArray[np.uint8], first: int, native: tuple[int, int], shape: tuple[int, int], start: int, stop: int
+) -> NDArray[np.uint8]:
+    """Target rows `start` to `stop` from `block`, which holds the native rows `first` and on (see `source_rows`).
+
+    Every output pixel is the same sum in the same order whatever else is computed with it, so stripes equal the whole.
+    """
+    down = resampling_weights(native[0], shape[0])[start:stop, first : first + len(block)]
+    across = resampling_weights(native[1], shape[1])
+    rows = np.ascontiguousarray(down @ block.astype(np.float32))
+    columns = across @ cv2.transpose(rows)
+    return np.rint(cv2.transpose(np.ascontiguousarray(columns))).astype(np.uint8)
+
+
+def nearest_indices(source_px: int, target_px: int) -> NDArray[np.intp]:
+    """For each target pixel the source pixel under its centre."""
+    return np.minimum(((np.arange(target_px) + 0.5) * (source_px / target_px)).astype(np.intp), source_px - 1)
