@@ -13,11 +13,13 @@ from microseg.core.domain_file import DomainFile, expanded_path, read_domain_fil
 from microseg.core.errors import InputError
 from microseg.core.folds import assign_folds
 from microseg.core.inference import infer_phases, refuse_mixed_folder
-from microseg.core.labels import PhaseSpec, read_mask, to_phases
+from microseg.core.labels import read_mask, to_phases
 from microseg.core.manifest import Grid, Intensity, PhaseInfo, Preparation
 from microseg.core.micrograph import find_images, open_micrograph
 from microseg.core.pairing import DomainField, pair_fields
+from microseg.core.phases import PhaseSpec
 from microseg.core.preparation import cropped_shape, labels_to_grid, open_prepared, stripes
+from microseg.core.raster import image_size
 
 __all__ = [
     "Domain",
@@ -57,7 +59,7 @@ class Domain:
         return tuple(field for field in self.fields if not field.is_test)
 
     def with_phases(self, phases: Sequence[PhaseInfo]) -> Domain:
-        """This domain with an engine's phases in place of inferred ones: mask value = place in the list.
+        """The domain with an engine's phases in place of inferred ones: mask value = place in the list.
 
         Raises InputError where the masks hold more phases than given.
         """
@@ -142,8 +144,7 @@ def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] 
     if field.mask is None:
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
     pixels, palette = read_mask(field.mask)
-    with open_micrograph(field.image) as micrograph:
-        size = (micrograph.height, micrograph.width)
+    size = image_size(field.image)
     if pixels.shape[:2] != size:
         raise InputError(
             f"mask {field.mask}: {pixels.shape[1]} x {pixels.shape[0]} px, its image {field.image.name} has "

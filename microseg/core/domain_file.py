@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
-from microseg.core.labels import GREY, MAX_PHASES, OTHER, PhaseSpec
 from microseg.core.manifest import Crop, Intensity, PositiveFloat, Strict
+from microseg.core.phases import GREY, MAX_PHASES, OTHER, PhaseSpec
 
 # Told apart by people with colour-vision deficiency too (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
@@ -75,7 +75,7 @@ class DomainFile(Strict):
     crop: Crop = Crop()
     intensity: Intensity = Intensity()
     groups: str | dict[str, list[str]] | None = None
-    test: tuple[str, ...] = ()
+    test: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> DomainFile:
@@ -83,11 +83,11 @@ class DomainFile(Strict):
         if self.phases is not None and not 2 <= len(phases) <= MAX_PHASES:
             raise ValueError(f"phases: {len(phases)} given, 2 to {MAX_PHASES} needed")
         names = [phase.name for phase in phases]
-        values = [value for phase in phases for value in phase.values]
+        values: list[int | str] = [value for phase in phases for value in phase.values]
         if self.unlabelled is not None:
             values.append(self.unlabelled)
-        for what, items in (("name", names), ("mask value", values)):
-            twice = sorted({str(item) for item in items if items.count(item) > 1})
+        for what, items in (("name", names), ("mask value", [str(value) for value in values])):
+            twice = sorted({item for item in items if items.count(item) > 1})
             if twice:
                 raise ValueError(f"phases: {what} {', '.join(twice)} is used twice")
         return self

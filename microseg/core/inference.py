@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from microseg.core.domain_file import COLORS
 from microseg.core.errors import InputError
-from microseg.core.labels import PhaseSpec, read_mask
+from microseg.core.labels import read_mask
 from microseg.core.pairing import MASK_SUFFIXES
+from microseg.core.phases import PhaseSpec
 
 # More indices than this in a mask are grey values rather than phases.
 _MAX_INFERRED = 16
@@ -59,9 +60,9 @@ def _proposal(source: Path, counts: Counter[int | str]) -> str:
     more = f"  # ... {len(counts) - 8} more values\n" if len(counts) > 8 else ""
     target = source / "domain.yaml" if source.is_dir() else source
     return (
-        f"{source}: the masks hold {len(counts)} different values that are no phase indices, so their meaning cannot be "
-        f'guessed.\nRemedy: write {target} with names for them ("other" is anything else; `unlabelled: VALUE` for pixels '
-        "without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
+        f"{source}: the masks hold {len(counts)} different values that are no phase indices: what they mean cannot be "
+        f'guessed.\nRemedy: write {target} with names for them ("other" is anything else, `unlabelled: VALUE` is for '
+        "pixels without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
     )
 
 

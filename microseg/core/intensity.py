@@ -30,12 +30,17 @@ def scale_to_8_bit(low: float, high: float, dtype: np.dtype[Any]) -> EightBit:
 
     def linear(grey: NDArray[Any]) -> NDArray[np.uint8]:
         scaled = (grey - np.float32(low)) * np.float32(255.0 / span)
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return _rounded(scaled)
 
     if dtype.kind == "f":
         return linear
-    table = np.clip(np.rint((np.arange(np.iinfo(dtype).max + 1) - low) * (255.0 / span)), 0, 255).astype(np.uint8)
-    return lambda grey: table[grey]
+    table = _rounded((np.arange(np.iinfo(dtype).max + 1) - low) * (255.0 / span))
+    return lambda grey: np.take(table, grey)
+
+
+def _rounded(scaled: NDArray[Any]) -> NDArray[np.uint8]:
+    rounded: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def resolve_bits(maximum: int) -> int:
@@ -46,7 +51,7 @@ def resolve_bits(maximum: int) -> int:
 def percentiles(stripes: Callable[[], Iterable[NDArray[Any]]], low: float, high: float) -> tuple[float, float]:
     """Exact nearest-rank percentiles `low` and `high` (0-100) of all values; independent of the stripes' cut.
 
-    `stripes` is called once for integers and twice for floats: the histogram of the upper 16 bits of an order-preserving
+    `stripes` is called once for integers and twice for floats: the histogram of the upper 16 bits of an order-keeping
     key finds the bucket, that of the lower 16 bits inside it the value.
     """
     upper = np.zeros(1 << _HALF_BITS, np.int64)
@@ -93,7 +98,7 @@ def eight_bit(
 
     full: uint8 as it is, uint16 / 257, float 0..1 (FieldError beyond). significant_bits: uint8 as it is; uint16 by
     `bits`, or by this field's own maximum where null; a float has no bits, so it takes the percentiles of the field.
-    percentiles: of the field, any dtype; a field where both are equal becomes 0 everywhere, which the caller refuses.
+    percentiles: of the field, any dtype; where both are equal, all above them becomes 255.
     """
     match rule.rule:
         case "full" if dtype.kind == "f":
@@ -109,7 +114,8 @@ def eight_bit(
             notice = f"16-bit field read with {bits} significant bits, from its own brightest pixel"
             return scale_to_8_bit(0, 2**bits - 1, dtype), rule.model_copy(update={"bits": bits}), (notice,)
     low, high = percentiles(stripes, rule.low, rule.high)
-    resolved, notices = rule, ()
+    resolved = rule
+    notices: tuple[str, ...] = ()
     if rule.rule == "significant_bits":
         resolved = rule.model_copy(update={"rule": "percentiles"})
         notices = (f"float field has no significant bits: percentiles {rule.low:g} to {rule.high:g} used instead",)

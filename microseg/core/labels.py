@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError
+from microseg.core.phases import GREY, OTHER, UNLABELLED, PhaseSpec
 from microseg.core.raster import open_raster
 
-UNLABELLED = 255
-MAX_PHASES = 250
-GREY = "grey"
-OTHER = "other"
+__all__ = ["UNLABELLED", "PhaseSpec", "read_mask", "to_phases"]
+
 # Not a phase and not UNLABELLED: a mask value that nobody explained.
 _UNKNOWN = 254
 _LISTED = 8
-
-
-@dataclass(frozen=True)
-class PhaseSpec:
-    """A phase and the mask values that mean it.
-
-    values: int = index or grey value, "#rrggbb" = overlay colour, "grey" = any grey that no other value names,
-    "other" = anything else. color: `#rrggbb` for overlays and reports.
-    """
-
-    name: str
-    color: str
-    values: tuple[int | str, ...]
 
 
 def read_mask(path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -89,7 +74,7 @@ def _from_values(pixels: NDArray[Any], entries: list[tuple[int | str, int]], pat
         level = _grey_level(value)
         if level is not None and level < table.size:
             table[level] = index
-    labels = table[pixels]
+    labels = np.take(table, pixels)
     if (table == _UNKNOWN).any() and (unknown := labels == _UNKNOWN).any():
         values, counts = np.unique(pixels[unknown], return_counts=True)
         raise _unknown_values(path, [str(value) for value in values], counts.tolist(), entries)

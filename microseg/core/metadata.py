@@ -1,4 +1,4 @@
-"""Pixel size from what microscopes write into TIFF. Read from the tags' descriptions and from files seen; no code copied."""
+"""Pixel size from what microscopes write into TIFF. Written from descriptions of the tags, not from code."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Micrographs as grey rows, and the images of a folder."""
+"""Micrographs as grey rows, whatever the file."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.errors import FieldError, InputError
-from microseg.core.files import read_yaml
-from microseg.core.raster import FORMATS, Raster, open_raster
+from microseg.core.errors import FieldError
+from microseg.core.folders import IMAGE_SUFFIXES, find_images
+from microseg.core.raster import Raster, open_raster
 
-IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"})
-FORMATS_TEXT = f"{FORMATS}, by suffix"
+__all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
+
 # JPEG stores grey as colour with rounding: channels of a grey image may then differ by this much.
 _JPEG_TOLERANCE = 3
 
@@ -74,7 +73,7 @@ class Micrograph:
         is_grey = (palette == palette[:, :1]).all(axis=1)
         if not is_grey.all() and not is_grey[np.unique(block)].all():
             raise self._colored()
-        return palette[:, 0][block]
+        return np.take(palette[:, 0], block)
 
     def _equal_channel(self, block: NDArray[Any]) -> NDArray[Any]:
         red, green, blue = cv2.split(np.ascontiguousarray(block))
@@ -136,49 +135,3 @@ def open_micrograph(path: Path) -> Micrograph:
     except BaseException:
         raster.close()
         raise
-
-
-def find_images(folder: Path, is_mask_folder: bool = False) -> list[Path]:
-    """Image files below `folder`, sorted by relative path; a file is returned as it is.
-
-    Left out: hidden files and folders, `*-report` folders, `masks` folders and the mask folders that a domain.yaml
-    names. Raises InputError where `folder` does not exist, is no image, or (unless `is_mask_folder`) holds masks.
-    """
-    if folder.is_file():
-        if folder.suffix.lower() not in IMAGE_SUFFIXES:
-            raise InputError(f"{folder}: is no image file. Remedy: give a folder, or a {FORMATS} file.")
-        return [folder]
-    if not folder.is_dir():
-        raise InputError(f"{folder}: does not exist.")
-    if not is_mask_folder and folder.resolve() in mask_folders(folder.resolve().parent):
-        raise InputError(f"{folder}: is the mask folder of a domain. Remedy: give its folder of images.")
-    found: list[Path] = []
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        masks = mask_folders(here)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and not name.endswith("-report") and (here / name).resolve() not in masks
-        ]
-        found += [here / name for name in files if is_image_name(name)]
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def mask_folders(folder: Path) -> set[Path]:
-    """Folders that hold masks if `folder` is a domain folder: `masks`, or what its domain.yaml names."""
-    named: Any = "masks"
-    if (folder / "domain.yaml").is_file():
-        try:
-            content = read_yaml(folder / "domain.yaml")
-        except InputError:
-            content = None  # whoever loads the domain will say so
-        if isinstance(content, dict) and content.get("masks"):
-            named = content["masks"]
-    names = named if isinstance(named, list) else [named]
-    return {(folder / str(name)).resolve() for name in [*names, "masks"]}

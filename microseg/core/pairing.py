@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microseg.core.errors import InputError
-from microseg.core.micrograph import FORMATS_TEXT, find_images
+from microseg.core.folders import IMAGE_KINDS, find_images, find_masks
 
 MASK_SUFFIXES = ("_mask", "_annot", "_label", "_labels", "_seg")
+# `groups: folder`: the fields of one folder are one group.
+BY_FOLDER = "folder"
 _LISTED = 10
 
 
@@ -35,28 +37,51 @@ def pair_fields(
     groups: str | dict[str, list[str]] | None,
     test: Sequence[str],
 ) -> tuple[DomainField, ...]:
-    """The fields of the image folders, with masks by equal relative path and stem (+ suffix) where there are any.
+    """The fields of the image folders, each with the mask of the same relative path and stem (+ suffix), if any.
 
-    Raises InputError with all problems of one kind: no images, duplicate stems, images without mask, masks without
-    image, a group rule that misses fields.
+    `masks` is empty (an unlabelled domain) or as long as `images`; a mask folder may lie in its image folder, or be the
+    same one where `mask_suffix` tells the two apart. Raises InputError with all problems of one kind: no images, images
+    with the same stem, images without mask, a group rule that misses fields, unknown `test` names.
     """
     if masks and len(masks) != len(images):
-        raise InputError(
-            f"{source}: {len(images)} folders of images and {len(masks)} of masks: give one mask folder each."
-        )
-    root = Path(os.path.commonpath([folder.absolute() for folder in images]))
+        raise InputError(f"{source}: {len(images)} image folders, {len(masks)} mask folders: name one for each.")
+    root = _common_folder(source, images)
     fields: list[tuple[str, Path, Path | None]] = []
     for number, folder in enumerate(images):
-        inside = set() if not masks else {mask.resolve() for mask in masks}
-        found = [path for path in find_images(folder) if not inside & {parent.resolve() for parent in path.parents}]
+        found = find_images(folder)
+        pairs: dict[Path, Path] = {}
+        if masks:
+            found = _without_masks(source, folder, found, masks[number], mask_suffix)
+            pairs = _pairs(folder, found, masks[number], mask_suffix) if found else {}
         if not found:
-            raise InputError(f"{folder}: holds no images ({FORMATS_TEXT}). Remedy: check the path.")
-        pairs = _masks_of(folder, found, masks[number], mask_suffix) if masks else {}
+            raise InputError(f"{folder}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
         for path in found:
             name = path.relative_to(folder) if len(images) == 1 else path.absolute().relative_to(root)
             fields.append((name.as_posix(), path, pairs.get(path)))
     group_of = _groups(source, [Path(name) for name, _, _ in fields], groups)
     return _with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
+
+
+def _common_folder(source: Path, folders: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    except ValueError as error:
+        raise InputError(
+            f"{source}: the image folders lie on several drives. Remedy: one YAML file for each."
+        ) from error
+
+
+def _without_masks(source: Path, folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> list[Path]:
+    """The images of `folder` less what belongs to a mask folder in it, or to masks beside the images."""
+    here, there = folder.resolve(), masks.resolve()
+    if here == there:
+        if not mask_suffix:
+            raise InputError(f"{source}: images and masks lie in one folder. Remedy: `mask_suffix` in domain.yaml.")
+        return [path for path in images if not path.stem.endswith(mask_suffix)]
+    if not there.is_relative_to(here):
+        return images
+    inside = there.relative_to(here).parts
+    return [path for path in images if path.relative_to(folder).parts[: len(inside)] != inside]
 
 
 def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
@@ -67,14 +92,16 @@ def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
     twice = [" and ".join(path.name for path in paths) for paths in by_stem.values() if len(paths) > 1]
     if twice:
         raise InputError(
-            f"{folder}: {what} with the same stem: {_list(twice)}. Remedy: rename or remove one, a mask belongs to one image."
+            f"{folder}: {what} with the same stem: {_list(twice)}. A mask belongs to one image. "
+            "Remedy: rename or remove one."
         )
     return {stem: paths[0] for stem, paths in by_stem.items()}
 
 
-def _masks_of(folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> dict[Path, Path]:
+def _pairs(folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> dict[Path, Path]:
+    """Image -> mask, for all images. Masks without image are left alone: images may be a selection."""
     image_of = _stems(folder, images, "images")
-    mask_of = _stems(masks, _mask_files(masks), "masks")
+    mask_of = _stems(masks, [path for path in find_masks(masks) if path not in set(images)], "masks")
     if not mask_of:
         raise InputError(f"{masks}: holds no masks. Remedy: `masks: null` in domain.yaml for a domain without labels.")
     suffixes = ("", *MASK_SUFFIXES) if mask_suffix is None else (mask_suffix,)
@@ -83,27 +110,18 @@ def _masks_of(folder: Path, images: list[Path], masks: Path, mask_suffix: str | 
     if missing:
         raise InputError(
             f"{folder}: {len(missing)} of {len(image_of)} images have no mask in {masks}: {_list(missing)}. "
-            f"Expected: the image's stem{f' + {suffix!r}' if suffix else ''}. Remedy: add the masks, move these images "
-            "elsewhere, or set `mask_suffix` in domain.yaml."
-        )
-    wanted = {stem + suffix for stem in image_of}
-    orphans = [mask.name for stem, mask in mask_of.items() if stem not in wanted]
-    if orphans:
-        raise InputError(
-            f"{masks}: {len(orphans)} masks have no image in {folder}: {_list(orphans)}. "
-            "Remedy: add the images, or move these masks elsewhere."
+            f"A mask has the image's name{f' with {suffix!r} after it' if suffix else ''}. Remedy: add the masks, move "
+            "these images elsewhere, or set `mask_suffix` in domain.yaml."
         )
     return {image: mask_of[stem + suffix] for stem, image in image_of.items()}
 
 
-def _mask_files(masks: Path) -> list[Path]:
-    return find_images(masks, is_mask_folder=True)
-
-
 def _groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:
-    """The group of each field: by regular expression on the stem, by table, or each its own."""
+    """The group of each field: by regular expression on the stem, by table, by folder, or each its own."""
     if groups is None:
         return [name.as_posix() for name in names]
+    if groups == BY_FOLDER:
+        return [name.parent.as_posix() for name in names]
     if isinstance(groups, dict):
         group_of = {stem: group for group, stems in groups.items() for stem in stems}
         found = [group_of.get(name.stem) for name in names]
@@ -114,7 +132,9 @@ def _groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] 
         except re.error as error:
             raise InputError(f"{source}: groups: {groups!r} is no regular expression ({error}).") from error
         if pattern.groups != 1:
-            raise InputError(f"{source}: groups: {groups!r} needs exactly one capture group, as in '^(spot[0-9]+)'.")
+            raise InputError(
+                f"{source}: groups: {groups!r} needs exactly one capture group, as in '^(spot[0-9]+)', or be 'folder'."
+            )
         matches = [pattern.search(name.stem) for name in names]
         found = [match[1] if match else None for match in matches]
         how = f"groups: {groups!r} does not match"

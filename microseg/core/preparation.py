@@ -20,7 +20,8 @@ from microseg.core.resampling import nearest_indices, network_side, resample_row
 MIN_SIDE_PX = 16
 # Beyond these a pixel size is a slip of units (nm for um), and upscaling would fill the memory.
 _MAX_FACTOR = 32.0
-_STRIPE_BYTES = 32 << 20
+# Statistics need about ten times this while they count.
+_STRIPE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,13 @@ def labels_to_native(
     """
     if labels.shape == native_shape:
         return labels[start:stop]
+    # Columns first: they are gathered once from the smaller grid, then whole rows are copied.
     down = nearest_indices(labels.shape[0], native_shape[0])[start:stop]
-    return labels[down[:, None], nearest_indices(labels.shape[1], native_shape[1])]
+    top = int(down[0]) if len(down) else 0
+    wide = np.take(
+        labels[top : int(down[-1]) + 1 if len(down) else 0], nearest_indices(labels.shape[1], native_shape[1]), 1
+    )
+    return np.take(wide, down - top, 0)
 
 
 def labels_to_grid(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -11,12 +11,13 @@ from typing import Any, Self
 
 import imagecodecs
 import numpy as np
+import PIL
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError
 
-FORMATS = "TIFF, PNG, BMP or JPEG"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITMAP_FORMATS = ("PNG", "BMP", "DIB", "JPEG", "MPO")
 
@@ -74,6 +75,21 @@ def open_raster(path: Path) -> Raster:
     return _open_bitmap(path)
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width from the file's header alone. Raises FieldError."""
+    try:
+        with path.open("rb") as stream:
+            is_tiff = stream.read(4) in _TIFF_MAGIC
+        if is_tiff:
+            with tifffile.TiffFile(path) as tif:
+                return tif.pages.first.imagelength, tif.pages.first.imagewidth
+        with Image.open(path, formats=_BITMAP_FORMATS) as image:
+            return image.height, image.width
+    except Exception:  # whatever a damaged header raises: opening it in full says it in our words
+        with open_raster(path) as raster:
+            return raster.height, raster.width
+
+
 def _open_bitmap(path: Path) -> Raster:
     """Decode PNG, BMP or JPEG whole; their decoders cannot start in the middle."""
     try:
@@ -82,8 +98,10 @@ def _open_bitmap(path: Path) -> Raster:
             lossy = image.format in ("JPEG", "MPO")
     except FieldError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise FieldError(f"{path}: is no image that can be read ({FORMATS}). Remedy: save it as TIFF.") from error
+    except PIL.UnidentifiedImageError as error:
+        raise FieldError(
+            f"{path}: is no image that can be read (TIFF, PNG, BMP, JPEG). Remedy: save it as TIFF."
+        ) from error
     except Image.DecompressionBombError as error:
         raise FieldError(
             f"{path}: {error}. Remedy: save an image of this size as tiled or stripped TIFF, which is read in parts."

@@ -18,7 +18,7 @@ def network_side(native_px: int, factor: float) -> int:
 
 @lru_cache(maxsize=32)
 def resampling_weights(source_px: int, target_px: int) -> scipy.sparse.csr_array:
-    """(target, source) float32, rows sum to 1: area averaging when shrinking, linear between pixel centres when growing."""
+    """Weights (target, source) float32, rows sum to 1: area averaging to shrink, linear between centres to grow."""
     scale = source_px / target_px
     rows: list[int] = []
     columns: list[int] = []
@@ -63,7 +63,8 @@ def resample_rows(
     across = resampling_weights(native[1], shape[1])
     rows = np.ascontiguousarray(down @ block.astype(np.float32))
     columns = across @ cv2.transpose(rows)
-    return np.rint(cv2.transpose(np.ascontiguousarray(columns))).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(columns, out=columns).astype(np.uint8)
+    return np.ascontiguousarray(rounded.T)
 
 
 def nearest_indices(source_px: int, target_px: int) -> NDArray[np.intp]:

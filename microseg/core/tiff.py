@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 def open_tiff(path: Path) -> Raster:
     """Open the first page. Raises FieldError for damaged, truncated and unsupported files."""
-    with _readable(path):
+    with _decoding(path):
         tif = tifffile.TiffFile(path)
     try:
-        with _readable(path):
+        with _decoding(path):
             raster = _raster(path, tif)
             if raster.height * raster.width * _samples(tif.pages.first) * raster.dtype.itemsize <= _WHOLE_BYTES:
                 pixels = raster.read(0, raster.height)
@@ -44,18 +45,16 @@ def open_tiff(path: Path) -> Raster:
     return raster
 
 
-class _readable:
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into a FieldError."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, FieldError):
-            raise FieldError(f"{self.path}: is damaged or cannot be decoded ({error}). {_DAMAGED}") from error
+    try:
+        yield
+    except FieldError:
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise FieldError(f"{path}: is damaged or cannot be decoded ({reason}). {_DAMAGED}") from error
 
 
 def _samples(page: Any) -> int:
@@ -93,7 +92,7 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
         notices.append(f"{pages} pages: only the first is used")
 
     def read(start: int, stop: int) -> NDArray[Any]:
-        with _readable(path):
+        with _decoding(path):
             block = read_planes(start, stop)  # (planes, n, width, samples of a plane)
             pixels = np.moveaxis(block[..., 0], 0, -1) if planes > 1 else block[0]
             pixels = pixels[..., 0] if colors == 1 else pixels[..., :3]
@@ -121,7 +120,7 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
 
 
 def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
-    """Rows of contiguous uncompressed data: one read a plane. No memory map, a vanishing file would kill the process."""
+    """Rows of contiguous uncompressed data: one read a plane. A memory map of a vanishing file would kill us."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
     row_bytes = width * samples * stored.itemsize
