@@ -1,0 +1,6 @@
+"""Engines behind one protocol: NumPy in, NumPy out. Nothing here needs torch."""
+
+from microseg.runtime.container import engine_sha256, model_sha256, read_manifest
+from microseg.runtime.engine import Device, Engine, EngineOutput, open_engine
+
+__all__ = ["Device", "Engine", "EngineOutput", "engine_sha256", "model_sha256", "open_engine", "read_manifest"]

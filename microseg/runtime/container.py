@@ -1,0 +1,165 @@
+"""The ONNX file as a container: the manifest in its metadata and its hashes, without loading a network.
+
+An ONNX file is one protocol-buffer message (`ModelProto`). Only its top level is walked: the metadata are a few
+kilobytes among hundreds of megabytes of weights, which are skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from microseg.core.errors import InputError
+from microseg.core.files import sha256_of
+from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY, Manifest
+
+# Field numbers of ModelProto and StringStringEntryProto (onnx.proto), wire types of protocol buffers.
+_GRAPH, _METADATA, _KEY, _VALUE = 7, 14, 1, 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_BLOCK = 1 << 20
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of an engine, `.onnx` or `.plan`.
+
+    Raises InputError: no such file, no engine of ours, made by a newer microseg, damaged.
+    """
+    _require_engine_file(path)
+    text = _metadata(path).get(METADATA_KEY)
+    if text is None:
+        raise InputError(
+            f"{path}: is an ONNX file without microseg's manifest, so its phases and preparation are unknown. "
+            "Remedy: give a file that `microseg export` wrote."
+        )
+    try:
+        content = json.loads(text)
+        version = content["manifest_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: its manifest is damaged ({error}). Remedy: copy or export the engine again."
+        ) from error
+    if isinstance(version, int) and version > MANIFEST_VERSION:
+        raise InputError(
+            f"{path}: manifest version {version}; this microseg reads up to {MANIFEST_VERSION}. "
+            "Remedy: pip install --upgrade microseg, or export the engine with this version."
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "manifest"
+        raise InputError(
+            f"{path}: its manifest is damaged ({where}: {problem['msg']}). Remedy: copy or export the engine again."
+        ) from error
+
+
+def engine_sha256(path: Path) -> str:
+    """SHA-256 of the whole engine file: what a report is tied to. Raises InputError if it cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def model_sha256(path: Path) -> str:
+    """SHA-256 of an ONNX file without its metadata entries: the manifest's `model_sha256`. Raises InputError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for number, start, _, end in _records(stream, path):
+            if number == _METADATA:
+                continue
+            stream.seek(start)
+            left = end - start
+            while left:
+                block = stream.read(min(left, _BLOCK))
+                digest.update(block)
+                left -= len(block)
+    return digest.hexdigest()
+
+
+def _require_engine_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder. Remedy: give the .onnx file; `microseg export RUN` makes one of a run.")
+    if path.suffix.lower() == ".plan":
+        raise InputError(
+            f"{path}: TensorRT plans come with a later release. Remedy: give the .onnx file it is built from."
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: does not exist. Remedy: give the .onnx file that `microseg export` wrote.")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """`metadata_props` of an ONNX file. Raises InputError if the file is no ONNX file, or cut off."""
+    entries: dict[str, str] = {}
+    has_graph = False
+    try:
+        with path.open("rb") as stream:
+            for number, _, body, end in _records(stream, path):
+                has_graph = has_graph or number == _GRAPH
+                if number == _METADATA:
+                    stream.seek(body)
+                    parts = dict(_strings(stream, end, path))
+                    entries[parts.get(_KEY, "")] = parts.get(_VALUE, "")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if not has_graph:
+        raise _not_onnx(path)
+    return entries
+
+
+def _records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, int, int]]:
+    """(field number, start, start of the body, end) of every record at the top level, as offsets into the file."""
+    size = stream.seek(0, 2)
+    start = 0
+    while start < size:
+        stream.seek(start)
+        key = _varint(stream, path)
+        number, wire = key >> 3, key & 7
+        length = 0
+        if wire == _BYTES:
+            length = _varint(stream, path)
+        elif wire == _VARINT:
+            _varint(stream, path)
+        elif wire in (_FIXED64, _FIXED32):
+            length = 8 if wire == _FIXED64 else 4
+        else:
+            raise _not_onnx(path)
+        body = stream.tell()
+        if number == 0 or body + length > size:
+            raise _not_onnx(path)
+        yield number, start, body, body + length
+        start = body + length
+
+
+def _strings(stream: BinaryIO, end: int, path: Path) -> Iterator[tuple[int, str]]:
+    while stream.tell() < end:
+        key = _varint(stream, path)
+        if key & 7 != _BYTES:
+            raise _not_onnx(path)
+        try:
+            yield key >> 3, stream.read(_varint(stream, path)).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _not_onnx(path) from error
+
+
+def _varint(stream: BinaryIO, path: Path) -> int:
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = stream.read(1)
+        if not byte:
+            break
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise _not_onnx(path)
+
+
+def _not_onnx(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is no ONNX file, or is cut off. Remedy: give a file that `microseg export` wrote; copy it again."
+    )

@@ -1,0 +1,56 @@
+"""What an engine is to the station."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.manifest import Manifest
+from microseg.runtime.container import read_manifest
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """What an engine says about N tiles of H x W.
+
+    labels: uint8 (N, H, W), the bag's phase indices. votes: uint8 (N, F, H, W), each fold's.
+    features: float32 (N, F, D) and probability: float32 (N, P, H, W), None unless asked for.
+    """
+
+    labels: NDArray[np.uint8]
+    votes: NDArray[np.uint8]
+    features: NDArray[np.float32] | None = None
+    probability: NDArray[np.float32] | None = None
+
+
+class Engine(Protocol):
+    """A loaded engine. `provider` names what computes; `runs` counts the calls so far."""
+
+    manifest: Manifest
+    provider: str
+    runs: int
+
+    def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
+        """Segment `tiles`, uint8 (N, 1, H, W), H and W multiples of the manifest's stride.
+
+        Raises FieldError where the computation fails (memory).
+        """
+        ...
+
+
+def open_engine(path: Path, threads: int | None = None, device: Device = "cpu") -> Engine:
+    """Load an engine. `threads`: CPU threads, by default one per physical core.
+
+    Raises InputError: not an engine of ours, newer, damaged, a device that is not there. MissingExtraError without
+    ONNX Runtime.
+    """
+    manifest = read_manifest(path)
+    from microseg.runtime.onnx_engine import OnnxEngine
+
+    return OnnxEngine(path, manifest, threads, device)

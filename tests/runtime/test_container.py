@@ -1,0 +1,76 @@
+"""Reading the manifest out of an ONNX file without a network runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from microseg.core.errors import InputError
+from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY
+from microseg.runtime import engine_sha256, model_sha256, read_manifest
+from tests.engines import write_with_metadata
+
+
+def _with_manifest(engine: Path, path: Path, text: str | None) -> Path:
+    return write_with_metadata(path, onnx.load(engine), {} if text is None else {METADATA_KEY: text})
+
+
+def test_manifest_equals_what_onnxruntime_reads(tiny_engine: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tiny_engine), providers=["CPUExecutionProvider"])
+    text = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
+    assert read_manifest(tiny_engine).model_dump_json() == text
+
+
+def test_model_hash_ignores_metadata(tiny_engine: Path, tmp_path: Path) -> None:
+    other = _with_manifest(tiny_engine, tmp_path / "other.onnx", "something else")
+    assert model_sha256(other) == model_sha256(tiny_engine) == read_manifest(tiny_engine).model_sha256
+    assert engine_sha256(other) != engine_sha256(tiny_engine)
+
+
+def test_foreign_onnx(tiny_engine: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="without microseg's manifest"):
+        read_manifest(_with_manifest(tiny_engine, tmp_path / "foreign.onnx", None))
+
+
+def test_newer_manifest(tiny_engine: Path, tmp_path: Path) -> None:
+    text = json.dumps({"manifest_version": MANIFEST_VERSION + 1, "news": True})
+    with pytest.raises(InputError, match=rf"version {MANIFEST_VERSION + 1}.*upgrade"):
+        read_manifest(_with_manifest(tiny_engine, tmp_path / "newer.onnx", text))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"manifest_version": 1, "phases": []})])
+def test_damaged_manifest(tiny_engine: Path, tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="manifest is damaged"):
+        read_manifest(_with_manifest(tiny_engine, tmp_path / "damaged.onnx", text))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an engine", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(64)])
+def test_not_onnx(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "engine.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="no ONNX file, or is cut off"):
+        read_manifest(path)
+
+
+def test_truncated_engine(tiny_engine: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.onnx"
+    data = tiny_engine.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="cut off"):
+        read_manifest(path)
+
+
+def test_wrong_paths(tiny_engine: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_manifest(tmp_path / "none.onnx")
+    with pytest.raises(InputError, match="is a folder"):
+        read_manifest(tmp_path)
+    plan = shutil.copy(tiny_engine, tmp_path / "bagged.plan")
+    with pytest.raises(InputError, match="later release"):
+        read_manifest(Path(plan))
