@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domain_file import DomainFile, expanded_path, read_domain_file
-from microseg.core.errors import InputError
+from microseg.core.errors import FieldError, InputError
 from microseg.core.folds import assign_folds
 from microseg.core.inference import infer_phases, refuse_mixed_folder
+from microseg.core.intensity import combined_rule
 from microseg.core.labels import read_mask, to_phases
 from microseg.core.manifest import Grid, Intensity, PhaseInfo, Preparation
-from microseg.core.micrograph import find_images, open_micrograph
+from microseg.core.micrograph import find_images
 from microseg.core.pairing import DomainField, pair_fields
 from microseg.core.phases import PhaseSpec
-from microseg.core.preparation import cropped_shape, labels_to_grid, open_prepared, stripes
+from microseg.core.preparation import cropped_shape, labels_to_grid, open_prepared
 from microseg.core.raster import image_size
 
 __all__ = [
@@ -57,6 +59,10 @@ class Domain:
     def training_fields(self) -> tuple[DomainField, ...]:
         """The fields that `test` does not set aside."""
         return tuple(field for field in self.fields if not field.is_test)
+
+    def preparation_over(self, base: Preparation) -> Preparation:
+        """`base` (a manifest's) with what the domain.yaml itself stated in its place."""
+        return base.model_copy(update={key: getattr(self.preparation, key) for key in self.explicit})
 
     def with_phases(self, phases: Sequence[PhaseInfo]) -> Domain:
         """The domain with an engine's phases in place of inferred ones: mask value = place in the list.
@@ -144,7 +150,8 @@ def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] 
     if field.mask is None:
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
     pixels, palette = read_mask(field.mask)
-    size = image_size(field.image)
+    with _as_input_error():
+        size = image_size(field.image)
     if pixels.shape[:2] != size:
         raise InputError(
             f"mask {field.mask}: {pixels.shape[1]} x {pixels.shape[0]} px, its image {field.image.name} has "
@@ -157,13 +164,17 @@ def native_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec
     """`read_labels` after the domain's crop: the grid that phase fractions and scores are counted on."""
     labels = read_labels(field, domain, phases)
     crop = domain.preparation.crop
-    height, width = cropped_shape(labels.shape, crop, field.image)
+    with _as_input_error():
+        height, width = cropped_shape(labels.shape, crop, field.image)
     return labels[crop.top_px : crop.top_px + height, crop.left_px : crop.left_px + width]
 
 
 def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image (h, w) uint8 and labels (h, w) uint8 of a whole field on the network's grid, for training."""
-    with open_prepared(field.image, domain.preparation, grid) as prepared:
+    """Image (h, w) uint8 and labels (h, w) uint8 of a whole field on the network's grid, for training.
+
+    Raises InputError for an unreadable image or mask.
+    """
+    with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
         return prepared.rows(0, prepared.shape[0]), labels_to_grid(native_labels(field, domain), prepared.shape)
 
 
@@ -171,18 +182,23 @@ def resolve_intensity(domain: Domain) -> Intensity:
     """The domain's 16 -> 8 bit rule with nothing left open, to be stored in run and manifest.
 
     significant_bits without bits: those of the brightest pixel of all 16-bit fields; stays open where all are 8 bit
-    (they need none); percentiles where all are float (they have no bits). Reads every 16-bit field once.
+    (they need none); percentiles where all are float (they have no bits). Opens every field. Raises InputError for one
+    that cannot be read.
     """
     rule = domain.preparation.intensity
     if rule.rule != "significant_bits" or rule.bits is not None:
         return rule
-    kinds: set[str] = set()
-    brightest = 0
+    resolved = []
     for field in domain.fields:
-        with open_micrograph(field.image) as micrograph:
-            kinds.add(micrograph.dtype.name)
-            if micrograph.dtype == np.uint16:
-                brightest = max(brightest, *(int(part.max()) for part in stripes(micrograph, domain.preparation.crop)))
-    if kinds == {"float32"}:
-        return rule.model_copy(update={"rule": "percentiles"})
-    return rule if "uint16" not in kinds else rule.model_copy(update={"bits": max(8, brightest.bit_length())})
+        with _as_input_error(), open_prepared(field.image, domain.preparation, Grid()) as prepared:
+            resolved.append(prepared.intensity)
+    return combined_rule(rule, resolved)
+
+
+@contextmanager
+def _as_input_error() -> Iterator[None]:
+    """A field that cannot be read stops training, where a station would go on with the others."""
+    try:
+        yield
+    except FieldError as error:
+        raise InputError(str(error)) from error

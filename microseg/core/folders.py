@@ -47,20 +47,35 @@ def find_masks(folder: Path) -> list[Path]:
 
 def _walk(folder: Path, with_masks: bool) -> list[Path]:
     found: list[Path] = []
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        masks = _Masks(frozenset(), None) if with_masks else _masks_of(here)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and not name.endswith("-report")
-            and (here / name).resolve() not in masks.folders
-        ]
-        images = [name for name in files if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        stems = {Path(name).stem for name in images}
-        found += [here / name for name in images if not _is_mask_beside(Path(name).stem, stems, masks.suffix)]
+    _collect(folder, with_masks, found, set())
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def _collect(folder: Path, with_masks: bool, found: list[Path], seen: set[Path]) -> None:
+    """Add the images of `folder` and below; links to folders are followed once."""
+    resolved = folder.resolve()
+    if resolved in seen:
+        return
+    seen.add(resolved)
+    masks = _Masks(frozenset(), None) if with_masks else _masks_of(folder)
+    images: list[str] = []
+    folders: list[str] = []
+    try:
+        for entry in os.scandir(folder):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            # A link to nothing is kept, to fail by name; pipes and devices, which would block, are not.
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+                images.append(entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
+    stems = {Path(name).stem for name in images}
+    found += [folder / name for name in images if not _is_mask_beside(Path(name).stem, stems, masks.suffix)]
+    for name in folders:
+        if not name.endswith("-report") and (folder / name).resolve() not in masks.folders:
+            _collect(folder / name, with_masks, found, seen)
 
 
 def _is_mask_beside(stem: str, stems: set[str], suffix: str | None) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from microseg.core.errors import InputError
 
+_LISTED = 10
+
 
 def assign_folds(groups: Sequence[str], folds: int) -> list[int]:
     """Fold index of each field, given the group of each; balanced by number of fields, the same for the same groups.
@@ -17,9 +19,11 @@ def assign_folds(groups: Sequence[str], folds: int) -> list[int]:
     if folds < 2:
         raise InputError(f"{folds} folds: at least 2 are needed.")
     if len(sizes) < folds:
+        names = ", ".join(sorted(sizes)[:_LISTED]) + (" ..." if len(sizes) > _LISTED else "")
+        fewer = f"--folds {len(sizes)}, or " if len(sizes) >= 2 else ""
         raise InputError(
-            f"{len(sizes)} groups ({', '.join(sorted(sizes))}) cannot be split into {folds} folds. "
-            f"Remedy: --folds {len(sizes)} or fewer, or `groups` in domain.yaml that tell more specimens apart."
+            f"{len(sizes)} group{'s' * (len(sizes) != 1)} of fields ({names}) cannot be split into {folds} folds. "
+            f"Remedy: {fewer}`groups` in domain.yaml that tell more specimens apart."
         )
     loads = [0] * folds
     fold_of: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from microseg.core.phases import PhaseSpec
 
 # More indices than this in a mask are grey values rather than phases.
 _MAX_INFERRED = 16
-_MASK_FOLDERS = ("mask", "annot", "label", "groundtruth", "ground_truth", "segmentation")
+_LISTED = 8
+_MASK_WORDS = {"mask", "masks", "annot", "annotation", "annotations", "label", "labels", "gt", "groundtruth"}
 
 
 def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | None) -> tuple[PhaseSpec, ...]:
@@ -54,10 +56,11 @@ def _proposal(source: Path, counts: Counter[int | str]) -> str:
     """An error that is the domain.yaml to write, with the commonest values filled in."""
     total = sum(counts.values())
     lines = []
-    for value, count in counts.most_common(8):
+    commonest = counts.most_common(_LISTED)
+    for value, count in commonest if len(counts) > _LISTED else sorted(commonest, key=lambda item: str(item[0])):
         shown = value if isinstance(value, int) else f'"{value}"'
         lines.append(f"  - {{name: NAME, value: {shown}}}   # {100 * count / total:.2f} % of the area")
-    more = f"  # ... {len(counts) - 8} more values\n" if len(counts) > 8 else ""
+    more = f"  # ... {len(counts) - _LISTED} more values\n" if len(counts) > _LISTED else ""
     target = source / "domain.yaml" if source.is_dir() else source
     return (
         f"{source}: the masks hold {len(counts)} different values that are no phase indices: what they mean cannot be "
@@ -70,7 +73,7 @@ def refuse_mixed_folder(folder: Path, images: Sequence[Path]) -> None:
     """Raise InputError where a folder without domain.yaml seems to mix images with their masks."""
     relative = [path.relative_to(folder) for path in images]
     by_folder = sorted(
-        {part for path in relative for part in path.parts[:-1] if any(word in part.lower() for word in _MASK_FOLDERS)}
+        {part for path in relative for part in path.parts[:-1] if _MASK_WORDS & set(re.split("[^a-z]+", part.lower()))}
     )
     stems = {path.with_suffix("").as_posix() for path in relative}
     by_suffix = [s for s in stems if any(s.endswith(end) and s.removesuffix(end) in stems for end in MASK_SUFFIXES)]

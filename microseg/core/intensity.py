@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,27 @@ def _rounded(scaled: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def resolve_bits(maximum: int) -> int:
-    """Significant bits, 8 to 16, of integer values up to `maximum`."""
-    return max(8, int(maximum).bit_length())
+    """Significant bits of integer values up to `maximum`: 8, 10, 12, 14 or 16.
+
+    Rounded up to what cameras have, so that the darker fields of one camera do not get another scale.
+    """
+    bits = int(maximum).bit_length()
+    return max(8, bits + bits % 2)
+
+
+def combined_rule(rule: Intensity, fields: Sequence[Intensity]) -> Intensity:
+    """The rule of a domain from `rule` as it was stated and as each field resolved it.
+
+    significant_bits without bits: the most of any 16-bit field; open where all are 8 bit (they need none); percentiles
+    where every field is float (they have no bits).
+    """
+    if rule.rule != "significant_bits" or rule.bits is not None:
+        return rule
+    if bits := [field.bits for field in fields if field.rule == "significant_bits" and field.bits is not None]:
+        return rule.model_copy(update={"bits": max(bits)})
+    if fields and all(field.rule == "percentiles" for field in fields):
+        return rule.model_copy(update={"rule": "percentiles"})
+    return rule
 
 
 def percentiles(stripes: Callable[[], Iterable[NDArray[Any]]], low: float, high: float) -> tuple[float, float]:
@@ -100,6 +119,7 @@ def eight_bit(
     `bits`, or by this field's own maximum where null; a float has no bits, so it takes the percentiles of the field.
     percentiles: of the field, any dtype; where both are equal, all above them becomes 255.
     """
+    notices: tuple[str, ...]
     match rule.rule:
         case "full" if dtype.kind == "f":
             return _checked_unit_range(scale_to_8_bit(0.0, 1.0, dtype), name), rule, ()
@@ -108,14 +128,18 @@ def eight_bit(
         case "full":
             return scale_to_8_bit(0, np.iinfo(dtype).max, dtype), rule, ()
         case "significant_bits" if dtype.kind != "f":
-            if rule.bits is not None:
-                return scale_to_8_bit(0, 2**rule.bits - 1, dtype), rule, ()
-            bits = resolve_bits(max(int(stripe.max()) for stripe in stripes()))
-            notice = f"16-bit field read with {bits} significant bits, from its own brightest pixel"
-            return scale_to_8_bit(0, 2**bits - 1, dtype), rule.model_copy(update={"bits": bits}), (notice,)
+            brightest = max(int(stripe.max()) for stripe in stripes())
+            bits = rule.bits or resolve_bits(brightest)
+            notices = ()
+            if rule.bits is None:
+                notices = (f"16-bit field read with {bits} significant bits, from its own brightest pixel",)
+            elif brightest >= 2**bits:
+                notices = (
+                    f"brightest pixel {brightest} is beyond the {bits} bits of this domain: such pixels are cut off",
+                )
+            return scale_to_8_bit(0, 2**bits - 1, dtype), rule.model_copy(update={"bits": bits}), notices
     low, high = percentiles(stripes, rule.low, rule.high)
-    resolved = rule
-    notices: tuple[str, ...] = ()
+    resolved, notices = rule, ()
     if rule.rule == "significant_bits":
         resolved = rule.model_copy(update={"rule": "percentiles"})
         notices = (f"float field has no significant bits: percentiles {rule.low:g} to {rule.high:g} used instead",)

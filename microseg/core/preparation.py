@@ -28,11 +28,12 @@ _STRIPE_BYTES = 4 << 20
 class PreparedField:
     """A micrograph as the network sees it. A context manager; for one thread at a time.
 
-    full_shape: native (h, w) before, native_shape after the crop. shape: (h, w) on the network's grid.
+    dtype: as read. full_shape: native (h, w) before, native_shape after the crop. shape: (h, w) on the network's grid.
     pixel_size_um: native. intensity: the rule as resolved. notices: for the user.
     """
 
     path: Path
+    dtype: np.dtype[Any]
     full_shape: tuple[int, int]
     native_shape: tuple[int, int]
     crop: Crop
@@ -106,6 +107,7 @@ def _prepared(
     )
     return PreparedField(
         path=path,
+        dtype=micrograph.dtype,
         full_shape=full,
         native_shape=native,
         crop=crop,
@@ -168,6 +170,12 @@ def _refuse_constant(micrograph: Micrograph, crop: Crop, native: tuple[int, int]
         if stripe.min() != first or stripe.max() != first:
             return
     raise FieldError(f"{micrograph.path}: every pixel is {first:g}: a blank capture, nothing to measure.")
+
+
+def read_through(prepared: PreparedField) -> None:
+    """Read a field once and keep nothing. Raises FieldError for what only reading shows."""
+    for _ in stripes(prepared._micrograph, prepared.crop):
+        pass
 
 
 def labels_to_native(

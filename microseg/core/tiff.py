@@ -83,10 +83,10 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
     read_planes = _plain_reader(tif, page, planes) if is_plain else _segment_reader(tif, page, planes)
     colors = 3 if samples >= 3 else 1
     notices = []
+    if samples > 4 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        raise FieldError(f"{path}: {samples} channels (not grey, not RGB). Remedy: save the one to measure as grey.")
     if samples in (2, 4):
-        notices.append("alpha channel dropped")
-    elif samples > 4:
-        raise FieldError(f"{path}: {samples} channels. Remedy: save the one to measure as grey.")
+        notices.append("alpha channel dropped" if any(page.extrasamples) else "last channel dropped")
     pages = max(len(tif.pages), int((tif.imagej_metadata or {}).get("images", 1)))
     if pages > 1:
         notices.append(f"{pages} pages: only the first is used")
