@@ -75,9 +75,14 @@ class PreparedField:
 
 
 def open_prepared(
-    path: Path, preparation: Preparation, grid: Grid, pixel_size_um: float | None = None
+    path: Path,
+    preparation: Preparation,
+    grid: Grid,
+    pixel_size_um: float | None = None,
+    fallback_pixel_size_um: float | None = None,
 ) -> PreparedField:
-    """Open a field for the network. Native pixel size: the argument, else the preparation's, else the file's.
+    """Open a field for the network. Native pixel size: the argument, else the preparation's, else the file's, else the
+    fallback.
 
     The factor is native pixel size / grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it
     does not change is not resampled. Raises FieldError: unreadable, crop removes everything, too small, all one value,
@@ -85,21 +90,21 @@ def open_prepared(
     """
     micrograph = open_micrograph(path)
     try:
-        return _prepared(micrograph, preparation, grid, pixel_size_um)
+        known = pixel_size_um or preparation.pixel_size_um or micrograph.pixel_size_um or fallback_pixel_size_um
+        return _prepared(micrograph, preparation, grid, known)
     except BaseException:
         micrograph.close()
         raise
 
 
 def _prepared(
-    micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_size_um: float | None
+    micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_um: float | None
 ) -> PreparedField:
     path, crop = micrograph.path, preparation.crop
     full = (micrograph.height, micrograph.width)
     native = cropped_shape(full, crop, path)
     if min(native) < MIN_SIDE_PX:
         raise FieldError(f"{path}: too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}).")
-    pixel_um = pixel_size_um or preparation.pixel_size_um or micrograph.pixel_size_um
     factor = _factor(path, pixel_um, grid)
     _refuse_constant(micrograph, crop, native)
     convert, intensity, notices = eight_bit(
