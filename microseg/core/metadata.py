@@ -83,12 +83,15 @@ def _fei(tif: tifffile.TiffFile, page: Any) -> float | None:
 
 
 def _olympus(tif: tifffile.TiffFile, page: Any) -> float | None:
-    """`pixelsizex` in m."""
-    for code in (33560, 33471):
-        tags = page.tags.valueof(code)
-        if isinstance(tags, dict) and (size := tags.get("pixelsizex")):
-            return float(size) * 1e6
-    return None
+    """`pixelsizex` in m, of the structure (33560) or in the INI text (33471), whatever its sections."""
+    structure = page.tags.valueof(33560)
+    if isinstance(structure, dict) and (size := structure.get("pixelsizex")):
+        return float(size) * 1e6
+    if (text := page.tags.get(33471)) is None:
+        return None
+    tif.filehandle.seek(text.valueoffset)
+    found = re.search(rb"(?im)^\s*PixelSizeX\s*=\s*([-+.0-9e]+)", tif.filehandle.read(text.count))
+    return float(found[1]) * 1e6 if found else None
 
 
 def _ome(tif: tifffile.TiffFile, page: Any) -> float | None:

@@ -19,7 +19,7 @@ from PIL import Image
 from microseg.core.errors import FieldError
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITMAP_FORMATS = ("PNG", "BMP", "DIB", "JPEG", "MPO")
+_BITMAP_FORMATS = ("PNG", "BMP", "DIB", "JPEG")
 
 # Pillow warns at half of the size that it refuses; refusing is enough.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -95,7 +95,7 @@ def _open_bitmap(path: Path) -> Raster:
     try:
         with Image.open(path, formats=_BITMAP_FORMATS) as image:
             pixels, palette, notices = _decode(path, image)
-            lossy = image.format in ("JPEG", "MPO")
+            lossy = image.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
     except FieldError:
         raise
     except PIL.UnidentifiedImageError as error:

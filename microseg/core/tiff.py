@@ -124,12 +124,13 @@ def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[i
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
     row_bytes = width * samples * stored.itemsize
+    origin = page.dataoffsets[0]
     handle: Any = tif.filehandle
 
     def read(start: int, stop: int) -> NDArray[Any]:
         block = np.empty((planes, stop - start, width, samples), stored)
         for plane in range(planes):
-            handle.seek(page.dataoffsets[0] + (plane * height + start) * row_bytes)
+            handle.seek(origin + (plane * height + start) * row_bytes)
             data = handle.read((stop - start) * row_bytes)
             block[plane] = np.frombuffer(data, stored).reshape(block.shape[1:])
         return block.astype(stored.newbyteorder("="), copy=False)
@@ -144,6 +145,8 @@ def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[
     across = math.ceil(width / page.tilewidth) if page.is_tiled else 1
     bands = math.ceil(height / band_rows)
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
+    # Looked up now: these read tags from the file, which would move the position between seek and read.
+    decode_segment, offsets, counts = page.decode, page.dataoffsets, page.databytecounts
     handle: Any = tif.filehandle
     kept: dict[int, NDArray[Any]] = {}
 
@@ -153,8 +156,9 @@ def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[
         for plane in range(planes):
             for column in range(across):
                 index = (plane * bands + band) * across + column
-                handle.seek(page.dataoffsets[index])
-                data, (_, _, _, left, _), _ = page.decode(handle.read(page.databytecounts[index]), index, **tables)
+                handle.seek(offsets[index])
+                encoded = handle.read(counts[index])
+                data, (_, _, _, left, _), _ = decode_segment(encoded, index, **tables)
                 target = block[plane, :, left : left + data.shape[2]]
                 target[...] = data[0, :rows, : target.shape[1]]
         return block
