@@ -1,0 +1,127 @@
+"""`microseg segment INPUT --engine ENGINE`: phase fractions of every micrograph, and a report."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class DeviceName(StrEnum):
+    """What computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def segment(
+    input_path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A micrograph, a folder of them (with its sub-folders), or a domain folder or YAML file.",
+        ),
+    ],
+    engine: Annotated[Path, typer.Option(help="The engine that `microseg export` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report. Default: INPUT-report, beside the input.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's own.")
+    ] = None,
+    pixel_size_um: Annotated[
+        float | None, typer.Option(min=1e-6, help="Native pixel size, instead of what files or domain.yaml say.")
+    ] = None,
+    invert: Annotated[
+        bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles per call. Default: 1 on a CPU, 8 on a GPU.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one per physical core.")] = None,
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1800, or what a heavy engine needs."),
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="What computes.")] = DeviceName.cpu,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
+) -> None:
+    """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
+    from rich.console import Console
+
+    from microseg.core.files import write_json
+    from microseg.deploy.records import writing
+    from microseg.deploy.segment import SegmentOptions
+    from microseg.deploy.segment import segment as run
+
+    options = SegmentOptions(
+        input_path, engine, out, domain, pixel_size_um, invert, batch, threads, memory_mb, device.value
+    )
+    errors = Console(stderr=True)
+    with _progress(errors) as progress:
+        task = progress.add_task("segment", total=None)
+        result = run(
+            options,
+            on_total=lambda total: progress.update(task, total=total),
+            on_advance=lambda amount: progress.advance(task, amount),
+        )
+    _print(Console(), result.summary)
+    typer.echo(f"Report: {result.report / 'report.html'}")
+    if json_path is not None:
+        with writing(json_path):
+            write_json(json_path, result.summary)
+    for failed in result.summary["failed"]:
+        typer.echo(f"failed: {failed['reason']}", err=True)
+    if result.summary["failed"]:
+        raise typer.Exit(3)
+
+
+def _progress(console: Console) -> Progress:
+    """Fields done, fields a second and the time left; nothing where the output is no terminal."""
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.2g} fields/s")
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total} fields"),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _print(console: Console, summary: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    fields = summary["fields"]
+    title = f"{escape(summary['input'])}: {fields['measured']} of {fields['total']} fields measured"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("phase", overflow="fold")
+    for name in ("area %", "± 95 % CI", "std", "%RA", "± folds", "n"):
+        table.add_column(name, justify="right")
+    for name, phase in summary["phases"].items():
+        shown = [_percent(phase[key]) for key in ("mean", "ci95", "std")]
+        accuracy = phase["relative_accuracy_percent"]
+        table.add_row(
+            f"[{phase['color']}]██[/] {escape(name)}",
+            *shown,
+            "–" if accuracy is None else f"{accuracy:.1f}",
+            _percent(phase["fold_std"]),
+            str(phase["n"]),
+        )
+    console.print(table)
+    for notice in summary["notices"]:
+        console.print(f"note: {escape(notice)}", soft_wrap=True)
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.2f}"

@@ -1,0 +1,98 @@
+"""Bounded queues between the threads of the pipeline, which all end at once when one of them does."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The pipeline ends; whoever waits for it leaves."""
+
+
+class Stop:
+    """Tells every channel and budget of a pipeline to end. The first error given is kept."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.error: BaseException | None = None
+        self.is_set = False
+
+    def set(self, error: BaseException | None = None) -> None:
+        """End the pipeline, because of `error` if there is one."""
+        with self.condition:
+            self.is_set = True
+            self.error = self.error or error
+            self.condition.notify_all()
+
+
+class Channel(Generic[T]):
+    """A queue of at most `size` items, closed by its producer. Blocking calls raise Stopped when the pipeline ends."""
+
+    def __init__(self, size: int, stop: Stop) -> None:
+        self._items: deque[T] = deque()
+        self._size = size
+        self._stop = stop
+        self._is_closed = False
+
+    def put(self, item: T) -> None:
+        """Append, after waiting for room."""
+        with self._stop.condition:
+            self._stop.condition.wait_for(lambda: self._stop.is_set or len(self._items) < self._size)
+            if self._stop.is_set:
+                raise Stopped
+            self._items.append(item)
+            self._stop.condition.notify_all()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        with self._stop.condition:
+            self._is_closed = True
+            self._stop.condition.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._stop.condition:
+                self._stop.condition.wait_for(lambda: self._stop.is_set or self._items or self._is_closed)
+                if self._stop.is_set:
+                    raise Stopped
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._stop.condition.notify_all()
+            yield item
+
+
+class Budget:
+    """Bounds what is under way at once, by cost; one thing is always allowed, whatever it costs."""
+
+    def __init__(self, limit: int, stop: Stop) -> None:
+        self._limit = limit
+        self._used = 0
+        self._stop = stop
+
+    def has_room(self, cost: int) -> bool:
+        """Whether `take` would not wait."""
+        with self._stop.condition:
+            return self._fits(cost)
+
+    def take(self, cost: int) -> None:
+        """Reserve `cost`, after waiting for room."""
+        with self._stop.condition:
+            self._stop.condition.wait_for(lambda: self._stop.is_set or self._fits(cost))
+            if self._stop.is_set:
+                raise Stopped
+            self._used += cost
+
+    def give_back(self, cost: int) -> None:
+        """Return what was taken."""
+        with self._stop.condition:
+            self._used -= cost
+            self._stop.condition.notify_all()
+
+    def _fits(self, cost: int) -> bool:
+        return self._used == 0 or self._used + cost <= self._limit

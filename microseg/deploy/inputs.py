@@ -1,0 +1,117 @@
+"""What the user gave to `segment`: the micrographs and how they are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from microseg.core.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.errors import InputError
+from microseg.core.folders import IMAGE_KINDS, find_images
+from microseg.core.manifest import Manifest, Preparation
+from microseg.core.pairing import pair_fields
+from microseg.deploy.names import readable
+
+_YAML = (".yaml", ".yml")
+_STATED = ("invert", "crop", "intensity")
+
+
+@dataclass(frozen=True)
+class InputField:
+    """One micrograph. `name`: its path below the input with suffix, posix; what the report calls it."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SegmentInput:
+    """The micrographs in order of their names, and their preparation.
+
+    preparation.pixel_size_um and `pixel_size_um` win over what a file says, `fallback_pixel_size_um` is for files that
+    say nothing.
+    """
+
+    title: str
+    fields: tuple[InputField, ...]
+    domain: str
+    preparation: Preparation
+    fallback_pixel_size_um: float | None
+
+
+def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bool | None) -> SegmentInput:
+    """Find the micrographs of `path` (file, folder, domain folder, or a domain's YAML file) and their preparation.
+
+    The preparation is the manifest's for `domain` (`--as`), overruled by a domain.yaml, overruled by `invert`. A pixel
+    size in a file's own metadata is trusted over the manifest's, which describes the training images.
+    Raises InputError: no such path, no images, unknown domain, a broken domain.yaml.
+    """
+    try:
+        entry = manifest.domain(domain)
+    except KeyError as error:
+        raise InputError(f"--as {error.args[0]}.") from error
+    described = _domain_file(path)
+    stated = {} if described is None else _stated(described[1])
+    preparation = entry.preparation.model_copy(update={"pixel_size_um": None} | stated)
+    if invert is not None:
+        preparation = preparation.model_copy(update={"invert": invert})
+    absolute = path.resolve()
+    return SegmentInput(
+        title=readable(absolute.name or absolute.anchor),
+        fields=tuple(_fields(path) if described is None else _described_fields(*described)),
+        domain=entry.name,
+        preparation=preparation,
+        fallback_pixel_size_um=entry.preparation.pixel_size_um,
+    )
+
+
+def default_report(path: Path) -> Path:
+    """`<name>-report` beside the input. Raises InputError where there is no beside."""
+    absolute = path.resolve()
+    if not absolute.name:
+        raise InputError(f"{path}: has no folder beside it for the report. Remedy: --out REPORT.")
+    return absolute.with_name(f"{absolute.name}-report")
+
+
+def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:
+    """The YAML file that describes `path`, if there is one, and its content."""
+    if path.suffix.lower() in _YAML and path.is_file():
+        return path, read_domain_file(path)
+    described = path / "domain.yaml"
+    return (described, read_domain_file(described)) if described.is_file() else None
+
+
+def _stated(content: DomainFile) -> dict[str, object]:
+    stated = {key: getattr(content, key) for key in _STATED if key in content.model_fields_set}
+    return stated | {"pixel_size_um": content.pixel_size_um}
+
+
+def _fields(path: Path) -> list[InputField]:
+    images = find_images(path)
+    if not images:
+        raise InputError(f"{path}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
+    if path.is_file():
+        return [InputField(readable(path.name), path)]
+    return [InputField(readable(image.relative_to(path).as_posix()), image) for image in images]
+
+
+def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
+    """The images that a domain.yaml names, whether or not they have masks."""
+    base = source.parent
+    folders = [expanded_path(text, base, source) for text in content.image_folders(base)]
+    masks = {expanded_path(text, base, source).resolve() for text in content.mask_folders(base)}
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise InputError(f"{source}: these folders do not exist: {', '.join(missing)}. Remedy: correct the paths.")
+    fields = []
+    for field in pair_fields(source, folders, [], None, None, ()):
+        folder = field.image.parent.resolve()
+        is_beside = folder in masks and bool(content.mask_suffix)
+        if is_beside and field.image.stem.endswith(content.mask_suffix or ""):
+            continue
+        if not is_beside and any(folder.is_relative_to(mask) for mask in masks):
+            continue
+        fields.append(InputField(readable(field.name), field.image))
+    if not fields:
+        raise InputError(f"{source}: its folders hold nothing but masks. Remedy: correct `images` in it.")
+    return fields

@@ -1,0 +1,47 @@
+"""File names inside a report: the input's own, made safe for every system that a report is copied to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+# Forbidden on Windows or apt to break links and archives; also a `%` that would read as one of ours.
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"\\|?*]|%(?=[0-9A-Fa-f]{2})|[ .]\Z')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+# File systems allow 255 bytes; suffixes and the temporary name are added to this.
+_MAX_BYTES = 200
+
+
+def report_path(name: str) -> str:
+    """The relative posix path, still without suffix, that the field `name` (a relative posix path) has in a report.
+
+    Ordinary names stay as they are, suffix included (a.tif and a.png do not collide); unsafe characters become %XX, a
+    very long part is cut and gets a hash. Different names give different paths.
+    """
+    return PurePosixPath(*(_safe_part(part) for part in PurePosixPath(name).parts)).as_posix()
+
+
+def _safe_part(part: str) -> str:
+    safe = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part)
+    if _RESERVED.match(safe):
+        safe = f"%{ord(safe[0]):02X}{safe[1:]}"
+    if len(safe.encode()) > _MAX_BYTES:
+        tail = hashlib.sha256(part.encode()).hexdigest()[:16]
+        safe = f"{safe.encode()[: _MAX_BYTES - 17].decode(errors='ignore')}~{tail}"
+    return safe
+
+
+def readable(name: str) -> str:
+    """`name` as valid Unicode: bytes of a file name that are no UTF-8 become \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def extended(path: Path, system: str = os.name) -> Path:
+    """The absolute form of `path`; on Windows (`system` "nt") the one that may exceed 260 characters."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links that the user typed
+    text = str(absolute)
+    if system != "nt" or text.startswith("\\\\?\\"):
+        return absolute
+    return Path("\\\\?\\UNC\\" + text[2:] if text.startswith("\\\\") else "\\\\?\\" + text)

@@ -1,0 +1,90 @@
+"""The phases' colours over the micrograph, for the eye: JPEG, large fields reduced by area averaging."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_SIDE_PX = 2048
+THUMBNAIL_SIDE_PX = 360
+_OPACITY = 0.4
+_QUALITY, _THUMBNAIL_QUALITY = 85, 72
+
+
+class Overlay:
+    """Collects a field's rows from top to bottom into one picture of at most `MAX_SIDE_PX` a side."""
+
+    def __init__(self, height: int, width: int, colors: Sequence[str]) -> None:
+        self._factor = max(1, math.ceil(max(height, width) / MAX_SIDE_PX))
+        self._picture = np.zeros((math.ceil(height / self._factor), math.ceil(width / self._factor), 3), np.uint8)
+        self._filled = 0
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._table = _color_table(colors)
+
+    def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Append rows: grey and phase indices, both uint8 (n, width)."""
+        codes = labels.astype(np.uint16)
+        codes <<= 8
+        codes |= grey
+        pixels = np.take(self._table, codes).view(np.uint8).reshape(*labels.shape, 4)
+        colored = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+        if self._factor == 1:
+            self._put(colored)
+            return
+        self._waiting.append(colored)
+        rows = sum(len(block) for block in self._waiting)
+        if whole := rows // self._factor * self._factor:
+            block = np.concatenate(self._waiting)
+            self._waiting = [block[whole:].copy()]
+            self._put(self._reduced(block[:whole]))
+
+    def finish(self) -> NDArray[np.uint8]:
+        """The picture (h, w, 3), BGR."""
+        rest = np.concatenate(self._waiting) if self._waiting else np.empty((0, 0, 3), np.uint8)
+        if len(rest):
+            self._put(self._reduced(np.pad(rest, ((0, self._factor - len(rest)), (0, 0), (0, 0)), mode="edge")))
+        return self._picture
+
+    def _put(self, rows: NDArray[np.uint8]) -> None:
+        self._picture[self._filled : self._filled + len(rows)] = rows
+        self._filled += len(rows)
+
+    def _reduced(self, block: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A whole number of rows of the picture, by averaging factor x factor pixels."""
+        height, width = len(block) // self._factor, self._picture.shape[1]
+        missing = width * self._factor - block.shape[1]
+        if missing:
+            block = cv2.copyMakeBorder(block, 0, 0, 0, missing, cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.resize(block, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """A BGR picture as JPEG."""
+    return _encoded(picture, _QUALITY)
+
+
+def thumbnail(picture: NDArray[np.uint8]) -> bytes:
+    """A BGR picture as a small JPEG, for the report."""
+    factor = THUMBNAIL_SIDE_PX / max(picture.shape[:2])
+    if factor < 1:
+        size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return _encoded(picture, _THUMBNAIL_QUALITY)
+
+
+def _encoded(picture: NDArray[np.uint8], quality: int) -> bytes:
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def _color_table(colors: Sequence[str]) -> NDArray[np.uint32]:
+    """One BGRA pixel for every phase and grey value, at phase * 256 + grey."""
+    rgb = np.array([[int(color[i : i + 2], 16) for i in (5, 3, 1)] for color in colors], np.float32)
+    grey = np.arange(256, dtype=np.float32)[None, :, None]
+    table = np.full((len(colors), 256, 4), 255, np.uint8)
+    table[..., :3] = np.rint((1 - _OPACITY) * grey + _OPACITY * rgb[:, None, :])
+    return table.reshape(-1, 4).view(np.uint32).ravel()

@@ -1,0 +1,309 @@
+"""The streaming pipeline: read and prepare | infer | stitch and write, at the same time, with bounded queues.
+
+The engine runs in the calling thread. What waits between the threads is bounded by tiles and by the pixels of the fields
+under way, so memory depends neither on how many fields there are nor on how large one is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.errors import FieldError
+from microseg.core.files import sha256_of
+from microseg.core.manifest import Manifest
+from microseg.core.preparation import PreparedField, open_prepared
+from microseg.core.tiling import Tile, extract, plan_tiles
+from microseg.deploy.channel import Budget, Channel, Stop, Stopped
+from microseg.deploy.inputs import InputField, SegmentInput
+from microseg.deploy.measuring import field_record, measuring, write_overlay
+from microseg.deploy.names import readable
+from microseg.deploy.records import FailedField, FieldRecord, discard, find_record, write_record
+from microseg.runtime import Engine
+
+_QUEUED_TILES = 4
+_BYTES_UNDER_WAY = 256 << 20
+# A decoded 16-bit field, its 8-bit rows, labels, overlay: bytes that a native pixel costs between reading and writing.
+_BYTES_PER_NATIVE_PIXEL = 8
+
+Outcome = FieldRecord | FailedField
+
+
+@dataclass
+class Job:
+    """A field on its way through the pipeline.
+
+    error: why it fails; whoever finds that first sets it. reading: held while `prepared` is read, by reader or writer.
+    """
+
+    source: InputField
+    sha256: str
+    prepared: PreparedField
+    tiles: list[Tile]
+    cost: int
+    error: str | None = None
+    reading: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A tile to segment, uint8 (H, W)."""
+
+    job: Job
+    tile: Tile
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A segmented tile: labels uint8 (H, W), votes uint8 (F, H, W)."""
+
+    job: Job
+    tile: Tile
+    labels: NDArray[np.uint8]
+    votes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class End:
+    """Nothing more comes of this field."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Flush:
+    """The reader waits for fields to be finished: tiles that wait for a full batch must not."""
+
+
+@dataclass
+class Pipeline:
+    """What the three stages share. `on_advance` gets fractions of a field, 1.0 in all for each."""
+
+    report: Path
+    given: SegmentInput
+    manifest: Manifest
+    pixel_size_um: float | None
+    max_tile_pixels: int
+    batch: int
+    on_advance: Callable[[float], None]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    resumed: int = 0
+
+    def run(self, open_engine: Callable[[], Engine]) -> dict[str, Outcome]:
+        """Measure every field; `open_engine` is called when the first tile is there. Returns outcomes by field name.
+
+        Raises InputError where the report cannot be written or the engine not be loaded, KeyboardInterrupt; what is
+        finished by then is complete.
+        """
+        stop = Stop()
+        tiles: Channel[Pixels | End | Flush] = Channel(_QUEUED_TILES, stop)
+        results: Channel[Labels | End] = Channel(_QUEUED_TILES, stop)
+        budget = Budget(_BYTES_UNDER_WAY, stop)
+        threads = [
+            _thread(stop, tiles, lambda: self._read(tiles, budget)),
+            _thread(stop, None, lambda: self._write(results, budget)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            self._infer(tiles, results, open_engine)
+            results.close()
+            threads[1].join()
+        except Stopped:
+            pass
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        if stop.error is not None:
+            raise stop.error
+        return self.outcomes
+
+    def _read(self, tiles: Channel[Pixels | End | Flush], budget: Budget) -> None:
+        for source in self.given.fields:
+            try:
+                job = self._open(source)
+            except (FieldError, OSError) as error:
+                self._conclude(_failed(source, error), 1.0)
+                continue
+            if isinstance(job, FieldRecord):
+                self.resumed += 1
+                self._conclude(job, 1.0)
+                continue
+            if not budget.has_room(job.cost):
+                tiles.put(Flush())
+            budget.take(job.cost)
+            try:
+                for tile, pixels in _cut(job):
+                    tiles.put(Pixels(job, tile, pixels))
+                    if job.error:
+                        break
+            except (FieldError, OSError) as error:
+                job.error = job.error or _reason(source, error)
+            tiles.put(End(job))
+
+    def _open(self, source: InputField) -> Job | FieldRecord:
+        """The field ready to be cut, or what an earlier run found. Raises FieldError, OSError."""
+        sha256 = sha256_of(source.path)
+        if record := find_record(self.report, source.name, sha256):
+            return record
+        discard(self.report, source.name)
+        prepared = open_prepared(
+            source.path,
+            self.given.preparation,
+            self.manifest.grid,
+            self.pixel_size_um,
+            fallback_pixel_size_um=self.given.fallback_pixel_size_um,
+        )
+        try:
+            plan = plan_tiles(*prepared.shape, self.manifest.stride, self.manifest.halo_px, self.max_tile_pixels)
+        except BaseException:
+            prepared.close()
+            raise
+        native_px = prepared.full_shape[0] * prepared.full_shape[1]
+        return Job(source, sha256, prepared, plan, native_px * _BYTES_PER_NATIVE_PIXEL)
+
+    def _infer(
+        self,
+        tiles: Channel[Pixels | End | Flush],
+        results: Channel[Labels | End],
+        open_engine: Callable[[], Engine],
+    ) -> None:
+        engine: Engine | None = None
+        waiting: list[Pixels | End] = []
+        for item in tiles:
+            first = next((other for other in waiting if isinstance(other, Pixels)), None)
+            is_other_shape = first and isinstance(item, Pixels) and item.pixels.shape != first.pixels.shape
+            if is_other_shape or isinstance(item, Flush):
+                self._segment(engine, waiting, results)
+                waiting = []
+            if isinstance(item, Flush):
+                continue
+            waiting.append(item)
+            if isinstance(item, Pixels) and engine is None:
+                engine = open_engine()
+            count = sum(isinstance(other, Pixels) for other in waiting)
+            if count == 0 or count >= self._batch_for(waiting):
+                self._segment(engine, waiting, results)
+                waiting = []
+        self._segment(engine, waiting, results)
+
+    def _batch_for(self, waiting: list[Pixels | End]) -> int:
+        """Tiles of this shape that run together within the memory limit."""
+        size = next(item.pixels.size for item in waiting if isinstance(item, Pixels))
+        return max(1, min(self.batch, self.max_tile_pixels // size))
+
+    def _segment(self, engine: Engine | None, waiting: list[Pixels | End], results: Channel[Labels | End]) -> None:
+        """Run the tiles that wait as one batch and pass everything on in order."""
+        batch = [item for item in waiting if isinstance(item, Pixels) and not item.job.error]
+        found: dict[int, Labels] = {}
+        if batch and engine is not None:
+            try:
+                output = engine.run(np.stack([item.pixels for item in batch])[:, None])
+            except FieldError as error:
+                for item in batch:
+                    item.job.error = item.job.error or readable(str(error))
+            else:
+                for item, labels, votes in zip(batch, output.labels, output.votes, strict=True):
+                    found[id(item)] = Labels(item.job, item.tile, labels, votes)
+        for item in waiting:
+            if isinstance(item, End):
+                results.put(item)
+            elif id(item) in found:
+                results.put(found[id(item)])
+
+    def _write(self, results: Channel[Labels | End], budget: Budget) -> None:
+        items = iter(results)
+        for first in items:
+            job = first.job
+            try:
+                with ExitStack() as stack:
+                    stack.callback(budget.give_back, job.cost)
+                    stack.callback(job.prepared.close)
+                    outcome: Outcome = self._measure(first, items)
+            except FieldError as error:
+                outcome = _failed(job.source, error)
+            self._conclude(outcome, 0.0)
+
+    def _measure(self, first: Labels | End, items: Iterator[Labels | End]) -> FieldRecord:
+        """Take the results of one field, up to its end, to the report. Raises FieldError."""
+        job, name = first.job, first.job.source.name
+        advanced = 0
+        item = first
+        try:
+            with measuring(
+                self.report, name, job.prepared, job.reading, self.manifest.phases, len(self.manifest.folds)
+            ) as measurement:
+                while isinstance(item, Labels):
+                    measurement.add(item.tile, item.labels, item.votes)
+                    advanced += 1
+                    self.on_advance(1 / len(job.tiles))
+                    item = next(items)
+                if job.error:
+                    raise FieldError(job.error)
+                counts, picture, notices = measurement.finish()
+            thumbnail = write_overlay(self.report, name, picture)
+            record = field_record(name, job.sha256, job.prepared, counts, notices)
+            write_record(self.report, record, thumbnail)
+        except FieldError as error:
+            job.error = job.error or str(error)
+            while isinstance(item, Labels):
+                item = next(items)
+            self.on_advance(1 - advanced / len(job.tiles))
+            raise
+        return record
+
+    def _conclude(self, outcome: Outcome, advance: float) -> None:
+        self.outcomes[outcome.name] = outcome
+        if advance:
+            self.on_advance(advance)
+
+
+def _cut(job: Job) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
+    """The tiles of a field with their pixels. Tiles side by side share their rows, so each row is prepared once a band."""
+    height, width = job.prepared.shape
+    window = (0, 0)
+    block: NDArray[np.uint8] = np.empty((0, width), np.uint8)
+
+    def rows(start: int, stop: int) -> NDArray[np.uint8]:
+        nonlocal window, block
+        if not (window[0] <= start and stop <= window[1]):
+            with job.reading:
+                window, block = (start, stop), job.prepared.rows(start, stop)
+        return block[start - window[0] : stop - window[0]]
+
+    for tile in job.tiles:
+        yield tile, extract(rows, tile, height, width)
+
+
+def _failed(source: InputField, error: Exception) -> FailedField:
+    return FailedField(name=source.name, reason=_reason(source, error))
+
+
+def _reason(source: InputField, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return readable(f"{source.path}: cannot be read ({error.strerror or error}).")
+    return readable(str(error))
+
+
+def _thread(stop: Stop, output: Channel[Pixels | End | Flush] | None, work: Callable[[], None]) -> threading.Thread:
+    """A thread whose end closes `output` and whose error ends the pipeline."""
+
+    def run() -> None:
+        try:
+            work()
+            if output is not None:
+                output.close()
+        except Stopped:
+            pass
+        except BaseException as error:
+            stop.set(error)
+
+    return threading.Thread(target=run, daemon=True)

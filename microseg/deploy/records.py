@@ -1,0 +1,212 @@
+"""The report folder on disk: what it was made with, and one record per measured field."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from microseg.core.errors import InputError
+from microseg.core.files import write_json
+from microseg.core.manifest import Preparation, Strict
+from microseg.deploy.names import report_path
+
+REPORT_VERSION = 1
+NOT_MEASURED = 255
+"""Mask value of native pixels that the crop left out (the data bar)."""
+
+_SETTINGS = "settings.json"
+_PART = re.compile(r"\.\d+\.part$")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ReportSettings(Strict):
+    """`settings.json`: all that decides the figures of a report. A report is only continued with equal settings.
+
+    max_tile_pixels: what the memory limit allows a tile; it decides the tile plan. `created` is the day of the first
+    run and is not compared.
+    """
+
+    report_version: int = REPORT_VERSION
+    microseg: str
+    input: str
+    engine: str
+    engine_sha256: str
+    domain: str
+    preparation: Preparation
+    pixel_size_um: float | None
+    fallback_pixel_size_um: float | None
+    max_tile_pixels: int
+    device: str
+    created: str
+
+
+class FieldRecord(Strict):
+    """A measured field. Pixels are native; `measured` ones are those that the crop left.
+
+    counts: pixels per phase. fold_counts: the same by each fold alone. mask, overlay: paths in the report.
+    """
+
+    name: str
+    sha256: str
+    width_px: int
+    height_px: int
+    measured_width_px: int
+    measured_height_px: int
+    pixel_size_um: float | None
+    counts: list[int]
+    fold_counts: list[list[int]]
+    notices: list[str]
+    mask: str
+    overlay: str
+
+    @property
+    def measured_px(self) -> int:
+        """Native pixels measured."""
+        return sum(self.counts)
+
+    @property
+    def area_um2(self) -> float | None:
+        """Measured area in square micrometres, if the pixel size is known."""
+        return None if self.pixel_size_um is None else self.measured_px * self.pixel_size_um**2
+
+    @property
+    def fractions(self) -> list[float]:
+        """Area fraction of every phase, 0-1."""
+        return [count / self.measured_px for count in self.counts]
+
+    @property
+    def fold_fractions(self) -> list[list[float]]:
+        """Area fractions of every phase by every fold, (folds, phases)."""
+        return [[count / self.measured_px for count in counts] for counts in self.fold_counts]
+
+
+class FailedField(Strict):
+    """A field that could not be measured, and why."""
+
+    name: str
+    reason: str
+
+
+class _StoredRecord(BaseModel):
+    field: FieldRecord
+    thumbnail: str
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system raises while `path` is written into an InputError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename2 or error.filename or path
+        if error.errno in _FULL:
+            raise InputError(
+                f"{where}: the disk is full. What was finished is complete. Remedy: free some space, then repeat the "
+                "same command: it goes on where it stopped."
+            ) from error
+        raise InputError(f"{where}: cannot be written ({error.strerror or error}). Remedy: another --out.") from error
+
+
+def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
+    """Make sure that `report` is absent, empty, or a report with these very settings; return those it holds.
+
+    Raises InputError otherwise: results of different engines or settings are never mixed.
+    """
+    if report.exists() and not report.is_dir():
+        raise InputError(f"{report}: is a file. Remedy: another --out.")
+    if not report.is_dir() or all(_PART.search(entry.name) for entry in report.iterdir()):
+        return settings
+    if not (report / _SETTINGS).is_file():
+        raise InputError(f"{report}: is not empty and no report of `microseg segment`. Remedy: another --out.")
+    try:
+        content = json.loads((report / _SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{report / _SETTINGS}: cannot be read ({error}). Remedy: another --out.") from error
+    wanted = settings.model_dump(mode="json")
+    differing = sorted(key for key in wanted if key != "created" and content.get(key) != wanted[key])
+    if differing:
+        raise InputError(
+            f"{report}: was made with other settings, and a report never mixes them:\n"
+            + "".join(f"  {key}: {_shown(content.get(key))} there, {_shown(wanted[key])} now\n" for key in differing)
+            + "Remedy: another --out, or delete that report."
+        )
+    return settings.model_copy(update={"created": str(content.get("created"))})
+
+
+def begin_report(report: Path, settings: ReportSettings) -> None:
+    """Create the folder, or take it up again: temporary files that a killed run left are removed. Raises InputError."""
+    with writing(report):
+        report.mkdir(parents=True, exist_ok=True)
+        for path in report.rglob("*.part"):
+            if _PART.search(path.name):
+                path.unlink(missing_ok=True)
+        if not (report / _SETTINGS).is_file():
+            write_json(report / _SETTINGS, settings.model_dump(mode="json"))
+
+
+def record_path(report: Path, name: str) -> Path:
+    """Where the record of the field `name` is kept."""
+    return report / "records" / f"{report_path(name)}.json"
+
+
+def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
+    """Store a record; `thumbnail` is a small JPEG in base64. The field is done once this returns."""
+    write_json(record_path(report, record.name), {"field": record.model_dump(mode="json"), "thumbnail": thumbnail})
+
+
+def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:
+    """The record of the field `name` if it was made from this content and its pictures are still there."""
+    stored = _read(record_path(report, name))
+    if stored is None or stored.field.name != name or stored.field.sha256 != sha256:
+        return None
+    pictures = (stored.field.mask, stored.field.overlay)
+    return stored.field if all((report / picture).is_file() for picture in pictures) else None
+
+
+def count_left_over(report: Path, names: Iterable[str]) -> int:
+    """How many records are of fields other than `names`."""
+    known = {record_path(report, name) for name in names}
+    return sum(path not in known for path in (report / "records").rglob("*.json"))
+
+
+def read_thumbnail(report: Path, name: str) -> str | None:
+    """The thumbnail of a measured field, JPEG in base64."""
+    stored = _read(record_path(report, name))
+    return None if stored is None else stored.thumbnail
+
+
+def discard(report: Path, name: str) -> None:
+    """Remove what an earlier content of the field `name` left: record first, so that it is never half there."""
+    with writing(report):
+        record_path(report, name).unlink(missing_ok=True)
+        for path in (mask_path(name), overlay_path(name)):
+            (report / path).unlink(missing_ok=True)
+
+
+def mask_path(name: str) -> str:
+    """Path of a field's mask in the report."""
+    return f"masks/{report_path(name)}.png"
+
+
+def overlay_path(name: str) -> str:
+    """Path of a field's overlay in the report."""
+    return f"overlays/{report_path(name)}.jpg"
+
+
+def _read(path: Path) -> _StoredRecord | None:
+    try:
+        return _StoredRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

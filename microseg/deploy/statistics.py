@@ -1,0 +1,93 @@
+"""Phase fractions over fields: ASTM E562 for the interval, the bag's folds for the network's own uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PhaseStatistics:
+    """One phase over n fields, fractions 0-1; None where n is too small.
+
+    std: between fields (n - 1). ci95: half width of the 95 % confidence interval, t(0.975, n-1) s / sqrt(n).
+    relative_accuracy_percent: 100 ci95 / mean. pooled: all measured pixels together.
+    fold_std: standard deviation, over the folds of the bag, of each fold's mean fraction.
+    """
+
+    n: int
+    mean: float | None
+    std: float | None
+    ci95: float | None
+    relative_accuracy_percent: float | None
+    minimum: float | None
+    maximum: float | None
+    pooled: float | None
+    fold_std: float | None
+
+
+def phase_statistics(
+    fractions: Sequence[float], counts: Sequence[int], totals: Sequence[int], fold_fractions: Sequence[Sequence[float]]
+) -> PhaseStatistics:
+    """Statistics of one phase (ASTM E562-19, section 11) from one entry per field.
+
+    fractions: 0-1. counts: the phase's pixels, totals: the measured pixels. fold_fractions: per field, one fraction per
+    fold.
+    """
+    n = len(fractions)
+    if n == 0:
+        return PhaseStatistics(0, None, None, None, None, None, None, None, None)
+    mean = math.fsum(fractions) / n
+    std = standard_deviation(fractions)
+    ci95 = None if std is None else t_quantile_975(n - 1) * std / math.sqrt(n)
+    fold_means = [math.fsum(column) / n for column in zip(*fold_fractions, strict=True)]
+    return PhaseStatistics(
+        n=n,
+        mean=mean,
+        std=std,
+        ci95=ci95,
+        relative_accuracy_percent=None if ci95 is None or mean == 0 else 100 * ci95 / mean,
+        minimum=min(fractions),
+        maximum=max(fractions),
+        pooled=sum(counts) / sum(totals),
+        fold_std=standard_deviation(fold_means),
+    )
+
+
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation (n - 1), None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def t_quantile_975(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t for a whole number of degrees of freedom >= 1.
+
+    Bisection on the exact finite series; importing scipy's would take longer than segmenting a small field.
+    """
+    low, high = 1.9, 12.8  # the quantile falls from 12.706 (1 degree) to 1.95996 (infinitely many)
+    while True:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            return middle
+        if _central_probability(middle, degrees) < 0.95:
+            low = middle
+        else:
+            high = middle
+
+
+def _central_probability(t: float, degrees: int) -> float:
+    """P(-t < T < t): Abramowitz & Stegun 1964, 26.7.3 (odd) and 26.7.4 (even degrees of freedom)."""
+    theta = math.atan(t / math.sqrt(degrees))
+    squared_cosine = math.cos(theta) ** 2
+    is_odd = degrees % 2 == 1
+    term = math.cos(theta) if is_odd else 1.0
+    terms = [term] if degrees > 1 else []
+    for k in range(2 + is_odd, degrees - 1, 2):
+        term *= squared_cosine * (k - 1) / k
+        terms.append(term)
+    series = math.sin(theta) * math.fsum(terms)
+    return 2 / math.pi * (theta + series) if is_odd else series

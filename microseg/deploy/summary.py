@@ -1,0 +1,184 @@
+"""From records to figures: `fields.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from microseg.core.manifest import Manifest
+from microseg.deploy.records import FailedField, FieldRecord, ReportSettings
+from microseg.deploy.statistics import PhaseStatistics, phase_statistics, standard_deviation
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report says; `outcomes` are in the order of the fields' names."""
+
+    settings: ReportSettings
+    manifest: Manifest
+    outcomes: tuple[FieldRecord | FailedField, ...]
+    left_over: int
+
+    @cached_property
+    def measured(self) -> list[FieldRecord]:
+        """The measured fields."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, FieldRecord)]
+
+    @cached_property
+    def failed(self) -> list[FailedField]:
+        """The failed fields."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, FailedField)]
+
+    @cached_property
+    def phases(self) -> dict[str, PhaseStatistics]:
+        """Statistics by phase name, in the engine's order."""
+        return {
+            phase.name: phase_statistics(
+                [record.fractions[index] for record in self.measured],
+                [record.counts[index] for record in self.measured],
+                [record.measured_px for record in self.measured],
+                [[fold[index] for fold in record.fold_fractions] for record in self.measured],
+            )
+            for index, phase in enumerate(self.manifest.phases)
+        }
+
+    @cached_property
+    def area_um2(self) -> float | None:
+        """Measured area of all fields, None unless every pixel size is known."""
+        areas = [record.area_um2 for record in self.measured]
+        known = [area for area in areas if area is not None]
+        return sum(known) if known and len(known) == len(areas) else None
+
+    @cached_property
+    def notices(self) -> list[str]:
+        """What a reader of the report should know before signing it."""
+        found = []
+        trained = {field.sha256 for field in self.manifest.training_fields}
+        if seen := sum(record.sha256 in trained for record in self.measured):
+            found.append(f"{seen} of the measured fields trained this engine: their fractions flatter it.")
+        by_content: dict[str, list[str]] = defaultdict(list)
+        for record in self.measured:
+            by_content[record.sha256].append(record.name)
+        for names in by_content.values():
+            if len(names) > 1:
+                found.append(f"Identical files, each counted as a field: {', '.join(names)}.")
+        if len({record.measured_px for record in self.measured}) > 1:
+            found.append(
+                "The fields differ in size: the mean gives each the same weight, the pooled fraction each pixel."
+            )
+        if len({record.pixel_size_um for record in self.measured}) > 1:
+            found.append("The fields differ in pixel size (magnification), or not all of them state it.")
+        if self.measured and self.area_um2 is None:
+            found.append("Pixel size unknown for at least one field: areas are not stated. Remedy: --pixel-size-um.")
+        if self.left_over:
+            found.append(f"{self.left_over} results of files that are no longer in the input are not counted here.")
+        return found
+
+
+def fold_std(record: FieldRecord) -> list[float | None]:
+    """Standard deviation over the folds of every phase's fraction in one field, 0-1; None for one fold."""
+    return [standard_deviation(column) for column in zip(*record.fold_fractions, strict=True)]
+
+
+def fields_csv(findings: Findings) -> str:
+    """One row per micrograph, failed ones with the reason. Fractions and their spread over the folds are 0-1."""
+    names = [phase.name for phase in findings.manifest.phases]
+    columns = [
+        "field",
+        "status",
+        "reason",
+        *(f"fraction_{name}" for name in names),
+        *(f"fold_std_{name}" for name in names),
+        "width_px",
+        "height_px",
+        "measured_px",
+        "pixel_size_um",
+        "area_um2",
+        "notices",
+        "mask",
+        "overlay",
+        "sha256",
+    ]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    for outcome in findings.outcomes:
+        table.writerow(_failed_row(outcome) if isinstance(outcome, FailedField) else _measured_row(outcome, names))
+    return text.getvalue()
+
+
+def _failed_row(failed: FailedField) -> dict[str, Any]:
+    return {"field": failed.name, "status": "failed", "reason": failed.reason}
+
+
+def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "field": record.name,
+        "status": "measured",
+        **{f"fraction_{name}": value for name, value in zip(names, record.fractions, strict=True)},
+        **{f"fold_std_{name}": value for name, value in zip(names, fold_std(record), strict=True)},
+        "width_px": record.width_px,
+        "height_px": record.height_px,
+        "measured_px": record.measured_px,
+        "pixel_size_um": record.pixel_size_um,
+        "area_um2": record.area_um2,
+        "notices": "; ".join(record.notices),
+        "mask": record.mask,
+        "overlay": record.overlay,
+        "sha256": record.sha256,
+    }
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """What this one run of the command did; a resumed report equals an uninterrupted one in everything else."""
+
+    engine_calls: int
+    seconds: float
+    fields_measured: int
+    fields_resumed: int
+    provider: str | None
+
+
+def summary(findings: Findings, run: RunFigures) -> dict[str, Any]:
+    """The content of `summary.json`; fractions 0-1, `engine_calls` and `run` are this run's."""
+    manifest, settings = findings.manifest, findings.settings
+    figures = asdict(run)
+    return {
+        "report_version": settings.report_version,
+        "microseg": settings.microseg,
+        "created": settings.created,
+        "input": settings.input,
+        "engine": {
+            "name": settings.engine,
+            "sha256": settings.engine_sha256,
+            "model_sha256": manifest.model_sha256,
+            "domain": settings.domain,
+            "run": manifest.provenance.run,
+            "recipe": manifest.provenance.recipe,
+            "created": manifest.provenance.created,
+            "folds": [{"index": fold.index, "miou": fold.miou, "iou": fold.iou} for fold in manifest.folds],
+        },
+        "settings": settings.model_dump(
+            mode="json",
+            include={"preparation", "pixel_size_um", "fallback_pixel_size_um", "max_tile_pixels", "device"},
+        ),
+        "fields": {
+            "total": len(findings.outcomes),
+            "measured": len(findings.measured),
+            "failed": len(findings.failed),
+        },
+        "area_um2": findings.area_um2,
+        "phases": {
+            phase.name: {"color": phase.color, **asdict(findings.phases[phase.name])} for phase in manifest.phases
+        },
+        "failed": [{"field": failed.name, "reason": failed.reason} for failed in findings.failed],
+        "notices": findings.notices,
+        "engine_calls": figures.pop("engine_calls"),
+        "run": figures,
+    }
