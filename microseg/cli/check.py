@@ -139,9 +139,8 @@ def _field_table(found: DomainCheck) -> Table:
         "type": [item.dtype or "-" for item in found.fields],
         "pixel um": [f"{item.pixel_size_um:.5g}" if item.pixel_size_um else "-" for item in found.fields],
     }
-    same = [
-        f"{values[0]} {name if name == 'px' else ''}".strip() for name, values in columns.items() if _is_common(values)
-    ]
+    units = {"px": " px", "type": "", "pixel um": " um a pixel"}
+    same = [values[0] + units[name] for name, values in columns.items() if _is_common(values)]
     varying = {name: values for name, values in columns.items() if len(set(values)) > 1}
     names = [phase.name for phase in found.domain.phases]
     title = f"Fields (all {', '.join(same)})" if same else "Fields"

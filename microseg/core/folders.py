@@ -45,6 +45,11 @@ def find_masks(folder: Path) -> list[Path]:
     return _walk(folder, with_masks=True)
 
 
+def readable(name: str) -> str:
+    r"""`name` as valid Unicode: bytes of a file name that are no UTF-8 become \xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _walk(folder: Path, with_masks: bool) -> list[Path]:
     found: list[Path] = []
     _collect(folder, with_masks, found, set())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microseg.core.errors import InputError
-from microseg.core.folders import IMAGE_KINDS, find_images, find_masks
+from microseg.core.folders import IMAGE_KINDS, find_images, find_masks, readable
 
 MASK_SUFFIXES = ("_mask", "_annot", "_label", "_labels", "_seg")
 # `groups: folder`: the fields of one folder are one group.
@@ -45,43 +45,57 @@ def pair_fields(
     """
     if masks and len(masks) != len(images):
         raise InputError(f"{source}: {len(images)} image folders, {len(masks)} mask folders: name one for each.")
-    root = _common_folder(source, images)
     fields: list[tuple[str, Path, Path | None]] = []
     for number, folder in enumerate(images):
-        found = find_images(folder)
-        pairs: dict[Path, Path] = {}
-        if masks:
-            found = _without_masks(source, folder, found, masks[number], mask_suffix)
-            pairs = _pairs(folder, found, masks[number], mask_suffix) if found else {}
-        if not found:
-            raise InputError(f"{folder}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
-        for path in found:
-            name = path.relative_to(folder) if len(images) == 1 else path.absolute().relative_to(root)
-            fields.append((name.as_posix(), path, pairs.get(path)))
+        found = _images_of(source, folder, masks, mask_suffix)
+        pairs = _pairs(folder, found, masks[number], mask_suffix) if masks else {}
+        fields += [(name, path, pairs.get(path)) for name, path in _named(source, folder, images, found)]
     group_of = _groups(source, [Path(name) for name, _, _ in fields], groups)
     return _with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
 
 
-def _common_folder(source: Path, folders: Sequence[Path]) -> Path:
+def named_images(
+    source: Path, images: Sequence[Path], masks: Sequence[Path], mask_suffix: str | None
+) -> list[tuple[str, Path]]:
+    """Name and file of every image of the folders, masked or not; `masks` are only kept from being taken for images.
+
+    Raises InputError for a folder without images.
+    """
+    return [
+        item
+        for folder in images
+        for item in _named(source, folder, images, _images_of(source, folder, masks, mask_suffix))
+    ]
+
+
+def _named(source: Path, folder: Path, folders: Sequence[Path], files: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Files with their names: relative to their folder, or to what several folders share."""
+    if len(folders) == 1:
+        return [(readable(path.relative_to(folder).as_posix()), path) for path in files]
     try:
-        return Path(os.path.commonpath([folder.absolute() for folder in folders]))
+        root = Path(os.path.commonpath([item.absolute() for item in folders]))
     except ValueError as error:
         raise InputError(
             f"{source}: the image folders lie on several drives. Remedy: one YAML file for each."
         ) from error
+    return [(readable(path.absolute().relative_to(root).as_posix()), path) for path in files]
 
 
-def _without_masks(source: Path, folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> list[Path]:
-    """The images of `folder` less what belongs to a mask folder in it, or to masks beside the images."""
-    here, there = folder.resolve(), masks.resolve()
-    if here == there:
-        if not mask_suffix:
-            raise InputError(f"{source}: images and masks lie in one folder. Remedy: `mask_suffix` in domain.yaml.")
-        return [path for path in images if not path.stem.endswith(mask_suffix)]
-    if not there.is_relative_to(here):
-        return images
-    inside = there.relative_to(here).parts
-    return [path for path in images if path.relative_to(folder).parts[: len(inside)] != inside]
+def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: str | None) -> list[Path]:
+    """The images of `folder` less what lies in a mask folder inside it, or is a mask beside its image."""
+    found = find_images(folder)
+    here = folder.resolve()
+    for there in (mask.resolve() for mask in masks):
+        if here == there:
+            if not mask_suffix:
+                raise InputError(f"{source}: images and masks lie in one folder. Remedy: `mask_suffix` in domain.yaml.")
+            found = [path for path in found if not path.stem.endswith(mask_suffix)]
+        elif there.is_relative_to(here):
+            inside = there.relative_to(here).parts
+            found = [path for path in found if path.relative_to(folder).parts[: len(inside)] != inside]
+    if not found:
+        raise InputError(f"{folder}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
+    return found
 
 
 def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:

@@ -18,6 +18,7 @@ from microseg.core.micrograph import Micrograph, open_micrograph
 from microseg.core.resampling import nearest_indices, network_side, resample_rows, source_rows
 
 MIN_SIDE_PX = 16
+_FEW_VALUES = 8
 # Beyond these a pixel size is a slip of units (nm for um), and upscaling would fill the memory.
 _MAX_FACTOR = 32.0
 # Statistics need about ten times this while they count.
@@ -81,12 +82,11 @@ def open_prepared(
     pixel_size_um: float | None = None,
     fallback_pixel_size_um: float | None = None,
 ) -> PreparedField:
-    """Open a field for the network. Native pixel size: the argument, else the preparation's, else the file's, else the
-    fallback.
+    """Open a field for the network.
 
-    The factor is native pixel size / grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it
-    does not change is not resampled. Raises FieldError: unreadable, crop removes everything, too small, all one value,
-    pixel size missing or beyond reason.
+    Native pixel size: the argument, else the preparation's, else the file's, else the fallback. The factor is that over
+    grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it does not change is not resampled.
+    Raises FieldError: unreadable, crop removes everything, too small, all one value, pixel size missing or beyond reason.
     """
     micrograph = open_micrograph(path)
     try:
@@ -97,16 +97,14 @@ def open_prepared(
         raise
 
 
-def _prepared(
-    micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_um: float | None
-) -> PreparedField:
+def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_um: float | None) -> PreparedField:
     path, crop = micrograph.path, preparation.crop
     full = (micrograph.height, micrograph.width)
     native = cropped_shape(full, crop, path)
     if min(native) < MIN_SIDE_PX:
         raise FieldError(f"{path}: too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}).")
     factor = _factor(path, pixel_um, grid)
-    _refuse_constant(micrograph, crop, native)
+    looks = _first_look(micrograph, crop)
     convert, intensity, notices = eight_bit(
         preparation.intensity, micrograph.dtype, lambda: stripes(micrograph, crop), str(path)
     )
@@ -120,7 +118,7 @@ def _prepared(
         pixel_size_um=pixel_um,
         intensity=intensity,
         invert=preparation.invert,
-        notices=micrograph.notices + notices,
+        notices=micrograph.notices + looks + notices,
         _micrograph=micrograph,
         _eight_bit=convert,
     )
@@ -168,12 +166,19 @@ def _cropped_rows(micrograph: Micrograph, crop: Crop, start: int, stop: int) -> 
     return micrograph.rows(start + crop.top_px, stop + crop.top_px, crop.left_px, right)
 
 
-def _refuse_constant(micrograph: Micrograph, crop: Crop, native: tuple[int, int]) -> None:
-    """A blank capture is no field of the material. Ends at the first stripe that has two values."""
+def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
+    """Notices on the grey values; ends at the first stripe that has two of them.
+
+    Raises FieldError for a blank capture, which is no field of the material.
+    """
     first = _cropped_rows(micrograph, crop, 0, 1)[0, 0]
     for stripe in stripes(micrograph, crop):
-        if stripe.min() != first or stripe.max() != first:
-            return
+        if stripe.min() == first == stripe.max():
+            continue
+        if stripe.dtype != np.uint8:
+            return ()
+        values = np.count_nonzero(np.bincount(stripe[::4, ::4].ravel()))
+        return (f"holds only {values} grey values: a mask or a thresholded image?",) if values <= _FEW_VALUES else ()
     raise FieldError(f"{micrograph.path}: every pixel is {first:g}: a blank capture, nothing to measure.")
 
 

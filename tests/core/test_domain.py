@@ -335,6 +335,17 @@ def test_an_index_that_is_skipped_is_a_phase_that_never_occurs(tmp_path: Path) -
     assert "phase 'phase1' (mask value 1) never occurs" in problems(domain)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps names in UTF-16")
+def test_a_name_that_is_no_utf_8_becomes_readable(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(noise(20, 20)).save(path)
+    try:
+        path.rename(os.fsdecode(bytes(tmp_path) + b"/gef\xfcge.tif"))
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    assert [item.name for item in load_domain(tmp_path).fields] == ["gef\\xfcge.tif"]
+
+
 # What training asks for
 
 

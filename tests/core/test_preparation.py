@@ -281,3 +281,14 @@ def test_a_step_edge_stays_where_it_is(tmp_path: Path) -> None:
     field, rows = prepared(write(tmp_path / "a.tif", grey), Grid(scale=0.5))
     back = labels_to_native((rows > 100).astype(np.uint8), field.native_shape)
     assert np.abs(int(back[0].argmax()) - 101) <= 1
+
+
+def test_a_mask_taken_for_an_image_is_noticed(tmp_path: Path) -> None:
+    field, _ = prepared(write(tmp_path / "a.tif", noise(40, 40) % 3))
+    assert field.notices == ("holds only 3 grey values: a mask or a thresholded image?",)
+
+
+def test_a_pixel_size_to_fall_back_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", noise(40, 40))
+    with open_prepared(path, Preparation(), Grid(pixel_size_um=0.2), fallback_pixel_size_um=0.1) as field:
+        assert field.shape == (20, 20)
