@@ -86,7 +86,7 @@ def open_prepared(
 
     Native pixel size: the argument, else the preparation's, else the file's, else the fallback. The factor is that over
     grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it does not change is not resampled.
-    Raises FieldError: unreadable, crop removes everything, too small, all one value, pixel size missing or beyond reason.
+    Raises FieldError: unreadable, nothing left by the crop, too small, blank, pixel size missing or beyond reason.
     """
     micrograph = open_micrograph(path)
     try:
