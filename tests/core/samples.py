@@ -27,7 +27,7 @@ def write_domain(
     """A domain folder: `images/NAME.tif` of noise, `masks/NAME.png` as given, `domain.yaml` if described."""
     (folder / "images").mkdir(parents=True)
     for number, (name, mask) in enumerate((masks or {}).items()):
-        tifffile.imwrite(folder / "images" / f"{name}.tif", noise(*mask.shape[:2], seed=number))
+        tifffile.imwrite(folder / "images" / f"{name}.tif", noise(mask.shape[0], mask.shape[1], seed=number))
         (folder / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
     if described is not None:

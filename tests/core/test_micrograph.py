@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,7 @@ def test_truncated_files_fail_by_name(
     path = tmp_path / name
     grey = noise(120, 130)
     if path.suffix == ".tif":
-        options = {"plain": {}, "zlib": {"compression": "zlib"}, "tiles": {"tile": (32, 32)}}[path.stem]
+        options: dict[str, Any] = {"plain": {}, "zlib": {"compression": "zlib"}, "tiles": {"tile": (32, 32)}}[path.stem]
         tifffile.imwrite(path, grey, **options)
     else:
         Image.fromarray(grey).save(path)
@@ -266,7 +268,10 @@ def test_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
 
 
 def test_a_bitmap_too_large_to_decode_whole_is_refused_before_decoding(tmp_path: Path) -> None:
-    Image.new("1", (20000, 20000)).save(tmp_path / "a.png")
+    Image.new("L", (20, 20)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 20000, 20000) + content[24:29]
+    (tmp_path / "a.png").write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(FieldError, match="save an image of this size as tiled or stripped TIFF"):
