@@ -214,8 +214,8 @@ def test_truncated_files_fail_by_name(
     path = tmp_path / name
     grey = noise(120, 130)
     if path.suffix == ".tif":
-        options: dict[str, Any] = {"plain": {}, "zlib": {"compression": "zlib"}, "tiles": {"tile": (32, 32)}}[path.stem]
-        tifffile.imwrite(path, grey, **options)
+        options: dict[str, dict[str, Any]] = {"plain": {}, "zlib": {"compression": "zlib"}, "tiles": {"tile": (32, 32)}}
+        tifffile.imwrite(path, grey, **options[path.stem])
     else:
         Image.fromarray(grey).save(path)
     content = path.read_bytes()
