@@ -41,7 +41,6 @@ class OnnxEngine:
         # Work that no wanted output needs (features, the stored probability) is left out.
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
-        self._shape: tuple[int, ...] | None = None
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where ONNX Runtime fails."""
@@ -66,6 +65,9 @@ def _session(path: Path, threads: int | None, device: Device) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    # A memory pattern is planned for every shape beside the memory of the first run, which is kept: twice the memory for
+    # no time.
+    options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)

@@ -1,0 +1,58 @@
+"""`microseg segment` as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from microseg.cli.segment import segment
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    """The command alone."""
+    found = typer.Typer()
+    found.command()(segment)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two micrographs of noise."""
+    (tmp_path / "wafer_dir").mkdir()
+    for index in range(2):
+        noise = np.random.default_rng(index).integers(0, 256, (40, 50), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "wafer_dir" / f"{index}.png")
+    return tmp_path / "wafer_dir"
+
+
+def test_prints_fractions_and_the_report(app: typer.Typer, folder: Path, tiny_engine: Path, tmp_path: Path) -> None:
+    told = tmp_path / "summary.json"
+    result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), "--json", str(told)])
+    assert result.exit_code == 0
+    assert "2 of 2 fields measured" in result.stdout
+    assert "bainite" in result.stdout and "%RA" in result.stdout
+    assert str(tmp_path / "wafer_dir-report" / "report.html") in result.stdout
+    assert json.loads(told.read_text()) == json.loads((tmp_path / "wafer_dir-report" / "summary.json").read_text())
+
+
+def test_failed_fields_exit_with_3(app: typer.Typer, folder: Path, tiny_engine: Path) -> None:
+    (folder / "broken.png").write_bytes(b"x")
+    result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), "--no-invert"])
+    assert result.exit_code == 3
+    assert "2 of 3 fields measured" in result.stdout
+    assert "broken.png" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--batch", "0"], ["--pixel-size-um", "0"], ["--device", "tpu"], ["--threads", "x"]])
+def test_wrong_usage_exits_with_2(app: typer.Typer, folder: Path, tiny_engine: Path, option: list[str]) -> None:
+    result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), *option])
+    assert result.exit_code == 2

@@ -1,0 +1,438 @@
+"""The whole station: engine and folder to report."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from microseg.core.errors import FieldError, InputError
+from microseg.core.manifest import DomainEntry, Grid, Preparation
+from microseg.deploy import measuring
+from microseg.deploy.segment import SegmentOptions, max_tile_pixels, segment
+from microseg.runtime import read_manifest
+from tests.deploy.conftest import micrograph
+from tests.engines import write_threshold_engine
+
+Wafer = Callable[..., Path]
+
+
+def mask_of(report: Path, name: str) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(report / "masks" / f"{name}.png"))
+
+
+def rows_of(report: Path) -> dict[str, dict[str, str]]:
+    with (report / "fields.csv").open(newline="", encoding="utf-8") as stream:
+        return {row["field"]: row for row in csv.DictReader(stream)}
+
+
+def content_of(report: Path) -> dict[str, Any]:
+    """Every file of a report, less what is said to differ between runs."""
+    found: dict[str, Any] = {
+        path.relative_to(report).as_posix(): path.read_bytes() for path in report.rglob("*") if path.is_file()
+    }
+    summary = json.loads(found["summary.json"])
+    del summary["engine_calls"], summary["run"]
+    return found | {"summary.json": summary}
+
+
+def expected_mask(image: NDArray[np.uint8], threshold: float = 0.425) -> NDArray[np.bool_]:
+    """What the tiny engine's bag decides, up to pixels that lie on the threshold."""
+    mean = cv2.blur(image.astype(np.float32), (3, 3), borderType=cv2.BORDER_REFLECT_101) / 255
+    return mean > threshold
+
+
+def test_report_of_a_folder(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(3)
+    result = segment(SegmentOptions(folder, tiny_engine))
+    report = folder.parent / "wafer_dir-report"
+    assert result.report == report
+    assert result.summary["engine_calls"] == 3
+    assert result.summary == json.loads((report / "summary.json").read_text(encoding="utf-8"))
+    rows = rows_of(report)
+    for index in range(3):
+        name = f"field{index}.png"
+        mask = mask_of(report, name)
+        wanted = expected_mask(micrograph(90, 120, index))
+        inside = np.s_[1:-1, 1:-1]
+        assert np.mean(mask[inside] != wanted[inside]) < 0.01
+        assert float(rows[name]["fraction_bainite"]) == np.mean(mask == 1)
+        assert float(rows[name]["fold_std_bainite"]) > 0
+        assert (report / "overlays" / f"{name}.jpg").is_file()
+    fractions = [float(row["fraction_bainite"]) for row in rows.values()]
+    bainite = result.summary["phases"]["bainite"]
+    assert bainite["mean"] == pytest.approx(np.mean(fractions))
+    assert bainite["ci95"] == pytest.approx(4.302653 * np.std(fractions, ddof=1) / 3**0.5, rel=1e-6)
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert "wafer_dir" in page and page.count("data:image/jpeg") == 3 and "http" not in page
+
+
+@pytest.mark.parametrize("size", [(90, 120), (333, 97), (16, 400), (257, 263)])
+def test_tiled_equals_whole(wafer: Wafer, tmp_path: Path, size: tuple[int, int]) -> None:
+    folder = wafer(1, size)
+    engine = write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
+    whole = segment(SegmentOptions(folder, engine, out=tmp_path / "whole"))
+    tiled = segment(SegmentOptions(folder, engine, out=tmp_path / "tiled", memory_mb=355))
+    assert whole.summary["engine_calls"] == 1 < tiled.summary["engine_calls"]
+    assert whole.summary["phases"] == tiled.summary["phases"]
+    assert np.array_equal(mask_of(tmp_path / "whole", "field0.png"), mask_of(tmp_path / "tiled", "field0.png"))
+
+
+def test_crop_inversion_and_scale(tmp_path: Path) -> None:
+    """Half the pixels, inverted, 20 rows of data bar and 6 columns cut off: the mask is native, 255 where not measured."""
+    grey = np.repeat(np.repeat(micrograph(40, 60, 1), 2, 0), 2, 1)
+    full = np.zeros((100, 126), np.uint8)
+    full[:80, :120] = grey
+    folder = tmp_path / "d"
+    (folder / "images").mkdir(parents=True)
+    Image.fromarray(full).save(folder / "images" / "a.png")
+    (folder / "domain.yaml").write_text("invert: true\ncrop: {bottom_px: 20, right_px: 6}\npixel_size_um: 0.5\n")
+    engine = write_threshold_engine(tmp_path / "e.onnx", grid=Grid(pixel_size_um=1.0))
+    segment(SegmentOptions(folder, engine))
+    mask = mask_of(tmp_path / "d-report", "a.png")
+    assert mask.shape == (100, 126)
+    assert (mask[80:] == 255).all() and (mask[:, 120:] == 255).all()
+    measured = mask[:80, :120]
+    wanted = np.repeat(np.repeat(expected_mask(255 - micrograph(40, 60, 1)), 2, 0), 2, 1)
+    assert np.mean(measured != wanted) < 0.02
+    row = rows_of(tmp_path / "d-report")["a.png"]
+    assert float(row["fraction_bainite"]) == np.mean(measured == 1)
+    assert float(row["area_um2"]) == 80 * 120 * 0.25 and int(row["measured_px"]) == 9600
+
+
+def test_up_scaling_counts_native_pixels(wafer: Wafer, tmp_path: Path) -> None:
+    engine = write_threshold_engine(tmp_path / "e.onnx", grid=Grid(scale=1.7), bytes_per_pixel=1000)
+    folder = wafer(1, (70, 130))
+    segment(SegmentOptions(folder, engine, memory_mb=357))
+    mask = mask_of(tmp_path / "wafer_dir-report", "field0.png")
+    assert mask.shape == (70, 130) and set(np.unique(mask)) == {0, 1}
+    row = rows_of(tmp_path / "wafer_dir-report")["field0.png"]
+    assert float(row["fraction_bainite"]) == np.mean(mask == 1)
+
+
+def test_command_line_wins_over_domain_file_over_manifest(wafer: Wafer, tmp_path: Path) -> None:
+    folder = wafer(1)
+    entry = DomainEntry(name="lom", preparation=Preparation(invert=True, pixel_size_um=0.1))
+    engine = write_threshold_engine(tmp_path / "e.onnx", domains=[entry])
+
+    def used(out: str, **options: Any) -> tuple[bool, float | None]:
+        result = segment(SegmentOptions(folder, engine, out=tmp_path / out, **options))
+        row = rows_of(tmp_path / out)["field0.png"]
+        return result.summary["settings"]["preparation"]["invert"], float(row["pixel_size_um"])
+
+    assert used("manifest") == (True, 0.1)
+    (folder / "domain.yaml").write_text("invert: false\npixel_size_um: 0.2\n")
+    assert used("domain") == (False, 0.2)
+    assert used("command", invert=True, pixel_size_um=0.3) == (True, 0.3)
+
+
+def test_as_picks_a_domain(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    result = segment(SegmentOptions(wafer(1), tiny_engine, out=tmp_path / "r", domain="dark"))
+    assert result.summary["engine"]["domain"] == "dark"
+    assert result.summary["settings"]["preparation"]["invert"] is True
+    with pytest.raises(InputError, match="'bright', 'dark'"):
+        segment(SegmentOptions(wafer(1, name="w2"), tiny_engine, domain="lom"))
+
+
+def test_second_run_calls_the_engine_never(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(3)
+    first = segment(SegmentOptions(folder, tiny_engine))
+    before = content_of(first.report)
+    second = segment(SegmentOptions(folder, tiny_engine))
+    assert second.summary["engine_calls"] == 0 and second.summary["run"]["fields_resumed"] == 3
+    assert content_of(second.report) == before
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    folder = wafer(6)
+    whole = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "whole"))
+    done = 0.0
+
+    def interrupt(amount: float) -> None:
+        nonlocal done
+        done += amount
+        if done > 2.5:
+            raise KeyboardInterrupt
+
+    options = SegmentOptions(folder, tiny_engine, out=tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        segment(options, on_advance=interrupt)
+    (tmp_path / "parts" / "masks" / "field5.png.png.4711.part").write_bytes(b"half")
+    (tmp_path / "parts" / "settings.json.4711.part").write_bytes(b"half")
+    resumed = segment(options)
+    assert 0 < resumed.summary["engine_calls"] < 6
+    assert content_of(resumed.report) == content_of(whole.report)
+
+
+def test_killed_and_resumed_equals_uninterrupted(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    folder = wafer(40, (400, 500))
+    code = (
+        "import sys; from pathlib import Path; from microseg.deploy.segment import *; "
+        "segment(SegmentOptions(*map(Path, sys.argv[1:])))"
+    )
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder), str(tiny_engine), str(out)])
+    records = out / "records"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (not records.is_dir() or len(list(records.iterdir())) < 3):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    for path in out.rglob("*.png"):
+        Image.open(path).load()
+    resumed = segment(SegmentOptions(folder, tiny_engine, out=out))
+    assert resumed.summary["engine_calls"] < 40
+    whole = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "whole"))
+    assert content_of(resumed.report) == content_of(whole.report)
+
+
+def test_changed_content_is_measured_again(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(2)
+    segment(SegmentOptions(folder, tiny_engine))
+    stamp = (folder / "field1.png").stat().st_mtime
+    Image.fromarray(micrograph(90, 120, 77)).save(folder / "field1.png")
+    os.utime(folder / "field1.png", (stamp, stamp))
+    again = segment(SegmentOptions(folder, tiny_engine))
+    assert again.summary["engine_calls"] == 1
+    fresh = segment(SegmentOptions(folder, tiny_engine, out=folder.parent / "fresh"))
+    assert content_of(again.report) == content_of(fresh.report)
+
+
+def test_other_engine_or_settings_are_never_mixed(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    options = SegmentOptions(wafer(1), tiny_engine)
+    report = segment(options).report
+    before = content_of(report)
+    other = write_threshold_engine(tmp_path / "other.onnx", [(0.3,), (0.35,)])
+    for changed, key in (
+        (replace(options, engine=other), "engine_sha256"),
+        (replace(options, invert=True), "preparation"),
+        (replace(options, pixel_size_um=1.0), "pixel_size_um"),
+        (replace(options, memory_mb=1000), "max_tile_pixels"),
+        (replace(options, input=wafer(1, name="elsewhere"), out=report), "input"),
+    ):
+        with pytest.raises(InputError, match=rf"(?s)never mixes.*{key}"):
+            segment(changed)
+    assert content_of(report) == before
+
+
+def test_broken_files_fail_alone(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(2)
+    good = (folder / "field0.png").read_bytes()
+    (folder / "sub").mkdir()
+    (folder / "sub" / "truncated.png").write_bytes(good[: len(good) // 2])
+    (folder / "empty.tif").write_bytes(b"")
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("no picture either")
+    Image.new("L", (1, 1), 7).save(folder / "one.png")
+    Image.new("L", (64, 64), 0).save(folder / "black.png")
+    Image.fromarray((micrograph(64, 64, 0) > 99).astype(np.uint8)).save(folder / "labels.png")
+    result = segment(SegmentOptions(folder, tiny_engine))
+    reasons = {failed["field"]: failed["reason"] for failed in result.summary["failed"]}
+    assert set(reasons) == {"sub/truncated.png", "empty.tif", "text.jpg", "one.png", "black.png", "labels.png"}
+    assert all("Traceback" not in reason and str(folder) in reason for reason in reasons.values())
+    assert "label mask" in reasons["labels.png"]
+    assert result.summary["fields"] == {"total": 8, "measured": 2, "failed": 6}
+    assert result.summary["phases"]["bainite"]["n"] == 2
+    assert {name: row["reason"] for name, row in rows_of(result.report).items() if row["status"] == "failed"} == reasons
+    assert not list(result.report.rglob("*.part"))
+    assert sorted(path.name for path in (result.report / "masks").rglob("*.*")) == ["field0.png.png", "field1.png.png"]
+    (folder / "empty.tif").write_bytes(good)
+    again = segment(SegmentOptions(folder, tiny_engine))
+    assert again.summary["engine_calls"] == 2  # the mended field, and the label mask that is found out at its end
+    assert again.summary["fields"]["measured"] == 3
+
+
+def test_a_field_that_vanishes(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(3)
+    result = segment(SegmentOptions(folder, tiny_engine), on_total=lambda total: (folder / "field1.png").unlink())
+    assert [failed["field"] for failed in result.summary["failed"]] == ["field1.png"]
+    assert result.summary["fields"]["measured"] == 2
+
+
+def test_a_field_that_breaks_between_its_tiles(
+    wafer: Wafer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wafer(3, (300, 100))
+    engine = write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
+    from microseg.core.preparation import PreparedField
+
+    real = PreparedField.rows
+
+    def rows(self: PreparedField, start: int, stop: int) -> NDArray[np.uint8]:
+        if self.path.name == "field1.png" and start > 100:
+            raise FieldError(f"{self.path}: gone")
+        return real(self, start, stop)
+
+    monkeypatch.setattr(PreparedField, "rows", rows)
+    result = segment(SegmentOptions(folder, engine, memory_mb=360))
+    assert result.summary["failed"] == [{"field": "field1.png", "reason": f"{folder / 'field1.png'}: gone"}]
+    assert not (result.report / "masks" / "field1.png.png").exists() and not list(result.report.rglob("*.part"))
+
+
+def test_an_engine_that_fails_fails_its_fields_alone(
+    wafer: Wafer, tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from microseg.runtime.onnx_engine import OnnxEngine
+
+    real = OnnxEngine.run
+
+    def run(self: OnnxEngine, tiles: NDArray[np.uint8], **options: Any) -> Any:
+        if self.runs == 1:
+            self.runs += 1
+            raise FieldError("out of memory")
+        return real(self, tiles, **options)
+
+    monkeypatch.setattr(OnnxEngine, "run", run)
+    result = segment(SegmentOptions(wafer(3), tiny_engine))
+    assert result.summary["failed"] == [{"field": "field1.png", "reason": "out of memory"}]
+
+
+def test_batches_are_shared_between_fields(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    folder = wafer(5)
+    Image.fromarray(micrograph(50, 60, 9)).save(folder / "field2b.png")
+    single = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "single"))
+    shared = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "shared", batch=2))
+    assert (single.summary["engine_calls"], shared.summary["engine_calls"]) == (6, 4)
+    assert content_of(tmp_path / "single") == content_of(tmp_path / "shared")
+
+
+def test_full_batches_do_not_wait_for_fields_that_wait_for_them(
+    wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microseg.deploy.pipeline._BYTES_UNDER_WAY", 1)
+    result = segment(SegmentOptions(wafer(4), tiny_engine, batch=3))
+    assert result.summary["fields"]["measured"] == 4
+
+
+def test_disk_full_leaves_only_complete_files(
+    wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wafer(4)
+    real = measuring.write_bytes
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name.startswith("field2"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, data)
+
+    options = SegmentOptions(folder, tiny_engine)
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring, "write_bytes", full)
+        with pytest.raises(InputError, match=r"field2.*disk is full.*repeat the same command"):
+            segment(options)
+    report = tmp_path / "wafer_dir-report"
+    assert not list(report.rglob("*.part")) and len(list((report / "records").iterdir())) == 2
+    assert segment(options).summary["engine_calls"] == 2
+
+
+def test_wrong_places(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    folder = wafer(1)
+    options = SegmentOptions(folder, tiny_engine)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    (tmp_path / "none").mkdir()
+    for changed, message in (
+        (replace(options, input=tmp_path / "nowhere"), "does not exist"),
+        (replace(options, input=tmp_path / "none"), "holds no images"),
+        (replace(options, input=tmp_path / "file"), "no image file"),
+        (replace(options, engine=tmp_path / "nothing.onnx"), "does not exist"),
+        (replace(options, out=folder / "report"), "inside the input"),
+        (replace(options, out=folder), "inside the input"),
+        (replace(options, out=tmp_path / "file"), "is a file"),
+        (replace(options, out=tmp_path / "file" / "below"), "cannot be written"),
+        (replace(options, out=tmp_path / "full"), "is not empty"),
+        (replace(options, memory_mb=10), "needs at least"),
+    ):
+        with pytest.raises(InputError, match=message):
+            segment(changed)
+    assert sorted(path.name for path in folder.iterdir()) == ["field0.png"]
+
+
+def test_one_file_and_its_default_report(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(1)
+    result = segment(SegmentOptions(folder / "field0.png", tiny_engine))
+    assert result.report == folder / "field0.png-report"
+    bainite = result.summary["phases"]["bainite"]
+    assert bainite["n"] == 1 and bainite["ci95"] is None and bainite["std"] is None
+    assert "asks for\nseveral fields" in (result.report / "report.html").read_text(encoding="utf-8")
+    assert segment(SegmentOptions(folder, tiny_engine)).summary["fields"]["total"] == 1
+
+
+def test_no_field_at_all_could_be_measured(tmp_path: Path, tiny_engine: Path) -> None:
+    folder = tmp_path / "w"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"")
+    result = segment(SegmentOptions(folder, tiny_engine))
+    assert result.summary["phases"]["bainite"]["n"] == 0 and result.summary["engine_calls"] == 0
+    assert "no fraction to state" in (result.report / "report.html").read_text(encoding="utf-8")
+
+
+def test_names(tmp_path: Path, tiny_engine: Path) -> None:
+    folder = tmp_path / "Gefüge A, Probe <1>"
+    (folder / "sub dir").mkdir(parents=True)
+    names = ["a.tif", "a.png", "sub dir/a b.png", "Ätzung.png", 'x,"y".png']
+    if os.name != "nt":
+        names += ["new\nline.png", "con.png", "<script>.png"]
+    for index, name in enumerate(names):
+        Image.fromarray(micrograph(40, 50, index)).save(folder / name)
+    result = segment(SegmentOptions(folder, tiny_engine))
+    assert not result.summary["failed"]
+    rows = rows_of(result.report)
+    assert set(rows) == set(names)
+    for row in rows.values():
+        assert (result.report / row["mask"]).is_file() and (result.report / row["overlay"]).is_file()
+        assert "\n" not in row["mask"]
+    assert len({row["mask"] for row in rows.values()}) == len(names)
+    page = (result.report / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in page and "overlays/sub%20dir/a%20b.png.jpg" in page
+
+
+def test_results_of_removed_files_are_not_counted(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(3)
+    segment(SegmentOptions(folder, tiny_engine))
+    (folder / "field2.png").unlink()
+    shutil.copy(folder / "field0.png", folder / "field1.png")
+    result = segment(SegmentOptions(folder, tiny_engine))
+    assert result.summary["phases"]["bainite"]["n"] == 2
+    assert any("no longer in the input" in notice for notice in result.summary["notices"])
+    assert any("Identical files" in notice for notice in result.summary["notices"])
+
+
+def test_memory_limit_decides_the_tile(tiny_engine: Path) -> None:
+    manifest = read_manifest(tiny_engine)
+    assert max_tile_pixels(manifest, 0, 450) == 1_000_000
+    assert max_tile_pixels(manifest, 10**10, None) == 640 * 640
+
+
+def test_station_needs_neither_torch_nor_the_slow_imports(wafer: Wafer, tiny_engine: Path) -> None:
+    blocked = ("torch", "torchvision", "onnx", "scipy.stats", "scipy.special", "skimage", "matplotlib", "pandas")
+    code = f"""
+import sys
+from pathlib import Path
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name in {blocked!r}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Block())
+from microseg.deploy.segment import SegmentOptions, segment
+assert segment(SegmentOptions(*map(Path, sys.argv[1:]))).summary["engine_calls"] == 1
+"""
+    subprocess.run([sys.executable, "-c", code, str(wafer(1)), str(tiny_engine)], check=True)
+
+
