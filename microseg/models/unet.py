@@ -8,6 +8,7 @@ from typing import NamedTuple
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from microseg.core.errors import InputError
@@ -52,6 +53,7 @@ class UNet(nn.Module):
             load_encoder_file(self.net.encoder, lite0_file())
         elif weights not in ("imagenet", "none"):
             load_encoder_file(self.net.encoder, Path(weights))
+        _fix_same_padding(self.net.encoder)
         self.stride = 2**depth
         self.phases = phases
         mean, std = normalisation(name)
@@ -81,6 +83,39 @@ class UNet(nn.Module):
                 "lr": rate,
             },
         ]
+
+
+class FixedSameConv(nn.Module):
+    """TensorFlow's SAME convolution for inputs that the stride divides: its padding is then the same for every size.
+
+    timm computes that padding from the input at run time, which a graph with dynamic shapes cannot hold.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        """Take over the weights of timm's Conv2dSame."""
+        super().__init__()
+        self.conv = nn.Conv2d(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups,  # type: ignore[arg-type]
+            conv.bias is not None,
+        )  # fmt: skip
+        self.conv.weight, self.conv.bias = conv.weight, conv.bias
+        pads = []
+        for kernel, step, dilation in zip(conv.kernel_size[::-1], conv.stride[::-1], conv.dilation[::-1], strict=True):
+            total = max(dilation * (kernel - 1) + 1 - step, 0)
+            pads += [total // 2, total - total // 2]
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad with zeros, more at the bottom and right, and convolve."""
+        return self.conv(F.pad(x, self.pads))
+
+
+def _fix_same_padding(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, Conv2dSame):
+            setattr(module, name, FixedSameConv(child))
+        else:
+            _fix_same_padding(child)
 
 
 def encoder_name(encoder: str) -> str:

@@ -32,6 +32,10 @@ class SamplingGrid:
         """Pixel centres along a column, (height,)."""
         return ((np.arange(self.height) + 0.5) * self.pixel_size_um).astype(np.float32)
 
+    def divided(self, factor: int) -> SamplingGrid:
+        """Cut each pixel into `factor` x `factor`."""
+        return SamplingGrid(self.height * factor, self.width * factor, self.pixel_size_um / factor)
+
 
 class SmoothNoise:
     """A cubic B-spline surface over random control points, about unit variance, exact on every grid."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from microseg.synthetic.appearance import Appearance
 from microseg.synthetic.geometry import Floats, SamplingGrid, SmoothNoise
 from microseg.synthetic.particles import stamp
-from microseg.synthetic.structure import BAINITE, Structure, UnitMap, map_units
+from microseg.synthetic.structure import BAINITE, Structure, UnitMap
 
 FILM_LENGTH_UM = 1.3
 SUB_LENGTH_UM = 0.75
@@ -18,21 +18,22 @@ RELIEF_UM = 0.06
 _TO_DETECTOR = np.array([[-1, 0, 0], [0, 0, 0], [0, 0, 1]], np.float32)
 
 
-def render(structure: Structure, appearance: Appearance, height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """Show `structure` as `appearance` does: (height, width) uint8. `seed` draws noise and artefacts."""
-    rng = np.random.default_rng([seed, 3, *appearance.title.encode()])
-    factor = appearance.oversampling
-    fine = SamplingGrid(height * factor, width * factor, appearance.pixel_size_um / factor)
-    units = map_units(structure, fine)
-    surface = _etched(structure, units, appearance, fine)
-    surface = _artefacts(surface, appearance, fine, rng)
-    if appearance.relief:
+def render(structure: Structure, units: UnitMap, look: Appearance, grid: SamplingGrid, seed: int) -> NDArray[np.uint8]:
+    """Show `structure` as `look` does: (grid.height, grid.width) uint8. `seed` draws noise and artefacts.
+
+    `units` is the structure's map on the grid divided by `look.oversampling`.
+    """
+    rng = np.random.default_rng([seed, 3, *look.title.encode()])
+    fine = grid.divided(look.oversampling)
+    surface = _etched(structure, units, look, fine)
+    surface = _artefacts(surface, look, fine, rng)
+    if look.relief:
         slope = cv2.filter2D(_blurred(surface, RELIEF_UM / fine.pixel_size_um), cv2.CV_32F, _TO_DETECTOR)
-        surface = surface + np.float32(appearance.relief * RELIEF_UM / fine.pixel_size_um) * slope
-    surface = _blurred(surface, appearance.psf_um / fine.pixel_size_um)
-    if factor > 1:
-        surface = cv2.resize(surface, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    return _detected(surface, appearance, SamplingGrid(height, width, appearance.pixel_size_um), rng)
+        surface = surface + np.float32(look.relief * RELIEF_UM / fine.pixel_size_um) * slope
+    surface = _blurred(surface, look.psf_um / fine.pixel_size_um)
+    if look.oversampling > 1:
+        surface = cv2.resize(surface, (grid.width, grid.height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return _detected(surface, look, grid, rng)
 
 
 def _blurred(surface: Floats, sigma_px: float) -> Floats:

@@ -1,0 +1,5 @@
+"""`python -m microseg` is `microseg`."""
+
+from microseg.cli.main import main
+
+main()

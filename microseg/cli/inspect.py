@@ -1,0 +1,54 @@
+"""`microseg inspect ENGINE`: what an engine says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    engine: Annotated[Path, typer.Argument(help="An engine (.onnx).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
+) -> None:
+    """Print an engine's manifest: phases, domains, folds, parity and provenance."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from microseg.runtime import engine_sha256, model_sha256, read_manifest
+
+    manifest = read_manifest(engine)
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+        return
+    console = Console()
+    table = Table(title=str(engine), title_justify="left", show_header=False)
+    grid, origin = manifest.grid, manifest.provenance
+    pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
+    intact = "as exported" if model_sha256(engine) == manifest.model_sha256 else "CHANGED since the export"
+    rows = {
+        "phases": ", ".join(f"[{p.color}]██[/] {escape(p.name)}" for p in manifest.phases),
+        "domains": ", ".join(f"{escape(d.name)} ({d.role})" for d in manifest.domains),
+        "network's pixel": pixel,
+        "tile": f"core {manifest.tile_core_px} px, halo {manifest.halo_px} px, stride {manifest.stride} px",
+        "memory": f"{manifest.bytes_per_pixel:.0f} bytes per pixel of a tile",
+        "precision": manifest.precision,
+        "folds": ", ".join(f"{fold.miou:.3f}" for fold in manifest.folds) + " (mIoU on held-out fields)",
+        "training fields": str(len(manifest.training_fields)),
+        "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
+        "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
+        "model": f"{intact}, SHA-256 {manifest.model_sha256}",
+        "file": f"SHA-256 {engine_sha256(engine)}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    for parity in manifest.parity:
+        who = "bag" if parity.fold < 0 else f"fold {parity.fold}"
+        worst = max(parity.fraction_difference_points.values())
+        console.print(
+            f"{who} against torch: labels {100 * parity.label_disagreement:.4f} %, fractions {worst:.5f} points",
+            highlight=False,
+        )

@@ -1,0 +1,102 @@
+"""`microseg train supervised`: a labelled domain and a recipe to a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train networks: supervised on a labelled domain.", no_args_is_help=True)
+
+
+@app.callback()
+def _train() -> None:
+    """Keeps `supervised` a sub-command while it is the only one."""
+
+
+@app.command()
+def supervised(
+    domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "synthetic",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation, by group.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+) -> None:
+    """Train one network per fold; each is scored on the whole fields of the fold that it did not see."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from microseg.core.domain import load_domain
+    from microseg.train.recipe import load_recipe
+
+    overrides = list(settings or [])
+    overrides += [f"folds={folds}"] if folds is not None else []
+    overrides += [f"seed={seed}"] if seed is not None else []
+    name, loaded = load_recipe(recipe, overrides)
+    run = out or Path("runs") / f"{load_domain(domain).name}-{name}"
+
+    from microseg.train.runs import run_supervised
+
+    console = Console()
+    with _progress() as on_fold:
+        summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold)
+    assert summary is not None
+    table = Table(title="IoU on held-out fields", title_justify="left")
+    table.add_column("fold")
+    phases = list(summary.folds[0].iou)
+    for column in (*phases, "mIoU"):
+        table.add_column(column, justify="right")
+    for info in summary.folds:
+        table.add_row(str(info.index), *(_cell(info.iou[phase]) for phase in phases), f"{info.miou:.3f}")
+    spread = [f"{_cell(summary.iou_mean[p])} ± {_cell(summary.iou_std[p])}" for p in phases]
+    table.add_row("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
+    console.print(table)
+    console.print(f"Run: {run} ({summary.seconds / 60:.1f} min). Learning curves: {run / 'history.png'}", soft_wrap=True)
+    console.print(f"Next: microseg export {run} --out bagged.onnx", soft_wrap=True)
+
+
+class _progress:  # noqa: N801 - used like a function
+    """Progress bars with rate and time left; one line per fold where the output is no terminal."""
+
+    def __enter__(self) -> Callable[[int], Callable[[int, int, str], None]]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("fold {task.fields[fold]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bars.start()
+        return self._on_fold
+
+    def _on_fold(self, fold: int) -> Callable[[int, int, str], None]:
+        task = self._bars.add_task("", total=None, fold=fold, rate="")
+
+        def report(step: int, steps: int, text: str) -> None:
+            speed = next((t.speed for t in self._bars.tasks if t.id == task), None)
+            rate = f"{speed:.2f} steps/s" if speed else ""
+            self._bars.update(task, completed=step, total=steps, description=text, rate=rate)
+
+        return report
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,124 @@
+"""Augmentation pipelines: geometry while a tile is cut, appearance on the cut tile. All draw from the given generator."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.metrics import UNLABELLED
+from microseg.train.recipe import BasicAugmentation, NoAugmentation, RandomisedAugmentation
+
+# albumentations asks a server for newer versions at import unless told not to; a training node may have no network.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+import albumentations as A  # noqa: E402
+
+Image = NDArray[np.uint8]
+Augmentation = NoAugmentation | BasicAugmentation | RandomisedAugmentation
+
+
+def transform_matrix(
+    augmentation: Augmentation, rng: np.random.Generator, centre: tuple[float, float], side: int
+) -> NDArray[np.float64]:
+    """Affine matrix (2, 3) float64 that maps a tile of `side` px to the field around `centre` (y, x)."""
+    angle, scale, flip = 0.0, 1.0, 1.0
+    match augmentation:
+        case BasicAugmentation():
+            angle = math.pi / 2 * int(rng.integers(4)) if rng.random() < 0.5 else 0.0
+            flip = -1.0 if rng.random() < 0.5 else 1.0
+        case RandomisedAugmentation(scale=(low, high), rotation_deg=largest):
+            angle = math.radians(rng.uniform(-largest, largest))
+            scale = math.exp(rng.uniform(math.log(low), math.log(high)))
+            flip = -1.0 if rng.random() < 0.5 else 1.0
+    # The matrix goes from tile to field, so a larger magnification takes smaller steps.
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    linear = np.array([[cos * flip, -sin], [sin * flip, cos]])
+    middle = (side - 1) / 2
+    offset = np.array([centre[1], centre[0]]) - linear @ np.array([middle, middle])
+    return np.column_stack([linear, offset])
+
+
+def cut(image: Image, labels: Image, matrix: NDArray[np.float64], side: int) -> tuple[Image, Image]:
+    """Image (linear) and labels (nearest) of a tile, each uint8 (side, side), mirrored beyond the field."""
+    size = (side, side)
+    flags = cv2.WARP_INVERSE_MAP
+    tile = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR | flags, borderMode=cv2.BORDER_REFLECT_101)
+    truth = cv2.warpAffine(labels, matrix, size, flags=cv2.INTER_NEAREST | flags, borderMode=cv2.BORDER_REFLECT_101)
+    return tile.astype(np.uint8, copy=False), truth.astype(np.uint8, copy=False)
+
+
+def drawn(augmentation: Augmentation, rng: np.random.Generator) -> Augmentation:
+    """What one tile gets: `randomised` leaves a share of the tiles to the basic pipeline."""
+    if isinstance(augmentation, RandomisedAugmentation) and rng.random() >= augmentation.share:
+        return BasicAugmentation()
+    return augmentation
+
+
+def appearance(augmentation: Augmentation, tile: Image, labels: Image, rng: np.random.Generator) -> Image:
+    """Change grey values only: tile and labels uint8 (S, S) -> tile uint8 (S, S)."""
+    match augmentation:
+        case RandomisedAugmentation(strength=strength, phase_offset_grey=offset):
+            return _randomise(tile, labels, rng, strength, offset)
+        case _:
+            return tile
+
+
+def _randomise(tile: Image, labels: Image, rng: np.random.Generator, strength: float, offset: float) -> Image:
+    grey = tile.astype(np.float32)
+    if offset and rng.random() < 0.5:
+        grey += phase_offsets(labels, rng, offset)
+    if rng.random() < 0.4:
+        grey += shading(grey.shape, rng, 30 * strength)
+    if rng.random() < 0.25:
+        grey += relief(grey, rng, 1.0 * strength)
+    if rng.random() < 0.4:
+        grey += correlated_noise(grey.shape, rng, rng.uniform(0, 14 * strength), rng.uniform(0.7, 3.0))
+    pipeline = _photometric(strength)
+    pipeline.set_random_seed(int(rng.integers(2**31)))
+    out: Image = pipeline(image=np.clip(grey + 0.5, 0, 255).astype(np.uint8)[..., None])["image"][..., 0]
+    return out
+
+
+def _photometric(strength: float) -> A.Compose:
+    """Contrast curve, focus and detector noise."""
+    return A.Compose(
+        [
+            A.RandomBrightnessContrast(brightness_limit=0.3 * strength, contrast_limit=0.4 * strength, p=0.8),
+            A.RandomGamma(gamma_limit=(100 - 45 * min(strength, 2.0), 100 + 80 * strength), p=0.5),
+            A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.6), blur_limit=0), A.Sharpen(alpha=(0.1, 0.4))], p=0.4),
+            A.GaussNoise(std_range=(0.01, 0.07 * strength + 0.01), p=0.5),
+        ]
+    )
+
+
+def phase_offsets(labels: Image, rng: np.random.Generator, std_grey: float) -> NDArray[np.float32]:
+    """A grey offset per phase, soft at its borders: float32 of the labels' shape; unlabelled pixels get none."""
+    table = np.zeros(256, np.float32)
+    known = [value for value in np.unique(labels) if value != UNLABELLED]
+    table[known] = rng.normal(0, std_grey, len(known))
+    return cv2.GaussianBlur(table[labels], (0, 0), float(rng.uniform(0.6, 1.5)))
+
+
+def shading(shape: tuple[int, ...], rng: np.random.Generator, amplitude_grey: float) -> NDArray[np.float32]:
+    """Uneven illumination: a smooth random surface of at most `amplitude_grey`, float32 (H, W)."""
+    coarse = rng.uniform(-amplitude_grey, amplitude_grey, (3, 3)).astype(np.float32)
+    return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+
+
+def relief(grey: NDArray[np.float32], rng: np.random.Generator, amplitude: float) -> NDArray[np.float32]:
+    """What a side detector adds: the directional derivative of the field, float32 (H, W)."""
+    angle, gain = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 1.0) * amplitude
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
+    dx, dy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.25), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.25)
+    return np.asarray(gain * (math.cos(angle) * dx + math.sin(angle) * dy), np.float32)
+
+
+def correlated_noise(
+    shape: tuple[int, ...], rng: np.random.Generator, std_grey: float, length_px: float
+) -> NDArray[np.float32]:
+    """Gaussian noise of standard deviation `std_grey` and correlation length `length_px`, float32 (H, W)."""
+    noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), length_px)
+    return np.asarray(noise * (std_grey / max(float(noise.std()), 1e-6)), np.float32)

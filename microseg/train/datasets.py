@@ -1,0 +1,116 @@
+"""Labelled fields in memory, and the stateless stream of training batches drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.domain import Domain, DomainField, prepared_and_labels
+from microseg.core.files import sha256_of
+from microseg.core.manifest import Grid
+from microseg.core.metrics import UNLABELLED
+from microseg.train.augmentation import Augmentation, appearance, cut, drawn, transform_matrix
+
+
+@dataclass(frozen=True)
+class LabelledField:
+    """A field on the network's grid: `image` and `labels` uint8 (h, w); `sha256` of the image file."""
+
+    field: DomainField
+    sha256: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`tiles` uint8 (N, 1, S, S) and `labels` uint8 (N, C, C) of their cores; 255 counts in no loss."""
+
+    tiles: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
+    """Read every training field of a domain on the network's grid. Raises InputError as reading does."""
+    return [
+        LabelledField(field, sha256_of(field.image), *prepared_and_labels(field, domain, grid))
+        for field in domain.training_fields
+    ]
+
+
+def phase_frequencies(fields: Sequence[LabelledField], phases: int) -> NDArray[np.float64]:
+    """Area share of every phase over all labelled pixels, float64 (P,)."""
+    counts = sum((np.bincount(f.labels.ravel(), minlength=256)[:phases] for f in fields), np.zeros(phases, np.int64))
+    return counts / max(int(counts.sum()), 1)
+
+
+class TileSampler:
+    """Draws batches as a pure function of the step, so that a resumed run sees what an uninterrupted one does."""
+
+    def __init__(
+        self,
+        fields: Sequence[LabelledField],
+        augmentation: Augmentation,
+        *,
+        core_px: int,
+        halo_px: int,
+        batch: int,
+        rare_phase_share: float,
+        seed: tuple[int, ...],
+    ) -> None:
+        """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly."""
+        self._fields = list(fields)
+        self._augmentation = augmentation
+        self._core_px, self._halo_px, self._batch = core_px, halo_px, batch
+        self._rare_phase_share, self._seed = rare_phase_share, seed
+        areas = np.array([field.image.size for field in fields], np.float64)
+        self._weights = areas / areas.sum()
+        values = [value for value in np.unique(np.concatenate([np.unique(f.labels) for f in fields])) if value != UNLABELLED]
+        # Where each phase occurs: (field, flat positions), thinned to bound memory on large sets.
+        self._places = {
+            int(value): [
+                (i, where[:: 1 + where.size // 50_000])
+                for i, f in enumerate(fields)
+                if (where := np.flatnonzero(f.labels == value)).size
+            ]
+            for value in values
+        }
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        pairs = [self._tile(np.random.default_rng((*self._seed, step, i))) for i in range(self._batch)]
+        return Batch(np.stack([tile for tile, _ in pairs])[:, None], np.stack([labels for _, labels in pairs]))
+
+    def _tile(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        side = self._core_px + 2 * self._halo_px
+        index, centre = self._place(rng)
+        field = self._fields[index]
+        augmentation = drawn(self._augmentation, rng)
+        matrix = transform_matrix(augmentation, rng, centre, side)
+        tile, labels = cut(field.image, field.labels, matrix, side)
+        tile = appearance(augmentation, tile, labels, rng)
+        core = slice(self._halo_px, self._halo_px + self._core_px)
+        return tile, labels[core, core]
+
+    def _place(self, rng: np.random.Generator) -> tuple[int, tuple[float, float]]:
+        """(field, centre y x): anywhere by area, or around a pixel of a phase drawn evenly."""
+        if rng.random() < self._rare_phase_share:
+            places = self._places[sorted(self._places)[int(rng.integers(len(self._places)))]]
+            index, where = places[int(rng.integers(len(places)))]
+            y, x = divmod(int(where[int(rng.integers(where.size))]), self._fields[index].image.shape[1])
+            shift = rng.uniform(-0.4, 0.4, 2) * self._core_px
+            return index, (y + float(shift[0]), x + float(shift[1]))
+        index = int(rng.choice(len(self._fields), p=self._weights))
+        height, width = self._fields[index].image.shape
+        # A tile reaches over the border now and then: inference meets mirrored borders too.
+        inset = self._core_px / 2 - self._halo_px / 2
+        return index, (_between(rng, height, inset), _between(rng, width, inset))
+
+
+def _between(rng: np.random.Generator, side: int, inset: float) -> float:
+    return float(rng.uniform(inset, side - inset)) if side > 2 * inset else (side - 1) / 2
+
+

@@ -1,0 +1,36 @@
+"""`microseg evaluate RUN DOMAIN`: a run's folds on whole fields; what a fold was trained on, it is not scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microseg.core.domain import load_domain
+from microseg.core.preparation import PreparedField
+from microseg.core.runs import read_run
+from microseg.core.scoring import Prediction, evaluation, score_fields
+from microseg.train.predict import predict_field
+from microseg.train.runs import load_networks
+
+
+def evaluate_run(run: Path, source: Path, progress: Callable[[str], None] = lambda name: None) -> dict[str, Any]:
+    """The evaluation (core/scoring) of a finished run on a labelled domain. Raises InputError."""
+    record, _ = read_run(run)
+    domain = load_domain(source)
+    networks = load_networks(run, record)
+    held_out_by = {field.sha256: field.fold for field in record.fields}
+
+    def predict(prepared: PreparedField, sha256: str) -> Prediction:
+        # A field of the training set is scored by the one fold that held it out, any other field by all.
+        fold = held_out_by.get(sha256)
+        used = list(range(record.folds)) if fold is None else [fold]
+        image = prepared.rows(0, prepared.shape[0])
+        probability, _ = predict_field([networks[k] for k in used], image, record.stride, record.halo_px)
+        votes = {k: soft.argmax(0).astype(np.uint8) for k, soft in zip(used, probability, strict=True)}
+        return Prediction(probability.mean(0).argmax(0).astype(np.uint8), votes, seen=False)
+
+    scores = score_fields(domain, record.domain, record.grid, record.phases, predict, progress)
+    return evaluation(scores, record.phases)

@@ -1,0 +1,195 @@
+"""The recipe: every choice that decides the weights, as frozen, strict, typed configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from microseg.core.errors import InputError
+from microseg.core.files import read_yaml
+from microseg.core.manifest import Strict
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+
+PACKAGED = Path(__file__).parent / "recipes"
+CHECKOUT = Path(__file__).parents[2] / "train"
+
+
+class UNetConfig(Strict):
+    """U-Net: any segmentation-models-pytorch or timm encoder; one decoder width per stage."""
+
+    kind: Literal["unet"] = "unet"
+    encoder: str = "tf_efficientnet_lite0"
+    weights: str = "imagenet"
+    decoder_channels: Annotated[list[int], Field(min_length=3, max_length=5)] = [256, 128, 64, 32, 16]
+
+
+class Tile(Strict):
+    """Training tiles: the loss counts on the core alone, the halo is context (the paper: 512 and 62)."""
+
+    core_px: int = Field(512, ge=32)
+    halo_px: int = Field(62, ge=0)
+
+
+class NoAugmentation(Strict):
+    """Tiles as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+class BasicAugmentation(Strict):
+    """The paper's basic pipeline: flips and 90-degree rotations, p 0.5."""
+
+    kind: Literal["basic"] = "basic"
+
+
+class RandomisedAugmentation(Strict):
+    """Domain randomisation: what etching, detectors, optics and magnification do to a micrograph.
+
+    scale: range of magnification, log-uniform. rotation_deg: largest angle. strength: factor on every photometric
+    change. phase_offset_grey: standard deviation of the grey offset that each phase gets from its label. share: of the
+    tiles that are changed so; the others get the basic pipeline, so that the source itself stays in view.
+    """
+
+    kind: Literal["randomised"] = "randomised"
+    scale: Range = (0.6, 1.7)
+    rotation_deg: float = Field(180.0, ge=0, le=180)
+    strength: float = Field(1.0, ge=0, le=2)
+    phase_offset_grey: float = Field(14.0, ge=0)
+    share: Share = 1.0
+
+
+class CrossEntropy(Strict):
+    """Cross-entropy (for two phases the paper's BCE) plus `dice` times soft Dice; weights by frequency ** -balance."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    dice: float = Field(0.0, ge=0)
+    balance: Share = 0.0
+
+
+class Focal(Strict):
+    """Focal loss (Lin et al. 2017)."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = Field(2.0, ge=0)
+
+
+class Optimiser(Strict):
+    """Adam with decoupled weight decay; the encoder's rate is `encoder_factor` times the decoder's."""
+
+    learning_rate: Positive = 1e-3
+    encoder_factor: Positive = 0.1
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Schedule(Strict):
+    """constant, polynomial (1 - t) ** power, or cosine; after a linear warm-up over `warmup` of all steps."""
+
+    kind: Literal["constant", "polynomial", "cosine"] = "polynomial"
+    power: Positive = 0.9
+    warmup: Share = 0.05
+
+
+class Recipe(Strict):
+    """A training recipe, see train/README.md.
+
+    scale: network pixels per native pixel (the paper: 0.5). rare_phase_share: share of the tiles that are centred on a
+    pixel of a phase drawn evenly. ema_decay: of the averaged weights that are scored and kept; 0 keeps the raw ones.
+    halo_px: halo of overlap tiles at inference.
+    """
+
+    network: UNetConfig = UNetConfig()
+    scale: Positive = 0.5
+    tile: Tile = Tile()
+    augmentation: Annotated[
+        NoAugmentation | BasicAugmentation | RandomisedAugmentation, Field(discriminator="kind")
+    ] = BasicAugmentation()
+    loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")] = CrossEntropy()
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    rare_phase_share: Share = 0.0
+    ema_decay: float = Field(0.98, ge=0, lt=1)
+    batch: int = Field(12, ge=1)
+    steps: int = Field(1000, ge=1)
+    validate_every: int = Field(50, ge=1)
+    folds: int = Field(5, ge=2)
+    halo_px: int = Field(62, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> tuple[str, Recipe]:
+    """(name, recipe) from a shipped name or a YAML file, with `key.sub=value` overrides.
+
+    Raises InputError that names the key, what was given and what is allowed.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = _folder() / f"{name_or_file}.yaml"
+        if not path.is_file():
+            raise InputError(
+                f"--recipe {name_or_file}: no such recipe. Remedy: one of {', '.join(recipe_names())}, or a YAML file."
+            )
+    tree = read_yaml(path) or {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a recipe is a mapping of keys, this is a {type(tree).__name__}.")
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return path.stem, Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def _folder() -> Path:
+    """Recipes inside an installed package, or the checkout's top-level train/ of an editable install."""
+    return PACKAGED if PACKAGED.is_dir() else CHECKOUT
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise InputError(f"--set {override}: not of the form key=value, for example --set optimiser.learning_rate=1e-3")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        branch = tree.setdefault(parent, {})
+        if not isinstance(branch, dict):
+            raise InputError(f"--set {override}: {parent!r} holds no keys.")
+        tree = branch
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        # YAML 1.1 reads 1e-3 as text; people mean the number.
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    tree[last] = parsed
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; allowed here: {', '.join(_allowed(item['loc']))}"
+    return f"{key} = {item['input']!r}: {item['msg']}"
+
+
+def _allowed(location: Sequence[Any]) -> list[str]:
+    """Keys of the model in which an unknown key stood."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        if part in model.model_fields:
+            model = model.model_fields[part].annotation
+        for member in getattr(model, "__args__", ()):
+            if member.model_fields["kind"].default == part:
+                model = member
+    return sorted(model.model_fields) if hasattr(model, "model_fields") else ["kind"]

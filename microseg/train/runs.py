@@ -1,0 +1,228 @@
+"""The run folder: made, resumed, read back. The whole of `train supervised` on a domain stands in `run_supervised`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from microseg.core.domain import Domain, load_domain, resolve_intensity
+from microseg.core.errors import InputError
+from microseg.core.files import replacing, write_json, write_text, write_yaml
+from microseg.core.folds import assign_folds
+from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, PhaseInfo, TrainingField
+from microseg.core.preparation import open_prepared
+from microseg.core.runs import RunRecord, RunSummary, read_record
+from microseg.core.tiling import extract, plan_tiles
+from microseg.models.unet import UNet
+from microseg.train import checkpoint
+from microseg.train.curves import plot_histories
+from microseg.train.datasets import LabelledField, load_fields
+from microseg.train.recipe import Recipe
+from microseg.train.supervised import FoldResult, Report, build_network, train_fold
+
+VERSIONS = ("microseg", "torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
+PARITY_TILES, PARITY_MAX_PIXELS = 2, 1 << 18
+
+
+def run_supervised(
+    source: Path, recipe_name: str, recipe: Recipe, out: Path, *, resume: bool,
+    only_folds: list[int] | None = None, on_fold: Callable[[int], Report] | None = None,
+) -> RunSummary | None:
+    """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
+
+    Raises InputError: `out` exists without `resume`, or holds another run; the domain cannot be trained on.
+    """
+    started = time.monotonic()
+    domain = load_domain(source)
+    if not domain.phases:
+        raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
+    intensity = resolve_intensity(domain)
+    preparation = domain.preparation.model_copy(update={"intensity": intensity})
+    domain = _replace_preparation(domain, preparation)
+    pixel_um = _common_pixel_size(domain)
+    grid = Grid(pixel_size_um=pixel_um / recipe.scale if pixel_um else None, scale=recipe.scale)
+    training = domain.training_fields
+    held = assign_folds([field.group for field in training], recipe.folds)
+    fields = load_fields(domain, grid)
+    _refuse_missing_phases(domain, fields)
+    phases = [PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases]
+    stride = 2 ** len(recipe.network.decoder_channels)
+    record = RunRecord(
+        recipe_name=recipe_name,
+        recipe=recipe.model_dump(mode="json"),
+        seed=recipe.seed,
+        folds=recipe.folds,
+        phases=phases,
+        domain=DomainEntry(
+            name=domain.name, preparation=preparation.model_copy(update={"pixel_size_um": pixel_um})
+        ),
+        domain_source=str(source.resolve()),
+        grid=grid,
+        tile_core_px=recipe.tile.core_px,
+        halo_px=recipe.halo_px,
+        stride=stride,
+        fields=[
+            TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold)
+            for item, fold in zip(fields, held, strict=True)
+        ],
+        dataset_sha256=_dataset_hash(fields),
+        git_commit=_git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={name: _version(name) for name in VERSIONS},
+    )
+    _claim(out, record, resume)
+    for fold in only_folds if only_folds is not None else range(recipe.folds):
+        folder = out / f"fold{fold}"
+        if (folder / "fold.json").is_file():
+            continue
+        seen = [field for field, k in zip(fields, held, strict=True) if k != fold]
+        unseen = [field for field, k in zip(fields, held, strict=True) if k == fold]
+        report: Report = on_fold(fold) if on_fold else (lambda step, steps, text: None)
+        _save_parity_tiles(folder / "parity", unseen, stride)
+        train_fold(recipe, phases, seen, unseen, fold, folder, report)
+    folders = [out / f"fold{fold}" for fold in range(recipe.folds)]
+    if not all((folder / "fold.json").is_file() for folder in folders):
+        return None
+    plot_histories(out / "history.png", folders)
+    summary = _summary([read_fold(folder) for folder in folders], time.monotonic() - started)
+    write_json(out / "summary.json", summary.model_dump(mode="json"))
+    return summary
+
+
+def read_fold(folder: Path) -> FoldResult:
+    """What a finished fold left."""
+    data = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
+    return FoldResult(FoldInfo.model_validate(data["info"]), Fingerprint.model_validate(data["fingerprint"]))
+
+
+def load_networks(run: Path, record: RunRecord) -> list[UNet]:
+    """The folds' best networks, in evaluation mode on the CPU or GPU as the machine has it."""
+    import torch
+
+    recipe = Recipe.model_validate(record.recipe)
+    # The trained weights replace the initial ones, which need not be at hand any more.
+    bare = recipe.model_copy(update={"network": recipe.network.model_copy(update={"weights": "none"})})
+    networks = []
+    for fold in range(record.folds):
+        network = build_network(bare, len(record.phases))
+        checkpoint.load_model(run / f"fold{fold}" / "model.safetensors", network)
+        networks.append(network.eval().to("cuda" if torch.cuda.is_available() else "cpu"))
+    return networks
+
+
+def _summary(results: list[FoldResult], seconds: float) -> RunSummary:
+    infos = [result.info for result in results]
+    mious = np.array([info.miou for info in infos])
+    names = list(infos[0].iou)
+    table = {name: [v for info in infos if (v := info.iou[name]) is not None] for name in names}
+    return RunSummary(
+        folds=infos,
+        fingerprints=[result.fingerprint for result in results],
+        miou_mean=float(mious.mean()),
+        miou_std=float(mious.std(ddof=1)) if len(mious) > 1 else 0.0,
+        iou_mean={name: float(np.mean(v)) if v else None for name, v in table.items()},
+        iou_std={name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in table.items()},
+        seconds=seconds,
+    )
+
+
+def _claim(out: Path, record: RunRecord, resume: bool) -> None:
+    """Write run.yaml into a new folder, or make sure that an existing one is this very run."""
+    if (out / "run.yaml").is_file():
+        if not resume:
+            raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
+        before = read_record(out)
+        for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256"):
+            if getattr(before, key) != getattr(record, key):
+                raise InputError(
+                    f"{out}: holds a run with another {key}. Remedy: the same command as before, or another --out."
+                )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not a run folder. Remedy: another --out.")
+    else:
+        write_yaml(out / "run.yaml", record.model_dump(mode="json"))
+        write_text(out / ".gitignore", "*\n")
+
+
+def _save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -> None:
+    """Keep a few held-out tiles in the run, so that an export compares on real pixels without the data set."""
+    for field in fields[:PARITY_TILES]:
+        height, width = field.image.shape
+        tiles = plan_tiles(height, width, stride, 0, PARITY_MAX_PIXELS)
+        tile = tiles[len(tiles) // 2]
+        pixels = extract(lambda start, stop, f=field: f.image[start:stop], tile, height, width)  # type: ignore[misc]
+        with replacing(folder / f"{field.sha256[:16]}.png") as part:
+            Image.fromarray(pixels).save(part, format="PNG")
+
+
+def _replace_preparation(domain: Domain, preparation: Any) -> Domain:
+    from dataclasses import replace
+
+    return replace(domain, preparation=preparation)
+
+
+def _common_pixel_size(domain: Domain) -> float | None:
+    """The domain's pixel size, or the one that all its files state; files that differ are an error."""
+    if domain.preparation.pixel_size_um:
+        return domain.preparation.pixel_size_um
+    sizes = {}
+    for field in domain.training_fields:
+        with open_prepared(field.image, domain.preparation, Grid()) as prepared:
+            sizes[field.name] = prepared.pixel_size_um
+    values = [value for value in sizes.values() if value is not None]
+    if not values or len(values) < len(sizes):
+        return None
+    middle = float(np.median(values))
+    odd = [name for name, value in sizes.items() if value is not None and abs(value / middle - 1) > 0.01]
+    if odd:
+        raise InputError(
+            f"{domain.source}: fields differ in pixel size ({odd[0]}: {sizes[odd[0]]:g} um, median {middle:g} um). "
+            "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
+        )
+    return middle
+
+
+def _refuse_missing_phases(domain: Domain, fields: list[LabelledField]) -> None:
+    present = set(np.unique(np.concatenate([np.unique(field.labels) for field in fields])).tolist())
+    for index, phase in enumerate(domain.phases):
+        if index not in present:
+            raise InputError(
+                f"{domain.source}: phase {phase.name!r} (mask value {', '.join(map(str, phase.values))}) occurs in no "
+                "mask. Remedy: correct its value in domain.yaml, or remove it."
+            )
+
+
+def _dataset_hash(fields: list[LabelledField]) -> str:
+    digest = hashlib.sha256()
+    for field in fields:
+        digest.update(field.sha256.encode())
+        digest.update(field.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, where the code runs from one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,199 @@
+"""`microseg train supervised`: one network per fold, each scored on the whole fields that it did not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from microseg.core.files import sha256_of, write_json
+from microseg.core.manifest import Fingerprint, FoldInfo, PhaseInfo
+from microseg.core.metrics import confusion_matrix, iou, mean_iou
+from microseg.models.unet import UNet
+from microseg.train import checkpoint
+from microseg.train.curves import write_history
+from microseg.train.datasets import Batch, LabelledField, TileSampler, phase_frequencies
+from microseg.train.losses import core_of, cross_entropy, focal, soft_dice
+from microseg.train.predict import predict_field
+from microseg.train.recipe import CrossEntropy, Recipe, Schedule
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A fold's score on its held-out fields, and the mean and spread of its features over them."""
+
+    info: FoldInfo
+    fingerprint: Fingerprint
+
+
+def train_fold(
+    recipe: Recipe, phases: Sequence[PhaseInfo], fields: Sequence[LabelledField], held_out: Sequence[LabelledField],
+    fold: int, folder: Path, report: Report,
+) -> FoldResult:
+    """Train one network; leaves model.safetensors (best), history.csv and last/ in `folder`, and continues what is there.
+
+    `report(step, steps, text)` is called after every step. Deterministic for one machine and thread count.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(_seed(recipe.seed, fold, 0))
+    network = build_network(recipe, len(phases)).to(device, memory_format=torch.channels_last)
+    averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    rates = recipe.optimiser
+    groups = network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
+    optimiser = torch.optim.AdamW(groups, weight_decay=rates.weight_decay)
+    base_rates = [group["lr"] for group in optimiser.param_groups]
+    sampler = TileSampler(
+        fields, recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px, batch=recipe.batch,
+        rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, fold),
+    )  # fmt: skip
+    weights = _phase_weights(recipe, fields, len(phases), device)
+    done, history, best = checkpoint.load_state(folder / "last", network, averaged, optimiser) or (0, [], {"miou": -1.0})
+    running = 0.0
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(sampler.batch, done)
+        for step in range(done, recipe.steps):
+            batch: Batch = coming.result()
+            coming = ahead.submit(sampler.batch, step + 1)
+            torch.manual_seed(_seed(recipe.seed, fold, step + 1))
+            for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+                group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
+            network.train()
+            tiles = torch.from_numpy(batch.tiles).to(device).float().contiguous(memory_format=torch.channels_last)
+            labels = torch.from_numpy(batch.labels).to(device).long()
+            logits = core_of(network.forward_any_size(tiles).logits, recipe.tile.core_px)
+            loss = _loss(recipe, logits, labels, weights)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            _average(averaged, network, recipe.ema_decay, step)
+            running += float(loss.detach())
+            report(step + 1, recipe.steps, f"loss {float(loss.detach()):.3f}")
+
+            if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
+                since = step + 1 - (history[-1]["step"] if history else 0)
+                scored = _with_weights(network, averaged, lambda: score(network, held_out, recipe, len(phases)))
+                values = iou(scored.confusion)
+                history.append({"step": step + 1, "loss": running / since, "miou": mean_iou(scored.confusion)})
+                history[-1] |= {f"iou_{p.name}": _or_none(v) for p, v in zip(phases, values, strict=True)}
+                running = 0.0
+                if history[-1]["miou"] > best["miou"]:
+                    best = dict(history[-1])
+                    checkpoint.save_model(folder / "model.safetensors", averaged)
+                write_history(folder, history)
+                checkpoint.save_state(folder / "last", step + 1, network, averaged, optimiser, history, best)
+
+    checkpoint.load_model(folder / "model.safetensors", network)
+    scored = score(network, held_out, recipe, len(phases))
+    values = iou(scored.confusion)
+    info = FoldInfo(
+        index=fold,
+        miou=mean_iou(scored.confusion),
+        iou={p.name: _or_none(v) for p, v in zip(phases, values, strict=True)},
+        weights_sha256=sha256_of(folder / "model.safetensors"),
+    )
+    fingerprint = Fingerprint(
+        fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist()
+    )
+    result = FoldResult(info, fingerprint)
+    write_json(folder / "fold.json", {"info": info.model_dump(), "fingerprint": fingerprint.model_dump()})
+    return result
+
+
+def build_network(recipe: Recipe, phases: int) -> UNet:
+    """The recipe's network with its initial weights."""
+    config = recipe.network
+    return UNet(config.encoder, phases, config.weights, tuple(config.decoder_channels))
+
+
+def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Learning rate over its base at `step` (0 ... steps - 1)."""
+    warm = schedule.warmup * steps
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    t = (step - warm) / max(steps - warm, 1)
+    match schedule.kind:
+        case "constant":
+            return 1.0
+        case "polynomial":
+            return float((1 - t) ** schedule.power)
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * t))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Pooled confusion (P, P) on the network's grid, and features (fields, D)."""
+
+    confusion: NDArray[np.int64]
+    features: NDArray[np.float32]
+
+
+def score(network: UNet, held_out: Sequence[LabelledField], recipe: Recipe, phases: int) -> Score:
+    """Whole stitched fields, pooled."""
+    network.eval()
+    confusion = np.zeros((phases, phases), np.int64)
+    features = []
+    for field in held_out:
+        probability, feature = predict_field([network], field.image, network.stride, recipe.halo_px)
+        confusion += confusion_matrix(field.labels, probability[0].argmax(0).astype(np.uint8), phases)
+        features.append(feature[0])
+    return Score(confusion, np.stack(features))
+
+
+def _loss(recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    match recipe.loss:
+        case CrossEntropy(dice=dice):
+            loss = cross_entropy(logits, labels, weights)
+            return loss + dice * soft_dice(logits, labels) if dice else loss
+        case other:
+            return focal(logits, labels, other.gamma)
+
+
+def _phase_weights(
+    recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device
+) -> Tensor | None:
+    if not isinstance(recipe.loss, CrossEntropy) or not recipe.loss.balance:
+        return None
+    weights = np.maximum(phase_frequencies(fields, phases), 1e-6) ** -recipe.loss.balance
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
+
+
+def _average(averaged: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of the weights; short memory at first, so that the start is forgotten."""
+    keep = min(decay, (1 + step) / (10 + step)) if decay else 0.0
+    for key, value in network.state_dict().items():
+        if value.dtype.is_floating_point:
+            averaged[key].lerp_(value, 1 - keep)
+        else:
+            averaged[key].copy_(value)
+
+
+def _with_weights(network: nn.Module, weights: dict[str, Tensor], use: Callable[[], Any]) -> Any:
+    """Call `use` while the network holds `weights`, then give it its own back."""
+    own = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(weights)
+    try:
+        return use()
+    finally:
+        network.load_state_dict(own)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
