@@ -1,1 +1,3 @@
+"""Phase fractions from micrographs: train, export, segment."""
+
 __version__ = "0.1.0"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+_NOTHING = "\N{EN DASH}"
+
+
 class DeviceName(StrEnum):
     """What computes."""
 
@@ -114,7 +117,7 @@ def _print(console: Console, summary: dict[str, Any]) -> None:
         table.add_row(
             f"[{phase['color']}]██[/] {escape(name)}",
             *shown,
-            "–" if accuracy is None else f"{accuracy:.1f}",
+            _NOTHING if accuracy is None else f"{accuracy:.1f}",
             _percent(phase["fold_std"]),
             str(phase["n"]),
         )
@@ -124,4 +127,4 @@ def _print(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.2f}"
+    return _NOTHING if fraction is None else f"{100 * fraction:.2f}"

@@ -20,9 +20,7 @@ def _train() -> None:
 def supervised(
     domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
     recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "synthetic",
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
     ] = None,
@@ -59,11 +57,13 @@ def supervised(
     spread = [f"{_cell(summary.iou_mean[p])} ± {_cell(summary.iou_std[p])}" for p in phases]
     table.add_row("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
     console.print(table)
-    console.print(f"Run: {run} ({summary.seconds / 60:.1f} min). Learning curves: {run / 'history.png'}", soft_wrap=True)
+    console.print(
+        f"Run: {run} ({summary.seconds / 60:.1f} min). Learning curves: {run / 'history.png'}", soft_wrap=True
+    )
     console.print(f"Next: microseg export {run} --out bagged.onnx", soft_wrap=True)
 
 
-class _progress:  # noqa: N801 - used like a function
+class _progress:
     """Progress bars with rate and time left; one line per fold where the output is no terminal."""
 
     def __enter__(self) -> Callable[[int], Callable[[int, int, str], None]]:

@@ -1,0 +1,1 @@
+"""What every stage shares: micrographs, domains, preparation, tiles, metrics, schemas, errors. No torch."""

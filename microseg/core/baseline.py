@@ -25,7 +25,9 @@ def otsu_classes(image: NDArray[np.uint8], phases: int) -> NDArray[np.uint8]:
 
     smooth = cv2.GaussianBlur(image, (BLUR_PX, BLUR_PX), 0)
     try:
-        thresholds = threshold_multiotsu(smooth, classes=phases, nbins=256 if phases < 4 else 64)
+        thresholds = threshold_multiotsu(  # type: ignore[no-untyped-call]
+            smooth, classes=phases, nbins=256 if phases < 4 else 64
+        )
     except ValueError:
         return np.zeros(image.shape, np.uint8)
     return np.digitize(smooth, thresholds).astype(np.uint8)

@@ -31,7 +31,9 @@ def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     hit = np.diag(confusion).astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - hit
-    return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+    values = np.full(len(hit), np.nan)
+    np.divide(hit, union, out=values, where=union > 0)
+    return values
 
 
 def mean_iou(confusion: NDArray[np.int64]) -> float:

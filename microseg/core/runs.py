@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
-from microseg.core.manifest import DomainEntry, FoldInfo, Fingerprint, Grid, PhaseInfo, Strict, TrainingField
+from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, PhaseInfo, Strict, TrainingField
 
 RUN_VERSION = 1
 
@@ -55,7 +55,9 @@ def read_run(run: Path) -> tuple[RunRecord, RunSummary]:
         raise InputError(f"{run}: not a run folder (no run.yaml). Remedy: give the --out folder of `microseg train`.")
     record = read_record(run)
     if not (run / "summary.json").is_file():
-        raise InputError(f"{run}: training is not finished (no summary.json). Remedy: repeat the command with --resume.")
+        raise InputError(
+            f"{run}: training is not finished (no summary.json). Remedy: repeat the command with --resume."
+        )
     try:
         return record, RunSummary.model_validate(json.loads((run / "summary.json").read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:

@@ -48,7 +48,11 @@ Predict = Callable[[PreparedField, str], Prediction]
 
 
 def score_fields(
-    domain: Domain, entry: DomainEntry, grid: Grid, phases: Sequence[PhaseInfo], predict: Predict,
+    domain: Domain,
+    entry: DomainEntry,
+    grid: Grid,
+    phases: Sequence[PhaseInfo],
+    predict: Predict,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[FieldScore]:
     """Score every labelled field of a domain; `predict(prepared, sha256)` decides it on the network's grid.
@@ -62,14 +66,31 @@ def score_fields(
     scores = []
     for field in domain.fields:
         progress(field.name)
-        scores.append(_score_field(domain, field, to_engine, len(phases), preparation=preparation,
-                                   fallback_um=entry.preparation.pixel_size_um, grid=grid, predict=predict))
+        scores.append(
+            _score_field(
+                domain,
+                field,
+                to_engine,
+                len(phases),
+                preparation=preparation,
+                fallback_um=entry.preparation.pixel_size_um,
+                grid=grid,
+                predict=predict,
+            )
+        )
     return scores
 
 
 def _score_field(
-    domain: Domain, field: DomainField, to_engine: NDArray[np.uint8], phases: int, *, preparation: Preparation,
-    fallback_um: float | None, grid: Grid, predict: Predict,
+    domain: Domain,
+    field: DomainField,
+    to_engine: NDArray[np.uint8],
+    phases: int,
+    *,
+    preparation: Preparation,
+    fallback_um: float | None,
+    grid: Grid,
+    predict: Predict,
 ) -> FieldScore:
     cropped = replace(domain, preparation=preparation)
     truth = to_engine[native_labels(field, cropped)]
@@ -85,9 +106,7 @@ def _score_field(
         return confusion_matrix(truth, labels_to_native(labels, (shape[0], shape[1])), phases)
 
     bag = against(prediction.labels)
-    folds = {
-        k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()
-    }
+    folds = {k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()}
     grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_PHASES else None
     return FieldScore(field.name, prediction.seen, bag, folds, grey)
 
@@ -116,9 +135,7 @@ def rdt(target_miou: float, source_miou: float) -> float:
     return (target_miou - source_miou) / source_miou
 
 
-def _summary(
-    pooled: NDArray[np.int64], per_field: Sequence[NDArray[np.int64]], names: Sequence[str]
-) -> dict[str, Any]:
+def _summary(pooled: NDArray[np.int64], per_field: Sequence[NDArray[np.int64]], names: Sequence[str]) -> dict[str, Any]:
     true, predicted = fractions(pooled)
     errors = [np.abs(np.subtract(*fractions(field))) for field in per_field if field.sum()]
     error = np.mean(errors, axis=0) if errors else np.full(len(names), np.nan)

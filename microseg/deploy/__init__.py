@@ -1,0 +1,1 @@
+"""Engine and folder to report: the station. No torch."""

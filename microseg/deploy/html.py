@@ -15,6 +15,7 @@ from microseg.deploy.summary import Findings, fold_std
 
 # Pictures of more fields than this holds are links alone: a page of hundreds of megabytes opens nowhere.
 _THUMBNAIL_BYTES = 8 << 20
+_NOTHING = "\N{EN DASH}"
 _TEMPLATE = "report.html.j2"
 
 
@@ -88,16 +89,16 @@ def _preparation_text(preparation: Preparation) -> str:
 
 def _percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as a percentage without its sign; a dash for what does not exist."""
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
+    return _NOTHING if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
 def _points(fraction: float | None) -> str:
     """A difference of fractions in percentage points, with a plus-minus."""
-    return "–" if fraction is None else f"± {100 * fraction:.2f}"
+    return _NOTHING if fraction is None else f"± {100 * fraction:.2f}"
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return _NOTHING if value is None else f"{value:.1f}"
 
 
 def _area(area_um2: float | None) -> str:

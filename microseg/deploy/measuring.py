@@ -126,9 +126,9 @@ def measuring(
     `reading` is held while `field` is read, which another thread does too.
     """
     colors = [phase.color for phase in phases]
-    with writing(report), replacing(report / mask_path(name)) as part:
-        with part.open("wb") as stream:
-            yield Measurement(field, reading, phases, folds, MaskWriter(stream, *field.full_shape, colors))
+    # In this order: the file is closed before it is renamed, which Windows insists on.
+    with writing(report), replacing(report / mask_path(name)) as part, part.open("wb") as stream:
+        yield Measurement(field, reading, phases, folds, MaskWriter(stream, *field.full_shape, colors))
 
 
 def write_overlay(report: Path, name: str, picture: NDArray[np.uint8]) -> str:

@@ -34,7 +34,7 @@ def _safe_part(part: str) -> str:
 
 
 def readable(name: str) -> str:
-    """`name` as valid Unicode: bytes of a file name that are no UTF-8 become \\xNN."""
+    r"""`name` as valid Unicode: bytes of a file name that are no UTF-8 become \xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -31,7 +31,7 @@ class Overlay:
         codes <<= 8
         codes |= grey
         pixels = np.take(self._table, codes).view(np.uint8).reshape(*labels.shape, 4)
-        colored = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+        colored = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR), np.uint8)
         if self._factor == 1:
             self._put(colored)
             return
@@ -58,7 +58,7 @@ class Overlay:
         height, width = len(block) // self._factor, self._picture.shape[1]
         missing = width * self._factor - block.shape[1]
         if missing:
-            block = cv2.copyMakeBorder(block, 0, 0, 0, missing, cv2.BORDER_REPLICATE)
+            block = np.asarray(cv2.copyMakeBorder(block, 0, 0, 0, missing, cv2.BORDER_REPLICATE), np.uint8)
         return np.asarray(cv2.resize(block, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -1,7 +1,7 @@
 """The streaming pipeline: read and prepare | infer | stitch and write, at the same time, with bounded queues.
 
-The engine runs in the calling thread. What waits between the threads is bounded by tiles and by the pixels of the fields
-under way, so memory depends neither on how many fields there are nor on how large one is.
+The engine runs in the calling thread. What waits between the threads is bounded by tiles and by the pixels of the
+fields under way, so memory depends neither on how many fields there are nor on how large one is.
 """
 
 from __future__ import annotations
@@ -213,11 +213,11 @@ class Pipeline:
             else:
                 for item, labels, votes in zip(batch, output.labels, output.votes, strict=True):
                     found[id(item)] = Labels(item.job, item.tile, labels, votes)
-        for item in waiting:
-            if isinstance(item, End):
-                results.put(item)
-            elif id(item) in found:
-                results.put(found[id(item)])
+        for passed in waiting:
+            if isinstance(passed, End):
+                results.put(passed)
+            elif id(passed) in found:
+                results.put(found[id(passed)])
 
     def _write(self, results: Channel[Labels | End], budget: Budget) -> None:
         items = iter(results)
@@ -267,7 +267,7 @@ class Pipeline:
 
 
 def _cut(job: Job) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
-    """The tiles of a field with their pixels. Tiles side by side share their rows, so each row is prepared once a band."""
+    """The tiles of a field with their pixels. Tiles side by side share rows, so a row is prepared once a band."""
     height, width = job.prepared.shape
     window = (0, 0)
     block: NDArray[np.uint8] = np.empty((0, width), np.uint8)

@@ -44,7 +44,7 @@ class MaskWriter:
         else:
             np.subtract(rows[0], self._above, out=filtered[0, 1:])
         self._above = rows[-1].copy()
-        self._data(self._packer.compress(filtered))
+        self._data(self._packer.compress(filtered.data))
 
     def finish(self) -> None:
         """Write what is left. The file is complete after this."""

@@ -111,7 +111,9 @@ def writing(path: Path) -> Iterator[None]:
                 f"{where}: the disk is full. What was finished is complete. Remedy: free some space, then repeat the "
                 "same command: it goes on where it stopped."
             ) from error
-        raise InputError(f"{where}: cannot be written ({error.strerror or error}). Remedy: check its permissions, or choose another place.") from error
+        raise InputError(
+            f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or choose another place."
+        ) from error
 
 
 def check_report(report: Path, settings: ReportSettings) -> ReportSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -123,6 +122,4 @@ def _write_manifest(path: Path, manifest: Manifest) -> None:
     onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})
     part = path.with_suffix(".new")
     onnx.save(model, part)
-    os.replace(part, path)
-
-
+    part.replace(path)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from microseg.core.errors import InputError
@@ -57,6 +57,8 @@ class UNet(nn.Module):
         self.stride = 2**depth
         self.phases = phases
         mean, std = normalisation(name)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -107,7 +109,8 @@ class FixedSameConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad with zeros, more at the bottom and right, and convolve."""
-        return self.conv(F.pad(x, self.pads))
+        out: Tensor = self.conv(F.pad(x, self.pads))
+        return out
 
 
 def _fix_same_padding(module: nn.Module) -> None:

@@ -65,8 +65,8 @@ def _session(path: Path, threads: int | None, device: Device) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    # A memory pattern is planned for every shape beside the memory of the first run, which is kept: twice the memory for
-    # no time.
+    # A memory pattern is planned for every shape beside the memory of the first run, which is kept: twice the memory
+    # and no less time.
     options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads

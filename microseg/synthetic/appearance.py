@@ -27,6 +27,8 @@ class Appearance:
     film_um: float = 0.05
     film_gain: float = 0.42
     film_gap: float = 0.33
+    # What the films that the optics cannot resolve do to the packet as a whole.
+    haze: float = 0.0
     # Hierarchy inside laths: sub-block borders and their tone.
     sub_um: float = 0.03
     sub_gain: float = 0.0

@@ -18,7 +18,7 @@ DEFAULT_FRACTION = 0.53
 # 1024 px at the source's 27.7 nm.
 DEFAULT_FIELD_UM = 28.36
 MIN_FIELD_UM = 4.0
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,8 @@ def synthesise_field(
         raise InputError(f"fraction {fraction:g} is no area fraction. Remedy: a number from 0 to 1.")
     extent, (width, height) = field_extent(appearance, field_um, size_px)
     structure = grow_structure(seed, (extent[1], extent[0]), fraction)
-    labels = map_units(structure, SamplingGrid(height, width, appearance.pixel_size_um)).labels
-    return SyntheticField(
-        render(structure, appearance, height, width, seed),
-        labels,
-        appearance.pixel_size_um,
-    )
+    grid = SamplingGrid(height, width, appearance.pixel_size_um)
+    units = map_units(structure, grid.divided(appearance.oversampling))
+    image = render(structure, units, appearance, grid, seed)
+    labels = units.labels if appearance.oversampling == 1 else map_units(structure, grid).labels
+    return SyntheticField(image, labels, appearance.pixel_size_um)

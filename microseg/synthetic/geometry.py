@@ -50,14 +50,13 @@ class SmoothNoise:
         self.spacing_um = spacing_um
         rows, columns = (int(np.ceil(side / spacing_um)) + 6 for side in extent_um)
         # B-spline weights average: 2.1 brings the surface back to about unit variance.
-        self.control = (2.1 * rng.standard_normal((rows, columns))).astype(np.float32)
+        self.control: Floats = np.float32(2.1) * rng.standard_normal((rows, columns), dtype=np.float32)
 
     def sample(self, grid: SamplingGrid) -> Floats:
         """Values at the pixel centres, (height, width)."""
         down = _spline_basis(grid.y_um / self.spacing_um, self.control.shape[0])
         across = _spline_basis(grid.x_um / self.spacing_um, self.control.shape[1])
-        surface: Floats = down @ self.control @ across.T
-        return surface
+        return np.asarray(down @ self.control @ across.T, np.float32)
 
 
 def _spline_basis(position: Floats, count: int) -> Floats:
@@ -144,12 +143,12 @@ class Hash:
 
     def __init__(self, rng: np.random.Generator) -> None:
         """Draw the table of numbers once."""
-        self.table = rng.random(self._SIZE).astype(np.float32)
+        self.table: Floats = rng.random(self._SIZE, dtype=np.float32)
 
     def __call__(self, key: Integers, salt: int = 0) -> Floats:
         """One number per key, independent between salts."""
         mixed = (key.astype(np.int64) * 2654435761 + salt * 40503) & 0xFFFFFFFF
-        return self.table[(mixed ^ (mixed >> 15)) & (self._SIZE - 1)]
+        return np.take(self.table, (mixed ^ (mixed >> 15)) & (self._SIZE - 1))
 
     def along(self, key: Integers, position: Floats, salt: int = 0) -> Floats:
         """Smooth random values 0..1 along a line: one line per key, one knot per unit of `position`."""

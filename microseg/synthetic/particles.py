@@ -132,4 +132,4 @@ def _outline_distance(particles: Particles, n: int, x: Floats, y: Floats) -> Flo
         for k, (amplitude, phase) in enumerate(particles.lobes[n].T, start=2):
             outline += amplitude * np.cos(k * theta + phase)
         scaled = scaled / outline
-    return ((scaled - 1) * b).astype(np.float32)
+    return np.asarray((scaled - 1) * b, np.float32)

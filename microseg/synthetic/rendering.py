@@ -37,19 +37,19 @@ def render(structure: Structure, units: UnitMap, look: Appearance, grid: Samplin
 
 
 def _blurred(surface: Floats, sigma_px: float) -> Floats:
-    return cv2.GaussianBlur(surface, (0, 0), sigma_px).astype(np.float32, copy=False)
+    return np.asarray(cv2.GaussianBlur(surface, (0, 0), sigma_px), np.float32)
 
 
 def _line(distance_um: Floats, half_um: float, soft_um: float) -> Floats:
     """Profile of a line feature; thinner than a pixel it grows fainter, not thinner."""
     wide = float(np.hypot(half_um, soft_um))
-    return np.float32(half_um / wide) * np.exp(-np.square(distance_um * np.float32(1 / wide)))
+    return np.asarray(np.float32(half_um / wide) * np.exp(-np.square(distance_um * np.float32(1 / wide))), np.float32)
 
 
 def _step(value: Floats, low: float, high: float) -> Floats:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((value - np.float32(low)) / np.float32(high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def _etched(structure: Structure, units: UnitMap, look: Appearance, grid: SamplingGrid) -> Floats:
@@ -63,7 +63,7 @@ def _etched(structure: Structure, units: UnitMap, look: Appearance, grid: Sampli
     gain = np.where(island, np.float32(look.island_gain), np.float32(look.carbide_gain)) * (0.6 + 0.6 * tone)
     bright = bright * (1 - cover) + (np.float32(look.matrix) + gain) * cover
     rim = _line(distance, look.rim_um, soft) * np.where(island, np.float32(1), np.float32(0.35))
-    return bright + np.float32(look.rim_gain) * rim
+    return np.asarray(bright + np.float32(look.rim_gain) * rim, np.float32)
 
 
 def _tone(structure: Structure, key: NDArray[np.int32], salt: int) -> Floats:
@@ -90,7 +90,7 @@ def _add_laths(bright: Floats, structure: Structure, units: UnitMap, look: Appea
         units.laths.edge_um[where],
         units.laths.across[where],
     )
-    value = np.float32(look.block_contrast) * _tone(structure, lath // LATHS_PER_BLOCK, 51)
+    value = np.float32(look.haze) + np.float32(look.block_contrast) * _tone(structure, lath // LATHS_PER_BLOCK, 51)
     value += np.float32(look.lath_contrast) * _tone(structure, lath, 52)
     # Sub-block borders cross a lath at an angle, each lath with its own spacing and slope.
     if look.sub_gain or look.sub_contrast:
@@ -144,4 +144,4 @@ def _detected(surface: Floats, look: Appearance, grid: SamplingGrid, rng: np.ran
     noise *= np.float32(look.noise / max(float(noise.std()), 1e-6))
     noise *= np.sqrt(0.4 + np.clip(signal, 0, 1.5))
     lines = np.float32(look.line_noise) * rng.standard_normal((grid.height, 1), dtype=np.float32)
-    return np.clip(np.rint((signal + noise + lines) * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint((signal + noise + lines) * 255), 0, 255), np.uint8)

@@ -1,0 +1,1 @@
+"""Domain and recipe to run."""

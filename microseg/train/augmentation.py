@@ -14,7 +14,7 @@ from microseg.train.recipe import BasicAugmentation, NoAugmentation, RandomisedA
 
 # albumentations asks a server for newer versions at import unless told not to; a training node may have no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 Image = NDArray[np.uint8]
 Augmentation = NoAugmentation | BasicAugmentation | RandomisedAugmentation
@@ -99,13 +99,13 @@ def phase_offsets(labels: Image, rng: np.random.Generator, std_grey: float) -> N
     table = np.zeros(256, np.float32)
     known = [value for value in np.unique(labels) if value != UNLABELLED]
     table[known] = rng.normal(0, std_grey, len(known))
-    return cv2.GaussianBlur(table[labels], (0, 0), float(rng.uniform(0.6, 1.5)))
+    return np.asarray(cv2.GaussianBlur(table[labels], (0, 0), float(rng.uniform(0.6, 1.5))), np.float32)
 
 
 def shading(shape: tuple[int, ...], rng: np.random.Generator, amplitude_grey: float) -> NDArray[np.float32]:
     """Uneven illumination: a smooth random surface of at most `amplitude_grey`, float32 (H, W)."""
     coarse = rng.uniform(-amplitude_grey, amplitude_grey, (3, 3)).astype(np.float32)
-    return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def relief(grey: NDArray[np.float32], rng: np.random.Generator, amplitude: float) -> NDArray[np.float32]:

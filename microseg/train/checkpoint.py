@@ -31,8 +31,13 @@ def load_model(path: Path, network: nn.Module) -> None:
 
 
 def save_state(
-    folder: Path, step: int, network: nn.Module, averaged: dict[str, Tensor], optimiser: torch.optim.Optimizer,
-    history: list[dict[str, Any]], best: dict[str, Any],
+    folder: Path,
+    step: int,
+    network: nn.Module,
+    averaged: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    history: list[dict[str, Any]],
+    best: dict[str, Any],
 ) -> None:
     """Write everything a resumed run needs; the JSON names its tensors' file, so a kill in between leaves the old pair."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}

@@ -68,7 +68,9 @@ class TileSampler:
         self._rare_phase_share, self._seed = rare_phase_share, seed
         areas = np.array([field.image.size for field in fields], np.float64)
         self._weights = areas / areas.sum()
-        values = [value for value in np.unique(np.concatenate([np.unique(f.labels) for f in fields])) if value != UNLABELLED]
+        values = [
+            value for value in np.unique(np.concatenate([np.unique(f.labels) for f in fields])) if value != UNLABELLED
+        ]
         # Where each phase occurs: (field, flat positions), thinned to bound memory on large sets.
         self._places = {
             int(value): [
@@ -112,5 +114,3 @@ class TileSampler:
 
 def _between(rng: np.random.Generator, side: int, inset: float) -> float:
     return float(rng.uniform(inset, side - inset)) if side > 2 * inset else (side - 1) / 2
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ class UNetConfig(Strict):
     kind: Literal["unet"] = "unet"
     encoder: str = "tf_efficientnet_lite0"
     weights: str = "imagenet"
-    decoder_channels: Annotated[list[int], Field(min_length=3, max_length=5)] = [256, 128, 64, 32, 16]
+    decoder_channels: Annotated[tuple[int, ...], Field(min_length=3, max_length=5)] = (256, 128, 64, 32, 16)
 
 
 class Tile(Strict):
@@ -169,10 +170,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
     parsed = yaml.safe_load(value)
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-3 as text; people mean the number.
-        try:
+        with suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     tree[last] = parsed
 
 

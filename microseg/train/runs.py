@@ -35,8 +35,14 @@ PARITY_TILES, PARITY_MAX_PIXELS = 2, 1 << 18
 
 
 def run_supervised(
-    source: Path, recipe_name: str, recipe: Recipe, out: Path, *, resume: bool,
-    only_folds: list[int] | None = None, on_fold: Callable[[int], Report] | None = None,
+    source: Path,
+    recipe_name: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    only_folds: list[int] | None = None,
+    on_fold: Callable[[int], Report] | None = None,
 ) -> RunSummary | None:
     """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
 
@@ -63,9 +69,7 @@ def run_supervised(
         seed=recipe.seed,
         folds=recipe.folds,
         phases=phases,
-        domain=DomainEntry(
-            name=domain.name, preparation=preparation.model_copy(update={"pixel_size_um": pixel_um})
-        ),
+        domain=DomainEntry(name=domain.name, preparation=preparation.model_copy(update={"pixel_size_um": pixel_um})),
         domain_source=str(source.resolve()),
         grid=grid,
         tile_core_px=recipe.tile.core_px,

@@ -37,8 +37,13 @@ class FoldResult:
 
 
 def train_fold(
-    recipe: Recipe, phases: Sequence[PhaseInfo], fields: Sequence[LabelledField], held_out: Sequence[LabelledField],
-    fold: int, folder: Path, report: Report,
+    recipe: Recipe,
+    phases: Sequence[PhaseInfo],
+    fields: Sequence[LabelledField],
+    held_out: Sequence[LabelledField],
+    fold: int,
+    folder: Path,
+    report: Report,
 ) -> FoldResult:
     """Train one network; leaves model.safetensors (best), history.csv and last/ in `folder`, and continues what is there.
 
@@ -46,7 +51,7 @@ def train_fold(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(_seed(recipe.seed, fold, 0))
-    network = build_network(recipe, len(phases)).to(device, memory_format=torch.channels_last)
+    network = build_network(recipe, len(phases)).to(device).to(memory_format=torch.channels_last)
     averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
     rates = recipe.optimiser
     groups = network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
@@ -57,7 +62,11 @@ def train_fold(
         rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, fold),
     )  # fmt: skip
     weights = _phase_weights(recipe, fields, len(phases), device)
-    done, history, best = checkpoint.load_state(folder / "last", network, averaged, optimiser) or (0, [], {"miou": -1.0})
+    done, history, best = checkpoint.load_state(folder / "last", network, averaged, optimiser) or (
+        0,
+        [],
+        {"miou": -1.0},
+    )
     running = 0.0
 
     with ThreadPoolExecutor(1) as ahead:
@@ -74,7 +83,7 @@ def train_fold(
             logits = core_of(network.forward_any_size(tiles).logits, recipe.tile.core_px)
             loss = _loss(recipe, logits, labels, weights)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             _average(averaged, network, recipe.ema_decay, step)
             running += float(loss.detach())
@@ -102,9 +111,7 @@ def train_fold(
         iou={p.name: _or_none(v) for p, v in zip(phases, values, strict=True)},
         weights_sha256=sha256_of(folder / "model.safetensors"),
     )
-    fingerprint = Fingerprint(
-        fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist()
-    )
+    fingerprint = Fingerprint(fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist())
     result = FoldResult(info, fingerprint)
     write_json(folder / "fold.json", {"info": info.model_dump(), "fingerprint": fingerprint.model_dump()})
     return result
@@ -160,9 +167,7 @@ def _loss(recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor | None
             return focal(logits, labels, other.gamma)
 
 
-def _phase_weights(
-    recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device
-) -> Tensor | None:
+def _phase_weights(recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device) -> Tensor | None:
     if not isinstance(recipe.loss, CrossEntropy) or not recipe.loss.balance:
         return None
     weights = np.maximum(phase_frequencies(fields, phases), 1e-6) ** -recipe.loss.balance
@@ -195,5 +200,3 @@ def _seed(*parts: int) -> int:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-

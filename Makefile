@@ -1,0 +1,30 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint format clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,train,export,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks.demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check microseg tests benchmarks
+	$(BIN)/ruff format --check microseg tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format microseg tests benchmarks
+	$(BIN)/ruff check --fix microseg tests benchmarks
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache demo
