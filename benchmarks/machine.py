@@ -14,9 +14,10 @@ _INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf1
 def machine() -> dict[str, Any]:
     """The processor, its instruction sets and its cores."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    facts = dict(
-        (part.strip() for part in line.split(":", 1)) for line in text.split("\n\n")[0].splitlines() if ":" in line
-    )
+    facts: dict[str, str] = {}
+    for line in text.split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        facts[key.strip()] = value.strip()
     flags = set(facts.get("flags", facts.get("Features", "")).split())
     return {
         "processor": facts.get("model name", platform.processor()),

@@ -1,7 +1,8 @@
 """`python -m benchmarks.throughput`: `microseg segment` against what people run today, on the same weights.
 
 Every peer runs in a process of its own, one after the other, `--repeats` times; figures are medians. The peers' times
-are those of decoding, inference and labels, without start, masks, overlays and report; `segment`'s is the whole command.
+are those of decoding, inference and labels, without start, masks, overlays and report; `segment`'s is the whole
+command.
 """
 
 from __future__ import annotations

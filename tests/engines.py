@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,7 +53,7 @@ def write_threshold_engine(
         helper.make_node("ReduceMean", ["mean", "space"], ["pooled"], keepdims=0),
         helper.make_node("Unsqueeze", ["pooled", "one"], ["feature"]),
     ]
-    constants = {
+    constants: dict[str, np.ndarray[Any, Any]] = {
         "full_scale": np.array(255.0, np.float32),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
         "mean_kernel": np.full((1, 1, 3, 3), 1 / 9, np.float32),

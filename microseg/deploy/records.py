@@ -112,7 +112,7 @@ def writing(path: Path) -> Iterator[None]:
                 "same command: it goes on where it stopped."
             ) from error
         raise InputError(
-            f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or choose another place."
+            f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or take another place."
         ) from error
 
 

@@ -52,7 +52,9 @@ def test_failed_fields_exit_with_3(app: typer.Typer, folder: Path, tiny_engine: 
     assert "broken.png" in result.stderr
 
 
-@pytest.mark.parametrize("option", [["--batch", "0"], ["--pixel-size-um", "0"], ["--device", "tpu"], ["--threads", "x"]])
+@pytest.mark.parametrize(
+    "option", [["--batch", "0"], ["--pixel-size-um", "0"], ["--device", "tpu"], ["--threads", "x"]]
+)
 def test_wrong_usage_exits_with_2(app: typer.Typer, folder: Path, tiny_engine: Path, option: list[str]) -> None:
     result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), *option])
     assert result.exit_code == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from microseg.deploy.names import extended, readable, report_path
 
-NAMES = st.lists(st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1), min_size=1)
+NAMES = st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1), min_size=1)
 
 
 @pytest.mark.parametrize("name", ["a.tif", "sub/a b.png", "Gefüge 100 %.tif", "x.y.z.jpg", "100%zz.tif"])

@@ -11,7 +11,7 @@ COLORS = ["#0072b2", "#e69f00"]
 
 
 def _overlay(grey: np.ndarray, labels: np.ndarray, step: int) -> np.ndarray:
-    overlay = Overlay(*grey.shape, COLORS)
+    overlay = Overlay(grey.shape[0], grey.shape[1], COLORS)
     for start in range(0, len(grey), step):
         overlay.add(grey[start : start + step], labels[start : start + step])
     return overlay.finish()

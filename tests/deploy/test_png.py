@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -19,7 +20,7 @@ def test_any_cut_into_rows_reads_back(height: int, width: int, cuts: list[int], 
     stream = io.BytesIO()
     writer = MaskWriter(stream, height, width, ["#0072b2", "#e69f00", "#009e73"])
     edges = [0, *sorted(min(cut, height) for cut in cuts), height]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         writer.write(labels[start:stop])
     writer.finish()
     image = Image.open(io.BytesIO(stream.getvalue()))
@@ -27,4 +28,4 @@ def test_any_cut_into_rows_reads_back(height: int, width: int, cuts: list[int], 
     assert np.array_equal(np.asarray(image), labels)
     palette = image.getpalette()
     assert palette is not None and palette[3:6] == [0xE6, 0x9F, 0x00]
-    assert image.convert("RGBA").getpixel((0, 0))[3] == 0
+    assert np.asarray(image.convert("RGBA"))[0, 0, 3] == 0

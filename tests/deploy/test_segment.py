@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from microseg.core import files
 from microseg.core.errors import FieldError, InputError
 from microseg.core.manifest import DomainEntry, Grid, Preparation
 from microseg.deploy import measuring
@@ -94,7 +95,7 @@ def test_tiled_equals_whole(wafer: Wafer, tmp_path: Path, size: tuple[int, int])
 
 
 def test_crop_inversion_and_scale(tmp_path: Path) -> None:
-    """Half the pixels, inverted, 20 rows of data bar and 6 columns cut off: the mask is native, 255 where not measured."""
+    """Half the pixels, inverted, a data bar and a margin cut off: the mask is native, 255 where not measured."""
     grey = np.repeat(np.repeat(micrograph(40, 60, 1), 2, 0), 2, 1)
     full = np.zeros((100, 126), np.uint8)
     full[:80, :120] = grey
@@ -264,9 +265,7 @@ def test_a_field_that_vanishes(wafer: Wafer, tiny_engine: Path) -> None:
     assert result.summary["fields"]["measured"] == 2
 
 
-def test_a_field_that_breaks_between_its_tiles(
-    wafer: Wafer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_field_that_breaks_between_its_tiles(wafer: Wafer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = wafer(3, (300, 100))
     engine = write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
     from microseg.core.preparation import PreparedField
@@ -323,7 +322,7 @@ def test_disk_full_leaves_only_complete_files(
     wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = wafer(4)
-    real = measuring.write_bytes
+    real = files.write_bytes
 
     def full(path: Path, data: bytes) -> None:
         if path.name.startswith("field2"):
@@ -434,5 +433,3 @@ from microseg.deploy.segment import SegmentOptions, segment
 assert segment(SegmentOptions(*map(Path, sys.argv[1:]))).summary["engine_calls"] == 1
 """
     subprocess.run([sys.executable, "-c", code, str(wafer(1)), str(tiny_engine)], check=True)
-
-
