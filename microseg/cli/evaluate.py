@@ -30,7 +30,7 @@ def evaluate(
             if model.is_dir():
                 from microseg.train.evaluate import evaluate_run
 
-                return evaluate_run(model, data, lambda name: status.update(f"scoring {name}"))
+                return evaluate_run(model, data, domain_name, lambda name: status.update(f"scoring {name}"))
             from microseg.deploy.evaluate import evaluate_engine
 
             return evaluate_engine(model, data, domain_name, lambda name: status.update(f"scoring {name}"))
@@ -83,7 +83,7 @@ def _print(console: Any, result: dict[str, Any]) -> None:
         console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)")
     low, high = result["spread"]["miou"] or (None, None)
     console.print(f"Bag: mIoU {_cell(result['miou'])}, bootstrap over fields {_cell(low)} to {_cell(high)} (95 %)")
-    errors = ", ".join(f"{phase} {100 * result['fractions'][phase]['error']:.2f}" for phase in phases)
+    errors = ", ".join(f"{phase} {_percent(result['fractions'][phase]['error'], 2)}" for phase in phases)
     console.print(f"Mean absolute error of the fraction per field, points: {escape(errors)}")
     if "rdt" in result:
         console.print(f"RDT: {100 * result['rdt']:+.1f} % against mIoU {result['source_miou']:.3f} on the source")
@@ -95,5 +95,5 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"

@@ -44,9 +44,12 @@ def supervised(
     from microseg.train.runs import run_supervised
 
     console = Console()
+    finished = resume and (run / "summary.json").is_file()
     with _progress() as on_fold:
         summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold)
     assert summary is not None
+    if finished:
+        console.print(f"{run}: is finished already; nothing was trained.", soft_wrap=True, highlight=False)
     table = Table(title="IoU on held-out fields", title_justify="left")
     table.add_column("fold")
     phases = list(summary.folds[0].iou)

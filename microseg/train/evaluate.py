@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from microseg.core.domain import load_domain
+from microseg.core.errors import InputError
 from microseg.core.preparation import PreparedField
 from microseg.core.runs import read_run
 from microseg.core.scoring import Prediction, evaluation, score_fields
@@ -16,9 +17,13 @@ from microseg.train.predict import predict_field
 from microseg.train.runs import load_networks
 
 
-def evaluate_run(run: Path, source: Path, progress: Callable[[str], None] = lambda name: None) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
+) -> dict[str, Any]:
     """The evaluation (core/scoring) of a finished run on a labelled domain. Raises InputError."""
     record, _ = read_run(run)
+    if domain_name not in (None, record.domain.name):
+        raise InputError(f"--as {domain_name!r}; this run knows {record.domain.name!r}.")
     domain = load_domain(source)
     networks = load_networks(run, record)
     held_out_by = {field.sha256: field.fold for field in record.fields}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
@@ -16,7 +16,15 @@ from microseg.core.manifest import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("two positive numbers, the smaller first")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 PACKAGED = Path(__file__).parent / "recipes"
 CHECKOUT = Path(__file__).parents[2] / "train"
@@ -167,7 +175,12 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(branch, dict):
             raise InputError(f"--set {override}: {parent!r} holds no keys.")
         tree = branch
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"--set {override}: the value is not valid YAML. Remedy: quote it, or close its brackets."
+        ) from error
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-3 as text; people mean the number.
         with suppress(ValueError):
@@ -176,19 +189,24 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
+    key, model = _place(item["loc"])
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; allowed here: {', '.join(_allowed(item['loc']))}"
+        return f"unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"
     return f"{key} = {item['input']!r}: {item['msg']}"
 
 
-def _allowed(location: Sequence[Any]) -> list[str]:
-    """Keys of the model in which an unknown key stood."""
-    model: Any = Recipe
-    for part in location[:-1]:
-        if part in model.model_fields:
-            model = model.model_fields[part].annotation
-        for member in getattr(model, "__args__", ()):
-            if member.model_fields["kind"].default == part:
-                model = member
-    return sorted(model.model_fields) if hasattr(model, "model_fields") else ["kind"]
+def _place(location: Sequence[Any]) -> tuple[str, Any]:
+    """(the key as users write it, the model that holds it): pydantic's locations also name the member of a union."""
+    holder: Any = Recipe
+    inner: Any = Recipe
+    parts = []
+    for part in location:
+        members = {m.model_fields["kind"].default: m for m in get_args(inner) if hasattr(m, "model_fields")}
+        if part in members:
+            inner = members[part]
+            continue
+        parts.append(str(part))
+        holder = inner
+        field = getattr(inner, "model_fields", {}).get(part)
+        inner = field.annotation if field else None
+    return ".".join(parts), holder

@@ -20,8 +20,9 @@ from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
 from microseg.core.folds import assign_folds
 from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, PhaseInfo, TrainingField
+from microseg.core.metrics import UNLABELLED
 from microseg.core.preparation import open_prepared
-from microseg.core.runs import RunRecord, RunSummary, read_record
+from microseg.core.runs import RunRecord, RunSummary, read_record, read_run
 from microseg.core.tiling import extract, plan_tiles
 from microseg.models.unet import UNet
 from microseg.train import checkpoint
@@ -46,7 +47,8 @@ def run_supervised(
 ) -> RunSummary | None:
     """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
 
-    Raises InputError: `out` exists without `resume`, or holds another run; the domain cannot be trained on.
+    A finished run is left as it is. Raises InputError: `out` exists without `resume`, or holds another run; the domain
+    cannot be trained on.
     """
     started = time.monotonic()
     domain = load_domain(source)
@@ -60,6 +62,7 @@ def run_supervised(
     training = domain.training_fields
     held = assign_folds([field.group for field in training], recipe.folds)
     fields = load_fields(domain, grid)
+    _refuse_unlabelled(fields)
     _refuse_missing_phases(domain, fields)
     phases = [PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases]
     stride = 2 ** len(recipe.network.decoder_channels)
@@ -85,6 +88,8 @@ def run_supervised(
         versions={name: _version(name) for name in VERSIONS},
     )
     _claim(out, record, resume)
+    if (out / "summary.json").is_file():
+        return read_run(out)[1]
     for fold in only_folds if only_folds is not None else range(recipe.folds):
         folder = out / f"fold{fold}"
         if (folder / "fold.json").is_file():
@@ -194,6 +199,16 @@ def _common_pixel_size(domain: Domain) -> float | None:
             "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
         )
     return middle
+
+
+def _refuse_unlabelled(fields: list[LabelledField]) -> None:
+    """A field without one labelled pixel can neither be learned from nor be scored as held out."""
+    for item in fields:
+        if (item.labels == UNLABELLED).all():
+            raise InputError(
+                f"{item.field.mask}: every pixel is unlabelled. Remedy: label some, or list the field under `test` in "
+                "domain.yaml."
+            )
 
 
 def _refuse_missing_phases(domain: Domain, fields: list[LabelledField]) -> None:
