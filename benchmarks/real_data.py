@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.processor import processor
+from benchmarks.machine import machine
 from microseg.core.files import write_json
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.export.engine import export_run
@@ -51,10 +51,12 @@ def main() -> None:
         table.add_column(column, justify="right")
     for name, case in results.items():
         for domain, result in case["tests"].items():
-            table.add_row(name, domain, *_cells(result), f"{case['cv']['miou']:.3f}", f"{case['train_seconds'] / 60:.1f}")
+            table.add_row(
+                name, domain, *_cells(result), f"{case['cv']['miou']:.3f}", f"{case['train_seconds'] / 60:.1f}"
+            )
     console.print(table)
     if options.json:
-        write_json(options.json, {"processor": processor(), "cases": results})
+        write_json(options.json, {"machine": machine(), "cases": results})
 
 
 def run_case(name: str, runs: Path, console: Console) -> dict[str, Any]:
@@ -81,9 +83,7 @@ def run_case(name: str, runs: Path, console: Console) -> dict[str, Any]:
 
 def _cells(result: dict[str, Any]) -> list[str]:
     spread = result["spread"]
-    phases = [
-        f"{phase} {_value(value)} {_interval(spread['iou'][phase])}" for phase, value in result["iou"].items()
-    ]
+    phases = [f"{phase} {_value(value)} {_interval(spread['iou'][phase])}" for phase, value in result["iou"].items()]
     errors = [f"{phase} {100 * item['error']:.2f}" for phase, item in result["fractions"].items()]
     baseline = result["baseline"]
     return [
