@@ -81,7 +81,7 @@ def test_grey_level_does_not_tell_the_phases(domain: str) -> None:
     for seed in range(3):
         field = synthesise_field(domain, seed, field_um=(20.0, 14.0))
         blurred = cv2.GaussianBlur(field.image, (0, 0), 0.14 / field.pixel_size_um)
-        otsu = cv2.threshold(blurred, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]
+        otsu = np.asarray(cv2.threshold(blurred, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1], np.uint8)
         total += confusion_matrix(field.labels, otsu, 2)
     assert max(iou(total).mean(), iou(total[:, ::-1]).mean()) < 0.6
 
