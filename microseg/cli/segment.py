@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
 
@@ -54,8 +54,6 @@ def segment(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
 ) -> None:
     """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
-    from rich.console import Console
-
     from microseg.core.files import write_json
     from microseg.deploy.records import writing
     from microseg.deploy.segment import SegmentOptions
@@ -64,15 +62,17 @@ def segment(
     options = SegmentOptions(
         input_path, engine, out, domain, pixel_size_um, invert, batch, threads, memory_mb, device.value
     )
-    errors = Console(stderr=True)
-    with _progress(errors) as progress:
-        task = progress.add_task("segment", total=None)
-        result = run(
-            options,
-            on_total=lambda total: progress.update(task, total=total),
-            on_advance=lambda amount: progress.advance(task, amount),
-        )
-    _print(Console(), result.summary)
+    if sys.stderr.isatty():
+        with _progress() as progress:
+            task = progress.add_task("segment", total=None)
+            result = run(
+                options,
+                on_total=lambda total: progress.update(task, total=total),
+                on_advance=lambda amount: progress.advance(task, amount),
+            )
+    else:
+        result = run(options)
+    _print(result.summary)
     typer.echo(f"Report: {result.report / 'report.html'}")
     if json_path is not None:
         with writing(json_path):
@@ -83,8 +83,9 @@ def segment(
         raise typer.Exit(3)
 
 
-def _progress(console: Console) -> Progress:
-    """Fields done, fields a second and the time left; nothing where the output is no terminal."""
+def _progress() -> Progress:
+    """Fields done, fields a second and the time left."""
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -98,10 +99,11 @@ def _progress(console: Console) -> Progress:
         Rate(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _print(console: Console, summary: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -121,6 +123,7 @@ def _print(console: Console, summary: dict[str, Any]) -> None:
             _percent(phase["fold_std"]),
             str(phase["n"]),
         )
+    console = Console()
     console.print(table)
     for notice in summary["notices"]:
         console.print(f"note: {escape(notice)}", soft_wrap=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 def network_side(native_px: int, factor: float) -> int:
@@ -17,8 +20,11 @@ def network_side(native_px: int, factor: float) -> int:
 
 
 @lru_cache(maxsize=32)
-def resampling_weights(source_px: int, target_px: int) -> scipy.sparse.csr_array:
+def resampling_weights(source_px: int, target_px: int) -> csr_array:
     """Weights (target, source) float32, rows sum to 1: area averaging to shrink, linear between centres to grow."""
+    # Importing scipy takes longer than measuring a small field, and native pixels need none of it.
+    from scipy.sparse import csr_array
+
     scale = source_px / target_px
     rows: list[int] = []
     columns: list[int] = []
@@ -41,7 +47,7 @@ def resampling_weights(source_px: int, target_px: int) -> scipy.sparse.csr_array
                     rows.append(target)
                     columns.append(source + offset)
                     weights.append(weight)
-    return scipy.sparse.csr_array(
+    return csr_array(
         (np.asarray(weights, np.float32), (np.asarray(rows), np.asarray(columns))), shape=(target_px, source_px)
     )
 

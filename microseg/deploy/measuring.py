@@ -83,12 +83,12 @@ class Measurement:
             native = self._native(labels, rows)
             with self._reading:
                 grey = self._field.native_rows(first, last)
-            self._greys += _histogram(grey, 256)
+            self._greys += _grey_histogram(grey)
             self._overlay.add(grey, native)
             self._mask.write(self._with_margins(native))
-            self._counts[0] += _histogram(native, self._counts.shape[1])
+            self._counts[0] += _pixels_per_phase(native, self._counts.shape[1])
             for fold, vote in enumerate(votes, start=1):
-                self._counts[fold] += _histogram(self._native(vote, rows), self._counts.shape[1])
+                self._counts[fold] += _pixels_per_phase(self._native(vote, rows), self._counts.shape[1])
 
     def _native(self, labels: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Native rows from network rows, by the nearest pixel centre."""
@@ -158,8 +158,13 @@ def field_record(
     )
 
 
-def _histogram(values: NDArray[np.uint8], bins: int) -> NDArray[np.int64]:
-    """How often 0 ... bins - 1 occur. Exact: OpenCV counts in float32, up to 2**24, and a stripe has fewer pixels."""
-    return (
-        np.asarray(cv2.calcHist([np.ascontiguousarray(values)], [0], None, [bins], [0, bins])).astype(np.int64).ravel()
-    )
+def _pixels_per_phase(labels: NDArray[np.uint8], phases: int) -> list[int]:
+    """How often each phase occurs; a comparison per phase is several times faster than a histogram."""
+    labels = np.ascontiguousarray(labels)
+    counts = [cv2.countNonZero(cv2.compare(labels, phase, cv2.CMP_EQ)) for phase in range(1, phases)]  # type: ignore[call-overload]
+    return [labels.size - sum(counts), *counts]
+
+
+def _grey_histogram(grey: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often 0 ... 255 occur. Exact: OpenCV counts in float32, up to 2**24, and a stripe has fewer pixels."""
+    return np.asarray(cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])).astype(np.int64).ravel()

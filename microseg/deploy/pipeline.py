@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,7 +85,10 @@ class Flush:
 
 @dataclass
 class Pipeline:
-    """What the three stages share. `on_advance` gets fractions of a field, 1.0 in all for each."""
+    """What the three stages share.
+
+    open_engine: called once, when the first tile is there. on_advance: gets fractions of a field, 1.0 in all for each.
+    """
 
     report: Path
     given: SegmentInput
@@ -92,16 +96,18 @@ class Pipeline:
     pixel_size_um: float | None
     max_tile_pixels: int
     batch: int
+    open_engine: Callable[[], Engine]
     on_advance: Callable[[float], None]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     resumed: int = 0
 
-    def run(self, open_engine: Callable[[], Engine]) -> dict[str, Outcome]:
-        """Measure every field; `open_engine` is called when the first tile is there. Returns outcomes by field name.
+    def run(self) -> dict[str, Outcome]:
+        """Measure every field. Returns outcomes by field name.
 
         Raises InputError where the report cannot be written or the engine not be loaded, KeyboardInterrupt; what is
         finished by then is complete.
         """
+        cv2.setNumThreads(1)  # the engine has the processors; OpenCV's own threads would only take turns with it
         stop = Stop()
         tiles: Channel[Pixels | End | Flush] = Channel(_QUEUED_TILES, stop)
         results: Channel[Labels | End] = Channel(_QUEUED_TILES, stop)
@@ -113,7 +119,7 @@ class Pipeline:
         for thread in threads:
             thread.start()
         try:
-            self._infer(tiles, results, open_engine)
+            self._infer(tiles, results)
             results.close()
             threads[1].join()
         except Stopped:
@@ -170,12 +176,7 @@ class Pipeline:
         native_px = prepared.full_shape[0] * prepared.full_shape[1]
         return Job(source, sha256, prepared, plan, native_px * _BYTES_PER_NATIVE_PIXEL)
 
-    def _infer(
-        self,
-        tiles: Channel[Pixels | End | Flush],
-        results: Channel[Labels | End],
-        open_engine: Callable[[], Engine],
-    ) -> None:
+    def _infer(self, tiles: Channel[Pixels | End | Flush], results: Channel[Labels | End]) -> None:
         engine: Engine | None = None
         waiting: list[Pixels | End] = []
         for item in tiles:
@@ -188,7 +189,7 @@ class Pipeline:
                 continue
             waiting.append(item)
             if isinstance(item, Pixels) and engine is None:
-                engine = open_engine()
+                engine = self.open_engine()
             count = sum(isinstance(other, Pixels) for other in waiting)
             if count == 0 or count >= self._batch_for(waiting):
                 self._segment(engine, waiting, results)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import cv2
 
 from microseg import __version__
 from microseg.core.errors import InputError
 from microseg.core.files import write_json, write_text
 from microseg.core.manifest import Manifest
-from microseg.deploy.html import report_html
 from microseg.deploy.inputs import SegmentInput, default_report, resolve_input
 from microseg.deploy.names import extended
-from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
 from microseg.runtime import Device, Engine, engine_sha256, open_engine, read_manifest
@@ -68,19 +66,24 @@ def segment(
     MissingExtraError, KeyboardInterrupt; what was finished by then is complete, and the same call goes on from there.
     """
     begun = time.monotonic()
-    cv2.setNumThreads(1)  # the engine has the processors; OpenCV's own threads would only take turns with them
     manifest = read_manifest(options.engine)
-    with ThreadPoolExecutor(1) as background:
+    report = _report_folder(options)
+    with ThreadPoolExecutor(2) as background:
         sha256 = background.submit(engine_sha256, options.engine)
+        # Loading the network takes as long as importing the rest, so a first run does both at once.
+        load = partial(open_engine, options.engine, options.threads, options.device)
+        loading = None if report.exists() else background.submit(load)
+        from microseg.deploy.pipeline import Pipeline
+
         given = resolve_input(options.input, manifest, options.domain, options.invert)
-        report = _report_folder(options)
         settings = check_report(report, _settings(options, manifest, given, sha256.result()))
     engine: Engine | None = None
 
     def open_and_begin() -> Engine:
         nonlocal engine
+        engine = load() if loading is None else loading.result()
         begin_report(report, settings)
-        engine = open_engine(options.engine, options.threads, options.device)
+        threading.Thread(target=_import_html, daemon=True).start()
         return engine
 
     pipeline = Pipeline(
@@ -89,11 +92,12 @@ def segment(
         manifest=manifest,
         pixel_size_um=options.pixel_size_um,
         max_tile_pixels=settings.max_tile_pixels,
+        open_engine=open_and_begin,
         batch=options.batch or (1 if options.device == "cpu" else 8),
         on_advance=on_advance,
     )
     on_total(len(given.fields))
-    outcomes = pipeline.run(open_and_begin)
+    outcomes = pipeline.run()
     begin_report(report, settings)
     findings = Findings(
         settings=settings,
@@ -111,7 +115,16 @@ def segment(
     return SegmentResult(report, _write_report(report, findings, run))
 
 
+def _import_html() -> None:
+    """Import what the page needs while the network computes, rather than after it."""
+    from microseg.deploy.html import load_template
+
+    load_template()
+
+
 def _write_report(report: Path, findings: Findings, run: RunFigures) -> dict[str, Any]:
+    from microseg.deploy.html import report_html
+
     content = summary(findings, run)
     with writing(report):
         write_text(report / "fields.csv", fields_csv(findings))
