@@ -20,6 +20,7 @@ from microseg.core.errors import MicrosegError
 
 LOOK, TRAIN, EXPORT, MEASURE = "Look at data", "Train", "Export", "Measure"
 INTERRUPTED = 130
+_STOPPED = "interrupted; what was finished is complete."
 
 app = typer.Typer(
     name="microseg",
@@ -61,7 +62,12 @@ def main() -> None:
     except MicrosegError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; what was finished is complete.", INTERRUPTED)
+        _fail(_STOPPED, INTERRUPTED)
+    except SystemExit as stop:
+        # Newer versions of typer turn Ctrl-C into this status without a word.
+        if stop.code == INTERRUPTED:
+            _fail(_STOPPED, INTERRUPTED)
+        raise
     except ModuleNotFoundError as error:
         extra = _extra_of(error.name or "")
         if extra is None:

@@ -26,7 +26,8 @@ def compare(pairs: Sequence[Pair], phases: Sequence[str]) -> list[FoldParity]:
     A fold's probabilities are not an output, so its probability difference is the bag's.
     """
     folds = len(pairs[0][0])
-    difference = max(float(np.abs(np.mean(torch, axis=0)[0] - p).max()) for torch, _, _, p in pairs)
+    # numpy's maximum keeps not-a-number wherever it stands; Python's loses it.
+    difference = float(np.max([np.abs(np.mean(torch, axis=0)[0] - p).max() for torch, _, _, p in pairs]))
     parities = []
     for fold in (BAG, *range(folds)):
         ours = [labels if fold == BAG else votes[fold] for _, labels, votes, _ in pairs]
