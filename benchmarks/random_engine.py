@@ -22,24 +22,29 @@ _HALO_PX = 62
 _NO_HASH = "0" * 64
 
 
-def build_network(encoder: str, seed: int = 0) -> UNet:
-    """A two-phase U-Net with the usual decoder and random weights, the same for one seed."""
+_DECODER = (256, 128, 64, 32, 16)
+
+
+def build_network(encoder: str, seed: int = 0, decoder: tuple[int, ...] = _DECODER) -> UNet:
+    """A two-phase U-Net with random weights, the same for one seed."""
     import torch
 
     from microseg.models.unet import UNet
 
     torch.manual_seed(seed)
-    return UNet(encoder, 2, "none", (256, 128, 64, 32, 16)).eval()
+    return UNet(encoder, 2, "none", decoder).eval()
 
 
-def write_random_engine(path: Path, encoder: str, folds: int, bytes_per_pixel: float) -> Path:
+def write_random_engine(
+    path: Path, encoder: str, folds: int, bytes_per_pixel: float, decoder: tuple[int, ...] = _DECODER
+) -> Path:
     """Export `folds` random networks as one engine for the synthetic phases, on native pixels."""
     import onnx
 
     from microseg.export.graph import build_onnx
     from microseg.runtime import model_sha256
 
-    networks = [build_network(encoder, seed) for seed in range(folds)]
+    networks = [build_network(encoder, seed, decoder) for seed in range(folds)]
     build_onnx(networks, path)
     manifest = Manifest(
         phases=[PhaseInfo(name="ferrite", color="#0072b2"), PhaseInfo(name="lath-bainite", color="#e69f00")],

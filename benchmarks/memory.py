@@ -1,0 +1,143 @@
+"""`python -m benchmarks.memory`: peak resident memory of `microseg segment`, few fields against many, and a huge one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.machine import machine, versions
+
+ENCODER = "resnet18"
+# A thin decoder: what is looked at is the pipeline's memory, and tiles are as large as the limit allows for any network.
+DECODER = (32, 32, 16, 16, 8)
+HEIGHT, WIDTH = 1433, 2048
+TIFF_TILE_PX = 512
+LIMIT_MB = 2000
+_PEAK = "peak resident bytes:"
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--few", type=int, default=5)
+    parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--huge-px", type=int, default=20_000, help="side of the huge field")
+    parser.add_argument("--folds", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        found = measure(Path(work), options.few, options.many, options.huge_px, options.folds)
+    for name, run in found["runs"].items():
+        print(f"{name:32s} {run['peak_mb']:7.0f} MB  {run['seconds']:7.1f} s  {run['engine_calls']} calls")
+    print(f"many over few: {found['ratio_many_to_few']:.3f}; largest peak {found['peak_mb']:.0f} of {LIMIT_MB} MB")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[str, Any]:
+    """All figures: `ratio_many_to_few` and `peak_mb` at the top, then every run."""
+    from benchmarks.random_engine import write_random_engine
+    from microseg.export.footprint import measure_bytes_per_pixel
+    from microseg.runtime import engine_sha256, read_manifest
+
+    engine = write_random_engine(work / "engine.onnx", ENCODER, folds, 1.0, DECODER)
+    bytes_per_pixel = measure_bytes_per_pixel(engine, read_manifest(engine).stride)
+    write_random_engine(engine, ENCODER, folds, bytes_per_pixel, DECODER)
+    for name, count in (("few", few), ("many", many)):
+        _write_fields(work / name, count)
+    (work / "huge").mkdir()
+    _write_huge(work / "huge" / "field.tif", huge_px)
+    runs = {
+        f"{few} fields of {WIDTH} x {HEIGHT}": _segment(work / "few", engine),
+        f"{many} fields of {WIDTH} x {HEIGHT}": _segment(work / "many", engine),
+        f"1 field of {huge_px} x {huge_px}": _segment(work / "huge", engine),
+    }
+    peaks = [run["peak_mb"] for run in runs.values()]
+    return {
+        "ratio_many_to_few": peaks[1] / peaks[0],
+        "peak_mb": max(peaks),
+        "runs": runs,
+        "network": f"U-Net {ENCODER}, decoder {DECODER}, {folds} folds, random weights",
+        "bytes_per_pixel": bytes_per_pixel,
+        "versions": versions("microseg", "onnxruntime", "numpy", "opencv-python-headless", "tifffile"),
+        "machine": machine(),
+        "engine_sha256": engine_sha256(engine),
+    }
+
+
+def _segment(folder: Path, engine: Path) -> dict[str, Any]:
+    """One run of the command in a process of its own, which states its own peak at its end."""
+    code = (
+        "import sys; from microseg.cli.main import app; from microseg.export.footprint import peak_resident_bytes; "
+        f"app(sys.argv[1:], standalone_mode=False); print({_PEAK!r}, peak_resident_bytes())"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "segment", os.fspath(folder), "--engine", os.fspath(engine)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - begun
+    peak = int(done.stdout.rpartition(_PEAK)[2])
+    report = folder.with_name(f"{folder.name}-report")
+    summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
+    return {
+        "peak_mb": peak / 1e6,
+        "seconds": seconds,
+        "engine_calls": summary["engine_calls"],
+        "max_tile_pixels": summary["settings"]["max_tile_pixels"],
+    }
+
+
+def _write_fields(folder: Path, count: int) -> None:
+    import tifffile
+
+    folder.mkdir()
+    for index in range(count):
+        tifffile.imwrite(folder / f"field{index:04d}.tif", _field(HEIGHT, WIDTH, index))
+
+
+def _write_huge(path: Path, side_px: int) -> None:
+    """A tiled TIFF, written tile by tile."""
+    import tifffile
+
+    tile = _field(TIFF_TILE_PX, TIFF_TILE_PX, 0)
+    across = -(-side_px // TIFF_TILE_PX)
+
+    def tiles() -> Iterator[NDArray[np.uint8]]:
+        for index in range(across**2):
+            yield np.roll(tile, 7 * index, axis=1)
+
+    tifffile.imwrite(
+        path,
+        tiles(),
+        shape=(side_px, side_px),
+        dtype=np.uint8,
+        tile=(TIFF_TILE_PX, TIFF_TILE_PX),
+        photometric="minisblack",
+    )
+
+
+def _field(height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """Smooth noise over all grey values."""
+    import cv2
+
+    noise = np.random.default_rng(seed).standard_normal((height, width), np.float32)
+    smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), 6), np.float32)
+    return np.asarray((smooth - smooth.min()) * (255 / np.ptp(smooth))).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()
