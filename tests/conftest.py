@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests. What takes seconds is made once a session, and nothing may change it."""
 
 from __future__ import annotations
 
@@ -13,3 +13,39 @@ def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.engines import write_threshold_engine
 
     return write_threshold_engine(tmp_path_factory.mktemp("engine") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled domain of four synthetic fields."""
+    from tests.chain import tiny_domain
+
+    return tiny_domain(tmp_path_factory.mktemp("domains") / "source")
+
+
+@pytest.fixture(scope="session")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two labelled fields that no network was trained on."""
+    from tests.chain import tiny_domain
+
+    return tiny_domain(tmp_path_factory.mktemp("domains") / "unseen", fields=2, seed=1001)
+
+
+@pytest.fixture(scope="session")
+def trained(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two folds on `source`."""
+    from tests.chain import train
+
+    run = tmp_path_factory.mktemp("runs") / "run"
+    train(source, run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engine of `trained`, through the gate."""
+    from microseg.export.engine import export_run
+
+    engine = tmp_path_factory.mktemp("engines") / "bagged.onnx"
+    export_run(trained, engine)
+    return engine

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
@@ -53,9 +53,10 @@ class NoAugmentation(Strict):
 
 
 class BasicAugmentation(Strict):
-    """The paper's basic pipeline: flips and 90-degree rotations, p 0.5."""
+    """The paper's basic pipeline: flips and 90-degree rotations, p 0.5. upright: left-right flips alone (layers)."""
 
     kind: Literal["basic"] = "basic"
+    upright: bool = False
 
 
 class RandomisedAugmentation(Strict):
@@ -64,6 +65,7 @@ class RandomisedAugmentation(Strict):
     scale: range of magnification, log-uniform. rotation_deg: largest angle. strength: factor on every photometric
     change. phase_offset_grey: standard deviation of the grey offset that each phase gets from its label. share: of the
     tiles that are changed so; the others get the basic pipeline, so that the source itself stays in view.
+    upright: no quarter turns and no upside down, for cross-sections whose layers have an order.
     """
 
     kind: Literal["randomised"] = "randomised"
@@ -72,6 +74,7 @@ class RandomisedAugmentation(Strict):
     strength: float = Field(1.0, ge=0, le=2)
     phase_offset_grey: float = Field(14.0, ge=0)
     share: Share = 1.0
+    upright: bool = False
 
 
 class CrossEntropy(Strict):
@@ -130,6 +133,17 @@ class Recipe(Strict):
     folds: int = Field(5, ge=2)
     halo_px: int = Field(62, ge=0)
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, tree: Any) -> Any:
+        """`--set loss.dice=0.5` needs no `loss.kind` where it means the default one."""
+        if not isinstance(tree, dict):
+            return tree
+        defaults = {"augmentation": "basic", "loss": "cross_entropy"}
+        return tree | {
+            key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
+        }
 
 
 def recipe_names() -> list[str]:

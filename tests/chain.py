@@ -1,0 +1,99 @@
+"""The whole chain in seconds: a tiny domain, recipe and run, and the command line in this process."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+
+from microseg.core.runs import RunSummary
+from microseg.synthetic.folder import write_domain
+from microseg.train.recipe import Recipe
+from microseg.train.runs import run_supervised
+from microseg.train.supervised import Report
+
+# Three encoder stages of EfficientNet-Lite0, untrained: 0.1 s a step, and a receptive field that tests can surround.
+NETWORK = {"encoder": "tf_efficientnet_lite0", "weights": "none", "decoder_channels": [16, 8, 8]}
+SETTINGS: dict[str, Any] = {
+    "network": NETWORK,
+    "scale": 1.0,
+    "tile": {"core_px": 48, "halo_px": 8},
+    "augmentation": {"kind": "randomised"},
+    "loss": {"kind": "cross_entropy", "dice": 0.5},
+    "optimiser": {"learning_rate": 5e-3, "encoder_factor": 1.0, "weight_decay": 1e-4},
+    "rare_phase_share": 0.3,
+    "ema_decay": 0.8,
+    "batch": 2,
+    "steps": 6,
+    "validate_every": 2,
+    "folds": 2,
+    "halo_px": 16,
+}
+
+
+def tiny_recipe(**changes: Any) -> Recipe:
+    """The tests' recipe with some keys replaced."""
+    return Recipe.model_validate(SETTINGS | changes)
+
+
+def write_recipe(path: Path, **changes: Any) -> Path:
+    """The same as a file."""
+    path.write_text(yaml.safe_dump(SETTINGS | changes), encoding="utf-8")
+    return path
+
+
+def tiny_domain(folder: Path, fields: int = 4, seed: int = 1) -> Path:
+    """Synthetic S, 120 x 100 px: no multiple of any stride."""
+    write_domain(folder, "s", fields, seed, size_px=(120, 100))
+    return folder
+
+
+def train(
+    domain: Path,
+    out: Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    only_folds: list[int] | None = None,
+    on_fold: Callable[[int], Report] | None = None,
+) -> RunSummary | None:
+    """`microseg train supervised` without its command line."""
+    return run_supervised(
+        domain, "tiny", recipe or tiny_recipe(), out, resume=resume, only_folds=only_folds, on_fold=on_fold
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left on the terminal."""
+
+    status: int
+    out: str
+    err: str
+
+
+def microseg(*arguments: object) -> Outcome:
+    """Run a command in this process as the console script would."""
+    from microseg.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["microseg", *map(str, arguments)]),
+        patch.dict(os.environ, {"COLUMNS": "250"}),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return Outcome(status, out.getvalue(), err.getvalue())

@@ -1,0 +1,74 @@
+"""`evaluate ENGINE` with an engine whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from PIL import Image
+
+from microseg.core.errors import InputError
+from microseg.core.files import sha256_of
+from microseg.core.manifest import METADATA_KEY, TrainingField
+from microseg.deploy import evaluate as module
+from microseg.deploy.evaluate import evaluate_engine
+from microseg.runtime import read_manifest
+from tests.engines import write_with_metadata
+
+PHASES = [{"name": "ferrite", "value": 0}, {"name": "bainite", "value": 1}]
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Path:
+    """Two fields of 60 x 90 px with a dark and a bright half; the engine's 3 x 3 mean blurs their border."""
+    folder = tmp_path / "domain"
+    for index, edge in enumerate((30, 60)):
+        labels = np.zeros((60, 90), np.uint8)
+        labels[:, edge:] = 1
+        for name, pixels in (("images", 40 + 170 * labels), ("masks", labels)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+    (folder / "domain.yaml").write_text(yaml.safe_dump({"phases": PHASES}), encoding="utf-8")
+    return folder
+
+
+def test_scores_bag_and_folds_of_whole_fields(tiny_engine: Path, domain: Path) -> None:
+    told: list[str] = []
+    result = evaluate_engine(tiny_engine, domain, None, told.append)
+    assert result["miou"] > 0.95
+    assert result["fractions"]["bainite"]["true"] == pytest.approx(0.5)
+    assert [fold["fields"] for fold in result["folds"]["each"]] == [2, 2]
+    assert not any(field["seen_in_training"] for field in result["fields"])
+    assert told == ["0.png", "1.png"]
+
+
+def test_tiles_give_what_one_pass_gives(tiny_engine: Path, domain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate_engine(tiny_engine, domain)
+    monkeypatch.setattr(module, "max_tile_pixels", lambda manifest, engine_bytes, memory_mb: 32 * 32)
+    assert evaluate_engine(tiny_engine, domain) == whole
+
+
+def test_fields_of_the_training_set_are_told(tiny_engine: Path, domain: Path, tmp_path: Path) -> None:
+    known = TrainingField(name="0.png", sha256=sha256_of(domain / "images" / "0.png"), group="0", fold=0)
+    manifest = read_manifest(tiny_engine).model_copy(update={"training_fields": [known]})
+    engine = write_with_metadata(
+        tmp_path / "known.onnx", onnx.load(tiny_engine), {METADATA_KEY: manifest.model_dump_json()}
+    )
+    assert [field["seen_in_training"] for field in evaluate_engine(engine, domain)["fields"]] == [True, False]
+
+
+def test_as_picks_the_preparation(tiny_engine: Path, domain: Path) -> None:
+    assert evaluate_engine(tiny_engine, domain, "dark")["miou"] < 0.05
+
+
+def test_what_the_domain_states_wins(tiny_engine: Path, domain: Path) -> None:
+    (domain / "domain.yaml").write_text(yaml.safe_dump({"phases": PHASES, "invert": False}), encoding="utf-8")
+    assert evaluate_engine(tiny_engine, domain, "dark")["miou"] > 0.95
+
+
+def test_an_unknown_name_lists_the_known_ones(tiny_engine: Path, domain: Path) -> None:
+    with pytest.raises(InputError, match=r"--as 'lom'; this engine knows 'bright', 'dark'"):
+        evaluate_engine(tiny_engine, domain, "lom")

@@ -1,0 +1,67 @@
+"""Every YAML of the repository is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from microseg.core.domain import load_domain
+from microseg.core.domain_file import read_domain_file
+from microseg.train.recipe import load_recipe, recipe_names
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("MICROSEG_DATA", ROOT / ".." / "shared" / "data"))
+RECIPES = sorted((ROOT / "train").glob("*.yaml"))
+DOMAINS = sorted((ROOT / "benchmarks" / "data").glob("*.yaml"))
+OTHERS = sorted(
+    path for folder in ("export", "deploy") for path in (ROOT / folder).rglob("*") if path.suffix in (".yaml", ".yml")
+)
+
+
+def name_of(path: Path) -> str:
+    return path.name
+
+
+def test_the_recipes_that_users_are_promised_are_shipped() -> None:
+    assert {"coating", "demo", "superalloy", "synthetic"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipes_load_by_file_and_by_name(path: Path) -> None:
+    name, recipe = load_recipe(str(path))
+    assert load_recipe(path.stem) == (name, recipe)
+    assert name == path.stem
+
+
+@pytest.mark.parametrize("path", DOMAINS, ids=name_of)
+def test_domains_of_the_benchmarks_parse(path: Path) -> None:
+    content = read_domain_file(path)
+    assert content.name == path.stem
+    assert content.phases is not None
+    for folder in [*content.image_folders(path.parent), *content.mask_folders(path.parent)]:
+        assert folder.startswith("${MICROSEG_DATA:-../../../shared/data}/")
+    if isinstance(content.groups, str):
+        assert re.compile(content.groups).groups == 1
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real micrographs are not here (MICROSEG_DATA)")
+@pytest.mark.parametrize("path", DOMAINS, ids=name_of)
+def test_domains_of_the_benchmarks_find_their_files(path: Path) -> None:
+    domain = load_domain(path)
+    assert domain.fields
+    assert all(field.mask is not None for field in domain.fields)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real micrographs are not here (MICROSEG_DATA)")
+def test_source_and_target_name_the_same_phases() -> None:
+    source, target = (load_domain(ROOT / "benchmarks" / "data" / f"superalloy-{n}.yaml") for n in ("binary", "aged"))
+    assert [phase.name for phase in source.phases] == [phase.name for phase in target.phases]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=name_of)
+def test_other_yaml_parses(path: Path) -> None:
+    assert list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
