@@ -26,8 +26,8 @@ def transform_matrix(
     """Affine matrix (2, 3) float64 that maps a tile of `side` px to the field around `centre` (y, x)."""
     angle, scale, flip = 0.0, 1.0, 1.0
     match augmentation:
-        case BasicAugmentation():
-            angle = math.pi / 2 * int(rng.integers(4)) if rng.random() < 0.5 else 0.0
+        case BasicAugmentation(upright=upright):
+            angle = math.pi / 2 * int(rng.integers(4)) if rng.random() < 0.5 and not upright else 0.0
             flip = -1.0 if rng.random() < 0.5 else 1.0
         case RandomisedAugmentation(scale=(low, high), rotation_deg=largest):
             angle = math.radians(rng.uniform(-largest, largest))
@@ -53,7 +53,7 @@ def cut(image: Image, labels: Image, matrix: NDArray[np.float64], side: int) -> 
 def drawn(augmentation: Augmentation, rng: np.random.Generator) -> Augmentation:
     """What one tile gets: `randomised` leaves a share of the tiles to the basic pipeline."""
     if isinstance(augmentation, RandomisedAugmentation) and rng.random() >= augmentation.share:
-        return BasicAugmentation()
+        return BasicAugmentation(upright=augmentation.upright)
     return augmentation
 
 

@@ -26,7 +26,7 @@ def predict_field(
     device = next(networks[0].parameters()).device
     for tile in tiles:
         pixels = extract(lambda start, stop: image[start:stop], tile, height, width)
-        batch = torch.from_numpy(pixels)[None, None].to(device)
+        batch = torch.tensor(pixels)[None, None].to(device)
         with torch.inference_mode():
             outs = [network(batch) for network in networks]
         soft = torch.stack([out.logits[0].softmax(0) for out in outs]).cpu().numpy()
