@@ -48,7 +48,7 @@ def segment(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one per physical core.")] = None,
     memory_mb: Annotated[
         int | None,
-        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1800, or what a heavy engine needs."),
+        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or what a heavy engine needs."),
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="What computes.")] = DeviceName.cpu,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,

@@ -276,6 +276,7 @@ def _cut(job: Job) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
     def rows(start: int, stop: int) -> NDArray[np.uint8]:
         nonlocal window, block
         if not (window[0] <= start and stop <= window[1]):
+            block = np.empty((0, width), np.uint8)  # never two windows at once
             with job.reading:
                 window, block = (start, stop), job.prepared.rows(start, stop)
         return block[start - window[0] : stop - window[0]]

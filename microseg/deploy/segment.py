@@ -23,10 +23,12 @@ from microseg.deploy.records import ReportSettings, begin_report, check_report, 
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
 from microseg.runtime import Device, Engine, engine_sha256, open_engine, read_manifest
 
-DEFAULT_MEMORY_MB = 1800
-# Interpreter, libraries and the pipeline's own buffers; and what a loaded engine takes per byte of its file.
-_BASE_BYTES = 350e6
+DEFAULT_MEMORY_MB = 1900
+# Interpreter, libraries and the pipeline's own buffers; what a loaded engine takes per byte of its file; and what the
+# runtime's allocator takes beyond the memory that export measured.
+_BASE_BYTES = 450e6
 _LOADED_PER_FILE_BYTE = 2.5
+_ALLOCATOR_SLACK = 1.1
 # Below this a tile is mostly halo; the default limit gives way rather than run so.
 _SMALLEST_DEFAULT_TILE_PX = 640 * 640
 
@@ -168,11 +170,12 @@ def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None
     no room for a tile.
     """
     fixed = _BASE_BYTES + _LOADED_PER_FILE_BYTE * engine_bytes
-    pixels = int(((memory_mb or DEFAULT_MEMORY_MB) * 1e6 - fixed) / manifest.bytes_per_pixel)
+    per_pixel = _ALLOCATOR_SLACK * manifest.bytes_per_pixel
+    pixels = int(((memory_mb or DEFAULT_MEMORY_MB) * 1e6 - fixed) / per_pixel)
     if memory_mb is None:
         return max(pixels, _SMALLEST_DEFAULT_TILE_PX)
     side = 2 * math.ceil(manifest.halo_px / manifest.stride) * manifest.stride + 4 * manifest.stride
     if pixels < side**2:
-        least = math.ceil((fixed + side**2 * manifest.bytes_per_pixel) / 1e6)
+        least = math.ceil((fixed + side**2 * per_pixel) / 1e6)
         raise InputError(f"--memory-mb {memory_mb}: this engine needs at least {least}. Remedy: --memory-mb {least}.")
     return pixels

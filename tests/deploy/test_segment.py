@@ -88,7 +88,7 @@ def test_tiled_equals_whole(wafer: Wafer, tmp_path: Path, size: tuple[int, int])
     folder = wafer(1, size)
     engine = write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
     whole = segment(SegmentOptions(folder, engine, out=tmp_path / "whole"))
-    tiled = segment(SegmentOptions(folder, engine, out=tmp_path / "tiled", memory_mb=355))
+    tiled = segment(SegmentOptions(folder, engine, out=tmp_path / "tiled", memory_mb=455))
     assert whole.summary["engine_calls"] == 1 < tiled.summary["engine_calls"]
     assert whole.summary["phases"] == tiled.summary["phases"]
     assert np.array_equal(mask_of(tmp_path / "whole", "field0.png"), mask_of(tmp_path / "tiled", "field0.png"))
@@ -119,7 +119,7 @@ def test_crop_inversion_and_scale(tmp_path: Path) -> None:
 def test_up_scaling_counts_native_pixels(wafer: Wafer, tmp_path: Path) -> None:
     engine = write_threshold_engine(tmp_path / "e.onnx", grid=Grid(scale=1.7), bytes_per_pixel=1000)
     folder = wafer(1, (70, 130))
-    segment(SegmentOptions(folder, engine, memory_mb=357))
+    segment(SegmentOptions(folder, engine, memory_mb=457))
     mask = mask_of(tmp_path / "wafer_dir-report", "field0.png")
     assert mask.shape == (70, 130) and set(np.unique(mask)) == {0, 1}
     row = rows_of(tmp_path / "wafer_dir-report")["field0.png"]
@@ -278,7 +278,7 @@ def test_a_field_that_breaks_between_its_tiles(wafer: Wafer, tmp_path: Path, mon
         return real(self, start, stop)
 
     monkeypatch.setattr(PreparedField, "rows", rows)
-    result = segment(SegmentOptions(folder, engine, memory_mb=360))
+    result = segment(SegmentOptions(folder, engine, memory_mb=460))
     assert result.summary["failed"] == [{"field": "field1.png", "reason": f"{folder / 'field1.png'}: gone"}]
     assert not (result.report / "masks" / "field1.png.png").exists() and not list(result.report.rglob("*.part"))
 
@@ -415,7 +415,7 @@ def test_results_of_removed_files_are_not_counted(wafer: Wafer, tiny_engine: Pat
 
 def test_memory_limit_decides_the_tile(tiny_engine: Path) -> None:
     manifest = read_manifest(tiny_engine)
-    assert max_tile_pixels(manifest, 0, 450) == 1_000_000
+    assert max_tile_pixels(manifest, 0, 560) == 1_000_000
     assert max_tile_pixels(manifest, 10**10, None) == 640 * 640
 
 
