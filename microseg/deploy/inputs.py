@@ -10,7 +10,7 @@ from microseg.core.errors import InputError
 from microseg.core.folders import IMAGE_KINDS, find_images
 from microseg.core.manifest import Manifest, Preparation
 from microseg.core.pairing import pair_fields
-from microseg.deploy.names import readable
+from microseg.deploy.names import absolute, readable
 
 _YAML = (".yaml", ".yml")
 _STATED = ("invert", "crop", "intensity")
@@ -55,9 +55,8 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
     preparation = entry.preparation.model_copy(update={"pixel_size_um": None} | stated)
     if invert is not None:
         preparation = preparation.model_copy(update={"invert": invert})
-    absolute = path.resolve()
     return SegmentInput(
-        title=readable(absolute.name or absolute.anchor),
+        title=readable(absolute(path).name or absolute(path).anchor),
         fields=tuple(_fields(path) if described is None else _described_fields(*described)),
         domain=entry.name,
         preparation=preparation,
@@ -67,10 +66,10 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
 
 def default_report(path: Path) -> Path:
     """`<name>-report` beside the input. Raises InputError where there is no beside."""
-    absolute = path.resolve()
-    if not absolute.name:
+    typed = absolute(path)
+    if not typed.name:
         raise InputError(f"{path}: has no folder beside it for the report. Remedy: --out REPORT.")
-    return absolute.with_name(f"{absolute.name}-report")
+    return typed.with_name(f"{typed.name}-report")
 
 
 def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:

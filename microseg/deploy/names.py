@@ -38,10 +38,14 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def absolute(path: Path) -> Path:
+    """`path` from the root, without `.` and `..`; links stay as the user typed them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
+
+
 def extended(path: Path, system: str = os.name) -> Path:
     """The absolute form of `path`; on Windows (`system` "nt") the one that may exceed 260 characters."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links that the user typed
-    text = str(absolute)
+    text = str(absolute(path))
     if system != "nt" or text.startswith("\\\\?\\"):
-        return absolute
+        return Path(text)
     return Path("\\\\?\\UNC\\" + text[2:] if text.startswith("\\\\") else "\\\\?\\" + text)
