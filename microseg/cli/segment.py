@@ -54,8 +54,6 @@ def segment(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
 ) -> None:
     """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
-    from microseg.core.files import write_json
-    from microseg.deploy.records import writing
     from microseg.deploy.segment import SegmentOptions
     from microseg.deploy.segment import segment as run
 
@@ -75,6 +73,9 @@ def segment(
     _print(result.summary)
     typer.echo(f"Report: {result.report / 'report.html'}")
     if json_path is not None:
+        from microseg.core.files import write_json
+        from microseg.deploy.records import writing
+
         with writing(json_path):
             write_json(json_path, result.summary)
     for failed in result.summary["failed"]:

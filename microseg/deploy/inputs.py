@@ -64,14 +64,6 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
     )
 
 
-def default_report(path: Path) -> Path:
-    """`<name>-report` beside the input. Raises InputError where there is no beside."""
-    typed = absolute(path)
-    if not typed.name:
-        raise InputError(f"{path}: has no folder beside it for the report. Remedy: --out REPORT.")
-    return typed.with_name(f"{typed.name}-report")
-
-
 def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:
     """The YAML file that describes `path`, if there is one, and its content."""
     if path.suffix.lower() in _YAML and path.is_file():

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from microseg import __version__
 from microseg.core.errors import InputError
-from microseg.core.files import write_json, write_text
 from microseg.core.manifest import Manifest
-from microseg.deploy.inputs import SegmentInput, default_report, resolve_input
-from microseg.deploy.names import extended
-from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
-from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
-from microseg.runtime import Device, Engine, engine_sha256, open_engine, read_manifest
+from microseg.deploy.names import absolute, extended
+from microseg.runtime import Device, engine_sha256, open_engine, read_manifest
 
 DEFAULT_MEMORY_MB = 1900
 # Interpreter, libraries and the pipeline's own buffers; what a loaded engine takes per byte of its file; and what the
@@ -70,69 +63,24 @@ def segment(
     begun = time.monotonic()
     manifest = read_manifest(options.engine)
     report = _report_folder(options)
+    load = partial(open_engine, options.engine, options.threads, options.device)
     with ThreadPoolExecutor(2) as background:
         sha256 = background.submit(engine_sha256, options.engine)
         # Loading the network takes as long as importing the rest, so a first run does both at once.
-        load = partial(open_engine, options.engine, options.threads, options.device)
         loading = None if report.exists() else background.submit(load)
-        from microseg.deploy.pipeline import Pipeline
+        from microseg.deploy.station import Station
 
-        given = resolve_input(options.input, manifest, options.domain, options.invert)
-        settings = check_report(report, _settings(options, manifest, given, sha256.result()))
-    engine: Engine | None = None
-
-    def open_and_begin() -> Engine:
-        nonlocal engine
-        engine = load() if loading is None else loading.result()
-        begin_report(report, settings)
-        threading.Thread(target=_import_html, daemon=True).start()
-        return engine
-
-    pipeline = Pipeline(
-        report=report,
-        given=given,
-        manifest=manifest,
-        pixel_size_um=options.pixel_size_um,
-        max_tile_pixels=settings.max_tile_pixels,
-        open_engine=open_and_begin,
-        batch=options.batch or (1 if options.device == "cpu" else 8),
-        on_advance=on_advance,
-    )
-    on_total(len(given.fields))
-    outcomes = pipeline.run()
-    begin_report(report, settings)
-    findings = Findings(
-        settings=settings,
-        manifest=manifest,
-        outcomes=tuple(outcomes[field.name] for field in given.fields),
-        left_over=count_left_over(report, outcomes),
-    )
-    run = RunFigures(
-        engine_calls=engine.runs if engine else 0,
-        seconds=round(time.monotonic() - begun, 3),
-        fields_measured=len(findings.measured) - pipeline.resumed,
-        fields_resumed=pipeline.resumed,
-        provider=engine.provider if engine else None,
-    )
-    return SegmentResult(report, _write_report(report, findings, run))
+        station = Station.prepare(options, manifest, report, sha256.result())
+    content = station.measure(load if loading is None else loading.result, on_total, on_advance, begun)
+    return SegmentResult(report, content)
 
 
-def _import_html() -> None:
-    """Import what the page needs while the network computes, rather than after it."""
-    from microseg.deploy.html import load_template
-
-    load_template()
-
-
-def _write_report(report: Path, findings: Findings, run: RunFigures) -> dict[str, Any]:
-    from microseg.deploy.html import report_html
-
-    content = summary(findings, run)
-    with writing(report):
-        write_text(report / "fields.csv", fields_csv(findings))
-        write_text(report / "report.html", report_html(report, findings))
-        write_json(report / "summary.json", content)
-    return content
+def default_report(path: Path) -> Path:
+    """`<name>-report` beside the input. Raises InputError where there is no beside."""
+    typed = absolute(path)
+    if not typed.name:
+        raise InputError(f"{path}: has no folder beside it for the report. Remedy: --out REPORT.")
+    return typed.with_name(f"{typed.name}-report")
 
 
 def _report_folder(options: SegmentOptions) -> Path:
@@ -145,22 +93,6 @@ def _report_folder(options: SegmentOptions) -> Path:
             f"{source}, or none: the report then goes to {default_report(options.input)}."
         )
     return report
-
-
-def _settings(options: SegmentOptions, manifest: Manifest, given: SegmentInput, sha256: str) -> ReportSettings:
-    return ReportSettings(
-        microseg=__version__,
-        input=given.title,
-        engine=options.engine.name,
-        engine_sha256=sha256,
-        domain=given.domain,
-        preparation=given.preparation,
-        pixel_size_um=options.pixel_size_um,
-        fallback_pixel_size_um=given.fallback_pixel_size_um,
-        max_tile_pixels=max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb),
-        device=options.device,
-        created=datetime.now(UTC).astimezone().date().isoformat(),
-    )
 
 
 def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:

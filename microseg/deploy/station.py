@@ -1,0 +1,116 @@
+"""One measurement of an input, from its settings to the written report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from microseg import __version__
+from microseg.core.files import write_json, write_text
+from microseg.core.manifest import Manifest
+from microseg.deploy.inputs import SegmentInput, resolve_input
+from microseg.deploy.pipeline import Pipeline
+from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
+from microseg.deploy.segment import SegmentOptions, max_tile_pixels
+from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
+from microseg.runtime import Engine
+
+_CUDA_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Station:
+    """An input, how it is measured, and the report that it goes to."""
+
+    report: Path
+    manifest: Manifest
+    given: SegmentInput
+    settings: ReportSettings
+    batch: int
+
+    @classmethod
+    def prepare(cls, options: SegmentOptions, manifest: Manifest, report: Path, engine_sha256: str) -> Station:
+        """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
+        given = resolve_input(options.input, manifest, options.domain, options.invert)
+        settings = ReportSettings(
+            microseg=__version__,
+            input=given.title,
+            engine=options.engine.name,
+            engine_sha256=engine_sha256,
+            domain=given.domain,
+            preparation=given.preparation,
+            pixel_size_um=options.pixel_size_um,
+            fallback_pixel_size_um=given.fallback_pixel_size_um,
+            max_tile_pixels=max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb),
+            device=options.device,
+            created=datetime.now(UTC).astimezone().date().isoformat(),
+        )
+        batch = options.batch or (1 if options.device == "cpu" else _CUDA_BATCH)
+        return cls(report, manifest, given, check_report(report, settings), batch)
+
+    def measure(
+        self,
+        open_engine: Callable[[], Engine],
+        on_total: Callable[[int], None],
+        on_advance: Callable[[float], None],
+        begun: float,
+    ) -> dict[str, Any]:
+        """Run the pipeline and write the report; returns the summary. `begun` is the start by the monotonic clock."""
+        engine: Engine | None = None
+
+        def open_and_begin() -> Engine:
+            nonlocal engine
+            engine = open_engine()
+            begin_report(self.report, self.settings)
+            threading.Thread(target=_import_html, daemon=True).start()
+            return engine
+
+        pipeline = Pipeline(
+            report=self.report,
+            given=self.given,
+            manifest=self.manifest,
+            pixel_size_um=self.settings.pixel_size_um,
+            max_tile_pixels=self.settings.max_tile_pixels,
+            batch=self.batch,
+            open_engine=open_and_begin,
+            on_advance=on_advance,
+        )
+        on_total(len(self.given.fields))
+        outcomes = pipeline.run()
+        begin_report(self.report, self.settings)
+        findings = Findings(
+            settings=self.settings,
+            manifest=self.manifest,
+            outcomes=tuple(outcomes[field.name] for field in self.given.fields),
+            left_over=count_left_over(self.report, outcomes),
+        )
+        run = RunFigures(
+            engine_calls=engine.runs if engine else 0,
+            seconds=round(time.monotonic() - begun, 3),
+            fields_measured=len(findings.measured) - pipeline.resumed,
+            fields_resumed=pipeline.resumed,
+            provider=engine.provider if engine else None,
+        )
+        return self._write(findings, run)
+
+    def _write(self, findings: Findings, run: RunFigures) -> dict[str, Any]:
+        from microseg.deploy.html import report_html
+
+        content = summary(findings, run)
+        with writing(self.report):
+            write_text(self.report / "fields.csv", fields_csv(findings))
+            write_text(self.report / "report.html", report_html(self.report, findings))
+            write_json(self.report / "summary.json", content)
+        return content
+
+
+def _import_html() -> None:
+    """Import what the page needs while the network computes, rather than after it."""
+    from microseg.deploy.html import load_template
+
+    load_template()
