@@ -51,8 +51,8 @@ def write_recipe(path: Path, **changes: Any) -> Path:
 
 
 def tiny_domain(folder: Path, fields: int = 4, seed: int = 1) -> Path:
-    """Synthetic S, 120 x 100 px: no multiple of any stride."""
-    write_domain(folder, "s", fields, seed, size_px=(120, 100))
+    """Synthetic S, 180 x 150 px: no multiple of any stride."""
+    write_domain(folder, "s", fields, seed, size_px=(180, 150))
     return folder
 
 

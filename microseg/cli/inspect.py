@@ -47,7 +47,7 @@ def inspect(
     console.print(table)
     for parity in manifest.parity:
         who = "bag" if parity.fold < 0 else f"fold {parity.fold}"
-        worst = max(parity.fraction_difference_points.values())
+        worst = max(parity.fraction_difference_points.values(), default=0.0)
         console.print(
             f"{who} against torch: labels {100 * parity.label_disagreement:.4f} %, fractions {worst:.5f} points",
             highlight=False,

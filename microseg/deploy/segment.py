@@ -14,7 +14,7 @@ from typing import Any
 from microseg.core.errors import InputError
 from microseg.core.manifest import Manifest
 from microseg.deploy.names import absolute, extended
-from microseg.runtime import Device, engine_sha256, open_engine, read_manifest
+from microseg.runtime import Device, open_engine, read_manifest, verified_sha256
 
 DEFAULT_MEMORY_MB = 1900
 # Interpreter, libraries and the pipeline's own buffers; what a loaded engine takes per byte of its file; and what the
@@ -65,7 +65,7 @@ def segment(
     report = _report_folder(options)
     load = partial(open_engine, options.engine, options.threads, options.device)
     with ThreadPoolExecutor(2) as background:
-        sha256 = background.submit(engine_sha256, options.engine)
+        sha256 = background.submit(verified_sha256, options.engine, manifest)
         # Loading the network takes as long as importing the rest, so a first run does both at once.
         loading = None if report.exists() else background.submit(load)
         from microseg.deploy.station import Station

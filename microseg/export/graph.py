@@ -62,14 +62,9 @@ def build_onnx(networks: Sequence[UNet], path: Path) -> None:
     """Write the bag as ONNX (no metadata yet): N, H, W dynamic, weights inside the file."""
     bag = Bag([network.eval().cpu().to(memory_format=torch.contiguous_format) for network in networks]).eval()
     stride = networks[0].stride
+    # Exported at one size and made dynamic afterwards: symbolic sizes take the exporter minutes, and nothing in these
+    # networks depends on the size but the decoder's upsampling, which `_any_size` rewrites.
     tiles = torch.zeros((2, 1, 4 * stride, 5 * stride), dtype=torch.uint8)
-    shapes = {
-        "tiles": {
-            0: torch.export.Dim("n", min=1, max=1024),
-            2: stride * torch.export.Dim("h", min=1, max=2048),
-            3: stride * torch.export.Dim("w", min=1, max=2048),
-        }
-    }
     # The exporter prints its progress and warns about its own internals; neither is for our users.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -81,13 +76,41 @@ def build_onnx(networks: Sequence[UNet], path: Path) -> None:
             opset_version=OPSET,
             input_names=["tiles"],
             output_names=list(OUTPUTS),
-            dynamic_shapes=shapes,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
-    onnx.checker.check_model(model)
+    _any_size(model, stride)
+    onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def _any_size(model: onnx.ModelProto, stride: int) -> None:
+    """Make N, H and W of inputs and outputs dynamic, and every Resize a fixed scale instead of a fixed size."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+    }
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            before, after = shapes[node.input[0]], shapes[node.output[0]]
+            name = f"{node.output[0]}_scales"
+            scales = np.array(after, np.float32) / np.array(before, np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(scales, name))
+            source = node.input[0]
+            del node.input[:]
+            node.input.extend([source, "", name])
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        dims[0].dim_param = "n"
+        if len(dims) > 3 or value.name == "labels":
+            dims[-2].dim_param, dims[-1].dim_param = f"{stride}*h", f"{stride}*w"
 
 
 def load_bag(run: Path, record: RunRecord, summary: RunSummary) -> list[UNet]:
@@ -107,5 +130,5 @@ def load_bag(run: Path, record: RunRecord, summary: RunSummary) -> list[UNet]:
 def run_torch(networks: Sequence[UNet], tiles: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """Each fold's probability, float32 (N, P, H, W), as torch computes it: what the engine is compared with."""
     with torch.inference_mode():
-        batch = torch.from_numpy(tiles)
+        batch = torch.tensor(tiles)
         return [network.eval().cpu()(batch).logits.softmax(1).numpy() for network in networks]

@@ -53,6 +53,7 @@ class UNet(nn.Module):
             load_encoder_file(self.net.encoder, lite0_file())
         elif weights not in ("imagenet", "none"):
             load_encoder_file(self.net.encoder, Path(weights))
+        _drop_unused_stages(self.net.encoder)
         _fix_same_padding(self.net.encoder)
         self.stride = 2**depth
         self.phases = phases
@@ -111,6 +112,13 @@ class FixedSameConv(nn.Module):
         """Pad with zeros, more at the bottom and right, and convolve."""
         out: Tensor = self.conv(F.pad(x, self.pads))
         return out
+
+
+def _drop_unused_stages(encoder: nn.Module) -> None:
+    """timm's EfficientNets compute all stages, also those behind the last feature that a shallow U-Net takes."""
+    model = getattr(encoder, "model", None)
+    if hasattr(model, "_stage_out_idx") and isinstance(model.blocks, nn.Sequential):
+        model.blocks = model.blocks[: max(model._stage_out_idx)]
 
 
 def _fix_same_padding(module: nn.Module) -> None:

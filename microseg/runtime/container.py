@@ -66,6 +66,15 @@ def engine_sha256(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
+def verified_sha256(path: Path, manifest: Manifest) -> str:
+    """`engine_sha256`, after making sure that the network is the one that was exported. Raises InputError."""
+    if model_sha256(path) != manifest.model_sha256:
+        raise InputError(
+            f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
+        )
+    return engine_sha256(path)
+
+
 def model_sha256(path: Path) -> str:
     """SHA-256 of an ONNX file without its metadata entries: the manifest's `model_sha256`. Raises InputError."""
     digest = hashlib.sha256()

@@ -21,9 +21,17 @@ Augmentation = NoAugmentation | BasicAugmentation | RandomisedAugmentation
 
 
 def transform_matrix(
-    augmentation: Augmentation, rng: np.random.Generator, centre: tuple[float, float], side: int
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    centre: tuple[float, float],
+    side: int,
+    whole_pixels: bool = False,
 ) -> NDArray[np.float64]:
-    """Affine matrix (2, 3) float64 that maps a tile of `side` px to the field around `centre` (y, x)."""
+    """Affine matrix (2, 3) float64 that maps a tile of `side` px to the field around `centre` (y, x).
+
+    `whole_pixels` moves the tile by less than a pixel onto the field's own grid, so that nothing is interpolated where
+    nothing is scaled or turned by an odd angle.
+    """
     angle, scale, flip = 0.0, 1.0, 1.0
     match augmentation:
         case BasicAugmentation(upright=upright):
@@ -38,7 +46,7 @@ def transform_matrix(
     linear = np.array([[cos * flip, -sin], [sin * flip, cos]])
     middle = (side - 1) / 2
     offset = np.array([centre[1], centre[0]]) - linear @ np.array([middle, middle])
-    return np.column_stack([linear, offset])
+    return np.column_stack([linear, np.rint(offset) if whole_pixels else offset])
 
 
 def cut(image: Image, labels: Image, matrix: NDArray[np.float64], side: int) -> tuple[Image, Image]:

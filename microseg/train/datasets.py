@@ -13,6 +13,7 @@ from microseg.core.files import sha256_of
 from microseg.core.manifest import Grid
 from microseg.core.metrics import UNLABELLED
 from microseg.train.augmentation import Augmentation, appearance, cut, drawn, transform_matrix
+from microseg.train.recipe import RandomisedAugmentation
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class TileSampler:
         index, centre = self._place(rng)
         field = self._fields[index]
         augmentation = drawn(self._augmentation, rng)
-        matrix = transform_matrix(augmentation, rng, centre, side)
+        # Randomised pipelines take the slight blur of a sub-pixel shift as one change more.
+        whole_pixels = not isinstance(self._augmentation, RandomisedAugmentation)
+        matrix = transform_matrix(augmentation, rng, centre, side, whole_pixels)
         tile, labels = cut(field.image, field.labels, matrix, side)
         tile = appearance(augmentation, tile, labels, rng)
         core = slice(self._halo_px, self._halo_px + self._core_px)

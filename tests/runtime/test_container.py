@@ -11,7 +11,7 @@ import pytest
 
 from microseg.core.errors import InputError
 from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY
-from microseg.runtime import engine_sha256, model_sha256, read_manifest
+from microseg.runtime import engine_sha256, model_sha256, read_manifest, verified_sha256
 from tests.engines import write_with_metadata
 
 
@@ -31,6 +31,16 @@ def test_model_hash_ignores_metadata(tiny_engine: Path, tmp_path: Path) -> None:
     other = _with_manifest(tiny_engine, tmp_path / "other.onnx", "something else")
     assert model_sha256(other) == model_sha256(tiny_engine) == read_manifest(tiny_engine).model_sha256
     assert engine_sha256(other) != engine_sha256(tiny_engine)
+
+
+def test_changed_network(tiny_engine: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(tiny_engine)
+    assert verified_sha256(tiny_engine, manifest) == engine_sha256(tiny_engine)
+    data = bytearray(tiny_engine.read_bytes())
+    data[data.index(b"mean_kernel") + 40] ^= 1
+    (tmp_path / "changed.onnx").write_bytes(data)
+    with pytest.raises(InputError, match="damaged or changed"):
+        verified_sha256(tmp_path / "changed.onnx", manifest)
 
 
 def test_foreign_onnx(tiny_engine: Path, tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""`microseg evaluate` as typed, on a run and on an engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.chain import microseg
+
+
+def test_a_run_on_new_fields(trained: Path, unseen: Path, source: Path, tmp_path: Path) -> None:
+    told = tmp_path / "sub" / "evaluation.json"
+    outcome = microseg("evaluate", trained, unseen, "--source", source, "--json", told)
+    assert outcome.status == 0, outcome.err
+    for part in ("IoU ferrite", "mIoU", "fold 0 (2 fields)", "bag", "Otsu (baseline)", "RDT:", "bootstrap"):
+        assert part in outcome.out
+    assert "seen in training" not in outcome.out
+    result = json.loads(told.read_text(encoding="utf-8"))
+    assert list(result)[:3] == ["miou", "iou", "fractions"]
+    assert set(result["fractions"]["ferrite"]) == {"true", "predicted", "error"}
+    assert {"fields", "folds", "source_miou", "rdt"} <= set(result)
+    assert result["rdt"] == pytest.approx((result["miou"] - result["source_miou"]) / result["source_miou"])
+    assert sum(item["true"] for item in result["fractions"].values()) == pytest.approx(1)
+
+
+def test_an_engine_says_what_it_was_trained_on(exported: Path, source: Path) -> None:
+    outcome = microseg("evaluate", exported, source)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("(seen in training)") == 4
+    assert "say nothing about new fields" in outcome.out
+
+
+def test_an_unknown_domain_name_exits_with_2(exported: Path, trained: Path, source: Path) -> None:
+    for model in (exported, trained):
+        outcome = microseg("evaluate", model, source, "--as", "lom")
+        assert outcome.status == 2
+        assert "knows 'synthetic-s'" in outcome.err
+
+
+def test_a_file_that_is_no_engine_exits_with_2(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"not onnx")
+    outcome = microseg("evaluate", tmp_path / "a.onnx", source)
+    assert outcome.status == 2
+    assert "is no ONNX file" in outcome.err

@@ -1,0 +1,52 @@
+"""`microseg inspect` as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from microseg.core.manifest import METADATA_KEY, Manifest
+from microseg.runtime import engine_sha256, read_manifest
+from tests.chain import microseg
+from tests.engines import write_with_metadata
+
+
+def test_prints_the_manifest(exported: Path) -> None:
+    outcome = microseg("inspect", exported)
+    assert outcome.status == 0, outcome.err
+    for part in ("lath-bainite", "synthetic-s (source)", "0.0277 um", "stride 8 px", "as exported", "fold 1 against"):
+        assert part in outcome.out
+    assert engine_sha256(exported) in outcome.out
+
+
+def test_json_is_the_whole_manifest(exported: Path) -> None:
+    outcome = microseg("inspect", exported, "--json")
+    assert Manifest.model_validate(json.loads(outcome.out)) == read_manifest(exported)
+
+
+def test_a_changed_model_is_told(tiny_engine: Path, tmp_path: Path) -> None:
+    model = onnx.load(tiny_engine)
+    model.graph.name = "other"
+    changed = write_with_metadata(
+        tmp_path / "changed.onnx", model, {METADATA_KEY: read_manifest(tiny_engine).model_dump_json()}
+    )
+    assert "as exported" in microseg("inspect", tiny_engine).out
+    assert "CHANGED since the export" in microseg("inspect", changed).out
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "without microseg's manifest"),
+        ({METADATA_KEY: '{"manifest_version": 99}'}, "manifest version 99"),
+        ({METADATA_KEY: "{"}, "its manifest is damaged"),
+    ],
+)
+def test_other_files_exit_with_2(tiny_engine: Path, tmp_path: Path, metadata: dict[str, str], message: str) -> None:
+    other = write_with_metadata(tmp_path / "other.onnx", onnx.load(tiny_engine), metadata)
+    outcome = microseg("inspect", other)
+    assert outcome.status == 2
+    assert message in outcome.err

@@ -1,0 +1,76 @@
+"""A station carries no torch: everything it runs works in a process where torch cannot be imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+STATION = """
+import importlib, pkgutil, sys
+
+TRAINING = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "safetensors", "matplotlib",
+            "onnx", "onnxscript"}
+
+class Blocked:
+    stages = ("microseg.models", "microseg.train", "microseg.export")
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in TRAINING or name.startswith(self.stages):
+            raise ModuleNotFoundError(f"{name} is not on a station", name=name)
+
+blocked = Blocked()
+sys.meta_path.insert(0, blocked)
+
+import microseg.core, microseg.deploy, microseg.runtime, microseg.synthetic
+from microseg.cli.main import main
+
+for package in (microseg.core, microseg.deploy, microseg.runtime, microseg.synthetic):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+
+engine, folder, domain, report = sys.argv[1:]
+for arguments in (
+    ["segment", folder, "--engine", engine, "--out", report],
+    ["evaluate", engine, domain],
+    ["inspect", engine],
+    ["check", domain, "--folds", "2"],
+):
+    sys.argv = ["microseg", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, (arguments, stop.code)
+blocked.stages = ()
+sys.argv = ["microseg", "train", "supervised", domain, "--recipe", "demo", "--out", report + "-run"]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 2, stop.code
+else:
+    raise AssertionError("trained without torch")
+assert not TRAINING & set(sys.modules)
+"""
+
+
+def test_the_station_needs_no_torch(tiny_engine: Path, tmp_path: Path) -> None:
+    domain = tmp_path / "domain"
+    for index in range(2):
+        pixels = np.random.default_rng(index).integers(0, 256, (48, 64), np.uint8)
+        for name, content in (("images", pixels), ("masks", (pixels > 110).astype(np.uint8))):
+            (domain / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(domain / name / f"{index}.png")
+    report = tmp_path / "report"
+    done = subprocess.run(
+        [sys.executable, "-c", STATION, str(tiny_engine), str(domain / "images"), str(domain), str(report)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (report / "report.html").is_file()
+    assert len(list((report / "masks").rglob("*.png"))) == 2
+    assert "pip install 'microseg[train]'" in done.stderr
