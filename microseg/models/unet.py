@@ -115,9 +115,9 @@ class FixedSameConv(nn.Module):
 
 
 def _drop_unused_stages(encoder: nn.Module) -> None:
-    """timm's EfficientNets compute all stages, also those behind the last feature that a shallow U-Net takes."""
+    """EfficientNets of timm compute all stages, also those behind the last feature that a shallow U-Net takes."""
     model = getattr(encoder, "model", None)
-    if hasattr(model, "_stage_out_idx") and isinstance(model.blocks, nn.Sequential):
+    if model is not None and hasattr(model, "_stage_out_idx") and isinstance(model.blocks, nn.Sequential):
         model.blocks = model.blocks[: max(model._stage_out_idx)]
 
 

@@ -25,7 +25,7 @@ TOLERANCE_GREY = 14
 def waves(height: int = 90, width: int = 110) -> NDArray[np.uint8]:
     """Smooth, not symmetric, three grey classes."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
-    return (127.5 + 62 * np.sin(x / 9 + y / 31) + 62 * np.cos(y / 7)).astype(np.uint8)
+    return np.asarray(127.5 + 62 * np.sin(x / 9 + y / 31) + 62 * np.cos(y / 7)).astype(np.uint8)
 
 
 def classes(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import torch
 
 from microseg.core.domain import load_domain
 from microseg.core.files import sha256_of
+from microseg.core.files import write_json
 from microseg.core.manifest import Grid, PhaseInfo
 from microseg.models.unet import UNet
 from microseg.train import checkpoint, predict
@@ -96,7 +97,7 @@ def test_a_kill_while_the_state_is_written_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = checkpoint.write_json
+    write = write_json
 
     def killed(path: Path, value: dict[str, object]) -> None:
         if value["step"] == 4:
