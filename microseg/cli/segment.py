@@ -100,7 +100,7 @@ def _progress() -> Progress:
         Rate(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
 
 
 def _print(summary: dict[str, Any]) -> None:

@@ -15,6 +15,9 @@ from microseg.deploy.records import FailedField, FieldRecord, ReportSettings
 from microseg.deploy.statistics import PhaseStatistics, phase_statistics, standard_deviation
 
 
+_LISTED = 5
+
+
 @dataclass(frozen=True)
 class Findings:
     """What a report says; `outcomes` are in the order of the fields' names."""
@@ -66,7 +69,8 @@ class Findings:
             by_content[record.sha256].append(record.name)
         for names in by_content.values():
             if len(names) > 1:
-                found.append(f"Identical files, each counted as a field: {', '.join(names)}.")
+                listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
+                found.append(f"Identical files, each counted as a field: {listed}.")
         if len({record.measured_px for record in self.measured}) > 1:
             found.append(
                 "The fields differ in size: the mean gives each the same weight, the pooled fraction each pixel."
