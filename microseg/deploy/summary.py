@@ -14,7 +14,6 @@ from microseg.core.manifest import Manifest
 from microseg.deploy.records import FailedField, FieldRecord, ReportSettings
 from microseg.deploy.statistics import PhaseStatistics, phase_statistics, standard_deviation
 
-
 _LISTED = 5
 
 
