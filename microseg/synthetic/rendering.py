@@ -137,8 +137,6 @@ def _detected(surface: Floats, look: Appearance, grid: SamplingGrid, rng: np.ran
     extent = (grid.height * grid.pixel_size_um, grid.width * grid.pixel_size_um)
     drift = SmoothNoise(rng, extent, max(extent) / 2).sample(grid)
     signal = np.clip(surface * (1 + np.float32(look.drift) * drift), 0.0, None) ** np.float32(look.curve)
-    if look.saturation:
-        signal = np.tanh(signal * np.float32(look.saturation)) / np.float32(np.tanh(look.saturation))
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     noise = _blurred(noise, look.noise_psf_px)
     noise *= np.float32(look.noise / max(float(noise.std()), 1e-6))

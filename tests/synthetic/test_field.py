@@ -37,7 +37,7 @@ def test_image_and_labels_are_what_they_say(domain: str) -> None:
     assert field.image.shape == field.labels.shape == (round(SMALL_UM[1] / pixel), round(SMALL_UM[0] / pixel))
     assert field.image.dtype == field.labels.dtype == np.uint8
     assert set(np.unique(field.labels)) == {0, 1}
-    # Neither flat nor clipped: over-etching saturates a little, no more.
+    # Neither flat nor clipped.
     assert field.image.std() > 10
     assert np.mean((field.image == 0) | (field.image == 255)) < 0.03
 
