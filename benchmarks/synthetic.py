@@ -1,8 +1,8 @@
 """The pattern of the paper on synthetic domains: trained on S alone, scored on unseen fields of S, T1, T2 and T3.
 
-`python -m benchmarks.synthetic [--json FILE] [--folds K] [--fields N] [--runs FOLDER]`. Beside it the controls that keep
-the domains honest: networks trained on each domain's own labels (T3 on the same pixel grid), mean and contrast of every
-field matched to the source's, and a grey threshold. Domains and runs that exist in the folder are used again.
+`python -m benchmarks.synthetic [--json FILE] [--folds K] [--fields N] [--runs FOLDER]`. Beside it the controls that
+keep the domains honest: networks trained on each domain's own labels (T3 on the same pixel grid), mean and contrast of
+every field matched to the source's, and a grey threshold. Domains and runs that exist in the folder are used again.
 """
 
 from __future__ import annotations
