@@ -151,6 +151,9 @@ def _claim(out: Path, record: RunRecord, resume: bool) -> None:
         if not resume:
             raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
         before = read_record(out)
+        # A run of an older version lacks the keys that came since; their defaults are what it did.
+        completed = Recipe.model_validate(before.recipe).model_dump(mode="json")
+        before = before.model_copy(update={"recipe": completed})
         for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256"):
             if getattr(before, key) != getattr(record, key):
                 raise InputError(

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from microseg.core.domain import load_domain
-from microseg.core.files import sha256_of
-from microseg.core.files import write_json
+from microseg.core.files import sha256_of, write_json
 from microseg.core.manifest import Grid, PhaseInfo
 from microseg.models.unet import UNet
 from microseg.train import checkpoint, predict
