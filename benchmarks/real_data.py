@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=["superalloy", "coating"])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for runs and engines")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=150)  # the table has ten figures a row
     results = {name: run_case(name, options.runs, console) for name in options.only}
     table = Table(title="Bag of five folds on fields that no fold has seen, native grid", title_justify="left")
     for column in ("trained on", "scored on"):
