@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-UNLABELLED = 255
+from microseg.core.phases import UNLABELLED
 
 
 def confusion_matrix(true: NDArray[np.uint8], predicted: NDArray[np.uint8], phases: int) -> NDArray[np.int64]:

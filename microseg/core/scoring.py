@@ -15,7 +15,8 @@ from microseg.core.domain import Domain, DomainField, native_labels, resolve_int
 from microseg.core.errors import FieldError, InputError
 from microseg.core.files import sha256_of
 from microseg.core.manifest import DomainEntry, Grid, PhaseInfo, Preparation
-from microseg.core.metrics import UNLABELLED, confusion_matrix, fractions, iou, mean_iou
+from microseg.core.metrics import confusion_matrix, fractions, iou, mean_iou
+from microseg.core.phases import UNLABELLED
 from microseg.core.preparation import PreparedField, labels_to_native, open_prepared
 
 BOOTSTRAP_DRAWS = 2000

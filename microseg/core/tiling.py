@@ -98,11 +98,6 @@ def mirror(image: NDArray[np.uint8], top: int, bottom: int, left: int, right: in
     return image
 
 
-def training_cores(height: int, width: int, core_px: int) -> list[tuple[int, int]]:
-    """Top-left corners of the square cores that cover a field mirrored to a multiple of `core_px` (the paper's tiles)."""
-    return [(y, x) for y in range(0, height, core_px) for x in range(0, width, core_px)]
-
-
 def _ceil_to(value: int, multiple: int) -> int:
     return math.ceil(value / multiple) * multiple
 

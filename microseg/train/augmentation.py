@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.metrics import UNLABELLED
+from microseg.core.phases import UNLABELLED
 from microseg.train.recipe import BasicAugmentation, NoAugmentation, RandomisedAugmentation
 
 # albumentations asks a server for newer versions at import unless told not to; a training node may have no network.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from microseg.core.domain import Domain, DomainField, prepared_and_labels
 from microseg.core.files import sha256_of
 from microseg.core.manifest import Grid
-from microseg.core.metrics import UNLABELLED
+from microseg.core.phases import UNLABELLED
 from microseg.train.augmentation import Augmentation, appearance, cut, drawn, transform_matrix
 from microseg.train.recipe import RandomisedAugmentation
 

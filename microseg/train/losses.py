@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microseg.core.metrics import UNLABELLED
+from microseg.core.phases import UNLABELLED
 
 
 def core_of(logits: Tensor, core_px: int) -> Tensor:

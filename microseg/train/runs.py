@@ -20,7 +20,7 @@ from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
 from microseg.core.folds import assign_folds
 from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, PhaseInfo, TrainingField
-from microseg.core.metrics import UNLABELLED
+from microseg.core.phases import UNLABELLED
 from microseg.core.preparation import open_prepared
 from microseg.core.runs import RunRecord, RunSummary, read_record, read_run
 from microseg.core.tiling import extract, plan_tiles

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from microseg.core.metrics import UNLABELLED, confusion_matrix, fractions, iou, mean_iou
+from microseg.core.metrics import confusion_matrix, fractions, iou, mean_iou
+from microseg.core.phases import UNLABELLED
 
 PHASES = 4
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from microseg.core.domain import DomainField
-from microseg.core.metrics import UNLABELLED
+from microseg.core.phases import UNLABELLED
 from microseg.train.augmentation import Augmentation, appearance, cut, drawn, transform_matrix
 from microseg.train.datasets import LabelledField, TileSampler, phase_frequencies
 from microseg.train.recipe import BasicAugmentation, NoAugmentation, RandomisedAugmentation

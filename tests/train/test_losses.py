@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from microseg.core.metrics import UNLABELLED
+from microseg.core.phases import UNLABELLED
 from microseg.train.losses import core_of, cross_entropy, focal, soft_dice
 
 Loss = Callable[[Tensor, Tensor], Tensor]
