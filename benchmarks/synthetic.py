@@ -32,7 +32,8 @@ from microseg.train.runs import load_networks, run_supervised
 
 RECIPE = "synthetic"
 SOURCE = "s"
-TRAIN_SEED, UNSEEN_SEED = 1, 1001
+# The domains were calibrated on fields of seed 1001.
+TRAIN_SEED, UNSEEN_SEED = 1, 5001
 FOREGROUND = "lath-bainite"
 # The smallest bag there is: the controls ask whether the labels can be learned, not for the last point.
 OWN_FOLDS = 2
