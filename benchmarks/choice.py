@@ -22,10 +22,20 @@ DATA = Path(__file__).parent / "data"
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "superalloy": {
         "as shipped": [],
-        "all tiles randomised, phases weighted": ["augmentation.share=1", "loss.balance=0.25", "steps=180"],
+        "thin decoder, twice the steps": [
+            "network.decoder_channels=[64,48,32,24,16]",
+            "steps=400",
+            "validate_every=100",
+        ],
+        "all tiles randomised, phases weighted": ["augmentation.share=1", "loss.balance=0.25"],
     },
     "coating": {
         "as shipped": [],
+        "thin decoder, twice the steps": [
+            "network.decoder_channels=[64,48,32,24,16]",
+            "steps=320",
+            "validate_every=80",
+        ],
         "native size": ["scale=1.0"],
     },
 }

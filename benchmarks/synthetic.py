@@ -105,8 +105,8 @@ def matched_miou(run: Path, source: Path, target: Path) -> float:
 
     On the network's grid, after inversion: what can be had without looking at structure.
     """
-    record, _ = read_run(run)
-    networks = load_networks(run, record)
+    record, summary = read_run(run)
+    networks = load_networks(run, record, summary)
     images = [image for image, _ in _fields(source, record.grid)]
     mean, deviation = float(np.mean([i.mean() for i in images])), float(np.mean([i.std() for i in images]))
     confusion = np.zeros((2, 2), np.int64)
@@ -137,7 +137,7 @@ def table(results: dict[str, Any]) -> Table:
             name.upper(),
             f"{item['miou']:.3f}",
             f"{folds['miou_mean']:.3f} ± {folds['miou_std'] or 0:.3f}",
-            f"{100 * item['rdt']:+.1f}",
+            "-" if item["rdt"] is None else f"{100 * item['rdt']:+.1f}",
             f"{100 * fraction['true']:.1f} / {100 * fraction['predicted']:.1f}",
             f"{item['matched_miou']:.3f}",
             "-" if closed is None else f"{100 * closed:.0f}",

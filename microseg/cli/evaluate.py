@@ -86,7 +86,8 @@ def _print(console: Any, result: dict[str, Any]) -> None:
     errors = ", ".join(f"{phase} {_percent(result['fractions'][phase]['error'], 2)}" for phase in phases)
     console.print(f"Mean absolute error of the fraction per field, points: {escape(errors)}")
     if "rdt" in result:
-        console.print(f"RDT: {100 * result['rdt']:+.1f} % against mIoU {result['source_miou']:.3f} on the source")
+        change = "undefined" if result["rdt"] is None else f"{100 * result['rdt']:+.1f} %"
+        console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source")
     if any(field["seen_in_training"] for field in result["fields"]):
         console.print("[yellow]Some fields were seen in training: their scores say nothing about new fields.[/yellow]")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -66,39 +67,36 @@ def supervised(
     console.print(f"Next: microseg export {run} --out bagged.onnx", soft_wrap=True)
 
 
-class _progress:
-    """Progress bars with rate and time left; one line per fold where the output is no terminal."""
+@contextmanager
+def _progress() -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
+    """Progress bars with rate and time left, one for each fold; nothing where the output is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __enter__(self) -> Callable[[int], Callable[[int, int, str], None]]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("fold {task.fields[fold]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
-        console = Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("fold {task.fields[fold]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._bars.start()
-        return self._on_fold
-
-    def _on_fold(self, fold: int) -> Callable[[int, int, str], None]:
-        task = self._bars.add_task("", total=None, fold=fold, rate="")
+    def on_fold(fold: int) -> Callable[[int, int, str], None]:
+        task = bars.add_task("", total=None, fold=fold, rate="")
 
         def report(step: int, steps: int, text: str) -> None:
-            speed = next((t.speed for t in self._bars.tasks if t.id == task), None)
+            speed = next((t.speed for t in bars.tasks if t.id == task), None)
             rate = f"{speed:.2f} steps/s" if speed else ""
-            self._bars.update(task, completed=step, total=steps, description=text, rate=rate)
+            bars.update(task, completed=step, total=steps, description=text, rate=rate)
 
         return report
 
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()
+    with bars:
+        yield on_fold
 
 
 def _cell(value: float | None) -> str:

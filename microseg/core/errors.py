@@ -28,6 +28,10 @@ class FieldError(MicrosegError):
     exit_code = 3
 
 
+class TrainingError(MicrosegError):
+    """Training cannot go on; what was saved before stays usable."""
+
+
 class GateError(MicrosegError):
     """A comparison went beyond its limit, so nothing was written."""
 

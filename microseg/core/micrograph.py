@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.files import Closing
 from microseg.core.folders import IMAGE_SUFFIXES, find_images
 from microseg.core.raster import Raster, open_raster
 
@@ -20,7 +20,7 @@ __all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
 _JPEG_TOLERANCE = 3
 
 
-class Micrograph:
+class Micrograph(Closing):
     """One opened image. A context manager; `rows` is for one thread at a time.
 
     height, width: native pixels. dtype: uint8, uint16 or float32. pixel_size_um: from the file, or None.
@@ -60,14 +60,6 @@ class Micrograph:
     def close(self) -> None:
         """Close the file."""
         self._raster.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _through_palette(self, block: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
         is_grey = (palette == palette[:, :1]).all(axis=1)

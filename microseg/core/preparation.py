@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.files import Closing
 from microseg.core.intensity import EightBit, eight_bit
 from microseg.core.manifest import Crop, Grid, Intensity, Preparation
 from microseg.core.micrograph import Micrograph, open_micrograph
@@ -26,7 +26,7 @@ _STRIPE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class PreparedField:
+class PreparedField(Closing):
     """A micrograph as the network sees it. A context manager; for one thread at a time.
 
     dtype: as read. full_shape: native (h, w) before, native_shape after the crop. shape: (h, w) on the network's grid.
@@ -65,14 +65,6 @@ class PreparedField:
     def close(self) -> None:
         """Close the file."""
         self._micrograph.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_prepared(

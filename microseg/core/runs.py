@@ -38,7 +38,7 @@ class RunRecord(Strict):
 
 
 class RunSummary(Strict):
-    """`summary.json`: written when every fold is done."""
+    """`summary.json`: written when every fold is done. seconds: of training, all folds, interruptions left out."""
 
     folds: list[FoldInfo]
     fingerprints: list[Fingerprint]

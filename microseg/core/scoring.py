@@ -135,8 +135,13 @@ def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dic
     return result
 
 
-def rdt(target_miou: float, source_miou: float) -> float:
-    """Relative performance drop on a target: (mIoU_target - mIoU_source) / mIoU_source (Goetz et al. 2022)."""
+def rdt(target_miou: float | None, source_miou: float | None) -> float | None:
+    """Relative performance drop on a target: (mIoU_target - mIoU_source) / mIoU_source (Goetz et al. 2022).
+
+    None where one of them is undefined, or the source's is 0.
+    """
+    if target_miou is None or not source_miou:
+        return None
     return (target_miou - source_miou) / source_miou
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from microseg.core.domain_file import DomainFile, expanded_path, read_domain_file
 from microseg.core.errors import InputError
-from microseg.core.folders import IMAGE_KINDS, find_images
+from microseg.core.folders import IMAGE_KINDS, find_images, readable
 from microseg.core.manifest import Manifest, Preparation
-from microseg.core.pairing import pair_fields
-from microseg.deploy.names import absolute, readable
+from microseg.core.pairing import named_images
+from microseg.deploy.names import absolute
 
 _YAML = (".yaml", ".yml")
 _STATED = ("invert", "crop", "intensity")
@@ -90,19 +90,8 @@ def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
     """The images that a domain.yaml names, whether or not they have masks."""
     base = source.parent
     folders = [expanded_path(text, base, source) for text in content.image_folders(base)]
-    masks = {expanded_path(text, base, source).resolve() for text in content.mask_folders(base)}
+    masks = [expanded_path(text, base, source) for text in content.mask_folders(base)]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise InputError(f"{source}: these folders do not exist: {', '.join(missing)}. Remedy: correct the paths.")
-    fields = []
-    for field in pair_fields(source, folders, [], None, None, ()):
-        folder = field.image.parent.resolve()
-        is_beside = folder in masks and bool(content.mask_suffix)
-        if is_beside and field.image.stem.endswith(content.mask_suffix or ""):
-            continue
-        if not is_beside and any(folder.is_relative_to(mask) for mask in masks):
-            continue
-        fields.append(InputField(readable(field.name), field.image))
-    if not fields:
-        raise InputError(f"{source}: its folders hold nothing but masks. Remedy: correct `images` in it.")
-    return fields
+    return [InputField(name, path) for name, path in named_images(source, folders, masks, content.mask_suffix)]

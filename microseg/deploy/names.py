@@ -33,11 +33,6 @@ def _safe_part(part: str) -> str:
     return safe
 
 
-def readable(name: str) -> str:
-    r"""`name` as valid Unicode: bytes of a file name that are no UTF-8 become \xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def absolute(path: Path) -> Path:
     """`path` from the root, without `.` and `..`; links stay as the user typed them."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.files import sha256_of
+from microseg.core.folders import readable
 from microseg.core.manifest import Manifest
 from microseg.core.preparation import PreparedField, open_prepared
 from microseg.core.tiling import Tile, extract, plan_tiles
 from microseg.deploy.channel import Budget, Channel, Stop, Stopped
 from microseg.deploy.inputs import InputField, SegmentInput
 from microseg.deploy.measuring import field_record, measuring, write_overlay
-from microseg.deploy.names import readable
 from microseg.deploy.records import FailedField, FieldRecord, discard, find_record, write_record
 from microseg.runtime import Engine
 

@@ -17,7 +17,7 @@ from microseg.core.files import replacing
 from microseg.core.manifest import METADATA_KEY, FoldParity, Manifest, Provenance
 from microseg.core.runs import RunRecord, RunSummary, read_run
 from microseg.export.footprint import measure_bytes_per_pixel
-from microseg.export.gate import compare, refuse_beyond_limits
+from microseg.export.gate import Pair, compare, refuse_beyond_limits
 from microseg.runtime import model_sha256, open_engine
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
@@ -35,10 +35,10 @@ def export_run(run: Path, out: Path, progress: Callable[[str], None] = lambda st
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
     record, summary = read_run(run)
     tiles = _parity_tiles(run, record.folds)
-    from microseg.export.graph import build_onnx, load_bag, run_torch
+    from microseg.export.graph import build_onnx, load_folds, run_torch
 
     progress("reading the folds")
-    networks = load_bag(run, record, summary)
+    networks = load_folds(run, record, summary)
     with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         draft = Path(folder) / "engine.onnx"
         progress("building the graph")
@@ -79,12 +79,37 @@ def _compare(
     manifest: Manifest,
 ) -> list[FoldParity]:
     engine = open_engine(engine_path)
+    run_folds = _folds_runner(engine_path)
     pairs = []
     for pixels in tiles:
         out = engine.run(pixels, probability=True)
         assert out.probability is not None
-        pairs.append((torch_probabilities(pixels), out.labels[0], out.votes[0], out.probability[0]))
+        pairs.append(
+            Pair(torch_probabilities(pixels), out.labels[0], out.votes[0], out.probability[0], run_folds(pixels))
+        )
     return compare(pairs, [phase.name for phase in manifest.phases])
+
+
+def _folds_runner(engine_path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The folds' probabilities, float32 (F, P, H, W), of one tile: the same graph with its inner logits as outputs."""
+    import onnx
+    import onnxruntime
+    from scipy.special import softmax
+
+    from microseg.export.graph import fold_logits
+
+    model = onnx.load(engine_path)
+    names = fold_logits(model)
+    known = {output.name for output in model.graph.output}
+    for name in dict.fromkeys(names):
+        assert name not in known
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.stack([softmax(logits[0], axis=0) for logits in session.run(names, {"tiles": pixels})])
+
+    return run
 
 
 def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) -> Manifest:

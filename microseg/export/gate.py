@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +16,33 @@ MAX_PROBABILITY_DIFFERENCE = 2e-3
 MAX_LABEL_DISAGREEMENT = 2e-4
 MAX_FRACTION_POINTS = 0.01
 
-# (torch's probability of each fold (1, P, H, W), the engine's labels (H, W), votes (F, H, W), probability (P, H, W))
-Pair = tuple[list[NDArray[np.float32]], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 BAG = -1
 
 
-def compare(pairs: Sequence[Pair], phases: Sequence[str]) -> list[FoldParity]:
-    """Parity of the bag (fold -1) and of each fold over all tiles, pooled.
+class Pair(NamedTuple):
+    """One tile, both ways.
 
-    A fold's probabilities are not an output, so its probability difference is the bag's.
+    torch: the folds' probabilities, each float32 (1, P, H, W). labels (H, W), votes (F, H, W), probability (P, H, W) and
+    fold_probabilities (F, P, H, W): the engine's.
     """
-    folds = len(pairs[0][0])
-    # numpy's maximum keeps not-a-number wherever it stands; Python's loses it.
-    difference = float(np.max([np.abs(np.mean(torch, axis=0)[0] - p).max() for torch, _, _, p in pairs]))
+
+    torch: list[NDArray[np.float32]]
+    labels: NDArray[np.uint8]
+    votes: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    fold_probabilities: NDArray[np.float32]
+
+
+def compare(pairs: Sequence[Pair], phases: Sequence[str]) -> list[FoldParity]:
+    """Parity of the bag (fold -1) and of each fold over all tiles, pooled."""
     parities = []
-    for fold in (BAG, *range(folds)):
-        ours = [labels if fold == BAG else votes[fold] for _, labels, votes, _ in pairs]
-        theirs = [
-            (np.mean(torch, axis=0) if fold == BAG else torch[fold])[0].argmax(0).astype(np.uint8)
-            for torch, _, _, _ in pairs
-        ]
+    for fold in (BAG, *range(len(pairs[0].torch))):
+        ours = [pair.labels if fold == BAG else pair.votes[fold] for pair in pairs]
+        soft = [pair.probability if fold == BAG else pair.fold_probabilities[fold] for pair in pairs]
+        wanted = [(np.mean(pair.torch, axis=0) if fold == BAG else pair.torch[fold])[0] for pair in pairs]
+        theirs = [probability.argmax(0).astype(np.uint8) for probability in wanted]
+        # numpy's maximum keeps not-a-number wherever it stands; Python's loses it.
+        difference = float(np.max([np.abs(a - b).max() for a, b in zip(soft, wanted, strict=True)]))
         pixels = sum(labels.size for labels in ours)
         wrong = sum(int((a != b).sum()) for a, b in zip(ours, theirs, strict=True))
         points = {

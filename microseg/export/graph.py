@@ -12,13 +12,12 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from microseg.core.errors import InputError
-from microseg.core.files import sha256_of
-from microseg.core.runs import RunRecord, RunSummary
+from microseg.models.build import load_folds
 from microseg.models.unet import UNet
+
+__all__ = ["build_onnx", "load_folds", "run_torch"]
 
 OPSET = 18
 OUTPUTS = ("labels", "votes", "features", "probability")
@@ -49,13 +48,19 @@ class Bag(nn.Module):
             out = network(tiles)
             votes.append(out.logits.argmax(1).to(torch.uint8))
             features.append(out.features)
-            soft = out.logits.softmax(1)
+            soft = _softmax(out.logits)
             total = soft if total is None else total + soft
         assert total is not None
         probability = total / len(self.networks)
-        return BagOutput(
-            probability.argmax(1).to(torch.uint8), torch.stack(votes, 1), torch.stack(features, 1), probability
-        )
+        # One fold decides alone: then no label waits for a probability.
+        labels = votes[0] if len(votes) == 1 else probability.argmax(1).to(torch.uint8)
+        return BagOutput(labels, torch.stack(votes, 1), torch.stack(features, 1), probability)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over axis 1, written out: ONNX Runtime's Softmax moves that axis to the end and takes five times as long."""
+    raised = (logits - logits.amax(1, keepdim=True)).exp()
+    return raised / raised.sum(1, keepdim=True)
 
 
 def build_onnx(networks: Sequence[UNet], path: Path) -> None:
@@ -113,18 +118,18 @@ def _any_size(model: onnx.ModelProto, stride: int) -> None:
             dims[-2].dim_param, dims[-1].dim_param = f"{stride}*h", f"{stride}*w"
 
 
-def load_bag(run: Path, record: RunRecord, summary: RunSummary) -> list[UNet]:
-    """The folds' networks. Raises InputError where weights are not those that training wrote."""
-    config = record.recipe["network"]
-    networks = []
-    for info in summary.folds:
-        path = run / f"fold{info.index}" / "model.safetensors"
-        if not path.is_file() or sha256_of(path) != info.weights_sha256:
-            raise InputError(f"{path}: is missing or not what training wrote. Remedy: restore it or train again.")
-        network = UNet(config["encoder"], len(record.phases), "none", tuple(config["decoder_channels"]))
-        network.load_state_dict(load_file(path))
-        networks.append(network.eval())
-    return networks
+def fold_logits(model: onnx.ModelProto) -> list[str]:
+    """Names of the tensors, float32 (N, P, H, W), that `build_onnx`'s votes are the arg max of, fold by fold."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+
+    def logits(name: str) -> str:
+        node = made_by[name]
+        while node.op_type != "ArgMax":
+            node = made_by[node.input[0]]
+        return str(node.input[0])
+
+    top = made_by["votes"]
+    return [logits(name) for name in (top.input if top.op_type == "Concat" else ["votes"])]
 
 
 def run_torch(networks: Sequence[UNet], tiles: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

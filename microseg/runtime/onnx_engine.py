@@ -68,6 +68,8 @@ def _session(path: Path, threads: int | None, device: Device) -> Any:
     # A memory pattern is planned for every shape beside the memory of the first run, which is kept: twice the memory
     # and no less time.
     options.enable_mem_pattern = False
+    # Smaller blocks of work: a thread that reading or writing interrupts does not keep the others waiting.
+    options.add_session_config_entry("session.dynamic_block_base", "4")
     if threads is not None:
         options.intra_op_num_threads = threads
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)

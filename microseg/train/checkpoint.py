@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json
 
 STATE = "state.json"
+
+
+@dataclass
+class Progress:
+    """How far a fold is: steps done, seconds spent on them, its learning curve, and the row of its best snapshot."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=lambda: {"miou": -1.0})
 
 
 def save_model(path: Path, state: dict[str, Tensor]) -> None:
@@ -32,21 +43,19 @@ def load_model(path: Path, network: nn.Module) -> None:
 
 def save_state(
     folder: Path,
-    step: int,
+    progress: Progress,
     network: nn.Module,
     averaged: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
-    history: list[dict[str, Any]],
-    best: dict[str, Any],
 ) -> None:
     """Write everything a resumed run needs; the JSON names its tensors' file, so a kill in between leaves the old pair."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"averaged.{key}": value for key, value in averaged.items()}
     for index, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": value for key, value in entry.items()}
-    name = f"step-{step:07d}.safetensors"
+    name = f"step-{progress.step:07d}.safetensors"
     save_model(folder / name, tensors)
-    write_json(folder / STATE, {"step": step, "tensors": name, "history": history, "best": best})
+    write_json(folder / STATE, {"tensors": name} | asdict(progress))
     for old in folder.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -54,12 +63,12 @@ def save_state(
 
 def load_state(
     folder: Path, network: nn.Module, averaged: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> tuple[int, list[dict[str, Any]], dict[str, Any]] | None:
-    """Restore what save_state wrote; (step, history, best), or None where there is nothing yet."""
+) -> Progress:
+    """Restore what save_state wrote; nothing done where there is nothing yet."""
     if not (folder / STATE).is_file():
-        return None
+        return Progress()
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    tensors = load_file(folder / state["tensors"])
+    tensors = load_file(folder / state.pop("tensors"))
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     for key in averaged:
         averaged[key].copy_(tensors[f"averaged.{key}"])
@@ -69,4 +78,4 @@ def load_state(
             _, index, name = key.split(".", 2)
             entries.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
-    return state["step"], state["history"], state["best"]
+    return Progress(**state)

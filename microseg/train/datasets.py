@@ -28,10 +28,11 @@ class LabelledField:
 
 @dataclass(frozen=True)
 class Batch:
-    """`tiles` uint8 (N, 1, S, S) and `labels` uint8 (N, C, C) of their cores; 255 counts in no loss."""
+    """`tiles` uint8 (N, 1, S, S), `labels` uint8 (N, C, C) of their cores (255 counts in no loss), `sources` their fields."""
 
     tiles: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+    sources: tuple[str, ...]
 
 
 def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
@@ -84,10 +85,11 @@ class TileSampler:
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        pairs = [self._tile(np.random.default_rng((*self._seed, step, i))) for i in range(self._batch)]
-        return Batch(np.stack([tile for tile, _ in pairs])[:, None], np.stack([labels for _, labels in pairs]))
+        cut_out = [self._tile(np.random.default_rng((*self._seed, step, i))) for i in range(self._batch)]
+        tiles, labels, sources = zip(*cut_out, strict=True)
+        return Batch(np.stack(tiles)[:, None], np.stack(labels), tuple(dict.fromkeys(sources)))
 
-    def _tile(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _tile(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         side = self._core_px + 2 * self._halo_px
         index, centre = self._place(rng)
         field = self._fields[index]
@@ -98,7 +100,7 @@ class TileSampler:
         tile, labels = cut(field.image, field.labels, matrix, side)
         tile = appearance(augmentation, tile, labels, rng)
         core = slice(self._halo_px, self._halo_px + self._core_px)
-        return tile, labels[core, core]
+        return tile, labels[core, core], field.field.name
 
     def _place(self, rng: np.random.Generator) -> tuple[int, tuple[float, float]]:
         """(field, centre y x): anywhere by area, or around a pixel of a phase drawn evenly."""

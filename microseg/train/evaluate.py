@@ -21,11 +21,11 @@ def evaluate_run(
     run: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
     """The evaluation (core/scoring) of a finished run on a labelled domain. Raises InputError."""
-    record, _ = read_run(run)
+    record, summary = read_run(run)
     if domain_name not in (None, record.domain.name):
         raise InputError(f"--as {domain_name!r}; this run knows {record.domain.name!r}.")
     domain = load_domain(source)
-    networks = load_networks(run, record)
+    networks = load_networks(run, record, summary)
     held_out_by = {field.sha256: field.fold for field in record.fields}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:

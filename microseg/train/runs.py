@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,12 +23,12 @@ from microseg.core.phases import UNLABELLED
 from microseg.core.preparation import open_prepared
 from microseg.core.runs import RunRecord, RunSummary, read_record, read_run
 from microseg.core.tiling import extract, plan_tiles
+from microseg.models.build import load_folds
 from microseg.models.unet import UNet
-from microseg.train import checkpoint
 from microseg.train.curves import plot_histories
 from microseg.train.datasets import LabelledField, load_fields
 from microseg.train.recipe import Recipe
-from microseg.train.supervised import FoldResult, Report, build_network, train_fold
+from microseg.train.supervised import FoldResult, Report, train_fold
 
 VERSIONS = ("microseg", "torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
 PARITY_TILES, PARITY_MAX_PIXELS = 2, 1 << 18
@@ -50,13 +49,13 @@ def run_supervised(
     A finished run is left as it is. Raises InputError: `out` exists without `resume`, or holds another run; the domain
     cannot be trained on.
     """
-    started = time.monotonic()
+    _refuse_existing(out, resume)
     domain = load_domain(source)
     if not domain.phases:
         raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
     intensity = resolve_intensity(domain)
     preparation = domain.preparation.model_copy(update={"intensity": intensity})
-    domain = _replace_preparation(domain, preparation)
+    domain = replace(domain, preparation=preparation)
     pixel_um = _common_pixel_size(domain)
     grid = Grid(pixel_size_um=pixel_um / recipe.scale if pixel_um else None, scale=recipe.scale)
     training = domain.training_fields
@@ -87,7 +86,7 @@ def run_supervised(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={name: _version(name) for name in VERSIONS},
     )
-    _claim(out, record, resume)
+    _claim(out, record)
     if (out / "summary.json").is_file():
         return read_run(out)[1]
     for fold in only_folds if only_folds is not None else range(recipe.folds):
@@ -103,7 +102,7 @@ def run_supervised(
     if not all((folder / "fold.json").is_file() for folder in folders):
         return None
     plot_histories(out / "history.png", folders)
-    summary = _summary([read_fold(folder) for folder in folders], time.monotonic() - started)
+    summary = _summary([read_fold(folder) for folder in folders])
     write_json(out / "summary.json", summary.model_dump(mode="json"))
     return summary
 
@@ -111,25 +110,20 @@ def run_supervised(
 def read_fold(folder: Path) -> FoldResult:
     """What a finished fold left."""
     data = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
-    return FoldResult(FoldInfo.model_validate(data["info"]), Fingerprint.model_validate(data["fingerprint"]))
+    return FoldResult(
+        FoldInfo.model_validate(data["info"]), Fingerprint.model_validate(data["fingerprint"]), data["seconds"]
+    )
 
 
-def load_networks(run: Path, record: RunRecord) -> list[UNet]:
-    """The folds' best networks, in evaluation mode on the CPU or GPU as the machine has it."""
+def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[UNet]:
+    """The folds' best networks, on the GPU where the machine has one. Raises InputError."""
     import torch
 
-    recipe = Recipe.model_validate(record.recipe)
-    # The trained weights replace the initial ones, which need not be at hand any more.
-    bare = recipe.model_copy(update={"network": recipe.network.model_copy(update={"weights": "none"})})
-    networks = []
-    for fold in range(record.folds):
-        network = build_network(bare, len(record.phases))
-        checkpoint.load_model(run / f"fold{fold}" / "model.safetensors", network)
-        networks.append(network.eval().to("cuda" if torch.cuda.is_available() else "cpu"))
-    return networks
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return [network.to(device) for network in load_folds(run, record, summary)]
 
 
-def _summary(results: list[FoldResult], seconds: float) -> RunSummary:
+def _summary(results: list[FoldResult]) -> RunSummary:
     infos = [result.info for result in results]
     mious = np.array([info.miou for info in infos])
     names = list(infos[0].iou)
@@ -141,15 +135,22 @@ def _summary(results: list[FoldResult], seconds: float) -> RunSummary:
         miou_std=float(mious.std(ddof=1)) if len(mious) > 1 else 0.0,
         iou_mean={name: float(np.mean(v)) if v else None for name, v in table.items()},
         iou_std={name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in table.items()},
-        seconds=seconds,
+        seconds=sum(result.seconds for result in results),
     )
 
 
-def _claim(out: Path, record: RunRecord, resume: bool) -> None:
-    """Write run.yaml into a new folder, or make sure that an existing one is this very run."""
+def _refuse_existing(out: Path, resume: bool) -> None:
+    """Before anything is read: `out` must be new, or a run to be resumed."""
     if (out / "run.yaml").is_file():
         if not resume:
             raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not a run folder. Remedy: another --out.")
+
+
+def _claim(out: Path, record: RunRecord) -> None:
+    """Write run.yaml into a new folder, or make sure that an existing one is this very run."""
+    if (out / "run.yaml").is_file():
         before = read_record(out)
         # A run of an older version lacks the keys that came since; their defaults are what it did.
         completed = Recipe.model_validate(before.recipe).model_dump(mode="json")
@@ -159,8 +160,6 @@ def _claim(out: Path, record: RunRecord, resume: bool) -> None:
                 raise InputError(
                     f"{out}: holds a run with another {key}. Remedy: the same command as before, or another --out."
                 )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not a run folder. Remedy: another --out.")
     else:
         write_yaml(out / "run.yaml", record.model_dump(mode="json"))
         write_text(out / ".gitignore", "*\n")
@@ -175,12 +174,6 @@ def _save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -
         pixels = extract(lambda start, stop, f=field: f.image[start:stop], tile, height, width)  # type: ignore[misc]
         with replacing(folder / f"{field.sha256[:16]}.png") as part:
             Image.fromarray(pixels).save(part, format="PNG")
-
-
-def _replace_preparation(domain: Domain, preparation: Any) -> Domain:
-    from dataclasses import replace
-
-    return replace(domain, preparation=preparation)
 
 
 def _common_pixel_size(domain: Domain) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from microseg.core.errors import TrainingError
 from microseg.core.files import sha256_of, write_json
 from microseg.core.manifest import Fingerprint, FoldInfo, PhaseInfo
 from microseg.core.metrics import confusion_matrix, iou, mean_iou
+from microseg.models.build import build_network
 from microseg.models.unet import UNet
 from microseg.train import checkpoint
 from microseg.train.curves import write_history
@@ -30,10 +33,11 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A fold's score on its held-out fields, and the mean and spread of its features over them."""
+    """A fold's score on its held-out fields, its features' mean and spread over them, and the seconds of its training."""
 
     info: FoldInfo
     fingerprint: Fingerprint
+    seconds: float
 
 
 def train_fold(
@@ -51,7 +55,7 @@ def train_fold(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(_seed(recipe.seed, fold, 0))
-    network = build_network(recipe, len(phases)).to(device).to(memory_format=torch.channels_last)
+    network = build_network(recipe.network.model_dump(), len(phases)).to(device).to(memory_format=torch.channels_last)
     averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
     rates = recipe.optimiser
     groups = network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
@@ -62,12 +66,9 @@ def train_fold(
         rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, fold),
     )  # fmt: skip
     weights = _phase_weights(recipe, fields, len(phases), device)
-    done, history, best = checkpoint.load_state(folder / "last", network, averaged, optimiser) or (
-        0,
-        [],
-        {"miou": -1.0},
-    )
-    running = 0.0
+    progress = checkpoint.load_state(folder / "last", network, averaged, optimiser)
+    done, history, running = progress.step, progress.history, 0.0
+    begun = time.monotonic() - progress.seconds
 
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(sampler.batch, done)
@@ -86,8 +87,15 @@ def train_fold(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             _average(averaged, network, recipe.ema_decay, step)
-            running += float(loss.detach())
-            report(step + 1, recipe.steps, f"loss {float(loss.detach()):.3f}")
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"{folder}: the loss became {value} at step {step + 1}, on tiles of {', '.join(batch.sources)}, with a "
+                    f"rate of {optimiser.param_groups[-1]['lr']:.2e}. The weights of step {progress.step} are kept. "
+                    "Remedy: a lower optimiser.learning_rate and another --out."
+                )
+            running += value
+            report(step + 1, recipe.steps, f"loss {value:.3f}")
 
             if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
                 since = step + 1 - (history[-1]["step"] if history else 0)
@@ -96,11 +104,12 @@ def train_fold(
                 history.append({"step": step + 1, "loss": running / since, "miou": mean_iou(scored.confusion)})
                 history[-1] |= {f"iou_{p.name}": _or_none(v) for p, v in zip(phases, values, strict=True)}
                 running = 0.0
-                if history[-1]["miou"] > best["miou"]:
-                    best = dict(history[-1])
+                if history[-1]["miou"] > progress.best["miou"]:
+                    progress.best = dict(history[-1])
                     checkpoint.save_model(folder / "model.safetensors", averaged)
                 write_history(folder, history)
-                checkpoint.save_state(folder / "last", step + 1, network, averaged, optimiser, history, best)
+                progress.step, progress.seconds = step + 1, time.monotonic() - begun
+                checkpoint.save_state(folder / "last", progress, network, averaged, optimiser)
 
     checkpoint.load_model(folder / "model.safetensors", network)
     scored = score(network, held_out, recipe, len(phases))
@@ -112,15 +121,10 @@ def train_fold(
         weights_sha256=sha256_of(folder / "model.safetensors"),
     )
     fingerprint = Fingerprint(fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist())
-    result = FoldResult(info, fingerprint)
-    write_json(folder / "fold.json", {"info": info.model_dump(), "fingerprint": fingerprint.model_dump()})
+    result = FoldResult(info, fingerprint, progress.seconds)
+    written = {"info": info.model_dump(), "fingerprint": fingerprint.model_dump(), "seconds": progress.seconds}
+    write_json(folder / "fold.json", written)
     return result
-
-
-def build_network(recipe: Recipe, phases: int) -> UNet:
-    """The recipe's network with its initial weights."""
-    config = recipe.network
-    return UNet(config.encoder, phases, config.weights, tuple(config.decoder_channels))
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:

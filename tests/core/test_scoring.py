@@ -163,3 +163,5 @@ def test_open_bits_are_those_of_the_whole_domain(tmp_path: Path) -> None:
 
 def test_rdt_is_the_drop_relative_to_the_source() -> None:
     assert rdt(0.6, 0.8) == pytest.approx(-0.25)
+    assert rdt(None, 0.8) is None
+    assert rdt(0.6, 0.0) is None

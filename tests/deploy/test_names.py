@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microseg.deploy.names import extended, readable, report_path
+from microseg.core.folders import readable
+from microseg.deploy.names import extended, report_path
 
 NAMES = st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1), min_size=1)
 

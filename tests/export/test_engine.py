@@ -20,12 +20,12 @@ from microseg.deploy.evaluate import evaluate_engine
 from microseg.export import engine as module
 from microseg.export import graph
 from microseg.export.engine import export_run
+from microseg.models.build import load_folds
 from microseg.models.unet import UNet
 from microseg.runtime import model_sha256, open_engine, read_manifest
 from microseg.train.datasets import load_fields
 from microseg.train.evaluate import evaluate_run
 from microseg.train.predict import predict_field
-from microseg.train.runs import load_networks
 
 
 def tiles(count: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -60,7 +60,7 @@ def test_the_manifest_is_complete(exported: Path, trained: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 104, 120), (3, 40, 24)], ids=str)
 def test_the_engine_says_what_torch_says(exported: Path, trained: Path, shape: tuple[int, int, int]) -> None:
-    networks = load_networks(trained, read_run(trained)[0])
+    networks = load_folds(trained, *read_run(trained))
     pixels = tiles(*shape)
     out = open_engine(exported, threads=1).run(pixels, features=True, probability=True)
     with torch.inference_mode():
@@ -81,7 +81,7 @@ def test_the_engine_says_what_torch_says(exported: Path, trained: Path, shape: t
 
 def test_masks_and_scores_equal_those_of_the_run(exported: Path, trained: Path, unseen: Path) -> None:
     engine = open_engine(exported, threads=1)
-    networks = load_networks(trained, read_run(trained)[0])
+    networks = load_folds(trained, *read_run(trained))
     for field in load_fields(load_domain(unseen), Grid()):
         height, width = field.image.shape
         (tile,) = plan_tiles(height, width, 8, 16, 1 << 20)

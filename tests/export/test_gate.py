@@ -17,13 +17,15 @@ def soft(labels: NDArray[np.uint8], sure: float = 0.9) -> NDArray[np.float32]:
     return np.where(labels == np.arange(2)[:, None, None], sure, 1 - sure).astype(np.float32)[None]
 
 
-def pair(wrong: int = 0, shift: float = 0.0) -> Pair:
+def pair(wrong: int = 0, shift: float = 0.0, fold_shift: float = 0.0) -> Pair:
     """Two folds on 100 x 100 px; the engine's second fold calls `wrong` pixels a crack that are none."""
     labels = np.zeros((100, 100), np.uint8)
     labels[:20] = 1
     votes = np.stack([labels, labels])
     votes[1].reshape(-1)[5000 : 5000 + wrong] = 1
-    return [soft(labels), soft(labels)], labels, votes, soft(labels)[0] + np.float32(shift)
+    folds = np.concatenate([soft(labels), soft(labels)])
+    folds[1] += np.float32(fold_shift)
+    return Pair([soft(labels), soft(labels)], labels, votes, soft(labels)[0] + np.float32(shift), folds)
 
 
 def test_agreement_passes() -> None:
@@ -40,16 +42,17 @@ def test_figures_are_pooled_over_tiles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "shift", "message"),
+    ("wrong", "shift", "fold_shift", "message"),
     [
-        (10, 0.0, r"fold 1: share of labels that differ 0\.001, limit 0\.0002"),
-        (0, 0.01, r"the bag: probability difference 0\.01, limit 0\.002"),
-        (0, float("nan"), "the bag: probability difference nan"),
+        (10, 0.0, 0.0, r"fold 1: share of labels that differ 0\.001, limit 0\.0002"),
+        (0, 0.01, 0.0, r"the bag: probability difference 0\.01, limit 0\.002"),
+        (0, float("nan"), 0.0, "the bag: probability difference nan"),
+        (0, 0.0, 0.01, r"fold 1: probability difference 0\.01, limit 0\.002"),
     ],
 )
-def test_disagreement_is_refused_with_its_figure(wrong: int, shift: float, message: str) -> None:
+def test_disagreement_is_refused_with_its_figure(wrong: int, shift: float, fold_shift: float, message: str) -> None:
     with pytest.raises(GateError, match=message) as caught:
-        refuse_beyond_limits(compare([pair(wrong, shift)], PHASES))
+        refuse_beyond_limits(compare([pair(wrong, shift, fold_shift)], PHASES))
     assert "Nothing was written" in str(caught.value)
     assert caught.value.exit_code == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from microseg.core.domain import load_domain
+from microseg.core.errors import TrainingError
 from microseg.core.files import sha256_of, write_json
 from microseg.core.manifest import Grid, PhaseInfo
 from microseg.models.unet import UNet
 from microseg.train import checkpoint, predict
 from microseg.train.datasets import LabelledField, load_fields
+from microseg.train.losses import cross_entropy
 from microseg.train.recipe import Recipe, Schedule
 from microseg.train.supervised import Report, rate_factor, train_fold
 from tests.chain import tiny_recipe
@@ -56,11 +60,13 @@ def fold(fields: Sequence[LabelledField], phases: Sequence[PhaseInfo], folder: P
 
 
 def what_it_left(folder: Path) -> tuple[str, str, str]:
-    """Weights, learning curve, scores and fingerprint."""
+    """Weights, learning curve, scores and fingerprint; not the time it took."""
+    kept = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
+    assert kept.pop("seconds") > 0
     return (
         sha256_of(folder / "model.safetensors"),
         (folder / "history.csv").read_text(encoding="utf-8"),
-        (folder / "fold.json").read_text(encoding="utf-8"),
+        json.dumps(kept),
     )
 
 
@@ -99,7 +105,7 @@ def test_a_kill_while_the_state_is_written_loses_nothing(
     write = write_json
 
     def killed(path: Path, value: dict[str, object]) -> None:
-        if value["step"] == 4:
+        if value.get("step") == 4:
             raise Interrupted
         write(path, value)
 
@@ -111,6 +117,35 @@ def test_a_kill_while_the_state_is_written_loses_nothing(
     fold(fields, phases, tmp_path, None)
     assert what_it_left(tmp_path) == uninterrupted
     assert len(list((tmp_path / "last").glob("*.safetensors"))) == 1
+
+
+def test_seconds_add_up_over_interruptions(
+    fields: list[LabelledField], phases: list[PhaseInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("microseg.train.supervised.time.monotonic", lambda: 10.0 * next(ticks))
+    with pytest.raises(Interrupted):
+        fold(fields, phases, tmp_path, 4)
+    first = json.loads((tmp_path / "last" / "state.json").read_text())
+    assert (first["step"], first["seconds"]) == (2, 10.0)
+    fold(fields, phases, tmp_path, None)
+    assert json.loads((tmp_path / "fold.json").read_text())["seconds"] == 30.0
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
+    fields: list[LabelledField], phases: list[PhaseInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = itertools.count()
+    honest = cross_entropy
+
+    def exploding(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        return honest(logits, labels, weights) * (float("nan") if next(counted) == 3 else 1.0)
+
+    monkeypatch.setattr("microseg.train.supervised.cross_entropy", exploding)
+    with pytest.raises(TrainingError, match=r"nan at step 4, on tiles of .*tif, with a rate of .*step 2 are kept"):
+        fold(fields, phases, tmp_path, None)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
 
 
 def test_the_history_has_a_row_per_validation(uninterrupted: tuple[str, str, str]) -> None:
