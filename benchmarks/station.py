@@ -49,12 +49,12 @@ def compare(engine: Path, fields: Path, work: Path) -> dict[str, Any]:
     )
     packages = [line.partition("==")[0] for line in listed.stdout.splitlines()]
     assert "torch" not in packages, "the station must not carry torch"
-    masks = {}
+    masks: dict[str, dict[str, str]] = {}
     for name, interpreter in (("station", python), ("training", Path(sys.executable))):
         report = work / f"{name}-report"
         # Away from the checkout, so that the station runs what was installed.
-        command = [interpreter, "-m", "microseg", "segment", fields, "--engine", engine, "--out", report]
-        subprocess.run(command, check=True, cwd=work, capture_output=True)
+        paths = ["segment", str(fields), "--engine", str(engine), "--out", str(report)]
+        subprocess.run([str(interpreter), "-m", "microseg", *paths], check=True, cwd=work, capture_output=True)
         found = sorted((report / "masks").rglob("*.png"))
         masks[name] = {path.relative_to(report).as_posix(): sha256_of(path) for path in found}
     equal = sum(masks["station"].get(name) == sha256 for name, sha256 in masks["training"].items())

@@ -21,8 +21,10 @@ from microseg.train.runs import run_supervised
 from microseg.train.supervised import Report
 
 # Three encoder stages of EfficientNet-Lite0, untrained: 0.1 s a step, and a receptive field that tests can surround.
-NETWORK = {"encoder": "tf_efficientnet_lite0", "weights": "none", "decoder_channels": [16, 8, 8]}
+ENCODER = {"name": "tf_efficientnet_lite0", "weights": "none"}
+NETWORK = {"decoder_channels": [16, 8, 8]}
 SETTINGS: dict[str, Any] = {
+    "encoder": ENCODER,
     "network": NETWORK,
     "scale": 1.0,
     "tile": {"core_px": 48, "halo_px": 8},

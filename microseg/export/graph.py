@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from microseg.models.build import load_folds
-from microseg.models.unet import UNet
+from microseg.models.network import Network
 
 __all__ = ["build_onnx", "load_folds", "run_torch"]
 
@@ -35,7 +35,7 @@ class BagOutput(NamedTuple):
 class Bag(nn.Module):
     """Bagging as in Goetz et al. (2022): the mean of the folds' probabilities decides."""
 
-    def __init__(self, networks: Sequence[UNet]) -> None:
+    def __init__(self, networks: Sequence[Network]) -> None:
         """Wrap trained networks of one shape."""
         super().__init__()
         self.networks = nn.ModuleList(networks)
@@ -63,7 +63,7 @@ def _softmax(logits: Tensor) -> Tensor:
     return raised / raised.sum(1, keepdim=True)
 
 
-def build_onnx(networks: Sequence[UNet], path: Path) -> None:
+def build_onnx(networks: Sequence[Network], path: Path) -> None:
     """Write the bag as ONNX (no metadata yet): N, H, W dynamic, weights inside the file."""
     bag = Bag([network.eval().cpu().to(memory_format=torch.contiguous_format) for network in networks]).eval()
     stride = networks[0].stride
@@ -132,7 +132,7 @@ def fold_logits(model: onnx.ModelProto) -> list[str]:
     return [logits(name) for name in (top.input if top.op_type == "Concat" else ["votes"])]
 
 
-def run_torch(networks: Sequence[UNet], tiles: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+def run_torch(networks: Sequence[Network], tiles: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """Each fold's probability, float32 (N, P, H, W), as torch computes it: what the engine is compared with."""
     with torch.inference_mode():
         batch = torch.tensor(tiles)

@@ -11,24 +11,33 @@ from safetensors.torch import load_file
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
 from microseg.core.runs import RunRecord, RunSummary
+from microseg.models.deeplab import DeepLabV2
+from microseg.models.network import Network
 from microseg.models.unet import UNet
 
 
-def build_network(config: Mapping[str, Any], phases: int) -> UNet:
-    """The network that a recipe's `network` describes, with its initial weights. Raises InputError."""
-    return UNet(config["encoder"], phases, config["weights"], tuple(config["decoder_channels"]))
+def build_network(encoder: Mapping[str, Any], network: Mapping[str, Any], phases: int) -> Network:
+    """The network that a recipe's `encoder` and `network` describe, with its initial weights. Raises InputError."""
+    name, weights = encoder["name"], encoder["weights"]
+    match network["kind"]:
+        case "unet":
+            return UNet(name, phases, weights, tuple(network["decoder_channels"]))
+        case "deeplabv2":
+            return DeepLabV2(name, phases, weights, network["aspp_branches"], auxiliary=network["auxiliary_loss"] > 0)
+        case other:
+            raise InputError(f"network.kind {other!r}: this version knows unet and deeplabv2.")
 
 
-def load_folds(run: Path, record: RunRecord, summary: RunSummary) -> list[UNet]:
+def load_folds(run: Path, record: RunRecord, summary: RunSummary) -> list[Network]:
     """The folds' best networks in evaluation mode, on the CPU. Raises InputError where a file is not what training wrote."""
     # The trained weights replace the initial ones, which need not be at hand any more.
-    config = record.recipe["network"] | {"weights": "none"}
+    encoder = record.recipe["encoder"] | {"weights": "none"}
     networks = []
     for info in summary.folds:
         path = run / f"fold{info.index}" / "model.safetensors"
         if not path.is_file() or sha256_of(path) != info.weights_sha256:
             raise InputError(f"{path}: is missing or not what training wrote. Remedy: restore it or train again.")
-        network = build_network(config, len(record.phases))
+        network = build_network(encoder, record.recipe["network"], len(record.phases))
         network.load_state_dict(load_file(path))
         networks.append(network.eval())
     return networks

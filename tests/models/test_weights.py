@@ -21,39 +21,37 @@ def test_the_packages_lite0_weights_are_loaded() -> None:
     torch.manual_seed(0)
     ready = UNet("tf_efficientnet_lite0", 2, "imagenet", CHANNELS)
     published = torch.load(lite0_file(), map_location="cpu", weights_only=True)
-    found = ready.net.encoder.state_dict()
+    found = ready.encoder.state_dict()
     (stem,) = [value for key, value in found.items() if "conv_stem" in key]
     assert torch.equal(stem, published["_conv_stem.weight"])
     unchanged = [
         key
-        for key, value in bare.net.encoder.state_dict().items()
+        for key, value in bare.encoder.state_dict().items()
         if torch.equal(value, found[key]) and not key.endswith("num_batches_tracked")
     ]
     assert not unchanged, "every weight and statistic of the encoder comes from the file"
-    assert all(
-        torch.equal(value, ready.net.decoder.state_dict()[key]) for key, value in bare.net.decoder.state_dict().items()
-    )
+    assert all(torch.equal(value, ready.decoder.state_dict()[key]) for key, value in bare.decoder.state_dict().items())
 
 
 def test_a_files_weights_return_exactly(tmp_path: Path) -> None:
     torch.manual_seed(1)
     there = UNet("resnet18", 2, "none", CHANNELS)
     path = tmp_path / "encoder.safetensors"
-    save_file({f"encoder.{key}": value for key, value in there.net.encoder.state_dict().items()}, path)
+    save_file({f"encoder.{key}": value for key, value in there.encoder.state_dict().items()}, path)
     here = UNet("resnet18", 2, str(path), CHANNELS)
-    for key, value in there.net.encoder.state_dict().items():
-        assert torch.equal(value, here.net.encoder.state_dict()[key])
+    for key, value in there.encoder.state_dict().items():
+        assert torch.equal(value, here.encoder.state_dict()[key])
 
 
 def test_another_encoders_file_is_refused(tmp_path: Path) -> None:
     network = UNet("resnet18", 2, "none", CHANNELS)
     path = tmp_path / "other.safetensors"
-    state = dict(network.net.encoder.state_dict())
+    state = dict(network.encoder.state_dict())
     state["conv1.weight"] = torch.zeros(1)
     del state["bn1.weight"]
     save_file(state, path)
     with pytest.raises(InputError, match=r"1 weights missing, 1 of another shape, first: bn1\.weight, conv1\.weight"):
-        load_encoder_file(network.net.encoder, path)
+        load_encoder_file(network.encoder, path)
 
 
 @pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors", "absent.pth"])

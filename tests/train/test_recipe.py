@@ -21,7 +21,7 @@ def recipe(tmp_path: Path) -> str:
     ("override", "named"),
     [
         ("stepz=5", ["'stepz'", "allowed here", "steps", "validate_every"]),
-        ("network.encodr=x", ["'network.encodr'", "decoder_channels, encoder, kind, weights"]),
+        ("network.encodr=x", ["'network.encodr'", "decoder_channels, kind"]),
         ("augmentation.shear=3", ["'augmentation.shear'", "rotation_deg", "share"]),
         ("loss.gamma=2", ["'loss.gamma'", "balance, dice, kind"]),
         ("steps=many", ["steps = 'many'", "integer"]),
@@ -57,7 +57,7 @@ def test_several_errors_are_told_at_once(recipe: str) -> None:
         ("steps=20", "steps", 20),
         ("optimiser.learning_rate=1e-3", "optimiser.learning_rate", 1e-3),
         ("network.decoder_channels=[32, 16, 8]", "network.decoder_channels", (32, 16, 8)),
-        ("network.weights=none", "network.weights", "none"),
+        ("encoder.weights=none", "encoder.weights", "none"),
         ("augmentation={kind: basic}", "augmentation", BasicAugmentation()),
         ("loss={kind: focal, gamma: 3}", "loss", Focal(gamma=3)),
         ("loss.dice=0.25", "loss", CrossEntropy(dice=0.25)),

@@ -1,0 +1,104 @@
+"""What every segmentation network shares: grey tiles in, normalisation inside, logits and pooled features out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from microseg.models.weights import normalisation
+
+
+class NetworkOutput(NamedTuple):
+    """`logits` float (N, P, H, W) of the tile's size, `features` float (N, D): the bottleneck, averaged over the tile.
+
+    `auxiliary`: logits of a head on a shallower stage, where the network has one.
+    """
+
+    logits: Tensor
+    features: Tensor
+    auxiliary: Tensor | None = None
+
+
+class Network(nn.Module):
+    """Grey tiles (N, 1, H, W), uint8 or float in 0-255, to logits and pooled features.
+
+    H and W must be multiples of `stride`; `forward_any_size` pads and crops for training. `encoder` is what pre-training
+    fills and what fine-tuning trains at a rate of its own.
+    """
+
+    encoder: nn.Module
+
+    def __init__(self, encoder_name: str, phases: int, stride: int) -> None:
+        """Keep what the encoder's weights expect of their input."""
+        super().__init__()
+        self.phases = phases
+        self.stride = stride
+        mean, std = normalisation(encoder_name)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, tiles: Tensor) -> NetworkOutput:
+        """Logits and features of tiles whose sides are multiples of `stride`."""
+        raise NotImplementedError
+
+    def normalised(self, tiles: Tensor) -> Tensor:
+        """Tiles (N, 1, H, W) as the encoder's weights know them, float (N, 3, H, W)."""
+        return (tiles.float() - self.mean) / self.std
+
+    def forward_any_size(self, tiles: Tensor) -> NetworkOutput:
+        """`forward` for any size: mirrored at the bottom and right to the stride grid, and cropped back."""
+        height, width = tiles.shape[-2:]
+        pad = (0, -width % self.stride, 0, -height % self.stride)
+        out: NetworkOutput = self(F.pad(tiles.float(), pad, mode="reflect") if any(pad) else tiles)
+        auxiliary = None if out.auxiliary is None else out.auxiliary[..., :height, :width]
+        return NetworkOutput(out.logits[..., :height, :width], out.features, auxiliary)
+
+    def parameter_groups(self, encoder_rate: float, rate: float) -> list[dict[str, object]]:
+        """Adam's groups: the encoder at its own rate (fine-tuning), everything else at `rate`."""
+        encoder = list(self.encoder.parameters())
+        inside = set(map(id, encoder))
+        return [
+            {"params": encoder, "lr": encoder_rate},
+            {"params": [weight for weight in self.parameters() if id(weight) not in inside], "lr": rate},
+        ]
+
+
+class FixedSameConv(nn.Module):
+    """TensorFlow's SAME convolution for inputs that the stride divides: its padding is then the same for every size.
+
+    timm computes that padding from the input at run time, which a graph with dynamic shapes cannot hold.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        """Take over the weights of timm's Conv2dSame."""
+        super().__init__()
+        self.conv = nn.Conv2d(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups,  # type: ignore[arg-type]
+            conv.bias is not None,
+        )  # fmt: skip
+        self.conv.weight, self.conv.bias = conv.weight, conv.bias
+        pads = []
+        for kernel, step, dilation in zip(conv.kernel_size[::-1], conv.stride[::-1], conv.dilation[::-1], strict=True):
+            total = max(dilation * (kernel - 1) + 1 - step, 0)
+            pads += [total // 2, total - total // 2]
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad with zeros, more at the bottom and right, and convolve."""
+        out: Tensor = self.conv(F.pad(x, self.pads))
+        return out
+
+
+def fix_same_padding(module: nn.Module) -> None:
+    """Replace every Conv2dSame of timm inside `module`."""
+    for name, child in module.named_children():
+        if isinstance(child, Conv2dSame):
+            setattr(module, name, FixedSameConv(child))
+        else:
+            fix_same_padding(child)
