@@ -27,6 +27,30 @@ def name_of(path: Path) -> str:
 
 def test_the_recipes_that_users_are_promised_are_shipped() -> None:
     assert {"coating", "demo", "superalloy", "synthetic"} <= set(recipe_names())
+    assert {f"S.{k}{size}" for k in range(1, 11) for size in ("", "-small")} <= set(recipe_names())
+
+
+@pytest.mark.parametrize(
+    ("number", "weights", "augmentation", "epochs"),
+    [
+        (1, "none", "none", 200), (2, "none", "basic", 200), (3, "none", "extended", 400),
+        (4, "imagenet", "none", 200), (5, "imagenet", "basic", 200), (6, "imagenet", "extended", 200),
+        (7, "runs/nanosem-vgg16", "none", 200), (8, "runs/nanosem-vgg16", "basic", 200),
+        (9, "runs/nanosem-vgg16", "extended", 200), (10, "imagenet", "extended", 550),
+    ],
+)  # fmt: skip
+def test_the_papers_rows_are_as_the_paper_gives_them(number: int, weights: str, augmentation: str, epochs: int) -> None:
+    """Goetz et al. 2022, methods and table of the supervised models."""
+    recipe = load_recipe(f"S.{number}")[1]
+    assert (recipe.encoder.weights, recipe.augmentation.kind, recipe.epochs) == (weights, augmentation, epochs)
+    is_deeplab = number == 10
+    assert (recipe.encoder.name, recipe.network.kind) == (
+        ("resnet101", "deeplabv2") if is_deeplab else ("vgg16", "unet")
+    )
+    assert (recipe.schedule.kind, recipe.schedule.power) == ("polynomial" if is_deeplab else "constant", 0.9)
+    assert recipe.optimiser.encoder_factor == (1.0 if weights == "none" else 0.1)
+    assert (recipe.batch, recipe.folds, recipe.scale) == (12, 5, 0.5)
+    assert (recipe.tile.core_px, recipe.tile.halo_px, recipe.tile.placement) == (512, 62, "grid")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

@@ -19,12 +19,13 @@ STATE = "state.json"
 
 @dataclass
 class Progress:
-    """How far a fold is: steps done, seconds spent on them, its learning curve, and the row of its best snapshot."""
+    """How far a fold is: steps done, seconds spent on them, its learning curve, its best snapshot, the loss scale (fp16)."""
 
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=lambda: {"miou": -1.0})
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def save_model(path: Path, state: dict[str, Tensor]) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domain import Domain, DomainField, prepared_and_labels
-from microseg.core.files import sha256_of
+from microseg.core.files import Closing, sha256_of
 from microseg.core.manifest import Grid
 from microseg.core.phases import UNLABELLED
-from microseg.train.augmentation import Augmentation, appearance, cut, drawn, transform_matrix
-from microseg.train.recipe import RandomisedAugmentation
+from microseg.train.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.recipe import BasicAugmentation, NoAugmentation
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,19 @@ def phase_frequencies(fields: Sequence[LabelledField], phases: int) -> NDArray[n
     return counts / max(int(counts.sum()), 1)
 
 
-class TileSampler:
+def grid_of(fields: Sequence[LabelledField], core_px: int) -> list[tuple[int, tuple[float, float]]]:
+    """(field, centre y x) of the cores that cover every field, mirrored to a multiple of the core: the paper's tiles."""
+    places = []
+    for index, field in enumerate(fields):
+        height, width = field.image.shape
+        for top in range(0, height, core_px):
+            places += [
+                (index, (top + (core_px - 1) / 2, left + (core_px - 1) / 2)) for left in range(0, width, core_px)
+            ]
+    return places
+
+
+class TileSampler(Closing):
     """Draws batches as a pure function of the step, so that a resumed run sees what an uninterrupted one does."""
 
     def __init__(
@@ -62,8 +75,13 @@ class TileSampler:
         batch: int,
         rare_phase_share: float,
         seed: tuple[int, ...],
+        on_grid: bool = False,
+        workers: int = 1,
     ) -> None:
-        """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly."""
+        """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly.
+
+        `on_grid`: the fixed tiles of `grid_of` in an order drawn anew each epoch. `workers`: threads that cut tiles.
+        """
         self._fields = list(fields)
         self._augmentation = augmentation
         self._core_px, self._halo_px, self._batch = core_px, halo_px, batch
@@ -83,24 +101,39 @@ class TileSampler:
             for value in values
         }
 
+        self._grid = grid_of(fields, core_px) if on_grid else []
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        cut_out = [self._tile(np.random.default_rng((*self._seed, step, i))) for i in range(self._batch)]
+        places = [(step, i) for i in range(self._batch)]
+        cut_out = self._pool.map(self._tile, places) if self._pool is not None else map(self._tile, places)
         tiles, labels, sources = zip(*cut_out, strict=True)
         return Batch(np.stack(tiles)[:, None], np.stack(labels), tuple(dict.fromkeys(sources)))
 
-    def _tile(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+    def _tile(self, place: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+        rng = np.random.default_rng((*self._seed, *place))
         side = self._core_px + 2 * self._halo_px
-        index, centre = self._place(rng)
+        index, centre = self._on_grid(*place) if self._grid else self._place(rng)
         field = self._fields[index]
         augmentation = drawn(self._augmentation, rng)
-        # Randomised pipelines take the slight blur of a sub-pixel shift as one change more.
-        whole_pixels = not isinstance(self._augmentation, RandomisedAugmentation)
+        # Pipelines that deform take the slight blur of a sub-pixel shift as one change more.
+        whole_pixels = isinstance(self._augmentation, NoAugmentation | BasicAugmentation)
         matrix = transform_matrix(augmentation, rng, centre, side, whole_pixels)
-        tile, labels = cut(field.image, field.labels, matrix, side)
+        tile, labels = cut(field.image, field.labels, matrix, side, displacement(augmentation, rng, side))
         tile = appearance(augmentation, tile, labels, rng)
         core = slice(self._halo_px, self._halo_px + self._core_px)
         return tile, labels[core, core], field.field.name
+
+    def _on_grid(self, step: int, i: int) -> tuple[int, tuple[float, float]]:
+        epoch, position = divmod(step * self._batch + i, len(self._grid))
+        order = np.random.default_rng((*self._seed, epoch, len(self._grid))).permutation(len(self._grid))
+        return self._grid[int(order[position])]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, tuple[float, float]]:
         """(field, centre y x): anywhere by area, or around a pixel of a phase drawn evenly."""

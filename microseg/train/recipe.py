@@ -63,10 +63,14 @@ class DeepLabV2Config(Strict):
 
 
 class Tile(Strict):
-    """Training tiles: the loss counts on the core alone, the halo is context (the paper: 512 and 62)."""
+    """Training tiles: the loss counts on the core alone, the halo is context (the paper: 512 and 62).
+
+    placement: `grid`, the paper's fixed tiles of the mirrored field, each once an epoch; `random`, cores anywhere.
+    """
 
     core_px: int = Field(512, ge=32)
     halo_px: int = Field(62, ge=0)
+    placement: Literal["random", "grid"] = "random"
 
 
 class NoAugmentation(Strict):
@@ -79,6 +83,24 @@ class BasicAugmentation(Strict):
     """The paper's basic pipeline: flips and 90-degree rotations, p 0.5. upright: left-right flips alone (layers)."""
 
     kind: Literal["basic"] = "basic"
+    upright: bool = False
+
+
+class ExtendedAugmentation(Strict):
+    """The paper's extended pipeline: elastic and affine deformation, what etching and detectors do to a micrograph.
+
+    The paper does not give its parameters: these are ours. scale: range of magnification, log-uniform. rotation_deg and
+    shear_deg: largest angles. elastic_px: standard deviation of the displacement of the nodes of a grid of
+    `elastic_grid_px` spacing (Simard et al. 2003). strength: factor on every photometric change. upright: as above.
+    """
+
+    kind: Literal["extended"] = "extended"
+    scale: Range = (0.8, 1.25)
+    rotation_deg: float = Field(180.0, ge=0, le=180)
+    shear_deg: float = Field(5.0, ge=0, le=30)
+    elastic_px: float = Field(6.0, ge=0)
+    elastic_grid_px: int = Field(64, ge=8)
+    strength: float = Field(1.0, ge=0, le=2)
     upright: bool = False
 
 
@@ -134,9 +156,11 @@ class Schedule(Strict):
 class Recipe(Strict):
     """A training recipe, see train/README.md.
 
-    scale: network pixels per native pixel (the paper: 0.5). rare_phase_share: share of the tiles that are centred on a
-    pixel of a phase drawn evenly. ema_decay: of the averaged weights that are scored and kept; 0 keeps the raw ones.
-    halo_px: halo of overlap tiles at inference.
+    scale: network pixels per native pixel (the paper: 0.5). steps or epochs: how long; an epoch is one pass over as many
+    tiles as cover the training fields. micro_batch: tiles of a batch that are on the device at once (gradients add up).
+    mixed_precision: bf16 on a GPU that has it, else fp16 with a scaled loss; on a CPU always fp32. rare_phase_share: share
+    of the tiles that are centred on a pixel of a phase drawn evenly. ema_decay: of the averaged weights that are scored
+    and kept; 0 keeps the raw ones. halo_px: halo of overlap tiles at inference.
     """
 
     encoder: Encoder = Encoder()
@@ -144,7 +168,7 @@ class Recipe(Strict):
     scale: Positive = 0.5
     tile: Tile = Tile()
     augmentation: Annotated[
-        NoAugmentation | BasicAugmentation | RandomisedAugmentation, Field(discriminator="kind")
+        NoAugmentation | BasicAugmentation | ExtendedAugmentation | RandomisedAugmentation, Field(discriminator="kind")
     ] = BasicAugmentation()
     loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")] = CrossEntropy()
     optimiser: Optimiser = Optimiser()
@@ -152,11 +176,20 @@ class Recipe(Strict):
     rare_phase_share: Share = 0.0
     ema_decay: float = Field(0.98, ge=0, lt=1)
     batch: int = Field(12, ge=1)
-    steps: int = Field(1000, ge=1)
+    micro_batch: int | None = Field(None, ge=1)
+    mixed_precision: bool = True
+    steps: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
     validate_every: int = Field(50, ge=1)
     folds: int = Field(5, ge=2)
     halo_px: int = Field(62, ge=0)
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs, and null for the other")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -176,26 +209,55 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> tuple[str, Recipe]:
-    """(name, recipe) from a shipped name or a YAML file, with `key.sub=value` overrides.
+    """(name, recipe) from a shipped name or a YAML file, with `key.sub=value` overrides; `base` names a recipe below it.
 
     Raises InputError that names the key, what was given and what is allowed.
     """
-    path = Path(name_or_file)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _folder() / f"{name_or_file}.yaml"
-        if not path.is_file():
-            raise InputError(
-                f"--recipe {name_or_file}: no such recipe. Remedy: one of {', '.join(recipe_names())}, or a YAML file."
-            )
-    tree = read_yaml(path) or {}
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: a recipe is a mapping of keys, this is a {type(tree).__name__}.")
+    path = _file_of(name_or_file, "--recipe")
+    tree = _tree(path, ())
     for override in overrides:
         _set(tree, override)
     try:
         return path.stem, Recipe.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def _file_of(name_or_file: str, asked_by: str) -> Path:
+    if Path(name_or_file).suffix in (".yaml", ".yml"):
+        return Path(name_or_file)
+    path = _folder() / f"{name_or_file}.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"{asked_by} {name_or_file}: no such recipe. Remedy: one of {', '.join(recipe_names())}, or a YAML file."
+        )
+    return path
+
+
+def _tree(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The keys of a recipe file over those of its `base`."""
+    tree = read_yaml(path) or {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a recipe is a mapping of keys, this is a {type(tree).__name__}.")
+    if (base := tree.pop("base", None)) is None:
+        return tree
+    if path in above:
+        raise InputError(f"{path}: its `base` leads back to itself. Remedy: another `base`.")
+    return _merged(_tree(_file_of(str(base), f"{path}: base"), (*above, path)), tree)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins key by key; a mapping of another `kind` replaces the whole one below it."""
+    merged = under | over
+    for key, value in over.items():
+        below = under.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(below, dict)
+            and value.get("kind", below.get("kind")) == below.get("kind")
+        ):
+            merged[key] = _merged(below, value)
+    return merged
 
 
 def _folder() -> Path:
@@ -227,6 +289,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(item: Any) -> str:
+    if not item["loc"]:
+        return str(item["msg"])
     key, model = _place(item["loc"])
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"

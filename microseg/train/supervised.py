@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,14 @@ from microseg.models.build import build_network
 from microseg.models.network import Network
 from microseg.train import checkpoint
 from microseg.train.curves import write_history
-from microseg.train.datasets import Batch, LabelledField, TileSampler, phase_frequencies
+from microseg.train.datasets import Batch, LabelledField, TileSampler, grid_of, phase_frequencies
 from microseg.train.losses import core_of, cross_entropy, focal, soft_dice
 from microseg.train.predict import predict_field
 from microseg.train.recipe import CrossEntropy, DeepLabV2Config, Recipe, Schedule
 
 Report = Callable[[int, int, str], None]
+# Threads that cut tiles for a GPU: benchmarks.loader states what one core gives.
+LOADERS = 4
 
 
 @dataclass(frozen=True)
@@ -62,46 +64,60 @@ def train_fold(
     groups = network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
     optimiser = torch.optim.AdamW(groups, weight_decay=rates.weight_decay)
     base_rates = [group["lr"] for group in optimiser.param_groups]
-    sampler = TileSampler(
-        fields, recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px, batch=recipe.batch,
-        rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, fold),
-    )  # fmt: skip
+    reduced = reduced_precision(device) if recipe.mixed_precision else None
+    scaler = torch.amp.GradScaler(device.type, enabled=reduced == torch.float16)
     weights = _phase_weights(recipe, fields, len(phases), device)
     progress = checkpoint.load_state(folder / "last", network, averaged, optimiser)
+    if progress.scaler:
+        scaler.load_state_dict(progress.scaler)
     done, history, running = progress.step, progress.history, 0.0
+    steps = steps_of(recipe, fields)
     begun = time.monotonic() - progress.seconds
+    sampler = TileSampler(
+        fields, recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px, batch=recipe.batch,
+        rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, fold), on_grid=recipe.tile.placement == "grid",
+        workers=LOADERS if device.type == "cuda" else 1,
+    )  # fmt: skip
 
-    with ThreadPoolExecutor(1) as ahead:
+    with sampler, ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(sampler.batch, done)
-        for step in range(done, recipe.steps):
+        for step in range(done, steps):
             batch: Batch = coming.result()
             coming = ahead.submit(sampler.batch, step + 1)
             torch.manual_seed(_seed(recipe.seed, fold, step + 1))
             for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-                group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
+                group["lr"] = rate * rate_factor(recipe.schedule, step, steps)
             network.train()
-            tiles = torch.from_numpy(batch.tiles).to(device).float().contiguous(memory_format=torch.channels_last)
-            labels = torch.from_numpy(batch.labels).to(device).long()
-            out = network.forward_any_size(tiles)
-            loss = _loss(recipe, core_of(out.logits, recipe.tile.core_px), labels, weights)
-            if out.auxiliary is not None and isinstance(recipe.network, DeepLabV2Config):
-                auxiliary = _loss(recipe, core_of(out.auxiliary, recipe.tile.core_px), labels, weights)
-                loss = loss + recipe.network.auxiliary_loss * auxiliary
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            _average(averaged, network, recipe.ema_decay, step)
-            value = float(loss.detach())
+            value = 0.0
+            for tiles, labels, share in _micro_batches(batch, recipe.micro_batch or recipe.batch, device):
+                try:
+                    with torch.autocast(device.type, reduced, enabled=reduced is not None):
+                        out = network.forward_any_size(tiles)
+                    loss = share * _loss(recipe, core_of(out.logits.float(), recipe.tile.core_px), labels, weights)
+                    if out.auxiliary is not None and isinstance(recipe.network, DeepLabV2Config):
+                        side = core_of(out.auxiliary.float(), recipe.tile.core_px)
+                        loss = loss + share * recipe.network.auxiliary_loss * _loss(recipe, side, labels, weights)
+                    value += float(loss.detach())
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                except (torch.OutOfMemoryError, MemoryError) as error:
+                    raise TrainingError(
+                        f"{folder}: out of memory on {device} with {len(tiles)} tiles of {tiles.shape[-1]} px at once. "
+                        f"Remedy: --set micro_batch={max(1, len(tiles) // 2)}, or a smaller tile.core_px."
+                    ) from error
             if not math.isfinite(value):
                 raise TrainingError(
                     f"{folder}: the loss became {value} at step {step + 1}, on tiles of {', '.join(batch.sources)}, with a "
                     f"rate of {optimiser.param_groups[-1]['lr']:.2e}. The weights of step {progress.step} are kept. "
                     "Remedy: a lower optimiser.learning_rate and another --out."
                 )
+            scaler.step(optimiser)
+            scaler.update()
+            _average(averaged, network, recipe.ema_decay, step)
             running += value
-            report(step + 1, recipe.steps, f"loss {value:.3f}")
+            report(step + 1, steps, f"loss {value:.3f}")
 
-            if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
+            if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
                 since = step + 1 - (history[-1]["step"] if history else 0)
                 scored = _with_weights(network, averaged, lambda: score(network, held_out, recipe, len(phases)))
                 values = iou(scored.confusion)
@@ -113,6 +129,7 @@ def train_fold(
                     checkpoint.save_model(folder / "model.safetensors", averaged)
                 write_history(folder, history)
                 progress.step, progress.seconds = step + 1, time.monotonic() - begun
+                progress.scaler = scaler.state_dict()
                 checkpoint.save_state(folder / "last", progress, network, averaged, optimiser)
 
     checkpoint.load_model(folder / "model.safetensors", network)
@@ -129,6 +146,21 @@ def train_fold(
     written = {"info": info.model_dump(), "fingerprint": fingerprint.model_dump(), "seconds": progress.seconds}
     write_json(folder / "fold.json", written)
     return result
+
+
+def steps_of(recipe: Recipe, fields: Sequence[LabelledField]) -> int:
+    """Steps of a fold; an epoch is as many tiles as cover its fields."""
+    if recipe.steps is not None:
+        return recipe.steps
+    assert recipe.epochs is not None
+    return recipe.epochs * math.ceil(len(grid_of(fields, recipe.tile.core_px)) / recipe.batch)
+
+
+def reduced_precision(device: torch.device) -> torch.dtype | None:
+    """bf16 where the hardware has it, else fp16 (which needs a scaled loss); None on a CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -164,6 +196,15 @@ def score(network: Network, held_out: Sequence[LabelledField], recipe: Recipe, p
         confusion += confusion_matrix(field.labels, probability[0].argmax(0).astype(np.uint8), phases)
         features.append(feature[0])
     return Score(confusion, np.stack(features))
+
+
+def _micro_batches(batch: Batch, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Tiles, labels, and their share of the batch, `size` tiles at a time."""
+    count = len(batch.tiles)
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        tiles = torch.from_numpy(batch.tiles[part]).to(device).float().contiguous(memory_format=torch.channels_last)
+        yield tiles, torch.from_numpy(batch.labels[part]).to(device).long(), len(tiles) / count
 
 
 def _loss(recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from microseg.core.domain import DomainField
 from microseg.core.phases import UNLABELLED
-from microseg.train.augmentation import Augmentation, appearance, cut, drawn, transform_matrix
-from microseg.train.datasets import LabelledField, TileSampler, phase_frequencies
-from microseg.train.recipe import BasicAugmentation, NoAugmentation, RandomisedAugmentation
+from microseg.train.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.datasets import LabelledField, TileSampler, grid_of, phase_frequencies
+from microseg.train.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
 
 LIMITS = (90, 165)
-AUGMENTATIONS: list[Augmentation] = [NoAugmentation(), BasicAugmentation(), RandomisedAugmentation()]
+AUGMENTATIONS: list[Augmentation] = [
+    NoAugmentation(),
+    BasicAugmentation(),
+    ExtendedAugmentation(),
+    RandomisedAugmentation(),
+]
 # Grey values change by at most 16 per pixel here, and linear and nearest sampling are at most 0.71 px apart.
 TOLERANCE_GREY = 14
 
@@ -61,8 +66,9 @@ def test_a_mask_drawn_from_the_image_is_still_its_mask(
     seed: int, augmentation: Augmentation, y: float, x: float, side: int
 ) -> None:
     image = waves()
-    matrix = transform_matrix(augmentation, np.random.default_rng(seed), (y, x), side)
-    tile, labels = cut(image, classes(image), matrix, side)
+    rng = np.random.default_rng(seed)
+    matrix = transform_matrix(augmentation, rng, (y, x), side)
+    tile, labels = cut(image, classes(image), matrix, side, displacement(augmentation, rng, side))
     assert tile.shape == labels.shape == (side, side)
     assert tile.dtype == labels.dtype == np.uint8
     assert disagree(tile, labels) == 0
@@ -90,7 +96,8 @@ def test_labels_are_never_invented(step: int, height: int, width: int) -> None:
     labels = rng.choice(np.array([0, 2, UNLABELLED], np.uint8), (height, width))
     labels[0, 0] = 0
     field = labelled(rng.integers(0, 256, (height, width), np.uint8), labels)
-    batch = sampler([field], RandomisedAugmentation()).batch(step)
+    augmentation = ExtendedAugmentation() if step % 2 else RandomisedAugmentation()
+    batch = sampler([field], augmentation).batch(step)
     assert set(np.unique(batch.labels)) <= {0, 2, UNLABELLED}
 
 
@@ -132,7 +139,7 @@ def test_appearance_changes_grey_values_alone(augmentation: Augmentation) -> Non
     assert tile.dtype == np.uint8
     assert np.array_equal(labels, before)
     changed = not np.array_equal(tile, image)
-    assert changed == isinstance(augmentation, RandomisedAugmentation)
+    assert changed == isinstance(augmentation, ExtendedAugmentation | RandomisedAugmentation)
     assert np.array_equal(tile, appearance(augmentation, image, labels, np.random.default_rng(3)))
 
 
@@ -147,3 +154,45 @@ def test_randomisation_leaves_a_share_of_the_tiles() -> None:
 def test_frequencies_are_of_the_labelled_area() -> None:
     labels = np.array([[0, 0, 0, 1, UNLABELLED]], np.uint8)
     assert phase_frequencies([labelled(labels, labels)], 3).tolist() == [0.75, 0.25, 0.0]
+
+
+def test_elastic_deformation_moves_neighbours_together() -> None:
+    moved = displacement(ExtendedAugmentation(elastic_px=6.0), np.random.default_rng(0), 636)
+    assert moved is not None and moved.shape == (2, 636, 636)
+    assert 3 < moved.std() < 8
+    assert np.abs(np.diff(moved, axis=1)).max() < 1, "no fold: the deformed field stays in one piece"
+    assert displacement(ExtendedAugmentation(elastic_px=0), np.random.default_rng(0), 64) is None
+    assert displacement(BasicAugmentation(), np.random.default_rng(0), 64) is None
+
+
+def test_deformation_changes_the_shape_of_things() -> None:
+    image = waves()
+    rng = np.random.default_rng(1)
+    matrix = transform_matrix(NoAugmentation(), rng, (45, 55), 64)
+    straight, _ = cut(image, image, matrix, 64)
+    bent, _ = cut(image, image, matrix, 64, displacement(ExtendedAugmentation(), rng, 64))
+    assert np.abs(straight.astype(int) - bent).mean() > 5
+
+
+def test_the_grid_is_the_papers_four_tiles_each_once_an_epoch() -> None:
+    """A 1024 x 717 px field, mirrored to a square, gives four cores of 512 px (Goetz et al. 2022)."""
+    y, x = np.mgrid[:717, :1024]
+    image = ((x // 512) * 100 + (y // 512) * 40 + 10).astype(np.uint8)
+    field = labelled(image, (x // 512).astype(np.uint8))
+    assert grid_of([field, field], 512) == [
+        (k, (top + 255.5, left + 255.5)) for k in (0, 1) for top in (0, 512) for left in (0, 512)
+    ]
+    found = sampler([field], NoAugmentation(), core_px=512, halo_px=62, batch=2, rare_phase_share=0.0, on_grid=True)
+    for epoch in range(3):
+        tiles = np.concatenate([found.batch(2 * epoch + half).tiles for half in range(2)])
+        assert tiles.shape == (4, 1, 636, 636)
+        assert sorted(tiles[:, 0, 100, 318].tolist()) == [10, 50, 110, 150]
+    first_core = found.batch(0).tiles[:, 0, 62:-62, 62:-62]
+    assert all((core == core[0, 0]).mean() > 0.35 for core in first_core)
+
+
+def test_threads_draw_what_one_thread_draws() -> None:
+    image = waves()
+    fields = [labelled(image, classes(image))]
+    with sampler(fields, ExtendedAugmentation(), workers=3) as several:
+        assert np.array_equal(several.batch(4).tiles, sampler(fields, ExtendedAugmentation()).batch(4).tiles)

@@ -23,6 +23,8 @@ def recipe(tmp_path: Path) -> str:
         ("stepz=5", ["'stepz'", "allowed here", "steps", "validate_every"]),
         ("network.encodr=x", ["'network.encodr'", "decoder_channels, kind"]),
         ("augmentation.shear=3", ["'augmentation.shear'", "rotation_deg", "share"]),
+        ("epochs=3", ["either steps or epochs"]),
+        ("steps=null", ["either steps or epochs"]),
         ("loss.gamma=2", ["'loss.gamma'", "balance, dice, kind"]),
         ("steps=many", ["steps = 'many'", "integer"]),
         ("steps=0", ["steps = 0", "greater than or equal to 1"]),
@@ -30,7 +32,7 @@ def recipe(tmp_path: Path) -> str:
         ("augmentation.share=1.5", ["augmentation.share = 1.5", "less than or equal to 1"]),
         ("augmentation.scale=[1.5, 0.5]", ["augmentation.scale", "the smaller first"]),
         ("augmentation.scale=[0, 1]", ["augmentation.scale", "positive"]),
-        ("augmentation.kind=wild", ["augmentation", "'wild'", "'none', 'basic', 'randomised'"]),
+        ("augmentation.kind=wild", ["augmentation", "'wild'", "'none', 'basic', 'extended', 'randomised'"]),
         ("schedule.kind=step", ["schedule.kind = 'step'", "'constant', 'polynomial' or 'cosine'"]),
         ("network.decoder_channels=[8]", ["network.decoder_channels", "at least 3"]),
         ("folds=1", ["folds = 1", "2"]),
@@ -94,3 +96,25 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, message:
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
     with pytest.raises(InputError, match=r"--recipe nickel: no such recipe.*coating, demo.*superalloy"):
         load_recipe("nickel")
+
+
+def test_a_base_lies_below(tmp_path: Path) -> None:
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text(
+        "steps: 10\nfolds: 3\nloss: {kind: cross_entropy, dice: 0.5}\naugmentation: {kind: basic, upright: true}\n"
+    )
+    above.write_text(f"base: {below}\nfolds: 4\nloss: {{balance: 0.2}}\naugmentation: {{kind: none}}\n")
+    name, found = load_recipe(str(above), ["batch=2"])
+    assert (name, found.steps, found.folds, found.batch) == ("above", 10, 4, 2)
+    assert found.loss == CrossEntropy(dice=0.5, balance=0.2), "keys are merged"
+    assert found.augmentation.kind == "none", "another kind replaces"
+
+
+def test_a_base_that_is_not_there_or_is_its_own_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: nothing\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: base nothing: no such recipe"):
+        load_recipe(str(path))
+    path.write_text(f"base: {path}\n")
+    with pytest.raises(InputError, match="leads back to itself"):
+        load_recipe(str(path))

@@ -19,11 +19,11 @@ from microseg.core.errors import TrainingError
 from microseg.core.files import sha256_of, write_json
 from microseg.core.manifest import Grid, PhaseInfo
 from microseg.models.unet import UNet
-from microseg.train import checkpoint, predict
-from microseg.train.datasets import LabelledField, load_fields
+from microseg.train import checkpoint, predict, supervised
+from microseg.train.datasets import Batch, LabelledField, load_fields
 from microseg.train.losses import cross_entropy
 from microseg.train.recipe import Recipe, Schedule
-from microseg.train.supervised import Report, rate_factor, train_fold
+from microseg.train.supervised import Report, rate_factor, steps_of, train_fold
 from tests.chain import tiny_recipe
 
 STEPS = 5
@@ -185,3 +185,36 @@ def test_tiled_equals_whole_with_a_sufficient_halo(monkeypatch: pytest.MonkeyPat
     assert same[margin > 1e-4].all()
     narrow, _ = predict.predict_field([network], image, network.stride, 0)
     assert not np.allclose(narrow, whole, atol=1e-5), "the halo is what does it"
+
+
+def test_an_epoch_is_as_many_tiles_as_cover_the_fields(fields: list[LabelledField]) -> None:
+    """180 x 150 px in cores of 48 px: 4 x 4 tiles a field, four fields, batches of 6."""
+    recipe = tiny_recipe(steps=None, epochs=3, batch=6)
+    assert steps_of(recipe, fields) == 3 * 11
+    assert steps_of(tiny_recipe(steps=7), fields) == 7
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2])
+def test_a_batch_in_parts_trains_as_well(
+    fields: list[LabelledField], phases: list[PhaseInfo], tmp_path: Path, micro_batch: int
+) -> None:
+    recipe = tiny_recipe(
+        batch=3, micro_batch=micro_batch, steps=2, network={"kind": "deeplabv2", "auxiliary_loss": 0.1}
+    )
+    result = train_fold(recipe, phases, fields[:3], fields[3:], 0, tmp_path, lambda step, steps, text: None)
+    assert 0 < result.info.miou < 1
+    batch = Batch(np.zeros((3, 1, 4, 4), np.uint8), np.arange(12, dtype=np.uint8).reshape(3, 2, 2), ("a",))
+    parts = list(supervised._micro_batches(batch, micro_batch, torch.device("cpu")))
+    assert sum(share for _, _, share in parts) == pytest.approx(1)
+    assert torch.equal(torch.cat([labels for _, labels, _ in parts]), torch.from_numpy(batch.labels).long())
+
+
+def test_out_of_memory_says_what_to_lower(
+    fields: list[LabelledField], phases: list[PhaseInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr("microseg.train.supervised.cross_entropy", full)
+    with pytest.raises(TrainingError, match=r"out of memory on cpu with 2 tiles of 64 px.*--set micro_batch=1"):
+        fold(fields, phases, tmp_path, None)
