@@ -13,6 +13,7 @@ from microseg.cli.check import check
 from microseg.cli.evaluate import evaluate
 from microseg.cli.export import export
 from microseg.cli.inspect import inspect
+from microseg.cli.preview import preview
 from microseg.cli.segment import segment
 from microseg.cli.synth import synth
 from microseg.cli.train import app as train
@@ -48,6 +49,7 @@ def _options(
 
 app.command(rich_help_panel=LOOK)(synth)
 app.command(rich_help_panel=LOOK)(check)
+app.command(rich_help_panel=LOOK)(preview)
 app.add_typer(train, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=EXPORT)(export)

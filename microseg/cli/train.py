@@ -36,10 +36,7 @@ def supervised(
     from microseg.core.domain import load_domain
     from microseg.train.recipe import load_recipe
 
-    overrides = list(settings or [])
-    overrides += [f"folds={folds}"] if folds is not None else []
-    overrides += [f"seed={seed}"] if seed is not None else []
-    name, loaded = load_recipe(recipe, overrides)
+    name, loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)
     run = out or Path("runs") / f"{load_domain(domain).name}-{name}"
 
     from microseg.train.runs import run_supervised

@@ -126,7 +126,7 @@ def extended_pipeline(strength: float) -> A.Compose:
     """Etching depth and detector contrast, focus and astigmatism, shot noise."""
     return A.Compose(
         [
-            A.RandomBrightnessContrast(brightness_limit=0.2 * strength, contrast_limit=0.25 * strength, p=0.7),
+            A.RandomBrightnessContrast(brightness_limit=0.1 * strength, contrast_limit=0.2 * strength, p=0.7),
             A.RandomGamma(gamma_limit=(100 - 30 * min(strength, 2.0), 100 + 45 * strength), p=0.4),
             A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.2), blur_limit=0), A.Sharpen(alpha=(0.1, 0.3))], p=0.3),
             A.GaussNoise(std_range=(0.01, 0.04 * strength + 0.01), p=0.3),

@@ -118,10 +118,24 @@ class TileSampler(Closing):
 
     def _tile(self, place: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         rng = np.random.default_rng((*self._seed, *place))
-        side = self._core_px + 2 * self._halo_px
         index, centre = self._on_grid(*place) if self._grid else self._place(rng)
-        field = self._fields[index]
-        augmentation = drawn(self._augmentation, rng)
+        return self._changed(self._augmentation, self._fields[index], centre, rng)
+
+    def before_and_after(self, step: int, i: int) -> tuple[Batch, Batch]:
+        """Tile `i` of a step without its augmentation, and as the network sees it."""
+        rng = np.random.default_rng((*self._seed, step, i))
+        index, centre = self._on_grid(step, i) if self._grid else self._place(rng)
+        pair = []
+        for augmentation in (NoAugmentation(), self._augmentation):
+            tile, labels, source = self._changed(augmentation, self._fields[index], centre, rng)
+            pair.append(Batch(tile[None, None], labels[None], (source,)))
+        return pair[0], pair[1]
+
+    def _changed(
+        self, augmentation: Augmentation, field: LabelledField, centre: tuple[float, float], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+        side = self._core_px + 2 * self._halo_px
+        augmentation = drawn(augmentation, rng)
         # Pipelines that deform take the slight blur of a sub-pixel shift as one change more.
         whole_pixels = isinstance(self._augmentation, NoAugmentation | BasicAugmentation)
         matrix = transform_matrix(augmentation, rng, centre, side, whole_pixels)

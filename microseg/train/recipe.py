@@ -208,7 +208,9 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.yaml"))
 
 
-def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> tuple[str, Recipe]:
+def load_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
+) -> tuple[str, Recipe]:
     """(name, recipe) from a shipped name or a YAML file, with `key.sub=value` overrides; `base` names a recipe below it.
 
     Raises InputError that names the key, what was given and what is allowed.
@@ -217,6 +219,7 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> tuple[str, 
     tree = _tree(path, ())
     for override in overrides:
         _set(tree, override)
+    tree |= {key: value for key, value in (("folds", folds), ("seed", seed)) if value is not None}
     try:
         return path.stem, Recipe.model_validate(tree)
     except ValidationError as error:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,19 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from microseg.core.domain import Domain, load_domain, resolve_intensity
 from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
-from microseg.core.folds import assign_folds
-from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, PhaseInfo, TrainingField
-from microseg.core.phases import UNLABELLED
-from microseg.core.preparation import open_prepared
+from microseg.core.manifest import Fingerprint, FoldInfo, TrainingField
 from microseg.core.runs import RunRecord, RunSummary, read_record, read_run
 from microseg.core.tiling import extract, plan_tiles
 from microseg.models.build import load_folds
 from microseg.models.network import Network
 from microseg.train.curves import plot_histories
-from microseg.train.datasets import LabelledField, load_fields
+from microseg.train.data import load_training_data
+from microseg.train.datasets import LabelledField
 from microseg.train.recipe import Recipe
 from microseg.train.supervised import FoldResult, Report, train_fold
 
@@ -50,30 +45,17 @@ def run_supervised(
     cannot be trained on.
     """
     _refuse_existing(out, resume)
-    domain = load_domain(source)
-    if not domain.phases:
-        raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
-    intensity = resolve_intensity(domain)
-    preparation = domain.preparation.model_copy(update={"intensity": intensity})
-    domain = replace(domain, preparation=preparation)
-    pixel_um = _common_pixel_size(domain)
-    grid = Grid(pixel_size_um=pixel_um / recipe.scale if pixel_um else None, scale=recipe.scale)
-    training = domain.training_fields
-    held = assign_folds([field.group for field in training], recipe.folds)
-    fields = load_fields(domain, grid)
-    _refuse_unlabelled(fields)
-    _refuse_missing_phases(domain, fields)
-    phases = [PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases]
-    stride = recipe.network.stride
+    data = load_training_data(source, recipe.scale, recipe.folds)
+    fields, held, phases, stride = data.fields, data.folds, data.phases, recipe.network.stride
     record = RunRecord(
         recipe_name=recipe_name,
         recipe=recipe.model_dump(mode="json"),
         seed=recipe.seed,
         folds=recipe.folds,
         phases=phases,
-        domain=DomainEntry(name=domain.name, preparation=preparation.model_copy(update={"pixel_size_um": pixel_um})),
+        domain=data.entry,
         domain_source=str(source.resolve()),
-        grid=grid,
+        grid=data.grid,
         tile_core_px=recipe.tile.core_px,
         halo_px=recipe.halo_px,
         stride=stride,
@@ -81,7 +63,7 @@ def run_supervised(
             TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold)
             for item, fold in zip(fields, held, strict=True)
         ],
-        dataset_sha256=_dataset_hash(fields),
+        dataset_sha256=data.sha256,
         git_commit=_git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={name: _version(name) for name in VERSIONS},
@@ -174,55 +156,6 @@ def _save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -
         pixels = extract(lambda start, stop, f=field: f.image[start:stop], tile, height, width)  # type: ignore[misc]
         with replacing(folder / f"{field.sha256[:16]}.png") as part:
             Image.fromarray(pixels).save(part, format="PNG")
-
-
-def _common_pixel_size(domain: Domain) -> float | None:
-    """The domain's pixel size, or the one that all its files state; files that differ are an error."""
-    if domain.preparation.pixel_size_um:
-        return domain.preparation.pixel_size_um
-    sizes = {}
-    for field in domain.training_fields:
-        with open_prepared(field.image, domain.preparation, Grid()) as prepared:
-            sizes[field.name] = prepared.pixel_size_um
-    values = [value for value in sizes.values() if value is not None]
-    if not values or len(values) < len(sizes):
-        return None
-    middle = float(np.median(values))
-    odd = [name for name, value in sizes.items() if value is not None and abs(value / middle - 1) > 0.01]
-    if odd:
-        raise InputError(
-            f"{domain.source}: fields differ in pixel size ({odd[0]}: {sizes[odd[0]]:g} um, median {middle:g} um). "
-            "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
-        )
-    return middle
-
-
-def _refuse_unlabelled(fields: list[LabelledField]) -> None:
-    """A field without one labelled pixel can neither be learned from nor be scored as held out."""
-    for item in fields:
-        if (item.labels == UNLABELLED).all():
-            raise InputError(
-                f"{item.field.mask}: every pixel is unlabelled. Remedy: label some, or list the field under `test` in "
-                "domain.yaml."
-            )
-
-
-def _refuse_missing_phases(domain: Domain, fields: list[LabelledField]) -> None:
-    present = set(np.unique(np.concatenate([np.unique(field.labels) for field in fields])).tolist())
-    for index, phase in enumerate(domain.phases):
-        if index not in present:
-            raise InputError(
-                f"{domain.source}: phase {phase.name!r} (mask value {', '.join(map(str, phase.values))}) occurs in no "
-                "mask. Remedy: correct its value in domain.yaml, or remove it."
-            )
-
-
-def _dataset_hash(fields: list[LabelledField]) -> str:
-    digest = hashlib.sha256()
-    for field in fields:
-        digest.update(field.sha256.encode())
-        digest.update(field.labels.tobytes())
-    return digest.hexdigest()
 
 
 def _git_commit() -> str | None:
