@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from microseg.core.files import write_json
-from microseg.train.recipe import load_recipe
+from microseg.train.recipe_file import load_recipe
 from microseg.train.runs import run_supervised
 
 DATA = Path(__file__).parent / "data"

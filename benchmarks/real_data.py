@@ -21,7 +21,7 @@ from microseg.deploy.evaluate import evaluate_engine
 from microseg.export.engine import export_run
 from microseg.runtime import engine_sha256
 from microseg.train.evaluate import evaluate_run
-from microseg.train.recipe import load_recipe
+from microseg.train.recipe_file import load_recipe
 from microseg.train.runs import run_supervised
 
 DATA = Path(__file__).parent / "data"

@@ -27,7 +27,7 @@ from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.folder import write_domain
 from microseg.train.evaluate import evaluate_run
 from microseg.train.predict import predict_field
-from microseg.train.recipe import load_recipe
+from microseg.train.recipe_file import load_recipe
 from microseg.train.runs import load_networks, run_supervised
 
 RECIPE = "synthetic"

@@ -11,7 +11,7 @@ import yaml
 
 from microseg.core.domain import load_domain
 from microseg.core.domain_file import read_domain_file
-from microseg.train.recipe import load_recipe, recipe_names
+from microseg.train.recipe_file import load_pretrain_recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("MICROSEG_DATA", ROOT / ".." / "shared" / "data"))
@@ -55,8 +55,9 @@ def test_the_papers_rows_are_as_the_paper_gives_them(number: int, weights: str, 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipes_load_by_file_and_by_name(path: Path) -> None:
-    name, recipe = load_recipe(str(path))
-    assert load_recipe(path.stem) == (name, recipe)
+    load = load_pretrain_recipe if path.stem.startswith("pretrain-") else load_recipe
+    name, recipe = load(str(path))
+    assert load(path.stem) == (name, recipe)
     assert name == path.stem
 
 

@@ -20,7 +20,7 @@ def preview(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
 ) -> None:
     """Draw training tiles with their labels, before and after the augmentation."""
-    from microseg.train.recipe import load_recipe
+    from microseg.train.recipe_file import load_recipe
 
     loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)[1]
 

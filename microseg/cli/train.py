@@ -34,7 +34,7 @@ def supervised(
     from rich.table import Table
 
     from microseg.core.domain import load_domain
-    from microseg.train.recipe import load_recipe
+    from microseg.train.recipe_file import load_recipe
 
     name, loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)
     run = out or Path("runs") / f"{load_domain(domain).name}-{name}"

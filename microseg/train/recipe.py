@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from microseg.core.errors import InputError
-from microseg.core.files import read_yaml
 from microseg.core.manifest import Strict
 
 Positive = Annotated[float, Field(gt=0)]
@@ -25,9 +19,6 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-
-PACKAGED = Path(__file__).parent / "recipes"
-CHECKOUT = Path(__file__).parents[2] / "train"
 
 
 class Encoder(Strict):
@@ -122,6 +113,11 @@ class RandomisedAugmentation(Strict):
     upright: bool = False
 
 
+Augmentation = Annotated[
+    NoAugmentation | BasicAugmentation | ExtendedAugmentation | RandomisedAugmentation, Field(discriminator="kind")
+]
+
+
 class CrossEntropy(Strict):
     """Cross-entropy (for two phases the paper's BCE) plus `dice` times soft Dice; weights by frequency ** -balance."""
 
@@ -153,40 +149,18 @@ class Schedule(Strict):
     warmup: Share = 0.05
 
 
-class Recipe(Strict):
-    """A training recipe, see train/README.md.
+class _Training(Strict):
+    """How long, from which start, and what a kind may be left out of."""
 
-    scale: network pixels per native pixel (the paper: 0.5). steps or epochs: how long; an epoch is one pass over as many
-    tiles as cover the training fields. micro_batch: tiles of a batch that are on the device at once (gradients add up).
-    mixed_precision: bf16 on a GPU that has it, else fp16 with a scaled loss; on a CPU always fp32. rare_phase_share: share
-    of the tiles that are centred on a pixel of a phase drawn evenly. ema_decay: of the averaged weights that are scored
-    and kept; 0 keeps the raw ones. halo_px: halo of overlap tiles at inference.
-    """
-
-    encoder: Encoder = Encoder()
-    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] = UNetConfig()
-    scale: Positive = 0.5
-    tile: Tile = Tile()
-    augmentation: Annotated[
-        NoAugmentation | BasicAugmentation | ExtendedAugmentation | RandomisedAugmentation, Field(discriminator="kind")
-    ] = BasicAugmentation()
-    loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")] = CrossEntropy()
-    optimiser: Optimiser = Optimiser()
-    schedule: Schedule = Schedule()
-    rare_phase_share: Share = 0.0
-    ema_decay: float = Field(0.98, ge=0, lt=1)
-    batch: int = Field(12, ge=1)
-    micro_batch: int | None = Field(None, ge=1)
-    mixed_precision: bool = True
     steps: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)
     validate_every: int = Field(50, ge=1)
-    folds: int = Field(5, ge=2)
-    halo_px: int = Field(62, ge=0)
+    micro_batch: int | None = Field(None, ge=1)
+    mixed_precision: bool = True
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
-    def _one_length(self) -> Recipe:
+    def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs, and null for the other")
         return self
@@ -203,115 +177,46 @@ class Recipe(Strict):
         }
 
 
-def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+class Recipe(_Training):
+    """A training recipe, see train/README.md.
 
-
-def load_recipe(
-    name_or_file: str, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
-) -> tuple[str, Recipe]:
-    """(name, recipe) from a shipped name or a YAML file, with `key.sub=value` overrides; `base` names a recipe below it.
-
-    Raises InputError that names the key, what was given and what is allowed.
+    scale: network pixels per native pixel (the paper: 0.5). steps or epochs: how long; an epoch is one pass over as many
+    tiles as cover the training fields. micro_batch: tiles of a batch that are on the device at once (gradients add up).
+    mixed_precision: bf16 on a GPU that has it, else fp16 with a scaled loss; on a CPU always fp32. rare_phase_share: share
+    of the tiles that are centred on a pixel of a phase drawn evenly. ema_decay: of the averaged weights that are scored
+    and kept; 0 keeps the raw ones. halo_px: halo of overlap tiles at inference.
     """
-    path = _file_of(name_or_file, "--recipe")
-    tree = _tree(path, ())
-    for override in overrides:
-        _set(tree, override)
-    tree |= {key: value for key, value in (("folds", folds), ("seed", seed)) if value is not None}
-    try:
-        return path.stem, Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+    task: Literal["supervised"] = "supervised"
+    encoder: Encoder = Encoder()
+    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] = UNetConfig()
+    scale: Positive = 0.5
+    tile: Tile = Tile()
+    augmentation: Augmentation = BasicAugmentation()
+    loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")] = CrossEntropy()
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    rare_phase_share: Share = 0.0
+    ema_decay: float = Field(0.98, ge=0, lt=1)
+    batch: int = Field(12, ge=1)
+    folds: int = Field(5, ge=2)
+    halo_px: int = Field(62, ge=0)
 
 
-def _file_of(name_or_file: str, asked_by: str) -> Path:
-    if Path(name_or_file).suffix in (".yaml", ".yml"):
-        return Path(name_or_file)
-    path = _folder() / f"{name_or_file}.yaml"
-    if not path.is_file():
-        raise InputError(
-            f"{asked_by} {name_or_file}: no such recipe. Remedy: one of {', '.join(recipe_names())}, or a YAML file."
-        )
-    return path
+class PretrainRecipe(_Training):
+    """Encoder pre-training on classified micrographs (the paper's second stage), see train/README.md.
 
+    The head is the paper's: global average pooling, `dropout`, a linear layer, a sigmoid for every class. scale: network
+    pixels per native pixel. tile_px: side of the cuts that the network sees. validation_share: of every class's files.
+    steps or epochs; an epoch is one pass over the training files.
+    """
 
-def _tree(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of a recipe file over those of its `base`."""
-    tree = read_yaml(path) or {}
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: a recipe is a mapping of keys, this is a {type(tree).__name__}.")
-    if (base := tree.pop("base", None)) is None:
-        return tree
-    if path in above:
-        raise InputError(f"{path}: its `base` leads back to itself. Remedy: another `base`.")
-    return _merged(_tree(_file_of(str(base), f"{path}: base"), (*above, path)), tree)
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins key by key; a mapping of another `kind` replaces the whole one below it."""
-    merged = under | over
-    for key, value in over.items():
-        below = under.get(key)
-        if (
-            isinstance(value, dict)
-            and isinstance(below, dict)
-            and value.get("kind", below.get("kind")) == below.get("kind")
-        ):
-            merged[key] = _merged(below, value)
-    return merged
-
-
-def _folder() -> Path:
-    """Recipes inside an installed package, or the checkout's top-level train/ of an editable install."""
-    return PACKAGED if PACKAGED.is_dir() else CHECKOUT
-
-
-def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise InputError(f"--set {override}: not of the form key=value, for example --set optimiser.learning_rate=1e-3")
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        branch = tree.setdefault(parent, {})
-        if not isinstance(branch, dict):
-            raise InputError(f"--set {override}: {parent!r} holds no keys.")
-        tree = branch
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"--set {override}: the value is not valid YAML. Remedy: quote it, or close its brackets."
-        ) from error
-    if isinstance(parsed, str):
-        # YAML 1.1 reads 1e-3 as text; people mean the number.
-        with suppress(ValueError):
-            parsed = float(parsed)
-    tree[last] = parsed
-
-
-def _explain(item: Any) -> str:
-    if not item["loc"]:
-        return str(item["msg"])
-    key, model = _place(item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"
-    return f"{key} = {item['input']!r}: {item['msg']}"
-
-
-def _place(location: Sequence[Any]) -> tuple[str, Any]:
-    """(the key as users write it, the model that holds it): pydantic's locations also name the member of a union."""
-    holder: Any = Recipe
-    inner: Any = Recipe
-    parts = []
-    for part in location:
-        members = {m.model_fields["kind"].default: m for m in get_args(inner) if hasattr(m, "model_fields")}
-        if part in members:
-            inner = members[part]
-            continue
-        parts.append(str(part))
-        holder = inner
-        field = getattr(inner, "model_fields", {}).get(part)
-        inner = field.annotation if field else None
-    return ".".join(parts), holder
+    task: Literal["pretrain"]
+    encoder: Encoder = Encoder()
+    scale: Positive = 0.5
+    tile_px: int = Field(256, ge=32)
+    augmentation: Augmentation = BasicAugmentation()
+    dropout: float = Field(0.5, ge=0, lt=1)
+    learning_rate: Positive = 1e-4
+    batch: int = Field(32, ge=1)
+    validation_share: float = Field(0.2, gt=0, lt=1)

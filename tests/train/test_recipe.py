@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.train.recipe import BasicAugmentation, CrossEntropy, Focal, Recipe, load_recipe
+from microseg.train.recipe import BasicAugmentation, CrossEntropy, Focal, Recipe
+from microseg.train.recipe_file import load_recipe
 
 
 @pytest.fixture
