@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Train networks: supervised on a labelled domain.", no_args_is_help=True)
-
-
-@app.callback()
-def _train() -> None:
-    """Keeps `supervised` a sub-command while it is the only one."""
+app = typer.Typer(
+    help="Train networks: supervised on a labelled domain; pre-train their encoders.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -64,15 +62,75 @@ def supervised(
     console.print(f"Next: microseg export {run} --out bagged.onnx", soft_wrap=True)
 
 
+class BurnedIn(StrEnum):
+    """What happens to images with burned-in text."""
+
+    LIST = "list"
+    REFUSE = "refuse"
+
+
+@app.command()
+def pretrain(
+    folder: Annotated[Path, typer.Argument(help="Classified micrographs: one folder of images for each class.")],
+    init: Annotated[
+        str | None,
+        typer.Option(help="First weights of the encoder: imagenet, none, or a file.", show_default="recipe's"),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "pretrain-small",
+    out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="runs/FOLDER-RECIPE")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+    ] = None,
+    crop_bottom_px: Annotated[int, typer.Option(min=0, help="Native rows of data bar to cut off every image.")] = 0,
+    annotated: Annotated[
+        BurnedIn | None,
+        typer.Option(
+            help="Look for burned-in text: `list` such images, or `refuse` them.", show_default="not looked for"
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+) -> None:
+    """Train an encoder to tell classes of micrographs apart; `supervised --set encoder.weights=RUN` starts from it."""
+    from rich.console import Console
+
+    from microseg.train.recipe_file import load_pretrain_recipe
+
+    name, loaded = load_pretrain_recipe(recipe, settings or [], init=init, seed=seed)
+    run = out or Path("runs") / f"{folder.resolve().name}-{name}"
+
+    from microseg.train.pretrain import run_pretrain
+
+    console = Console()
+    with _progress("pre-training") as on_fold:
+        found = run_pretrain(
+            folder, name, loaded, run, resume=resume, crop_bottom_px=crop_bottom_px,
+            annotated=annotated.value if annotated else None, report=on_fold(0),
+        )  # fmt: skip
+    if found.annotated:
+        treated = "left out" if annotated is BurnedIn.REFUSE else "used all the same"
+        console.print(
+            f"Burned-in annotations, {treated}: {', '.join(found.annotated)}", soft_wrap=True, highlight=False
+        )
+    summary = found.summary
+    console.print(
+        f"{summary.encoder} from {summary.init}: {100 * summary.accuracy:.1f} % of unseen files recognised, mean over "
+        f"{len(summary.classes)} classes ({summary.seconds / 60:.1f} min). Run: {run}",
+        soft_wrap=True,
+    )
+    encoder = f"--set encoder.name={summary.encoder} --set encoder.weights={run}"
+    console.print(f"Next: microseg train supervised DOMAIN {encoder}", soft_wrap=True)
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
+def _progress(title: str = "fold {task.fields[fold]}") -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
     """Progress bars with rate and time left, one for each fold; nothing where the output is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     bars = Progress(
-        TextColumn("fold {task.fields[fold]}"),
+        TextColumn(title),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -47,6 +47,40 @@ class RunSummary(Strict):
     iou_mean: dict[str, float | None]
     iou_std: dict[str, float | None]
     seconds: float
+
+
+class PretrainSummary(Strict):
+    """`summary.json` of `train pretrain`: the encoder, and how well its head tells the classes apart on unseen files.
+
+    confusion: rows are true classes, columns predicted ones. seconds: of training, interruptions left out.
+    """
+
+    task: Literal["pretrain"]
+    encoder: str
+    init: str
+    classes: list[str]
+    accuracy: float
+    confusion: list[list[int]]
+    weights_sha256: str
+    seconds: float
+
+
+def read_pretrained(run: Path, encoder: str) -> Path:
+    """The weights that a finished pre-training run holds for `encoder`. Raises InputError, naming both encoders."""
+    if not (run / "summary.json").is_file():
+        raise InputError(f"{run}: no finished pre-training run. Remedy: the --out folder of `microseg train pretrain`.")
+    try:
+        summary = PretrainSummary.model_validate(json.loads((run / "summary.json").read_text(encoding="utf-8")))
+    except (ValidationError, ValueError) as error:
+        raise InputError(
+            f"{run}: not a run of `microseg train pretrain`. Remedy: its --out folder as encoder.weights."
+        ) from error
+    if summary.encoder != encoder:
+        raise InputError(
+            f"{run}: holds a pre-trained {summary.encoder}, but encoder.name is {encoder}. "
+            f"Remedy: encoder.name={summary.encoder}, or pre-train {encoder}."
+        )
+    return run / "encoder.safetensors"
 
 
 def read_run(run: Path) -> tuple[RunRecord, RunSummary]:

@@ -69,7 +69,7 @@ class Network(nn.Module):
         ]
 
 
-class FixedSameConv(nn.Module):
+class FixedSameConv(nn.Conv2d):
     """TensorFlow's SAME convolution for inputs that the stride divides: its padding is then the same for every size.
 
     timm computes that padding from the input at run time, which a graph with dynamic shapes cannot hold.
@@ -77,22 +77,19 @@ class FixedSameConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         """Take over the weights of timm's Conv2dSame."""
-        super().__init__()
-        self.conv = nn.Conv2d(
+        super().__init__(
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups,  # type: ignore[arg-type]
             conv.bias is not None,
         )  # fmt: skip
-        self.conv.weight, self.conv.bias = conv.weight, conv.bias
-        pads = []
+        self.weight, self.bias = conv.weight, conv.bias
+        self.pads: list[int] = []
         for kernel, step, dilation in zip(conv.kernel_size[::-1], conv.stride[::-1], conv.dilation[::-1], strict=True):
             total = max(dilation * (kernel - 1) + 1 - step, 0)
-            pads += [total // 2, total - total // 2]
-        self.pads = pads
+            self.pads += [total // 2, total - total // 2]
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad with zeros, more at the bottom and right, and convolve."""
-        out: Tensor = self.conv(F.pad(x, self.pads))
-        return out
+        return super().forward(F.pad(x, self.pads))
 
 
 def fix_same_padding(module: nn.Module) -> None:

