@@ -11,10 +11,12 @@ import typer
 from microseg import __version__
 from microseg.cli.check import check
 from microseg.cli.evaluate import evaluate
+from microseg.cli.explain import explain
 from microseg.cli.export import export
 from microseg.cli.inspect import inspect
 from microseg.cli.preview import preview
 from microseg.cli.segment import segment
+from microseg.cli.study import study
 from microseg.cli.synth import synth
 from microseg.cli.train import app as train
 from microseg.core.errors import MicrosegError
@@ -51,7 +53,9 @@ app.command(rich_help_panel=LOOK)(synth)
 app.command(rich_help_panel=LOOK)(check)
 app.command(rich_help_panel=LOOK)(preview)
 app.add_typer(train, name="train", rich_help_panel=TRAIN)
+app.command(rich_help_panel=TRAIN)(study)
 app.command(rich_help_panel=TRAIN)(evaluate)
+app.command(rich_help_panel=TRAIN)(explain)
 app.command(rich_help_panel=EXPORT)(export)
 app.command(rich_help_panel=EXPORT)(inspect)
 app.command(rich_help_panel=MEASURE)(segment)

@@ -41,7 +41,7 @@ def supervised(
 
     console = Console()
     finished = resume and (run / "summary.json").is_file()
-    with _progress() as on_fold:
+    with training_progress() as on_fold:
         summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold)
     assert summary is not None
     if finished:
@@ -102,7 +102,7 @@ def pretrain(
     from microseg.train.pretrain import run_pretrain
 
     console = Console()
-    with _progress("pre-training") as on_fold:
+    with training_progress("pre-training") as on_fold:
         found = run_pretrain(
             folder, name, loaded, run, resume=resume, crop_bottom_px=crop_bottom_px,
             annotated=annotated.value if annotated else None, report=on_fold(0),
@@ -123,7 +123,9 @@ def pretrain(
 
 
 @contextmanager
-def _progress(title: str = "fold {task.fields[fold]}") -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
+def training_progress(
+    title: str = "fold {task.fields[fold]}",
+) -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
     """Progress bars with rate and time left, one for each fold; nothing where the output is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,0 +1,37 @@
+"""`microseg study STUDY.yaml`: a table of recipes and domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Rows and domains, as in train/studies/.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for runs and tables.", show_default="runs/STUDY")] = None,
+) -> None:
+    """Train and score every row of a table; rows that are done are skipped, rows that fail do not stop the others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from microseg.cli.train import training_progress
+    from microseg.train.study import load_study, run_study, table
+
+    console = Console()
+    folder = out or Path("runs") / file.stem
+    with training_progress() as on_fold:
+        result = run_study(file, folder, lambda name: console.print(f"row {name}", highlight=False), on_fold)
+    heads, lines = table(load_study(file)[0], result)
+    shown = Table(title="mIoU, RDT and fractions in percent, mean ± std over folds", title_justify="left")
+    for head in heads:
+        shown.add_column(head, justify="left" if head == "row" else "right")
+    for line in lines:
+        shown.add_row(*line)
+    console.print(shown)
+    console.print(f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}", soft_wrap=True)
+    for name, reason in result.failed.items():
+        typer.echo(f"row {name} failed: {reason}", err=True)
+    if result.failed:
+        raise typer.Exit(3)

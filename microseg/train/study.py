@@ -1,0 +1,213 @@
+"""`microseg study`: rows x domains of a table as in the paper; every row is a recipe, every figure a run's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from microseg.core.errors import InputError, MicrosegError
+from microseg.core.files import read_yaml, replacing, write_json, write_text
+from microseg.core.manifest import Strict
+from microseg.core.runs import read_run
+from microseg.core.scoring import rdt
+from microseg.train.evaluate import evaluate_run
+from microseg.train.recipe import Recipe
+from microseg.train.recipe_file import load_recipe
+from microseg.train.runs import run_supervised
+from microseg.train.supervised import Report
+
+SOURCE = "source"
+
+
+class StudyRow(Strict):
+    """One row: a recipe with overrides. published: figures of a paper to stand beside, percent mIoU by domain."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    recipe: str
+    set: list[str] = Field(default_factory=list)
+    published: dict[str, float] = Field(default_factory=dict)
+
+
+class Study(Strict):
+    """A table: the domain to train on, the domains to be scored on, the phase whose fraction is shown, the rows.
+
+    Paths are relative to the working directory, as on the command line. folds: of every row, instead of the recipe's.
+    """
+
+    source: Path
+    targets: dict[str, Path] = Field(default_factory=dict)
+    phase: str
+    folds: int | None = Field(None, ge=2)
+    rows: list[StudyRow] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Figures of the rows that are done, and why the others are not, by row name."""
+
+    rows: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+
+
+def load_study(path: Path) -> tuple[Study, dict[str, tuple[str, Recipe]]]:
+    """The study and the recipe of every row. Raises InputError that names the row and the key."""
+    try:
+        study = Study.model_validate(read_yaml(path))
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise InputError(f"{path}: {what}") from error
+    names = [row.name for row in study.rows]
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two rows are called {next(n for n in names if names.count(n) > 1)!r}.")
+    if SOURCE in study.targets:
+        raise InputError(f"{path}: a target cannot be called {SOURCE!r}.")
+    recipes = {}
+    for row in study.rows:
+        try:
+            recipes[row.name] = load_recipe(row.recipe, row.set, folds=study.folds)
+        except InputError as error:
+            raise InputError(f"{path}: row {row.name}: {error}") from error
+    return study, recipes
+
+
+def run_study(
+    path: Path,
+    out: Path,
+    on_row: Callable[[str], None] = lambda name: None,
+    on_fold: Callable[[int], Report] | None = None,
+) -> StudyResult:
+    """Train and score every row that is not done, into `out`; a row that fails does not stop the others.
+
+    Leaves rows/NAME (a run folder each), study.json, table.md, table.csv and bars.png. Raises InputError where the study
+    itself cannot be read.
+    """
+    study, recipes = load_study(path)
+    done: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for row in study.rows:
+        on_row(row.name)
+        try:
+            done[row.name] = _row(study, row, *recipes[row.name], out / "rows" / row.name, on_fold)
+        except MicrosegError as error:
+            failed[row.name] = str(error)
+        _write(study, StudyResult(done, failed), out)
+    return StudyResult(done, failed)
+
+
+def _row(
+    study: Study, row: StudyRow, recipe_name: str, recipe: Recipe, run: Path, on_fold: Callable[[int], Report] | None
+) -> dict[str, Any]:
+    """Figures of one row by domain: its folds on the fields they did not see, and all of them on every target."""
+    run_supervised(study.source, recipe_name, recipe, run, resume=True, on_fold=on_fold)
+    weights = [fold.weights_sha256 for fold in read_run(run)[1].folds]
+    figures: dict[str, Any] = {}
+    for name, domain in {SOURCE: study.source, **study.targets}.items():
+        kept = run / f"evaluation-{name}.json"
+        found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        if found.get("weights") != weights or found.get("domain") != str(domain.resolve()):
+            found = {"weights": weights, "domain": str(domain.resolve()), "scores": evaluate_run(run, domain)}
+            write_json(kept, found)
+        figures[name] = _figures(found["scores"], study.phase, domain)
+    for name, item in figures.items():
+        item["rdt"] = rdt(item["miou_mean"], figures[SOURCE]["miou_mean"]) if name != SOURCE else None
+    return figures
+
+
+def _figures(scores: dict[str, Any], phase: str, domain: Path) -> dict[str, Any]:
+    if phase not in scores["fractions"]:
+        raise InputError(
+            f"{domain}: has no phase {phase!r}. Remedy: `phase` in the study, one of {', '.join(scores['iou'])}."
+        )
+    fractions = [fold["fractions"][phase]["predicted"] for fold in scores["folds"]["each"]]
+    known = [value for value in fractions if value is not None]
+    return {
+        "miou_mean": scores["folds"]["miou_mean"],
+        "miou_std": scores["folds"]["miou_std"],
+        "bag_miou": scores["miou"],
+        "fraction_true": scores["fractions"][phase]["true"],
+        "fraction_mean": fmean(known) if known else None,
+        "fraction_std": stdev(known) if len(known) > 1 else None,
+    }
+
+
+def table(study: Study, result: StudyResult) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows) of text: mIoU of the folds in percent, RDT, published figures, fractions beside the truth."""
+    domains = [SOURCE, *study.targets]
+    published = [name for name in domains if any(name in row.published for row in study.rows)]
+    heads = ["row"]
+    for name in domains:
+        heads += [f"{name} mIoU"] + ([f"{name} RDT"] if name != SOURCE else [])
+        heads += [f"{name} published"] if name in published else []
+        heads += [f"{name} bag"] if name != SOURCE else []
+        heads += [f"{name} {study.phase}: found / true"]
+    lines = []
+    for row in study.rows:
+        line = [f"{row.name} {row.title}".strip()]
+        figures = result.rows.get(row.name)
+        if figures is None:
+            lines.append(line + ["failed" if row.name in result.failed else ""] * (len(heads) - 1))
+            continue
+        for name in domains:
+            item = figures[name]
+            line.append(_spread(item["miou_mean"], item["miou_std"]))
+            if name != SOURCE:
+                line.append("-" if item["rdt"] is None else f"{100 * item['rdt']:+.1f}")
+            if name in published:
+                line.append(f"{row.published[name]:.1f}" if name in row.published else "-")
+            if name != SOURCE:
+                line.append(_percent(item["bag_miou"]))
+            line.append(f"{_spread(item['fraction_mean'], item['fraction_std'])} / {_percent(item['fraction_true'])}")
+        lines.append(line)
+    return heads, lines
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    return _percent(mean) if mean is None or std is None else f"{_percent(mean)} ± {_percent(std)}"
+
+
+def _write(study: Study, result: StudyResult, out: Path) -> None:
+    heads, lines = table(study, result)
+    rows = [heads, ["---"] * len(heads), *lines]
+    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    failures = "".join(f"\nFailed: {name}: {reason}\n" for name, reason in result.failed.items())
+    write_text(out / "table.md", f"mIoU, RDT and fractions in percent, mean ± std over folds.\n\n{text}\n{failures}")
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([heads, *lines])
+    write_text(out / "table.csv", stream.getvalue())
+    write_json(out / "study.json", {"rows": result.rows, "failed": result.failed})
+    if result.rows:
+        _plot(study, result, out / "bars.png")
+
+
+def _plot(study: Study, result: StudyResult, path: Path) -> None:
+    """Grouped bars: mIoU of every row, one colour for each domain, whiskers of one standard deviation."""
+    from matplotlib.figure import Figure
+
+    domains = [SOURCE, *study.targets]
+    figure = Figure(figsize=(max(6.0, 1.1 * len(result.rows) + 2), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(domains)
+    for place, name in enumerate(domains):
+        items = [figures[name] for figures in result.rows.values()]
+        at = [index + (place - (len(domains) - 1) / 2) * width for index in range(len(items))]
+        heights = [100 * (item["miou_mean"] or 0) for item in items]
+        axes.bar(at, heights, width, yerr=[100 * (item["miou_std"] or 0) for item in items], label=name, capsize=2)
+    axes.set_xticks(range(len(result.rows)), list(result.rows), rotation=30, ha="right")
+    axes.set(ylabel="mIoU, %", ylim=(0, 100))
+    axes.legend(frameon=False, ncols=len(domains), loc="upper center", bbox_to_anchor=(0.5, 1.12))
+    axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=120)

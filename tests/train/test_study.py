@@ -1,0 +1,87 @@
+"""A study: rows resume, a failed row does not stop the others, and the table is computed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from microseg.core.errors import InputError
+from microseg.train import study as module
+from microseg.train.study import load_study
+from tests.chain import microseg, write_recipe
+
+
+@pytest.fixture
+def study(source: Path, unseen: Path, tmp_path: Path) -> Path:
+    recipe = str(write_recipe(tmp_path / "tiny.yaml"))
+    content = {
+        "source": str(source), "targets": {"T1": str(unseen)}, "phase": "lath-bainite", "folds": 2,
+        "rows": [
+            {"name": "one", "recipe": recipe, "set": ["steps=2"], "published": {"source": 75.8, "T1": 75.7}},
+            {"name": "bad", "recipe": recipe, "set": ["encoder.weights=/nowhere/at/all"]},
+            {"name": "two", "title": "deeper", "recipe": recipe, "set": ["steps=3"]},
+        ],
+    }  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_rows_are_trained_scored_and_tabled(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    outcome = microseg("study", study, "--out", out)
+    assert outcome.status == 3, "one row failed"
+    assert "row bad failed: /nowhere/at/all: no such weights file" in outcome.err
+    rows = {row["row"]: row for row in csv.DictReader((out / "table.csv").read_text().splitlines())}
+    assert list(rows) == ["one", "bad", "two deeper"]
+    assert rows["bad"]["T1 RDT"] == "failed"
+    assert rows["one"]["source published"] == "75.8"
+    assert "±" in rows["one"]["T1 mIoU"]
+    figures = json.loads((out / "study.json").read_text())["rows"]["one"]
+    expected = figures["T1"]["miou_mean"] / figures["source"]["miou_mean"] - 1
+    assert figures["T1"]["rdt"] == pytest.approx(expected)
+    assert rows["one"]["T1 RDT"] == f"{100 * expected:+.1f}"
+    assert (out / "table.md").read_text().count("|") > 20
+    assert (out / "bars.png").stat().st_size > 5000
+
+    monkeypatch.setattr(module, "evaluate_run", lambda *_: pytest.fail("scored again"))
+    before = (out / "table.csv").read_text()
+    assert microseg("study", study, "--out", out).status == 3
+    assert (out / "table.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": [{"name": "a", "recipe": "nickel"}]}, "row a: --recipe nickel: no such recipe"),
+        ({"rows": [{"name": "a", "recipe": "demo"}] * 2}, "two rows are called 'a'"),
+        ({"targets": {"source": "x"}}, "a target cannot be called 'source'"),
+        ({"rows": []}, "rows: "),
+        ({"etchant": "nital"}, "etchant: "),
+    ],
+)
+def test_a_study_that_cannot_be_read_is_named(study: Path, change: dict[str, object], message: str) -> None:
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        load_study(study)
+
+
+def test_an_unknown_phase_fails_its_rows(study: Path, tmp_path: Path) -> None:
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"phase": "austenite"}))
+    outcome = microseg("study", study, "--out", tmp_path / "out")
+    assert outcome.status == 3
+    assert "has no phase 'austenite'" in outcome.err
+
+
+def test_the_papers_published_figures_are_the_papers() -> None:
+    """Goetz et al. 2022, table of the supervised models (T2 after 100 epochs)."""
+    study, recipes = load_study(Path(__file__).parents[2] / "train" / "studies" / "supervised.yaml")
+    assert list(recipes) == [f"S.{k}" for k in range(1, 11)]
+    assert study.rows[5].published == {"source": 79.2, "T1": 81.6, "T2": 59.9}
+    assert study.rows[9].published == {"source": 79.4, "T1": 82.2, "T2": 61.0}
+    for name in ("supervised-small", "generalisation", "generalisation-small"):
+        load_study(Path(__file__).parents[2] / "train" / "studies" / f"{name}.yaml")
