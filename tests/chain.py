@@ -65,12 +65,14 @@ def train(
     *,
     resume: bool = False,
     only_folds: list[int] | None = None,
-    on_fold: Callable[[int], Report] | None = None,
+    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
+    workers: int | None = None,
 ) -> RunSummary | None:
     """`microseg train supervised` without its command line."""
     return run_supervised(
-        domain, "tiny", recipe or tiny_recipe(), out, resume=resume, only_folds=only_folds, on_fold=on_fold
-    )
+        domain, "tiny", recipe or tiny_recipe(), out,
+        resume=resume, only_folds=only_folds, on_fold=on_fold, workers=workers,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ def supervised(
     ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation, by group.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Folds that train at once.", show_default="one for each GPU")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Train one network per fold; each is scored on the whole fields of the fold that it did not see."""
@@ -42,7 +45,7 @@ def supervised(
     console = Console()
     finished = resume and (run / "summary.json").is_file()
     with training_progress() as on_fold:
-        summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold)
+        summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold, workers=workers)
     assert summary is not None
     if finished:
         console.print(f"{run}: is finished already; nothing was trained.", soft_wrap=True, highlight=False)

@@ -22,8 +22,9 @@ from microseg.models.network import Network
 from microseg.train.curves import plot_histories
 from microseg.train.data import load_training_data
 from microseg.train.datasets import LabelledField
+from microseg.train.parallel import FoldJob, default_workers, train_folds
 from microseg.train.recipe import Recipe
-from microseg.train.supervised import FoldResult, Report, train_fold
+from microseg.train.supervised import FoldResult, Report
 
 VERSIONS = ("microseg", "torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
 PARITY_TILES, PARITY_MAX_PIXELS = 2, 1 << 18
@@ -37,12 +38,13 @@ def run_supervised(
     *,
     resume: bool,
     only_folds: list[int] | None = None,
-    on_fold: Callable[[int], Report] | None = None,
+    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
+    workers: int | None = None,
 ) -> RunSummary | None:
     """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
 
-    A finished run is left as it is. Raises InputError: `out` exists without `resume`, or holds another run; the domain
-    cannot be trained on.
+    A finished run is left as it is. workers: folds that are trained at once, by default one for each GPU. Raises
+    InputError: `out` exists without `resume`, or holds another run; the domain cannot be trained on.
     """
     _refuse_existing(out, resume)
     data = load_training_data(source, recipe.scale, recipe.folds)
@@ -71,15 +73,16 @@ def run_supervised(
     _claim(out, record)
     if (out / "summary.json").is_file():
         return read_run(out)[1]
+    jobs = []
     for fold in only_folds if only_folds is not None else range(recipe.folds):
         folder = out / f"fold{fold}"
         if (folder / "fold.json").is_file():
             continue
         seen = [field for field, k in zip(fields, held, strict=True) if k != fold]
         unseen = [field for field, k in zip(fields, held, strict=True) if k == fold]
-        report: Report = on_fold(fold) if on_fold else (lambda step, steps, text: None)
         _save_parity_tiles(folder / "parity", unseen, stride)
-        train_fold(recipe, phases, seen, unseen, fold, folder, report)
+        jobs.append(FoldJob(recipe, phases, seen, unseen, fold, folder))
+    train_folds(jobs, workers or default_workers(), on_fold)
     folders = [out / f"fold{fold}" for fold in range(recipe.folds)]
     if not all((folder / "fold.json").is_file() for folder in folders):
         return None

@@ -83,7 +83,7 @@ def run_study(
     path: Path,
     out: Path,
     on_row: Callable[[str], None] = lambda name: None,
-    on_fold: Callable[[int], Report] | None = None,
+    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
 ) -> StudyResult:
     """Train and score every row that is not done, into `out`; a row that fails does not stop the others.
 
@@ -104,7 +104,7 @@ def run_study(
 
 
 def _row(
-    study: Study, row: StudyRow, recipe_name: str, recipe: Recipe, run: Path, on_fold: Callable[[int], Report] | None
+    study: Study, row: StudyRow, recipe_name: str, recipe: Recipe, run: Path, on_fold: Callable[[int], Report]
 ) -> dict[str, Any]:
     """Figures of one row by domain: its folds on the fields they did not see, and all of them on every target."""
     run_supervised(study.source, recipe_name, recipe, run, resume=True, on_fold=on_fold)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from microseg.core.runs import read_run
-from microseg.train import runs
+from microseg.train import parallel
 from tests.chain import microseg, write_recipe
 from tests.core.samples import halves, write_domain
 
@@ -36,7 +36,7 @@ def test_resume_of_a_finished_run_says_so(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    monkeypatch.setattr(runs, "train_fold", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr(parallel, "train_fold", lambda *arguments: pytest.fail("trained again"))
     arguments = ["train", "supervised", source, "--recipe", recipe, "--out", run]
     without = microseg(*arguments)
     assert without.status == 2
