@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from microseg.core.errors import InputError
 
 PART_SUFFIX = ".part"
@@ -64,11 +62,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_yaml(path: Path, value: Any) -> None:
     """Write `value` as YAML in the order given, atomically."""
+    import yaml  # here, because `segment` starts sooner without it
+
     write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file. Raises InputError that names the file and the line."""
+    import yaml
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

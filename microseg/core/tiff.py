@@ -45,6 +45,12 @@ def open_tiff(path: Path) -> Raster:
     return raster
 
 
+def tiff_size(path: Path) -> tuple[int, int]:
+    """Height and width from the first page's header. Raises whatever a damaged one makes tifffile raise."""
+    with tifffile.TiffFile(path) as tif:
+        return tif.pages.first.imagelength, tif.pages.first.imagewidth
+
+
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into a FieldError."""

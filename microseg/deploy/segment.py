@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microseg.core.errors import InputError
-from microseg.core.manifest import Manifest
 from microseg.deploy.names import absolute, extended
-from microseg.runtime import Device, open_engine, read_manifest, verified_sha256
+from microseg.runtime import Device, begin_loading, open_engine, read_manifest, verified_sha256
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest
 
 DEFAULT_MEMORY_MB = 1900
 # Interpreter, libraries and the pipeline's own buffers; what a loaded engine takes per byte of its file; and what the
@@ -61,17 +63,18 @@ def segment(
     MissingExtraError, KeyboardInterrupt; what was finished by then is complete, and the same call goes on from there.
     """
     begun = time.monotonic()
-    manifest = read_manifest(options.engine)
     report = _report_folder(options)
-    load = partial(open_engine, options.engine, options.threads, options.device)
+    given = (options.engine, options.threads, options.device)
     with ThreadPoolExecutor(2) as background:
-        sha256 = background.submit(verified_sha256, options.engine, manifest)
         # Loading the network takes as long as importing the rest, so a first run does both at once.
-        loading = None if report.exists() else background.submit(load)
+        loaded = None if report.exists() else begin_loading(background, *given)
+        manifest = read_manifest(options.engine)
+        sha256 = background.submit(verified_sha256, options.engine, manifest)
         from microseg.deploy.station import Station
 
         station = Station.prepare(options, manifest, report, sha256.result())
-    content = station.measure(load if loading is None else loading.result, on_total, on_advance, begun)
+        load = partial(open_engine, *given) if loaded is None else partial(loaded, manifest)
+        content = station.measure(load, on_total, on_advance, begun)
     return SegmentResult(report, content)
 
 

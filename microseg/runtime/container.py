@@ -10,13 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, BinaryIO
 
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
-from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY, Manifest
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest
 
 # Field numbers of ModelProto and StringStringEntryProto (onnx.proto), wire types of protocol buffers.
 _GRAPH, _METADATA, _KEY, _VALUE = 7, 14, 1, 2
@@ -29,6 +29,11 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises InputError: no such file, no engine of ours, made by a newer microseg, damaged.
     """
+    # Here rather than above: what checks a manifest is slow to import, and a network can be loading meanwhile.
+    from pydantic import ValidationError
+
+    from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY, Manifest
+
     _require_engine_file(path)
     text = _metadata(path).get(METADATA_KEY)
     if text is None:
@@ -63,32 +68,43 @@ def engine_sha256(path: Path) -> str:
     try:
         return sha256_of(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-
-
-def verified_sha256(path: Path, manifest: Manifest) -> str:
-    """`engine_sha256`, after making sure that the network is the one that was exported. Raises InputError."""
-    if model_sha256(path) != manifest.model_sha256:
-        raise InputError(
-            f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
-        )
-    return engine_sha256(path)
+        raise _unreadable(path, error) from error
 
 
 def model_sha256(path: Path) -> str:
     """SHA-256 of an ONNX file without its metadata entries: the manifest's `model_sha256`. Raises InputError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for number, start, _, end in _records(stream, path):
-            if number == _METADATA:
-                continue
-            stream.seek(start)
-            left = end - start
-            while left:
-                block = stream.read(min(left, _BLOCK))
-                digest.update(block)
-                left -= len(block)
-    return digest.hexdigest()
+    return _hashes(path)[0]
+
+
+def verified_sha256(path: Path, manifest: Manifest) -> str:
+    """`engine_sha256`, after making sure that the network is the one that was exported. Raises InputError."""
+    network, whole = _hashes(path)
+    if network != manifest.model_sha256:
+        raise InputError(
+            f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
+        )
+    return whole
+
+
+def _hashes(path: Path) -> tuple[str, str]:
+    """SHA-256 without the metadata and of the whole file, in one reading: they part at the first metadata."""
+    network = whole = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            for number, start, _, end in _records(stream, path):
+                if number == _METADATA and whole is network:
+                    whole = network.copy()
+                digests = [whole] if number == _METADATA or whole is network else [whole, network]
+                stream.seek(start)
+                while start < end:
+                    if not (block := stream.read(min(end - start, _BLOCK))):
+                        raise _not_onnx(path)
+                    for digest in digests:
+                        digest.update(block)
+                    start += len(block)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return network.hexdigest(), whole.hexdigest()
 
 
 def _require_engine_file(path: Path) -> None:
@@ -115,7 +131,7 @@ def _metadata(path: Path) -> dict[str, str]:
                     parts = dict(_strings(stream, end, path))
                     entries[parts.get(_KEY, "")] = parts.get(_VALUE, "")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise _unreadable(path, error) from error
     if not has_graph:
         raise _not_onnx(path)
     return entries
@@ -166,6 +182,10 @@ def _varint(stream: BinaryIO, path: Path) -> int:
         if byte[0] < 0x80:
             return value
     raise _not_onnx(path)
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror or error}).")
 
 
 def _not_onnx(path: Path) -> InputError:

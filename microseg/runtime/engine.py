@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.manifest import Manifest
 from microseg.runtime.container import read_manifest
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest
 
 Device = Literal["cpu", "cuda"]
 
@@ -51,6 +55,20 @@ def open_engine(path: Path, threads: int | None = None, device: Device = "cpu") 
     ONNX Runtime.
     """
     manifest = read_manifest(path)
-    from microseg.runtime.onnx_engine import OnnxEngine
+    from microseg.runtime.onnx_engine import OnnxEngine, open_session
 
-    return OnnxEngine(path, manifest, threads, device)
+    return OnnxEngine(path, manifest, open_session(path, threads, device))
+
+
+def begin_loading(
+    executor: Executor, path: Path, threads: int | None = None, device: Device = "cpu"
+) -> Callable[[Manifest], Engine]:
+    """Start to load the network, which takes long and needs no manifest; the result waits for it.
+
+    Raises MissingExtraError without ONNX Runtime; the result, which is to get what `read_manifest` returned, raises
+    as `open_engine` does.
+    """
+    from microseg.runtime.onnx_engine import OnnxEngine, open_session
+
+    session = executor.submit(open_session, path, threads, device)
+    return lambda manifest: OnnxEngine(path, manifest, session.result())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
-from microseg.core.manifest import Manifest
 from microseg.runtime.engine import Device, EngineOutput
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest
 
 try:
     import onnxruntime
@@ -26,18 +28,13 @@ _ERRORS_ONLY = 3
 class OnnxEngine:
     """The engine protocol over one inference session. For one thread at a time."""
 
-    def __init__(self, path: Path, manifest: Manifest, threads: int | None, device: Device) -> None:
+    def __init__(self, path: Path, manifest: Manifest, session: Any) -> None:
         self.path = path
         self.manifest = manifest
         self.runs = 0
-        self._session = _session(path, threads, device)
-        self.provider: str = self._session.get_providers()[0]
-        if self.provider != _PROVIDERS[device]:
-            raise InputError(
-                f"{path}: {_PROVIDERS[device]} was asked for, but ONNX Runtime fell back to {self.provider}. "
-                "Remedy: check the driver and CUDA libraries, or use --device cpu."
-            )
-        _check_signature(path, self._session)
+        self.provider: str = session.get_providers()[0]
+        self._session = session
+        _check_signature(path, session)
         # Work that no wanted output needs (features, the stored probability) is left out.
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
@@ -56,7 +53,8 @@ class OnnxEngine:
         return EngineOutput(**found)
 
 
-def _session(path: Path, threads: int | None, device: Device) -> Any:
+def open_session(path: Path, threads: int | None, device: Device) -> Any:
+    """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
     wanted = _PROVIDERS[device]
     if wanted not in onnxruntime.get_available_providers():
         raise InputError(
@@ -74,11 +72,17 @@ def _session(path: Path, threads: int | None, device: Device) -> Any:
         options.intra_op_num_threads = threads
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), sess_options=options, providers=[wanted])
+        session = onnxruntime.InferenceSession(os.fspath(path), sess_options=options, providers=[wanted])
     except Exception as error:  # as above
         raise InputError(
             f"{path}: ONNX Runtime cannot load it ({error}). Remedy: copy or export the engine again."
         ) from error
+    if session.get_providers()[0] != wanted:
+        raise InputError(
+            f"{path}: {wanted} was asked for, but ONNX Runtime fell back to {session.get_providers()[0]}. "
+            "Remedy: check the driver and CUDA libraries, or use --device cpu."
+        )
+    return session
 
 
 def _check_signature(path: Path, session: Any) -> None:
