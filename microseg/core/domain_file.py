@@ -62,7 +62,7 @@ class PhaseEntry(Strict):
 class DomainFile(Strict):
     """The content of a domain.yaml; every key may be absent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str | None = None
     images: Folders | None = None

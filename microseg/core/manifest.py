@@ -15,7 +15,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 class Strict(BaseModel):
     """Frozen, strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class PhaseInfo(Strict):

@@ -69,12 +69,16 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
 
 def thumbnail(picture: NDArray[np.uint8]) -> bytes:
     """A BGR picture as a small JPEG, for the report."""
-    # A whole number of pixels is averaged several times faster than a fraction.
-    factor = math.ceil(max(picture.shape[:2]) / THUMBNAIL_SIDE_PX)
-    height, width = (side // factor for side in picture.shape[:2])
-    if factor > 1 and height and width:
-        whole = picture[: height * factor, : width * factor]
-        picture = np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    # Halves are averaged many times faster than other fractions; less than a half needs no averaging.
+    while max(picture.shape[:2]) >= 2 * THUMBNAIL_SIDE_PX and min(picture.shape[:2]) > 1:
+        height, width = (side // 2 for side in picture.shape[:2])
+        even = picture[: 2 * height, : 2 * width]
+        picture = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = picture.shape[:2]
+    factor = THUMBNAIL_SIDE_PX / max(height, width)
+    if factor < 1:
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     return _encoded(picture, _THUMBNAIL_QUALITY)
 
 
