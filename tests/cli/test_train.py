@@ -34,7 +34,8 @@ def test_trains_and_says_what_comes_next(source: Path, recipe: Path, tmp_path: P
 
 def test_a_label_curve_says_how_far_more_labels_help(tmp_path: Path) -> None:
     source = tiny_domain(tmp_path / "s", fields=6)
-    recipe = write_recipe(tmp_path / "tiny.yaml", steps=None, epochs=1, folds=2)
+    tile = {"core_px": 96, "halo_px": 8}
+    recipe = write_recipe(tmp_path / "tiny.yaml", steps=None, epochs=1, folds=2, tile=tile, validate_every=6)
     out = tmp_path / "run"
     outcome = microseg("train", "supervised", source, "--recipe", recipe, "--out", out, "--label-curve")
     assert outcome.status == 0, outcome.err
