@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def study(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Rows and domains, as in train/studies/.")],
     out: Annotated[Path | None, typer.Option(help="Folder for runs and tables.", show_default="runs/STUDY")] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(help="Train and score this row alone (name or number), without tables: for job arrays."),
+    ] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Show the rows and their numbers; train nothing.")] = False,
 ) -> None:
     """Train and score every row of a table; rows that are done are skipped, rows that fail do not stop the others."""
     from rich.console import Console
-    from rich.table import Table
 
     from microseg.cli.train import training_progress
     from microseg.train.study import load_study, run_study, table
 
     console = Console()
     folder = out or Path("runs") / file.stem
+    if list_rows:
+        for number, entry in enumerate(load_study(file)[0].rows, start=1):
+            console.print(f"{number:3d}  {entry.name}  {entry.title}", highlight=False, markup=False)
+        return
     with training_progress() as on_fold:
-        result = run_study(file, folder, lambda name: console.print(f"row {name}", highlight=False), on_fold)
-    heads, lines = table(load_study(file)[0], result)
+        result = run_study(file, folder, lambda name: console.print(f"row {name}", highlight=False), on_fold, row)
+    if row is None:
+        _print_table(console, *table(load_study(file)[0], result), folder)
+    else:
+        console.print(
+            f"Done: {', '.join(result.rows) or 'nothing'}. The table: microseg study {file} --out {folder}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    for name, reason in result.failed.items():
+        typer.echo(f"row {name} failed: {reason}", err=True)
+    if result.failed:
+        raise typer.Exit(3)
+
+
+def _print_table(console: Console, heads: list[str], lines: list[list[str]], folder: Path) -> None:
+    from rich.table import Table
+
     shown = Table(title="mIoU, RDT and fractions in percent, mean ± std over folds", title_justify="left")
     for head in heads:
         shown.add_column(head, justify="left" if head == "row" else "right")
@@ -31,7 +58,3 @@ def study(
         shown.add_row(*line)
     console.print(shown)
     console.print(f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}", soft_wrap=True)
-    for name, reason in result.failed.items():
-        typer.echo(f"row {name} failed: {reason}", err=True)
-    if result.failed:
-        raise typer.Exit(3)

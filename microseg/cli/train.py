@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -26,9 +27,15 @@ def supervised(
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation, by group.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Folds that train at once.", show_default="one for each GPU")
+        int | None, typer.Option(min=1, help="Processes that train.", show_default="one for each GPU")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    label_curve: Annotated[
+        bool,
+        typer.Option(
+            "--label-curve", help="Then train again with 25 % and 50 % of the labels: how far would more of them help?"
+        ),
+    ] = False,
 ) -> None:
     """Train one network per fold; each is scored on the whole fields of the fold that it did not see."""
     from rich.console import Console
@@ -42,7 +49,7 @@ def supervised(
 
     from microseg.train.runs import run_supervised
 
-    console = Console()
+    console = Console(quiet=not _is_first_rank())
     finished = resume and (run / "summary.json").is_file()
     with training_progress() as on_fold:
         summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold, workers=workers)
@@ -62,6 +69,20 @@ def supervised(
     console.print(
         f"Run: {run} ({summary.seconds / 60:.1f} min). Learning curves: {run / 'history.png'}", soft_wrap=True
     )
+    if label_curve:
+        from microseg.train.label_curve import run_label_curve
+
+        with training_progress("fold {task.fields[fold]}, fewer labels") as on_fold:
+            curve = run_label_curve(domain, name, loaded, run, summary, on_fold, workers)
+        table = Table(title="mIoU on held-out fields by labels", title_justify="left")
+        for column in ("labels", "fields", "mIoU"):
+            table.add_column(column, justify="right")
+        for point in curve.points:
+            table.add_row(
+                f"{100 * point.share:.0f} %", f"{point.fields:g}", f"{point.miou_mean:.3f} ± {point.miou_std:.3f}"
+            )
+        console.print(table)
+        console.print(f"{curve.verdict} Plot: {run / 'labels.png'}", soft_wrap=True, highlight=False)
     console.print(f"Next: microseg export {run} --out bagged.onnx", soft_wrap=True)
 
 
@@ -142,7 +163,7 @@ def training_progress(
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal and _is_first_rank()),
     )
 
     def on_fold(fold: int) -> Callable[[int, int, str], None]:
@@ -157,6 +178,11 @@ def training_progress(
 
     with bars:
         yield on_fold
+
+
+def _is_first_rank() -> bool:
+    """Of the processes that `torchrun` started one speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _cell(value: float | None) -> str:

@@ -19,9 +19,13 @@ STATE = "state.json"
 
 @dataclass
 class Progress:
-    """How far a fold is: steps done, seconds spent on them, its learning curve, its best snapshot, the loss scale (fp16)."""
+    """How far a fold is: steps done, seconds spent on them, its learning curve, its best snapshot, the loss scale (fp16).
+
+    running: sum of the losses since the last point of the curve.
+    """
 
     step: int = 0
+    running: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)

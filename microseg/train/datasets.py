@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,13 @@ def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
     ]
 
 
+def with_labels(fields: Sequence[LabelledField], share: float, seed: int) -> list[LabelledField]:
+    """A share of the fields, rounded up and drawn by seed; a smaller share is part of a larger one."""
+    order = np.random.default_rng((seed, len(fields))).permutation(len(fields))
+    kept = set(order[: math.ceil(share * len(fields))].tolist())
+    return [field for index, field in enumerate(fields) if index in kept]
+
+
 def phase_frequencies(fields: Sequence[LabelledField], phases: int) -> NDArray[np.float64]:
     """Area share of every phase over all labelled pixels, float64 (P,)."""
     counts = sum((np.bincount(f.labels.ravel(), minlength=256)[:phases] for f in fields), np.zeros(phases, np.int64))
@@ -77,15 +85,17 @@ class TileSampler(Closing):
         seed: tuple[int, ...],
         on_grid: bool = False,
         workers: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly.
 
         `on_grid`: the fixed tiles of `grid_of` in an order drawn anew each epoch. `workers`: threads that cut tiles.
+        `share`: (rank, ranks), of processes that cut a batch together.
         """
         self._fields = list(fields)
         self._augmentation = augmentation
         self._core_px, self._halo_px, self._batch = core_px, halo_px, batch
-        self._rare_phase_share, self._seed = rare_phase_share, seed
+        self._rare_phase_share, self._seed, self._share = rare_phase_share, seed, share
         areas = np.array([field.image.size for field in fields], np.float64)
         self._weights = areas / areas.sum()
         values = [
@@ -110,8 +120,8 @@ class TileSampler(Closing):
             self._pool.shutdown()
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step."""
-        places = [(step, i) for i in range(self._batch)]
+        """The batch of one step, or this process's share of it."""
+        places = [(step, i) for i in range(self._share[0], self._batch, self._share[1])]
         cut_out = self._pool.map(self._tile, places) if self._pool is not None else map(self._tile, places)
         tiles, labels, sources = zip(*cut_out, strict=True)
         return Batch(np.stack(tiles)[:, None], np.stack(labels), tuple(dict.fromkeys(sources)))

@@ -1,29 +1,34 @@
-"""Folds side by side: they share nothing, so one process for each is the best use of several GPUs."""
+"""Training on several GPUs: folds side by side, for they share nothing; what remains of them on all GPUs together."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microseg.core.errors import TrainingError
+from microseg.core.errors import MicrosegError, TrainingError
 from microseg.core.manifest import PhaseInfo
 from microseg.train.datasets import LabelledField
+from microseg.train.ranks import ALONE, Ranks, join_ranks
 from microseg.train.recipe import Recipe
+from microseg.train.stopping import StopRequest
 from microseg.train.supervised import Report, train_fold
 
 _POLL_S = 0.2
+_KEPT = "What every fold had saved is kept. Remedy: the same command with --resume, or fewer --workers."
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """What `train_fold` takes, but for the report."""
+    """What `train_fold` takes, but for the report and the ranks."""
 
     recipe: Recipe
     phases: Sequence[PhaseInfo]
@@ -32,9 +37,9 @@ class FoldJob:
     fold: int
     folder: Path
 
-    def run(self, report: Report) -> None:
+    def run(self, report: Report, ranks: Ranks = ALONE) -> None:
         """Train this fold."""
-        train_fold(self.recipe, self.phases, self.fields, self.held_out, self.fold, self.folder, report)
+        train_fold(self.recipe, self.phases, self.fields, self.held_out, self.fold, self.folder, report, ranks)
 
 
 def default_workers() -> int:
@@ -45,25 +50,41 @@ def default_workers() -> int:
 
 
 def train_folds(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int], Report]) -> None:
-    """Train every job, `workers` at a time, each in a process with a GPU of its own; one worker trains in this process.
+    """Train every job with `workers` processes, each with a GPU of its own; one worker trains in this process.
 
-    Raises what a fold raises, TrainingError where a process dies; the others stop with it, and --resume goes on.
+    As many folds as there are workers train side by side; folds that are fewer than the workers are trained one after
+    the other, each by all workers. Raises what a fold raises, TrainingError where a process dies, KeyboardInterrupt when
+    told to stop; the others stop with it, and --resume goes on.
     """
-    if min(workers, len(jobs)) <= 1:
-        for job in jobs:
+    whole = len(jobs) // workers * workers if workers > 1 else 0
+    if whole:
+        _side_by_side(jobs[:whole], workers, on_fold)
+    for job in jobs[whole:]:
+        # Ranks that hold equal shares of every batch.
+        size = max(n for n in range(1, workers + 1) if job.recipe.batch % n == 0)
+        if size == 1:
             job.run(on_fold(job.fold))
-        return
+        else:
+            _together(job, size, on_fold(job.fold))
+
+
+def _side_by_side(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int], Report]) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = min(workers, len(jobs))
-    with context.Manager() as manager:
-        devices, reports = manager.Queue(), manager.Queue()
+    reports_of = {job.fold: on_fold(job.fold) for job in jobs}
+    with _reports(context) as (manager, reports), StopRequest() as stop:
+        devices = manager.Queue()
         for index in range(workers):
             devices.put(index)
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        pool = ProcessPoolExecutor(workers, context, _start, (devices, reports, threads))
+        pool = ProcessPoolExecutor(workers, context, _start, (devices, reports, workers))
         try:
-            futures = [pool.submit(_run, job) for job in jobs]
-            _follow(futures, reports, {job.fold: on_fold(job.fold) for job in jobs})
+            pending = {pool.submit(_run, job) for job in jobs}
+            while pending:
+                done, pending = wait(pending, timeout=_POLL_S)
+                _pass_on(reports, reports_of)
+                for future in done:
+                    future.result()
+                if stop.made:
+                    raise KeyboardInterrupt
             pool.shutdown()
         except BaseException as error:
             for process in list((pool._processes or {}).values()):
@@ -71,40 +92,95 @@ def train_folds(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int], 
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise TrainingError(
-                    "a process that trained a fold ended without a word: killed, or out of memory. What every fold had "
-                    "saved is kept. Remedy: the same command with --resume, or fewer --workers."
+                    f"a process that trained a fold ended without a word: killed, or out of memory. {_KEPT}"
                 ) from error
             raise
 
 
-def _follow(futures: Sequence[Future[None]], reports: Any, report_of: dict[int, Report]) -> None:
-    """Pass progress on until all is done or the first one fails."""
-    pending = set(futures)
-    while pending:
-        done, pending = wait(pending, timeout=_POLL_S)
-        while True:
-            try:
-                fold, step, steps, text = reports.get_nowait()
-            except queue.Empty:
-                break
-            report_of[fold](step, steps, text)
-        for future in done:
-            future.result()
+def _together(job: FoldJob, size: int, report: Report) -> None:
+    """One fold on `size` processes."""
+    from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+
+    context = multiprocessing.get_context("spawn")
+    with _reports(context) as (_, reports), StopRequest() as stop, tempfile.TemporaryDirectory() as place:
+        meeting = (Path(place) / "ranks").as_uri()
+        ranks = start_processes(  # type: ignore[no-untyped-call]
+            _train_rank, (job, size, meeting, reports), size, join=False, start_method="spawn"
+        )
+        try:
+            while not ranks.join(timeout=_POLL_S):
+                _pass_on(reports, {job.fold: report})
+                if stop.made:
+                    raise KeyboardInterrupt
+            _pass_on(reports, {job.fold: report})
+        except ProcessExitedException as error:
+            _pass_on(reports, {job.fold: report})
+            raise TrainingError(
+                f"{job.folder}: process {error.error_index} of the {size} that trained it ended without a word: killed, "
+                f"or out of memory. {_KEPT}"
+            ) from error
+        finally:
+            for process in ranks.processes:
+                process.terminate()
+                process.join()
+    if not (job.folder / "fold.json").is_file():
+        raise KeyboardInterrupt  # the ranks were told, by Ctrl-C or the cluster
 
 
-_reports: Any = None
+def _train_rank(rank: int, job: FoldJob, size: int, meeting: str, reports: Any) -> None:
+    """A process of its own: train with the others; a failure travels as itself, for its message."""
+    _take_processors(size)
+    ranks = join_ranks(meeting, rank, size)
+    try:
+        job.run(_sender(reports, job.fold) if ranks.writes else lambda step, steps, text: None, ranks)
+    except MicrosegError as error:
+        reports.put(error)
+        raise SystemExit(1) from error
 
 
-def _start(devices: Any, reports: Any, threads: int) -> None:
+@contextmanager
+def _reports(context: Any) -> Iterator[tuple[Any, Any]]:
+    """A manager and a queue of (fold, step, steps, text), or of errors to raise."""
+    with context.Manager() as manager:
+        yield manager, manager.Queue()
+
+
+def _pass_on(reports: Any, report_of: dict[int, Report]) -> None:
+    """What has come in. Raises the first error among it."""
+    while True:
+        try:
+            message = reports.get_nowait()
+        except queue.Empty:
+            return
+        if isinstance(message, Exception):
+            raise message
+        fold, *told = message
+        report_of[fold](*told)
+
+
+_queue: Any = None
+
+
+def _start(devices: Any, reports: Any, workers: int) -> None:
     """In a new process: take a GPU, and a share of the processors."""
-    global _reports
+    global _queue
     import torch
 
-    _reports = reports
-    torch.set_num_threads(threads)
+    _queue = reports
+    _take_processors(workers)
     if torch.cuda.is_available():
         torch.cuda.set_device(devices.get() % torch.cuda.device_count())
 
 
 def _run(job: FoldJob) -> None:
-    job.run(lambda step, steps, text: _reports.put((job.fold, step, steps, text)))
+    job.run(_sender(_queue, job.fold))
+
+
+def _sender(reports: Any, fold: int) -> Report:
+    return lambda step, steps, text: reports.put((fold, step, steps, text))
+
+
+def _take_processors(processes: int) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -183,8 +183,9 @@ class Recipe(_Training):
     scale: network pixels per native pixel (the paper: 0.5). steps or epochs: how long; an epoch is one pass over as many
     tiles as cover the training fields. micro_batch: tiles of a batch that are on the device at once (gradients add up).
     mixed_precision: bf16 on a GPU that has it, else fp16 with a scaled loss; on a CPU always fp32. rare_phase_share: share
-    of the tiles that are centred on a pixel of a phase drawn evenly. ema_decay: of the averaged weights that are scored
-    and kept; 0 keeps the raw ones. halo_px: halo of overlap tiles at inference.
+    of the tiles that are centred on a pixel of a phase drawn evenly. label_share: of the labelled fields that a fold
+    may learn from. ema_decay: of the averaged weights that are scored and kept; 0 keeps the raw ones. halo_px: halo of
+    overlap tiles at inference.
     """
 
     task: Literal["supervised"] = "supervised"
@@ -197,6 +198,7 @@ class Recipe(_Training):
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     rare_phase_share: Share = 0.0
+    label_share: float = Field(1.0, gt=0, le=1)
     ema_decay: float = Field(0.98, ge=0, lt=1)
     batch: int = Field(12, ge=1)
     folds: int = Field(5, ge=2)

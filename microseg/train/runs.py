@@ -21,8 +21,9 @@ from microseg.models.build import load_folds
 from microseg.models.network import Network
 from microseg.train.curves import plot_histories
 from microseg.train.data import load_training_data
-from microseg.train.datasets import LabelledField
+from microseg.train.datasets import LabelledField, with_labels
 from microseg.train.parallel import FoldJob, default_workers, train_folds
+from microseg.train.ranks import ranks_of_torchrun
 from microseg.train.recipe import Recipe
 from microseg.train.supervised import FoldResult, Report
 
@@ -43,10 +44,13 @@ def run_supervised(
 ) -> RunSummary | None:
     """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
 
-    A finished run is left as it is. workers: folds that are trained at once, by default one for each GPU. Raises
-    InputError: `out` exists without `resume`, or holds another run; the domain cannot be trained on.
+    A finished run is left as it is. workers: processes that train, by default one for each GPU; under `torchrun` its
+    ranks do, all together on fold after fold. Raises InputError: `out` exists without `resume`, or holds another run; the
+    domain cannot be trained on.
     """
-    _refuse_existing(out, resume)
+    ranks = ranks_of_torchrun()
+    if ranks.writes:
+        _refuse_existing(out, resume)
     data = load_training_data(source, recipe.scale, recipe.folds)
     fields, held, phases, stride = data.fields, data.folds, data.phases, recipe.network.stride
     record = RunRecord(
@@ -70,7 +74,9 @@ def run_supervised(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={name: _version(name) for name in VERSIONS},
     )
-    _claim(out, record)
+    if ranks.writes:
+        _claim(out, record)
+    ranks.wait()
     if (out / "summary.json").is_file():
         return read_run(out)[1]
     jobs = []
@@ -78,17 +84,24 @@ def run_supervised(
         folder = out / f"fold{fold}"
         if (folder / "fold.json").is_file():
             continue
-        seen = [field for field, k in zip(fields, held, strict=True) if k != fold]
+        others = [field for field, k in zip(fields, held, strict=True) if k != fold]
+        seen = with_labels(others, recipe.label_share, recipe.seed)
         unseen = [field for field, k in zip(fields, held, strict=True) if k == fold]
-        _save_parity_tiles(folder / "parity", unseen, stride)
+        if ranks.writes:
+            _save_parity_tiles(folder / "parity", unseen, stride)
         jobs.append(FoldJob(recipe, phases, seen, unseen, fold, folder))
-    train_folds(jobs, workers or default_workers(), on_fold)
+    if ranks.size > 1:
+        for job in jobs:
+            job.run(on_fold(job.fold), ranks)
+    else:
+        train_folds(jobs, workers or default_workers(), on_fold)
     folders = [out / f"fold{fold}" for fold in range(recipe.folds)]
     if not all((folder / "fold.json").is_file() for folder in folders):
         return None
-    plot_histories(out / "history.png", folders)
     summary = _summary([read_fold(folder) for folder in folders])
-    write_json(out / "summary.json", summary.model_dump(mode="json"))
+    if ranks.writes:
+        plot_histories(out / "history.png", folders)
+        write_json(out / "summary.json", summary.model_dump(mode="json"))
     return summary
 
 

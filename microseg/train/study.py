@@ -84,23 +84,37 @@ def run_study(
     out: Path,
     on_row: Callable[[str], None] = lambda name: None,
     on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
+    only: str | None = None,
 ) -> StudyResult:
     """Train and score every row that is not done, into `out`; a row that fails does not stop the others.
 
-    Leaves rows/NAME (a run folder each), study.json, table.md, table.csv and bars.png. Raises InputError where the study
-    itself cannot be read.
+    Leaves rows/NAME (a run folder each), study.json, table.md, table.csv and bars.png. only: name or number (from 1) of
+    the one row to train and score, without tables, so that rows can be jobs of their own. Raises InputError where the
+    study itself cannot be read.
     """
     study, recipes = load_study(path)
     done: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    for row in study.rows:
+    for row in study.rows if only is None else [_chosen(study, path, only)]:
         on_row(row.name)
         try:
             done[row.name] = _row(study, row, *recipes[row.name], out / "rows" / row.name, on_fold)
         except MicrosegError as error:
             failed[row.name] = str(error)
-        _write(study, StudyResult(done, failed), out)
+        if only is None:
+            _write(study, StudyResult(done, failed), out)
     return StudyResult(done, failed)
+
+
+def _chosen(study: Study, path: Path, only: str) -> StudyRow:
+    by_number = {str(number): row for number, row in enumerate(study.rows, start=1)}
+    rows = by_number | {row.name: row for row in study.rows}
+    if only not in rows:
+        raise InputError(
+            f"{path}: has no row {only!r}. Remedy: a number from 1 to {len(study.rows)}, or one of "
+            f"{', '.join(row.name for row in study.rows)}."
+        )
+    return rows[only]
 
 
 def _row(

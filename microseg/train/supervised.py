@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from microseg.models.network import Network
 from microseg.train import checkpoint
 from microseg.train.curves import write_history
 from microseg.train.datasets import Batch, LabelledField, TileSampler, grid_of, phase_frequencies
-from microseg.train.losses import core_of, cross_entropy, focal, soft_dice
+from microseg.train.losses import core_of, cross_entropy, focal, mass, soft_dice
 from microseg.train.predict import predict_field
+from microseg.train.ranks import ALONE, Ranks
 from microseg.train.recipe import CrossEntropy, DeepLabV2Config, Recipe, Schedule
+from microseg.train.stopping import StopRequest
 
 Report = Callable[[int, int, str], None]
 # Threads that cut tiles for a GPU: benchmarks.loader states what one core gives.
@@ -50,10 +52,13 @@ def train_fold(
     fold: int,
     folder: Path,
     report: Report,
+    ranks: Ranks = ALONE,
 ) -> FoldResult:
     """Train one network; leaves model.safetensors (best), history.csv and last/ in `folder`, and continues what is there.
 
-    `report(step, steps, text)` is called after every step. Deterministic for one machine and thread count.
+    `report(step, steps, text)` is called after every step. Deterministic for one machine and thread count; `ranks`, which
+    share every batch, change it by rounding alone. Raises TrainingError; KeyboardInterrupt when told to stop, with the
+    state saved.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed_of(recipe.seed, fold, 0))
@@ -70,16 +75,23 @@ def train_fold(
     progress = checkpoint.load_state(folder / "last", network, averaged, optimiser)
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
-    done, history, running = progress.step, progress.history, 0.0
+    done, history = progress.step, progress.history
     steps = steps_of(recipe, fields)
     begun = time.monotonic() - progress.seconds
     sampler = TileSampler(
         fields, recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px, batch=recipe.batch,
         rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, fold), on_grid=recipe.tile.placement == "grid",
-        workers=LOADERS if device.type == "cuda" else 1,
+        workers=LOADERS if device.type == "cuda" else 1, share=(ranks.rank, ranks.size),
     )  # fmt: skip
+    forward = ranks.wrapped(network)
 
-    with sampler, ThreadPoolExecutor(1) as ahead:
+    def save(step: int) -> None:
+        progress.step, progress.seconds = step, time.monotonic() - begun
+        progress.scaler = scaler.state_dict()
+        if ranks.writes:
+            checkpoint.save_state(folder / "last", progress, network, averaged, optimiser)
+
+    with sampler, ThreadPoolExecutor(1) as ahead, StopRequest() as stop:
         coming = ahead.submit(sampler.batch, done)
         for step in range(done, steps):
             batch: Batch = coming.result()
@@ -90,14 +102,15 @@ def train_fold(
             network.train()
             optimiser.zero_grad(set_to_none=True)
             value = 0.0
-            for tiles, labels, share in _micro_batches(batch, recipe.micro_batch or recipe.batch, device):
+            for tiles, labels, share in _micro_batches(recipe, batch, weights, device, ranks):
                 try:
                     with torch.autocast(device.type, reduced, enabled=reduced is not None):
-                        out = network.forward_any_size(tiles)
-                    loss = share * _loss(recipe, core_of(out.logits.float(), recipe.tile.core_px), labels, weights)
+                        out = forward(tiles)
+                    core = core_of(out.logits.float(), recipe.tile.core_px)
+                    loss = _loss(recipe, core, labels, weights, share, ranks)
                     if out.auxiliary is not None and isinstance(recipe.network, DeepLabV2Config):
-                        side = core_of(out.auxiliary.float(), recipe.tile.core_px)
-                        loss = loss + share * recipe.network.auxiliary_loss * _loss(recipe, side, labels, weights)
+                        core = core_of(out.auxiliary.float(), recipe.tile.core_px)
+                        loss = loss + recipe.network.auxiliary_loss * _loss(recipe, core, labels, weights, share, ranks)
                     value += float(loss.detach())
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 except (torch.OutOfMemoryError, MemoryError) as error:
@@ -105,6 +118,7 @@ def train_fold(
                         f"{folder}: out of memory on {device} with {len(tiles)} tiles of {tiles.shape[-1]} px at once. "
                         f"Remedy: --set micro_batch={max(1, len(tiles) // 2)}, or a smaller tile.core_px."
                     ) from error
+            value, stops = ranks.mean(value, float(stop.made))
             if not math.isfinite(value):
                 raise TrainingError(
                     f"{folder}: the loss became {value} at step {step + 1}, on tiles of {', '.join(batch.sources)}, with a "
@@ -114,26 +128,30 @@ def train_fold(
             scaler.step(optimiser)
             scaler.update()
             _average(averaged, network, recipe.ema_decay, step)
-            running += value
+            progress.running += value
             report(step + 1, steps, f"loss {value:.3f}")
 
             if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
                 since = step + 1 - (history[-1]["step"] if history else 0)
-                scored = _with_weights(network, averaged, lambda: score(network, held_out, recipe, len(phases)))
+                scored = _with_weights(network, averaged, lambda: score(network, held_out, recipe, len(phases), ranks))
                 values = iou(scored.confusion)
-                history.append({"step": step + 1, "loss": running / since, "miou": mean_iou(scored.confusion)})
+                history.append({"step": step + 1, "loss": progress.running / since, "miou": mean_iou(scored.confusion)})
                 history[-1] |= {f"iou_{p.name}": _or_none(v) for p, v in zip(phases, values, strict=True)}
-                running = 0.0
+                progress.running = 0.0
                 if history[-1]["miou"] > progress.best.get("miou", -1.0):
                     progress.best = dict(history[-1])
-                    checkpoint.save_model(folder / "model.safetensors", averaged)
-                write_history(folder, history)
-                progress.step, progress.seconds = step + 1, time.monotonic() - begun
-                progress.scaler = scaler.state_dict()
-                checkpoint.save_state(folder / "last", progress, network, averaged, optimiser)
+                    if ranks.writes:
+                        checkpoint.save_model(folder / "model.safetensors", averaged)
+                if ranks.writes:
+                    write_history(folder, history)
+                save(step + 1)
+            if stops:
+                save(step + 1)
+                raise KeyboardInterrupt
 
+    ranks.wait()
     checkpoint.load_model(folder / "model.safetensors", network)
-    scored = score(network, held_out, recipe, len(phases))
+    scored = score(network, held_out, recipe, len(phases), ranks)
     values = iou(scored.confusion)
     info = FoldInfo(
         index=fold,
@@ -144,7 +162,9 @@ def train_fold(
     fingerprint = Fingerprint(fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist())
     result = FoldResult(info, fingerprint, progress.seconds)
     written = {"info": info.model_dump(), "fingerprint": fingerprint.model_dump(), "seconds": progress.seconds}
-    write_json(folder / "fold.json", written)
+    if ranks.writes:
+        write_json(folder / "fold.json", written)
+    ranks.wait()
     return result
 
 
@@ -186,34 +206,49 @@ class Score:
     features: NDArray[np.float32]
 
 
-def score(network: Network, held_out: Sequence[LabelledField], recipe: Recipe, phases: int) -> Score:
-    """Whole stitched fields, pooled."""
+def score(
+    network: Network, held_out: Sequence[LabelledField], recipe: Recipe, phases: int, ranks: Ranks = ALONE
+) -> Score:
+    """Whole stitched fields, pooled; the ranks share them."""
     network.eval()
-    confusion = np.zeros((phases, phases), np.int64)
-    features = []
-    for field in held_out:
+    mine = []
+    for field in ranks.share(held_out):
         probability, feature = predict_field([network], field.image, network.stride, recipe.halo_px)
-        confusion += confusion_matrix(field.labels, probability[0].argmax(0).astype(np.uint8), phases)
-        features.append(feature[0])
-    return Score(confusion, np.stack(features))
+        mine.append((confusion_matrix(field.labels, probability[0].argmax(0).astype(np.uint8), phases), feature[0]))
+    confusions, features = zip(*ranks.gathered(mine, len(held_out)), strict=True)
+    return Score(np.sum(confusions, axis=0), np.stack(features))
 
 
-def _micro_batches(batch: Batch, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Tiles, labels, and their share of the batch, `size` tiles at a time."""
-    count = len(batch.tiles)
+class _Share(NamedTuple):
+    """What part of a batch a micro-batch is: of the labelled pixels of all ranks (weighted), and of this rank's tiles."""
+
+    labelled: Tensor
+    tiles: float
+
+
+def _micro_batches(
+    recipe: Recipe, batch: Batch, weights: Tensor | None, device: torch.device, ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor, _Share]]:
+    """Tiles, labels, and their share, such that losses times shares, averaged over the ranks, are the batch's loss."""
+    count, size = len(batch.tiles), recipe.micro_batch or recipe.batch
+    labels = torch.from_numpy(batch.labels).to(device).long()
+    total = ranks.total(mass(labels, weights)).clamp(min=1)
     for start in range(0, count, size):
         part = slice(start, start + size)
         tiles = torch.from_numpy(batch.tiles[part]).to(device).float().contiguous(memory_format=torch.channels_last)
-        yield tiles, torch.from_numpy(batch.labels[part]).to(device).long(), len(tiles) / count
+        labelled = ranks.size * mass(labels[part], weights) / total
+        yield tiles, labels[part], _Share(labelled, len(tiles) / count)
 
 
-def _loss(recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+def _loss(
+    recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor | None, share: _Share, ranks: Ranks
+) -> Tensor:
     match recipe.loss:
         case CrossEntropy(dice=dice):
-            loss = cross_entropy(logits, labels, weights)
-            return loss + dice * soft_dice(logits, labels) if dice else loss
+            loss = share.labelled * cross_entropy(logits, labels, weights)
+            return loss + share.tiles * dice * soft_dice(logits, labels, ranks.total) if dice else loss
         case other:
-            return focal(logits, labels, other.gamma)
+            return share.labelled * focal(logits, labels, other.gamma)
 
 
 def _phase_weights(recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from microseg.core.runs import read_run
 from microseg.train import parallel
-from tests.chain import microseg, write_recipe
+from tests.chain import microseg, tiny_domain, write_recipe
 from tests.core.samples import halves, write_domain
 
 
@@ -29,6 +30,25 @@ def test_trains_and_says_what_comes_next(source: Path, recipe: Path, tmp_path: P
     record, _ = read_run(out)
     assert (record.recipe["steps"], record.recipe["optimiser"]["learning_rate"], record.seed) == (2, 1e-3, 7)
     assert record.recipe_name == "tiny"
+
+
+def test_a_label_curve_says_how_far_more_labels_help(tmp_path: Path) -> None:
+    source = tiny_domain(tmp_path / "s", fields=6)
+    tile = {"core_px": 96, "halo_px": 8}
+    recipe = write_recipe(tmp_path / "tiny.yaml", steps=None, epochs=1, folds=2, tile=tile, validate_every=6)
+    out = tmp_path / "run"
+    outcome = microseg("train", "supervised", source, "--recipe", recipe, "--out", out, "--label-curve")
+    assert outcome.status == 0, outcome.err
+    assert "The last doubling of the labels brought" in outcome.out
+    curve = json.loads((out / "labels.json").read_text())
+    assert [(point["share"], point["fields"]) for point in curve["points"]] == [(0.25, 1), (0.5, 2), (1.0, 3)]
+    full = read_run(out)[1]
+    assert curve["points"][2]["mious"] == [fold.miou for fold in full.folds]
+    gains = [all_ - half for half, all_ in zip(curve["points"][1]["mious"], curve["points"][2]["mious"], strict=True)]
+    assert curve["gain"] == pytest.approx(sum(gains) / 2)
+    steps = {len((out / name / "fold0" / "history.csv").read_text().splitlines()) for name in (".", "labels-25")}
+    assert len(steps) == 1, "as many steps with fewer labels"
+    assert (out / "labels.png").stat().st_size > 5000
 
 
 def test_resume_of_a_finished_run_says_so(

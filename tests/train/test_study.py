@@ -54,6 +54,20 @@ def test_rows_are_trained_scored_and_tabled(study: Path, tmp_path: Path, monkeyp
     assert (out / "table.csv").read_text() == before
 
 
+def test_rows_as_jobs_of_their_own(study: Path, tmp_path: Path) -> None:
+    listed = microseg("study", study, "--list")
+    assert [line.split()[:2] for line in listed.out.splitlines()] == [["1", "one"], ["2", "bad"], ["3", "two"]]
+    out = tmp_path / "out"
+    assert microseg("study", study, "--out", out, "--row", 3).status == 0
+    assert microseg("study", study, "--out", out, "--row", "bad").status == 3
+    assert (out / "rows" / "two" / "summary.json").is_file()
+    assert not (out / "rows" / "one").exists()
+    assert not (out / "table.md").exists()
+    wrong = microseg("study", study, "--out", out, "--row", "4")
+    assert wrong.status == 2
+    assert "has no row '4'. Remedy: a number from 1 to 3, or one of one, bad, two." in wrong.err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

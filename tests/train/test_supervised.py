@@ -18,10 +18,12 @@ from microseg.core.domain import load_domain
 from microseg.core.errors import TrainingError
 from microseg.core.files import sha256_of, write_json
 from microseg.core.manifest import Grid, PhaseInfo
+from microseg.core.phases import UNLABELLED
 from microseg.models.unet import UNet
 from microseg.train import checkpoint, predict, supervised
 from microseg.train.datasets import Batch, LabelledField, load_fields
 from microseg.train.losses import cross_entropy
+from microseg.train.ranks import ALONE
 from microseg.train.recipe import Recipe, Schedule
 from microseg.train.supervised import Report, rate_factor, steps_of, train_fold
 from tests.chain import tiny_recipe
@@ -204,8 +206,13 @@ def test_a_batch_in_parts_trains_as_well(
     result = train_fold(recipe, phases, fields[:3], fields[3:], 0, tmp_path, lambda step, steps, text: None)
     assert 0 < result.info.miou < 1
     batch = Batch(np.zeros((3, 1, 4, 4), np.uint8), np.arange(12, dtype=np.uint8).reshape(3, 2, 2), ("a",))
-    parts = list(supervised._micro_batches(batch, micro_batch, torch.device("cpu")))
-    assert sum(share for _, _, share in parts) == pytest.approx(1)
+    batch.labels[0] = UNLABELLED
+    parts = list(supervised._micro_batches(recipe, batch, None, torch.device("cpu"), ALONE))
+    assert sum(share.tiles for _, _, share in parts) == pytest.approx(1)
+    labelled = [float((labels != UNLABELLED).sum()) / 8 for _, labels, _ in parts]
+    assert [float(share.labelled) for _, _, share in parts] == pytest.approx(labelled), (
+        "unlabelled pixels count nowhere"
+    )
     assert torch.equal(torch.cat([labels for _, labels, _ in parts]), torch.from_numpy(batch.labels).long())
 
 

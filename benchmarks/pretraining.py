@@ -1,0 +1,106 @@
+"""What pre-training on textures is worth: the same encoder, random or pre-trained, learns the superalloy in equal steps.
+
+`python -m benchmarks.pretraining [--json FILE] [--seeds 0 1]`. Classes: the four synthetic domains and the NASA
+micrographs (superalloy by detector side, coating), cut into tiles; test sets are left out. Then the basic pipeline from
+random weights (S.2-small), from the pre-trained encoder, itself begun from random weights, and, for scale, from
+ImageNet's (both S.5-small, whose encoder learns at a tenth of the rate).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import machine
+from microseg.core.domain import load_domain
+from microseg.core.files import write_json
+from microseg.core.manifest import Grid
+from microseg.core.preparation import open_prepared
+from microseg.synthetic.folder import write_domain
+from microseg.train.evaluate import evaluate_run
+from microseg.train.pretrain import run_pretrain
+from microseg.train.recipe_file import load_pretrain_recipe, load_recipe
+from microseg.train.runs import run_supervised
+
+DATA = Path(__file__).parent / "data"
+TILE_PX, TILES_PER_FIELD, SYNTHETIC_FIELDS = 256, 6, 4
+PRETRAIN = "pretrain-small"
+SETTINGS = ["scale=1.0", "steps=150", "validate_every=50"]
+
+
+def main() -> None:
+    """Pre-train, train, score, print the table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    pretrained = options.runs / "pretraining-encoder"
+    name, recipe = load_pretrain_recipe(PRETRAIN, ["scale=1.0"], init="none", seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        classes = write_classes(Path(folder))
+        found = run_pretrain(Path(folder), name, recipe, pretrained, resume=True)
+    print(f"{found.summary.encoder}: {100 * found.summary.accuracy:.1f} % of unseen tiles recognised: {classes}")
+    starts = {
+        "random": ("S.2-small", "none"),
+        "pre-trained on textures": ("S.5-small", str(pretrained)),
+        "ImageNet": ("S.5-small", "imagenet"),
+    }
+    rows = {start: [_score(start, *of, seed, options.runs) for seed in options.seeds] for start, of in starts.items()}
+    table = Table(title=f"superalloy, {' '.join(SETTINGS)}: bag of three folds on the test spot", title_justify="left")
+    for column in ("encoder starts from", "mIoU by seed", "mean", "against random, points"):
+        table.add_column(column)
+    means = {start: float(np.mean([row["miou"] for row in scored])) for start, scored in rows.items()}
+    for start, scored in rows.items():
+        each = ", ".join(f"{row['miou']:.3f}" for row in scored)
+        table.add_row(start, each, f"{means[start]:.3f}", f"{100 * (means[start] - means['random']):+.1f}")
+    Console(width=130).print(table)
+    if options.json:
+        content = {"machine": machine(), "classes": classes, "accuracy": found.summary.accuracy, "rows": rows}
+        write_json(options.json, content)
+
+
+def write_classes(folder: Path) -> dict[str, int]:
+    """One sub-folder of tiles for each texture; returns how many."""
+    sources: dict[str, list[tuple[Path, Any]]] = {}
+    with tempfile.TemporaryDirectory() as work:
+        for seed, kind in enumerate(("s", "t1", "t2", "t3")):
+            write_domain(Path(work) / kind, kind, SYNTHETIC_FIELDS, 100 + seed)
+            domain = load_domain(Path(work) / kind)
+            sources[f"synthetic-{kind}"] = [(field.image, domain.preparation) for field in domain.fields]
+        superalloy, coating = (load_domain(DATA / f"{name}.yaml") for name in ("superalloy", "coating"))
+        for side in ("0d", "180d"):
+            chosen = [field for field in superalloy.fields if f"_{side}_" in field.name]
+            sources[f"superalloy-{side}"] = [(field.image, superalloy.preparation) for field in chosen]
+        sources["coating"] = [(field.image, coating.preparation) for field in coating.fields]
+        for name, files in sources.items():
+            (folder / name).mkdir(parents=True)
+            for index, (path, preparation) in enumerate(files):
+                with open_prepared(path, preparation, Grid()) as prepared:
+                    pixels = prepared.rows(0, prepared.shape[0])
+                rng = np.random.default_rng(index)
+                for tile in range(TILES_PER_FIELD):
+                    top, left = (int(rng.integers(max(1, side - TILE_PX + 1))) for side in pixels.shape)
+                    cut = pixels[top : top + TILE_PX, left : left + TILE_PX]
+                    cv2.imwrite(str(folder / name / f"{index:03d}-{tile}.png"), cut)
+    return {name: len(files) * TILES_PER_FIELD for name, files in sources.items()}
+
+
+def _score(start: str, recipe_name: str, weights: str, seed: int, runs: Path) -> dict[str, Any]:
+    run = runs / f"pretraining-{start.split()[0].lower()}-{seed}"
+    _, recipe = load_recipe(recipe_name, [*SETTINGS, f"encoder.weights={weights}"], seed=seed)
+    run_supervised(DATA / "superalloy.yaml", recipe_name, recipe, run, resume=True)
+    result = evaluate_run(run, DATA / "superalloy-test.yaml")
+    print(f"{run.name}: {result['miou']:.3f}", flush=True)
+    return {"seed": seed, "miou": result["miou"], "iou": result["iou"]}
+
+
+if __name__ == "__main__":
+    main()

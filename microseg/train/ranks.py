@@ -1,0 +1,158 @@
+"""One fold on several processes (`torchrun`'s ranks): shared batches, pooled statistics, gradients and scores, one writer."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from microseg.models.network import Network, NetworkOutput
+
+T = TypeVar("T")
+
+# One rank may wait while another writes, validates a huge field, or the writer cuts parity tiles.
+_PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process among those that train a fold together; alone, every method gives back what it gets."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """The items of this rank."""
+        return items[self.rank :: self.size]
+
+    def wrapped(self, network: Network) -> Callable[[Tensor], NetworkOutput]:
+        """`forward_any_size` whose gradients are averaged over the ranks; batch statistics are those of all ranks."""
+        if self.size == 1:
+            return network.forward_any_size
+        pool_statistics(network)
+        return DistributedDataParallel(_AnySize(network), broadcast_buffers=False)
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum over the ranks, with gradients."""
+        return value if self.size == 1 else _summed(value)
+
+    def mean(self, *values: float) -> list[float]:
+        """Means over the ranks."""
+        if self.size == 1:
+            return list(values)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        summed = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(summed)
+        return (summed / self.size).tolist()
+
+    def gathered(self, mine: Sequence[T], count: int) -> list[T]:
+        """What `share` split, put together again: `count` items in their order, on every rank."""
+        if self.size == 1:
+            return list(mine)
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, list(mine))
+        return [parts[i % self.size][i // self.size] for i in range(count)]
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+ALONE = Ranks()
+
+
+@cache
+def ranks_of_torchrun() -> Ranks:
+    """The ranks that `torchrun` started this process with; `ALONE` where it did not. They meet once."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    return join_ranks()
+
+
+def join_ranks(meeting: str | None = None, rank: int = -1, size: int = -1) -> Ranks:
+    """Meet the other ranks at an address, by `torchrun`'s environment without one; takes the GPU of this rank."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, meeting, _PATIENCE, world_size=size, rank=rank)
+    atexit.register(dist.destroy_process_group)
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def pool_statistics(network: nn.Module) -> None:
+    """Make every batch normalisation inside `network` normalise by the batch of all ranks, in place.
+
+    On GPUs by PyTorch's own SyncBatchNorm, which knows no CPU.
+    """
+    if torch.cuda.is_available():
+        convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(network, name, _PooledBatchNorm(child))
+        else:
+            pool_statistics(child)
+
+
+def _summed(value: Tensor) -> Tensor:
+    """Sum over the ranks; its gradient is summed as well."""
+    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _AnySize(nn.Module):
+    """`forward_any_size` as the forward pass that DistributedDataParallel hooks into."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tiles: Tensor) -> NetworkOutput:
+        return self.network.forward_any_size(tiles)
+
+
+class _PooledBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the mean and variance over all ranks, which may hold different numbers of tiles."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.after = nn.Sequential(*(getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)))
+        self.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            out: Tensor = self.after(super().forward(x))
+            return out
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        count = _summed(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        mean = _summed(x.sum((0, 2, 3))) / count
+        centred = x - mean.view(1, -1, 1, 1)
+        variance = _summed(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            keep = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, keep)
+            self.running_var.lerp_(variance * count / (count - 1), keep)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        found: Tensor = self.after(centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1))
+        return found
