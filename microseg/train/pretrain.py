@@ -33,6 +33,7 @@ from microseg.train.classified import (
 )
 from microseg.train.curves import write_history
 from microseg.train.recipe import PretrainRecipe
+from microseg.train.stopping import StopRequest
 from microseg.train.supervised import Report, reduced_precision, seed_of
 
 Annotated = Literal["list", "refuse"]
@@ -117,10 +118,15 @@ def _train(
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
     steps = recipe.steps or (recipe.epochs or 0) * math.ceil(len(training) / recipe.batch)
-    history, running, begun = progress.history, 0.0, time.monotonic() - progress.seconds
+    history, begun = progress.history, time.monotonic() - progress.seconds
     micro = recipe.micro_batch or recipe.batch
 
-    with ThreadPoolExecutor(1) as ahead:
+    def save(step: int) -> None:
+        progress.step, progress.seconds = step, time.monotonic() - begun
+        progress.scaler = scaler.state_dict()
+        checkpoint.save_state(out / "last", progress, network, {}, optimiser)
+
+    with ThreadPoolExecutor(1) as ahead, StopRequest() as stop:
         coming = ahead.submit(sampler.batch, progress.step)
         for step in range(progress.step, steps):
             batch = coming.result()
@@ -150,21 +156,22 @@ def _train(
                 )
             scaler.step(optimiser)
             scaler.update()
-            running += value
+            progress.running += value
             report(step + 1, steps, f"loss {value:.3f}")
 
             if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
                 since = step + 1 - (history[-1]["step"] if history else 0)
                 confusion = _confusion(network, files, images, recipe, len(names), device)
-                history.append({"step": step + 1, "loss": running / since, "accuracy": _accuracy(confusion)})
-                running = 0.0
+                history.append({"step": step + 1, "loss": progress.running / since, "accuracy": _accuracy(confusion)})
+                progress.running = 0.0
                 if history[-1]["accuracy"] > progress.best.get("accuracy", -1.0):
                     progress.best = history[-1] | {"confusion": confusion.tolist()}
                     checkpoint.save_model(out / "encoder.safetensors", network.encoder.state_dict())
                 write_history(out, history)
-                progress.step, progress.seconds = step + 1, time.monotonic() - begun
-                progress.scaler = scaler.state_dict()
-                checkpoint.save_state(out / "last", progress, network, {}, optimiser)
+                save(step + 1)
+            if stop.made:
+                save(step + 1)
+                raise KeyboardInterrupt
 
     summary = PretrainSummary(
         task="pretrain",

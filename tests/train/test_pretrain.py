@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -99,6 +102,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     run_pretrain(classified, "tiny", recipe(), tmp_path / "run", resume=True)
     for name in ("encoder.safetensors", "history.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (pretrained / name).read_bytes()
+
+
+def test_a_stop_saves_the_step_under_way(classified: Path, pretrained: Path, tmp_path: Path) -> None:
+    def report(step: int, steps: int, text: str) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(classified, "tiny", recipe(validate_every=5), tmp_path / "run", resume=False, report=report)
+    assert json.loads((tmp_path / "run" / "last" / "state.json").read_text())["step"] == 3
+    run_pretrain(classified, "tiny", recipe(validate_every=5), tmp_path / "run", resume=True)
+    (row,) = csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines())
+    mean = (
+        np.mean([float(each["loss"]) * steps for each, steps in zip(_history(pretrained), (2, 2, 1), strict=True)])
+        * 3
+        / 5
+    )
+    assert float(row["loss"]) == pytest.approx(mean), "the losses before the stop count"
+
+
+def _history(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "history.csv").read_text().splitlines()))
 
 
 def test_networks_start_from_it(pretrained: Path) -> None:
