@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--no-own", action="store_true", help="leave out the networks trained on own labels")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=130)  # the table has nine columns
     console.print(f"domains and runs in {options.runs}")
     unseen = {name: options.runs / f"unseen-{name}" for name in DOMAINS}
     for name in DOMAINS:
