@@ -395,6 +395,8 @@ def test_published_data_read_as_they_are(path: Path, monkeypatch: pytest.MonkeyP
         "superalloy-test": (4, 1, [0.478, 0.496, 0.026]),
         "superalloy-binary": (14, 6, [0.485, 0.515]),
         "superalloy-aged": (4, 4, [0.428, 0.572]),
+        "superalloy-0d": (18, 7, [0.4833, 0.4943, 0.0224]),
+        "superalloy-180d": (18, 7, [0.4833, 0.4943, 0.0224]),
         "coating": (16, 10, [0.822, 0.175, 0.003]),
         "coating-050317-3": (6, 6, [0.791, 0.207, 0.002]),
     }
@@ -413,6 +415,8 @@ def test_every_described_domain_has_its_place() -> None:
         "superalloy-test",
         "superalloy-binary",
         "superalloy-aged",
+        "superalloy-0d",
+        "superalloy-180d",
         "coating",
         "coating-050317-3",
     }
