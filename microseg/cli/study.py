@@ -23,7 +23,7 @@ def study(
     """Train and score every row of a table; rows that are done are skipped, rows that fail do not stop the others."""
     from rich.console import Console
 
-    from microseg.cli.train import training_progress
+    from microseg.cli.progress import training_progress
     from microseg.train.study import load_study, run_study, table
 
     console = Console()

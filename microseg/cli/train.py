@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from microseg.cli.progress import is_first_rank, training_progress
+from microseg.cli.uda import uda
+
 app = typer.Typer(
-    help="Train networks: supervised on a labelled domain; pre-train their encoders.", no_args_is_help=True
+    help="Train networks: supervised on a labelled domain; pre-train their encoders; adapt them without labels.",
+    no_args_is_help=True,
 )
 
 
 @app.command()
 def supervised(
     domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
-    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "synthetic",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="synthetic, or that of --init"),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="A finished run, adapted or not, to continue with a few labels; what it knew stays in the mix."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
@@ -42,17 +52,20 @@ def supervised(
     from rich.table import Table
 
     from microseg.core.domain import load_domain
-    from microseg.train.recipe_file import load_recipe
+    from microseg.train.recipe_file import load_recipe, recipe_of_run
 
-    name, loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)
+    if init is not None and recipe is None:
+        name, loaded = recipe_of_run(init, settings or [], folds=folds, seed=seed)
+    else:
+        name, loaded = load_recipe(recipe or "synthetic", settings or [], folds=folds, seed=seed)
     run = out or Path("runs") / f"{load_domain(domain).name}-{name}"
 
     from microseg.train.runs import run_supervised
 
-    console = Console(quiet=not _is_first_rank())
+    console = Console(quiet=not is_first_rank())
     finished = resume and (run / "summary.json").is_file()
     with training_progress() as on_fold:
-        summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold, workers=workers)
+        summary = run_supervised(domain, name, loaded, run, resume=resume, on_fold=on_fold, workers=workers, init=init)
     assert summary is not None
     if finished:
         console.print(f"{run}: is finished already; nothing was trained.", soft_wrap=True, highlight=False)
@@ -69,6 +82,8 @@ def supervised(
     console.print(
         f"Run: {run} ({summary.seconds / 60:.1f} min). Learning curves: {run / 'history.png'}", soft_wrap=True
     )
+    if summary.earlier_miou is not None:
+        console.print(f"On the domain of {init}, fields that the folds have not seen: mIoU {summary.earlier_miou:.3f}")
     if label_curve:
         from microseg.train.label_curve import run_label_curve
 
@@ -146,43 +161,7 @@ def pretrain(
     console.print(f"Next: microseg train supervised DOMAIN {encoder}", soft_wrap=True)
 
 
-@contextmanager
-def training_progress(
-    title: str = "fold {task.fields[fold]}",
-) -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
-    """Progress bars with rate and time left, one for each fold; nothing where the output is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bars = Progress(
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        disable=not (console.is_terminal and _is_first_rank()),
-    )
-
-    def on_fold(fold: int) -> Callable[[int, int, str], None]:
-        task = bars.add_task("", total=None, fold=fold, rate="")
-
-        def report(step: int, steps: int, text: str) -> None:
-            speed = next((t.speed for t in bars.tasks if t.id == task), None)
-            rate = f"{speed:.2f} steps/s" if speed else ""
-            bars.update(task, completed=step, total=steps, description=text, rate=rate)
-
-        return report
-
-    with bars:
-        yield on_fold
-
-
-def _is_first_rank() -> bool:
-    """Of the processes that `torchrun` started one speaks."""
-    return os.environ.get("RANK", "0") == "0"
+app.command()(uda)
 
 
 def _cell(value: float | None) -> str:

@@ -18,7 +18,7 @@ from microseg.core.intensity import combined_rule
 from microseg.core.labels import read_mask, to_phases
 from microseg.core.manifest import Grid, Intensity, PhaseInfo, Preparation
 from microseg.core.micrograph import find_images
-from microseg.core.pairing import DomainField, pair_fields
+from microseg.core.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.phases import PhaseSpec
 from microseg.core.preparation import cropped_shape, labels_to_grid, open_prepared
 from microseg.core.raster import image_size
@@ -78,30 +78,34 @@ class Domain:
         return replace(self, phases=named, phases_inferred=False)
 
 
-def load_domain(path: Path) -> Domain:
+def load_domain(path: Path, *, masks: bool = True) -> Domain:
     """A domain from a folder, a folder with domain.yaml, or a YAML file that describes data elsewhere.
 
+    Without `masks` no mask is looked for or opened: what adaptation may know of a target.
     Raises InputError: missing folders, unknown keys, images without mask, masks without image, duplicate stems, no
     images, or phases that cannot be guessed (the message then shows the domain.yaml to write).
     """
     if path.is_dir():
         described = path / "domain.yaml"
-        return _from_file(described) if described.is_file() else _from_folder(path)
+        return _from_file(described, masks) if described.is_file() else _from_folder(path, masks)
     if path.suffix.lower() in (".yaml", ".yml"):
         if not path.is_file():
             raise InputError(f"{path}: does not exist.")
-        return _from_file(path)
+        return _from_file(path, masks)
     if not path.exists():
         raise InputError(f"{path}: does not exist. Remedy: give a folder of images or a YAML file that describes one.")
     raise InputError(f"{path}: is no domain. Remedy: give a folder of images or a YAML file that describes one.")
 
 
-def _from_file(path: Path) -> Domain:
+def _from_file(path: Path, with_masks: bool) -> Domain:
     content = read_domain_file(path)
     base = path.parent
     folders = _existing([expanded_path(text, base, path) for text in content.image_folders(base)], path)
     masks = [expanded_path(text, base, path) for text in content.mask_folders(base)]
-    fields = pair_fields(path, folders, _existing(masks, path), content.mask_suffix, content.groups, content.test)
+    if with_masks:
+        fields = pair_fields(path, folders, _existing(masks, path), content.mask_suffix, content.groups, content.test)
+    else:
+        fields = _without_masks(path, folders, masks, content)
     stated = frozenset(key for key in _STATED if key in content.model_fields_set)
     domain = Domain(
         name=content.name or (base.resolve().name if path.name == "domain.yaml" else path.stem),
@@ -112,7 +116,7 @@ def _from_file(path: Path) -> Domain:
         unlabelled=content.unlabelled,
         explicit=stated,
     )
-    return _with_inferred_phases(domain) if masks and not domain.phases else domain
+    return _with_inferred_phases(domain) if with_masks and masks and not domain.phases else domain
 
 
 def _existing(folders: list[Path], path: Path) -> list[Path]:
@@ -125,10 +129,20 @@ def _existing(folders: list[Path], path: Path) -> list[Path]:
     return folders
 
 
-def _from_folder(path: Path) -> Domain:
+def _without_masks(source: Path, images: list[Path], masks: list[Path], content: DomainFile) -> tuple[DomainField, ...]:
+    """The fields of a labelled domain as if it had no labels; masks among the images are told by their names alone."""
+    named = named_images(source, images, masks, content.mask_suffix)
+    groups = field_groups(source, [Path(name) for name, _ in named], content.groups)
+    fields = [DomainField(name, path, None, group) for (name, path), group in zip(named, groups, strict=True)]
+    return with_test(source, fields, content.test)
+
+
+def _from_folder(path: Path, with_masks: bool) -> Domain:
     layout = DomainFile()
     images = [path / name for name in layout.image_folders(path)]
     masks = [path / name for name in layout.mask_folders(path)]
+    if not with_masks:
+        return Domain(path.resolve().name, path, (), _without_masks(path, images, masks, layout), Preparation())
     if not masks:
         refuse_mixed_folder(path, find_images(path))
     fields = pair_fields(path, images, masks, None, None, ())

@@ -49,12 +49,18 @@ class Intensity(Strict):
 
 
 class Preparation(Strict):
-    """What turns a file into the network's grey image, less the grid. Belongs to a domain, not to the engine."""
+    """What turns a file into the network's grey image, less the grid. Belongs to a domain, not to the engine.
+
+    tone: the grey value that each of the 256 becomes, after inversion and rescaling (adaptation by histogram).
+    """
 
     invert: bool = False
     crop: Crop = Crop()
     pixel_size_um: PositiveFloat | None = None
     intensity: Intensity = Intensity()
+    tone: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=256, max_length=256)] | None = (
+        None
+    )
 
 
 class DomainEntry(Strict):

@@ -50,8 +50,8 @@ def pair_fields(
         found = _images_of(source, folder, masks, mask_suffix)
         pairs = _pairs(folder, found, masks[number], mask_suffix) if masks else {}
         fields += [(name, path, pairs.get(path)) for name, path in _named(source, folder, images, found)]
-    group_of = _groups(source, [Path(name) for name, _, _ in fields], groups)
-    return _with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
+    group_of = field_groups(source, [Path(name) for name, _, _ in fields], groups)
+    return with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
 
 
 def named_images(
@@ -130,7 +130,7 @@ def _pairs(folder: Path, images: list[Path], masks: Path, mask_suffix: str | Non
     return {image: mask_of[stem + suffix] for stem, image in image_of.items()}
 
 
-def _groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:
+def field_groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:
     """The group of each field: by regular expression on the stem, by table, by folder, or each its own."""
     if groups is None:
         return [name.as_posix() for name in names]
@@ -158,7 +158,8 @@ def _groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] 
     return [str(group) for group in found]
 
 
-def _with_test(source: Path, fields: list[DomainField], test: Sequence[str]) -> tuple[DomainField, ...]:
+def with_test(source: Path, fields: list[DomainField], test: Sequence[str]) -> tuple[DomainField, ...]:
+    """The fields, with those marked that `test` names by stem or group. Raises InputError for an unknown name."""
     known = {Path(field.name).stem for field in fields} | {field.group for field in fields}
     unknown = [name for name in test if name not in known]
     if unknown:

@@ -45,6 +45,7 @@ class PreparedField(Closing):
     notices: tuple[str, ...]
     _micrograph: Micrograph = field(repr=False)
     _eight_bit: EightBit = field(repr=False)
+    _tone: NDArray[np.uint8] | None = field(repr=False, default=None)
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Network-grid rows (stop-start, w). The same bits whether read whole or in stripes. Raises FieldError."""
@@ -56,7 +57,8 @@ class PreparedField(Closing):
             first, last = source_rows(self.native_shape[0], self.shape[0], start, stop)
             native = self.native_rows(first, last)
             rows = resample_rows(native, first, self.native_shape, self.shape, start, stop)
-        return 255 - rows if self.invert else rows
+        rows = 255 - rows if self.invert else rows
+        return rows if self._tone is None else self._tone[rows]
 
     def native_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Native rows (stop-start, native w) after the crop, 8 bit, not inverted: what a person knows the field as."""
@@ -113,6 +115,7 @@ def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixe
         notices=micrograph.notices + looks + notices,
         _micrograph=micrograph,
         _eight_bit=convert,
+        _tone=None if preparation.tone is None else np.array(preparation.tone, np.uint8),
     )
 
 

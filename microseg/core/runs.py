@@ -15,8 +15,24 @@ from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, Pha
 RUN_VERSION = 1
 
 
+class AdaptationRecord(Strict):
+    """What an adapted run has beyond its source's: the target, its unlabelled fields, the recipe, the run it came from."""
+
+    target: DomainEntry
+    target_source: str
+    fields: list[TrainingField]
+    method: str
+    recipe: dict[str, Any]
+    source_run: str
+    oracle: bool = False
+
+
 class RunRecord(Strict):
-    """`run.yaml`: everything that decides the weights, and where they came from."""
+    """`run.yaml`: everything that decides the weights, and where they came from.
+
+    adaptation: what an adapted run has beyond its source's. continued_from: the run whose weights it began with, and
+    earlier_domains: those that it can still measure.
+    """
 
     run_version: int = RUN_VERSION
     recipe_name: str
@@ -35,10 +51,69 @@ class RunRecord(Strict):
     git_commit: str | None = None
     created: str
     versions: dict[str, str]
+    adaptation: AdaptationRecord | None = None
+    continued_from: str | None = None
+    earlier_domains: list[DomainEntry] = Field(default_factory=list)
+
+    @property
+    def domains(self) -> list[DomainEntry]:
+        """What the run's networks can measure; the last one is what they were trained for last."""
+        adapted = [] if self.adaptation is None else [self.adaptation.target]
+        return [*self.earlier_domains, self.domain, *adapted]
+
+    def domain_called(self, name: str | None) -> DomainEntry:
+        """The domain of that name, by default the last one. Raises InputError."""
+        for entry in self.domains:
+            if entry.name == name:
+                return entry
+        if name is not None:
+            known = ", ".join(repr(entry.name) for entry in self.domains)
+            raise InputError(f"--as {name!r}; this run knows {known}.")
+        return self.domains[-1]
+
+
+class Candidate(Strict):
+    """One way to treat the target, judged without labels: criteria of its bag on target views.
+
+    trust: what the choice goes by. fractions: phases found, 0-1. moved: 1 - mIoU of its labels with the source bag's.
+    source_miou: mean over folds on the source's held-out fields. minutes: of its training.
+    """
+
+    name: str
+    trust: float
+    flips: float
+    photometric: float
+    certainty: float
+    information: float
+    density: float
+    fold_agreement: float
+    moved: float
+    fractions: dict[str, float]
+    source_miou: float
+    minutes: float
+    steps: list[int]
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Adaptation(Strict):
+    """What `train uda` decided: verdict, evidence in words, candidates, and fields worth labelling where it says so.
+
+    oracle: target labels chose; such a run is for studies only.
+    """
+
+    verdict: Literal["adapt", "do not adapt", "label a few fields"]
+    evidence: str
+    chosen: str
+    candidates: list[Candidate]
+    to_label: list[str] = Field(default_factory=list)
+    oracle: bool = False
 
 
 class RunSummary(Strict):
-    """`summary.json`: written when every fold is done. seconds: of training, all folds, interruptions left out."""
+    """`summary.json`: written when every fold is done. seconds: of training, all folds, interruptions left out.
+
+    earlier_miou: mean over folds on the domain that the run it continues was trained on (its held-out fields).
+    """
 
     folds: list[FoldInfo]
     fingerprints: list[Fingerprint]
@@ -47,6 +122,8 @@ class RunSummary(Strict):
     iou_mean: dict[str, float | None]
     iou_std: dict[str, float | None]
     seconds: float
+    adaptation: Adaptation | None = None
+    earlier_miou: float | None = None
 
 
 class PretrainSummary(Strict):

@@ -115,8 +115,8 @@ def _folds_runner(engine_path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np
 def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) -> Manifest:
     return Manifest(
         phases=record.phases,
-        domains=[record.domain],
-        default_domain=record.domain.name,
+        domains=record.domains,
+        default_domain=record.domains[-1].name,
         grid=record.grid,
         tile_core_px=record.tile_core_px,
         halo_px=record.halo_px,

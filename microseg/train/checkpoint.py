@@ -21,7 +21,7 @@ STATE = "state.json"
 class Progress:
     """How far a fold is: steps done, seconds spent on them, its learning curve, its best snapshot, the loss scale (fp16).
 
-    running: sum of the losses since the last point of the curve.
+    running: sum of the losses since the last point of the curve; sums and counts: of several losses, by name.
     """
 
     step: int = 0
@@ -30,6 +30,8 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def save_model(path: Path, state: dict[str, Tensor]) -> None:

@@ -37,3 +37,34 @@ def plot_histories(path: Path, folders: list[Path]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=120)
+
+
+def plot_adaptation(path: Path, folders: list[Path], phases: list[str]) -> None:
+    """Losses, label-free criteria, entropy and phase fractions on the target against the step, all folds, as one PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    losses, trust, shares = figure.subplots(1, 3)
+    curves = [
+        (losses, {"segmentation": "C0", "target": "C1", "discriminator": "C2", "consistency": "C3", "masked": "C4"}),
+        (trust, {"flips": "C0", "photometric": "C1", "certainty": "C2", "source_miou": "C7"}),
+        (shares, {f"fraction_{phase}": f"C{index}" for index, phase in enumerate(phases)}),
+    ]
+    for folder in folders:
+        rows = list(csv.DictReader(io.StringIO((folder / "history.csv").read_text(encoding="utf-8"))))
+        for axes, columns in curves:
+            for column, colour in columns.items():
+                points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
+                if points:
+                    label = column.removeprefix("fraction_") if folder == folders[0] else None
+                    axes.plot(*zip(*points, strict=True), marker=".", linewidth=1, color=colour, label=label)
+    for axes, title in (
+        (losses, "loss"),
+        (trust, "on the target, without labels"),
+        (shares, "area fraction on the target"),
+    ):
+        axes.set(xlabel="step", ylabel=title)
+        axes.legend(frameon=False, fontsize="small")
+        axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=120)

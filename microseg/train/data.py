@@ -37,15 +37,18 @@ class TrainingData:
         return digest.hexdigest()
 
 
-def load_training_data(source: Path, scale: float, folds: int) -> TrainingData:
-    """Read a domain at `scale` network pixels per native one. Raises InputError where it cannot be trained on."""
+def load_training_data(source: Path, scale: float, folds: int, grid: Grid | None = None) -> TrainingData:
+    """Read a domain at `scale` network pixels per native one, or on the `grid` of networks that exist already.
+
+    Raises InputError where it cannot be trained on.
+    """
     domain = load_domain(source)
     if not domain.phases:
         raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
     preparation = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
     domain = replace(domain, preparation=preparation)
     pixel_um = _common_pixel_size(domain)
-    grid = Grid(pixel_size_um=pixel_um / scale if pixel_um else None, scale=scale)
+    grid = grid or Grid(pixel_size_um=pixel_um / scale if pixel_um else None, scale=scale)
     held = assign_folds([field.group for field in domain.training_fields], folds)
     fields = load_fields(domain, grid)
     _refuse_unlabelled(fields)

@@ -37,6 +37,15 @@ class Batch:
     sources: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Places:
+    """Centres (field, (y, x)) that tiles are drawn around, with probabilities (N,), shifted by at most `jitter_px`."""
+
+    centres: Sequence[tuple[int, tuple[float, float]]]
+    probabilities: NDArray[np.float64]
+    jitter_px: float
+
+
 def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
     """Read every training field of a domain on the network's grid. Raises InputError as reading does."""
     return [
@@ -86,12 +95,14 @@ class TileSampler(Closing):
         on_grid: bool = False,
         workers: int = 1,
         share: tuple[int, int] = (0, 1),
+        places: Places | None = None,
     ) -> None:
         """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly.
 
         `on_grid`: the fixed tiles of `grid_of` in an order drawn anew each epoch. `workers`: threads that cut tiles.
-        `share`: (rank, ranks), of processes that cut a batch together.
+        `share`: (rank, ranks), of processes that cut a batch together. `places`: instead of anywhere.
         """
+        self._drawn_from = places
         self._fields = list(fields)
         self._augmentation = augmentation
         self._core_px, self._halo_px, self._batch = core_px, halo_px, batch
@@ -160,7 +171,12 @@ class TileSampler(Closing):
         return self._grid[int(order[position])]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, tuple[float, float]]:
-        """(field, centre y x): anywhere by area, or around a pixel of a phase drawn evenly."""
+        """(field, centre y x): anywhere by area, around a pixel of a phase drawn evenly, or around a given place."""
+        if self._drawn_from is not None:
+            chosen = int(rng.choice(len(self._drawn_from.centres), p=self._drawn_from.probabilities))
+            index, centre = self._drawn_from.centres[chosen]
+            moved = rng.uniform(-1, 1, 2) * self._drawn_from.jitter_px
+            return index, (centre[0] + float(moved[0]), centre[1] + float(moved[1]))
         if rng.random() < self._rare_phase_share:
             places = self._places[sorted(self._places)[int(rng.integers(len(self._places)))]]
             index, where = places[int(rng.integers(len(places)))]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from microseg.core.domain import load_domain
-from microseg.core.errors import InputError
 from microseg.core.preparation import PreparedField
 from microseg.core.runs import read_run
 from microseg.core.scoring import Prediction, evaluation, score_fields
@@ -22,20 +21,19 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """The evaluation (core/scoring) of a finished run on a labelled domain. Raises InputError."""
     record, summary = read_run(run)
-    if domain_name not in (None, record.domain.name):
-        raise InputError(f"--as {domain_name!r}; this run knows {record.domain.name!r}.")
+    entry = record.domain_called(domain_name)
     domain = load_domain(source)
     networks = load_networks(run, record, summary)
     held_out_by = {field.sha256: field.fold for field in record.fields}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
-        # A field of the training set is scored by the one fold that held it out, any other field by all.
+        # A field of the training set is scored by the one fold that held it out (-1: none did), any other field by all.
         fold = held_out_by.get(sha256)
-        used = list(range(record.folds)) if fold is None else [fold]
+        used = list(range(record.folds)) if fold is None or fold < 0 else [fold]
         image = prepared.rows(0, prepared.shape[0])
         probability, _ = predict_field([networks[k] for k in used], image, record.stride, record.halo_px)
         votes = {k: soft.argmax(0).astype(np.uint8) for k, soft in zip(used, probability, strict=True)}
-        return Prediction(probability.mean(0).argmax(0).astype(np.uint8), votes, seen=False)
+        return Prediction(probability.mean(0).argmax(0).astype(np.uint8), votes, seen=fold == -1)
 
-    scores = score_fields(domain, record.domain, record.grid, record.phases, predict, progress)
+    scores = score_fields(domain, entry, record.grid, record.phases, predict, progress)
     return evaluation(scores, record.phases)

@@ -141,7 +141,7 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
     """Name, image and labels (where the path is a labelled domain) on the network's grid."""
     is_domain = path.suffix in (".yaml", ".yml") or (path / "domain.yaml").is_file() or (path / "masks").is_dir()
     domain = load_domain(path) if is_domain else None
-    preparation = record.domain.preparation
+    preparation = record.domains[-1].preparation
     fallback = preparation.pixel_size_um
     preparation = preparation.model_copy(update={"pixel_size_um": None})
     found = []

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
 from microseg.core.manifest import PhaseInfo
@@ -26,6 +26,24 @@ _POLL_S = 0.2
 _KEPT = "What every fold had saved is kept. Remedy: the same command with --resume, or fewer --workers."
 
 
+class Job(Protocol):
+    """One fold's training."""
+
+    @property
+    def fold(self) -> int:
+        """Which fold."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes; fold.json there ends it."""
+
+    def run(self, report: Report, ranks: Ranks = ALONE) -> None:
+        """Train this fold."""
+
+    def ranks_at_most(self, workers: int) -> int:
+        """How many processes can share it."""
+
+
 @dataclass(frozen=True)
 class FoldJob:
     """What `train_fold` takes, but for the report and the ranks."""
@@ -36,10 +54,17 @@ class FoldJob:
     held_out: Sequence[LabelledField]
     fold: int
     folder: Path
+    start: Path | None = None
 
     def run(self, report: Report, ranks: Ranks = ALONE) -> None:
         """Train this fold."""
-        train_fold(self.recipe, self.phases, self.fields, self.held_out, self.fold, self.folder, report, ranks)
+        train_fold(
+            self.recipe, self.phases, self.fields, self.held_out, self.fold, self.folder, report, ranks, self.start
+        )
+
+    def ranks_at_most(self, workers: int) -> int:
+        """Ranks that hold equal shares of every batch."""
+        return max(n for n in range(1, workers + 1) if self.recipe.batch % n == 0)
 
 
 def default_workers() -> int:
@@ -49,7 +74,7 @@ def default_workers() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def train_folds(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int], Report]) -> None:
+def train_folds(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report]) -> None:
     """Train every job with `workers` processes, each with a GPU of its own; one worker trains in this process.
 
     As many folds as there are workers train side by side; folds that are fewer than the workers are trained one after
@@ -60,15 +85,14 @@ def train_folds(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int], 
     if whole:
         _side_by_side(jobs[:whole], workers, on_fold)
     for job in jobs[whole:]:
-        # Ranks that hold equal shares of every batch.
-        size = max(n for n in range(1, workers + 1) if job.recipe.batch % n == 0)
+        size = job.ranks_at_most(workers)
         if size == 1:
             job.run(on_fold(job.fold))
         else:
             _together(job, size, on_fold(job.fold))
 
 
-def _side_by_side(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int], Report]) -> None:
+def _side_by_side(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report]) -> None:
     context = multiprocessing.get_context("spawn")
     reports_of = {job.fold: on_fold(job.fold) for job in jobs}
     with _reports(context) as (manager, reports), StopRequest() as stop:
@@ -97,7 +121,7 @@ def _side_by_side(jobs: Sequence[FoldJob], workers: int, on_fold: Callable[[int]
             raise
 
 
-def _together(job: FoldJob, size: int, report: Report) -> None:
+def _together(job: Job, size: int, report: Report) -> None:
     """One fold on `size` processes."""
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
@@ -127,7 +151,7 @@ def _together(job: FoldJob, size: int, report: Report) -> None:
         raise KeyboardInterrupt  # the ranks were told, by Ctrl-C or the cluster
 
 
-def _train_rank(rank: int, job: FoldJob, size: int, meeting: str, reports: Any) -> None:
+def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> None:
     """A process of its own: train with the others; a failure travels as itself, for its message."""
     _take_processors(size)
     ranks = join_ranks(meeting, rank, size)
@@ -172,7 +196,7 @@ def _start(devices: Any, reports: Any, workers: int) -> None:
         torch.cuda.set_device(devices.get() % torch.cuda.device_count())
 
 
-def _run(job: FoldJob) -> None:
+def _run(job: Job) -> None:
     job.run(_sender(_queue, job.fold))
 
 

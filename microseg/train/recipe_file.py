@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -12,11 +13,13 @@ from pydantic import ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
+from microseg.core.runs import read_record
 from microseg.train.recipe import PretrainRecipe, Recipe
+from microseg.train.uda_recipe import UdaRecipe
 
 PACKAGED = Path(__file__).parent / "recipes"
 CHECKOUT = Path(__file__).parents[2] / "train"
-AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainRecipe)
+AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainRecipe, UdaRecipe)
 
 
 def recipe_names() -> list[str]:
@@ -42,11 +45,32 @@ def load_pretrain_recipe(
     return _load(name_or_file, overrides, {"seed": seed}, PretrainRecipe)
 
 
+def load_uda_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, seed: int | None = None
+) -> tuple[str, UdaRecipe]:
+    """The same for `train uda`."""
+    return _load(name_or_file, overrides, {"seed": seed}, UdaRecipe)
+
+
 def _load(
     name_or_file: str, overrides: Sequence[str], options: dict[str, int | None], model: type[AnyRecipe]
 ) -> tuple[str, AnyRecipe]:
     path = _file_of(name_or_file, "--recipe")
-    tree = _tree(path, ())
+    return path.stem, _checked(path, _tree(path, ()), overrides, options, model)
+
+
+def recipe_of_run(
+    run: Path, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
+) -> tuple[str, Recipe]:
+    """(name, recipe) that a supervised run, or the source of an adapted one, was trained by, with overrides."""
+    record = read_record(run)
+    tree = deepcopy(record.recipe)
+    return record.recipe_name, _checked(run, tree, overrides, {"folds": folds, "seed": seed}, Recipe)
+
+
+def _checked(
+    path: Path, tree: dict[str, Any], overrides: Sequence[str], options: dict[str, int | None], model: type[AnyRecipe]
+) -> AnyRecipe:
     for override in overrides:
         _set(tree, override)
     tree |= {key: value for key, value in options.items() if value is not None}
@@ -54,7 +78,7 @@ def _load(
     if task not in get_args(model.model_fields["task"].annotation):
         raise InputError(f"{path}: is a recipe of `train {task}`. Remedy: that command, or another --recipe.")
     try:
-        return path.stem, model.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{path}: " + "; ".join(_explain(item, model) for item in error.errors())) from error
 

@@ -19,6 +19,7 @@ from microseg.core.runs import RunRecord, RunSummary, read_record, read_run
 from microseg.core.tiling import extract, plan_tiles
 from microseg.models.build import load_folds
 from microseg.models.network import Network
+from microseg.train.continued import read_earlier, refuse_other_phases
 from microseg.train.curves import plot_histories
 from microseg.train.data import load_training_data
 from microseg.train.datasets import LabelledField, with_labels
@@ -41,8 +42,11 @@ def run_supervised(
     only_folds: list[int] | None = None,
     on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
     workers: int | None = None,
+    init: Path | None = None,
 ) -> RunSummary | None:
     """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
+
+    init: a finished run whose folds' weights are the start and whose labelled domain stays in the mix, half of the tiles.
 
     A finished run is left as it is. workers: processes that train, by default one for each GPU; under `torchrun` its
     ranks do, all together on fold after fold. Raises InputError: `out` exists without `resume`, or holds another run; the
@@ -51,8 +55,11 @@ def run_supervised(
     ranks = ranks_of_torchrun()
     if ranks.writes:
         _refuse_existing(out, resume)
-    data = load_training_data(source, recipe.scale, recipe.folds)
+    earlier = read_earlier(init, recipe) if init is not None else None
+    data = load_training_data(source, recipe.scale, recipe.folds, earlier.record.grid if earlier else None)
     fields, held, phases, stride = data.fields, data.folds, data.phases, recipe.network.stride
+    if earlier:
+        refuse_other_phases(earlier, source, phases)
     record = RunRecord(
         recipe_name=recipe_name,
         recipe=recipe.model_dump(mode="json"),
@@ -68,11 +75,14 @@ def run_supervised(
         fields=[
             TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold)
             for item, fold in zip(fields, held, strict=True)
-        ],
+        ]
+        + (earlier.held_out(recipe.folds) if earlier else []),
+        continued_from=str(earlier.run.resolve()) if earlier else None,
+        earlier_domains=earlier.record.domains[:1] if earlier else [],
         dataset_sha256=data.sha256,
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={name: _version(name) for name in VERSIONS},
+        versions={name: package_version(name) for name in VERSIONS},
     )
     if ranks.writes:
         _claim(out, record)
@@ -88,8 +98,11 @@ def run_supervised(
         seen = with_labels(others, recipe.label_share, recipe.seed)
         unseen = [field for field, k in zip(fields, held, strict=True) if k == fold]
         if ranks.writes:
-            _save_parity_tiles(folder / "parity", unseen, stride)
-        jobs.append(FoldJob(recipe, phases, seen, unseen, fold, folder))
+            save_parity_tiles(folder / "parity", unseen, stride)
+        start = None
+        if earlier:
+            seen, start = earlier.mixed(seen, fold), earlier.weights(fold)
+        jobs.append(FoldJob(recipe, phases, seen, unseen, fold, folder, start))
     if ranks.size > 1:
         for job in jobs:
             job.run(on_fold(job.fold), ranks)
@@ -98,7 +111,9 @@ def run_supervised(
     folders = [out / f"fold{fold}" for fold in range(recipe.folds)]
     if not all((folder / "fold.json").is_file() for folder in folders):
         return None
-    summary = _summary([read_fold(folder) for folder in folders])
+    summary = summary_of([read_fold(folder) for folder in folders])
+    if earlier:
+        summary = summary.model_copy(update={"earlier_miou": earlier.score(folders)})
     if ranks.writes:
         plot_histories(out / "history.png", folders)
         write_json(out / "summary.json", summary.model_dump(mode="json"))
@@ -121,7 +136,8 @@ def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[Net
     return [network.to(device) for network in load_folds(run, record, summary)]
 
 
-def _summary(results: list[FoldResult]) -> RunSummary:
+def summary_of(results: list[FoldResult]) -> RunSummary:
+    """Scores of all folds, with mean and standard deviation."""
     infos = [result.info for result in results]
     mious = np.array([info.miou for info in infos])
     names = list(infos[0].iou)
@@ -163,7 +179,7 @@ def _claim(out: Path, record: RunRecord) -> None:
         write_text(out / ".gitignore", "*\n")
 
 
-def _save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -> None:
+def save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -> None:
     """Keep a few held-out tiles in the run, so that an export compares on real pixels without the data set."""
     for field in fields[:PARITY_TILES]:
         height, width = field.image.shape
@@ -174,7 +190,7 @@ def _save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -
             Image.fromarray(pixels).save(part, format="PNG")
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The checkout's commit, where the code runs from one."""
     try:
         done = subprocess.run(
@@ -185,7 +201,8 @@ def _git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """The installed version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

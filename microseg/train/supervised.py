@@ -27,7 +27,7 @@ from microseg.train.datasets import Batch, LabelledField, TileSampler, grid_of, 
 from microseg.train.losses import core_of, cross_entropy, focal, mass, soft_dice
 from microseg.train.predict import predict_field
 from microseg.train.ranks import ALONE, Ranks
-from microseg.train.recipe import CrossEntropy, DeepLabV2Config, Recipe, Schedule
+from microseg.train.recipe import CrossEntropy, DeepLabV2Config, Focal, Recipe, Schedule
 from microseg.train.stopping import StopRequest
 
 Report = Callable[[int, int, str], None]
@@ -53,16 +53,21 @@ def train_fold(
     folder: Path,
     report: Report,
     ranks: Ranks = ALONE,
+    start: Path | None = None,
 ) -> FoldResult:
     """Train one network; leaves model.safetensors (best), history.csv and last/ in `folder`, and continues what is there.
 
+    `start`: weights to begin with, instead of the recipe's.
     `report(step, steps, text)` is called after every step. Deterministic for one machine and thread count; `ranks`, which
     share every batch, change it by rounding alone. Raises TrainingError; KeyboardInterrupt when told to stop, with the
     state saved.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed_of(recipe.seed, fold, 0))
-    network = build_network(recipe.encoder.model_dump(), recipe.network.model_dump(), len(phases))
+    encoder = recipe.encoder.model_dump() | ({"weights": "none"} if start else {})
+    network = build_network(encoder, recipe.network.model_dump(), len(phases))
+    if start:
+        checkpoint.load_model(start, network)
     network = network.to(device).to(memory_format=torch.channels_last)
     averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
     rates = recipe.optimiser
@@ -71,7 +76,7 @@ def train_fold(
     base_rates = [group["lr"] for group in optimiser.param_groups]
     reduced = reduced_precision(device) if recipe.mixed_precision else None
     scaler = torch.amp.GradScaler(device.type, enabled=reduced == torch.float16)
-    weights = _phase_weights(recipe, fields, len(phases), device)
+    weights = phase_weights(recipe, fields, len(phases), device)
     progress = checkpoint.load_state(folder / "last", network, averaged, optimiser)
     if progress.scaler:
         scaler.load_state_dict(progress.scaler)
@@ -107,10 +112,12 @@ def train_fold(
                     with torch.autocast(device.type, reduced, enabled=reduced is not None):
                         out = forward(tiles)
                     core = core_of(out.logits.float(), recipe.tile.core_px)
-                    loss = _loss(recipe, core, labels, weights, share, ranks)
+                    loss = segmentation_loss(recipe.loss, core, labels, weights, share, ranks)
                     if out.auxiliary is not None and isinstance(recipe.network, DeepLabV2Config):
                         core = core_of(out.auxiliary.float(), recipe.tile.core_px)
-                        loss = loss + recipe.network.auxiliary_loss * _loss(recipe, core, labels, weights, share, ranks)
+                        loss = loss + recipe.network.auxiliary_loss * segmentation_loss(
+                            recipe.loss, core, labels, weights, share, ranks
+                        )
                     value += float(loss.detach())
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 except (torch.OutOfMemoryError, MemoryError) as error:
@@ -127,7 +134,7 @@ def train_fold(
                 )
             scaler.step(optimiser)
             scaler.update()
-            _average(averaged, network, recipe.ema_decay, step)
+            average_weights(averaged, network, recipe.ema_decay, step)
             progress.running += value
             report(step + 1, steps, f"loss {value:.3f}")
 
@@ -136,7 +143,7 @@ def train_fold(
                 scored = _with_weights(network, averaged, lambda: score(network, held_out, recipe, len(phases), ranks))
                 values = iou(scored.confusion)
                 history.append({"step": step + 1, "loss": progress.running / since, "miou": mean_iou(scored.confusion)})
-                history[-1] |= {f"iou_{p.name}": _or_none(v) for p, v in zip(phases, values, strict=True)}
+                history[-1] |= {f"iou_{p.name}": or_none(v) for p, v in zip(phases, values, strict=True)}
                 progress.running = 0.0
                 if history[-1]["miou"] > progress.best.get("miou", -1.0):
                     progress.best = dict(history[-1])
@@ -156,7 +163,7 @@ def train_fold(
     info = FoldInfo(
         index=fold,
         miou=mean_iou(scored.confusion),
-        iou={p.name: _or_none(v) for p, v in zip(phases, values, strict=True)},
+        iou={p.name: or_none(v) for p, v in zip(phases, values, strict=True)},
         weights_sha256=sha256_of(folder / "model.safetensors"),
     )
     fingerprint = Fingerprint(fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist())
@@ -219,16 +226,19 @@ def score(
     return Score(np.sum(confusions, axis=0), np.stack(features))
 
 
-class _Share(NamedTuple):
+class Share(NamedTuple):
     """What part of a batch a micro-batch is: of the labelled pixels of all ranks (weighted), and of this rank's tiles."""
 
-    labelled: Tensor
+    labelled: Tensor | float
     tiles: float
+
+
+WHOLE = Share(1.0, 1.0)
 
 
 def _micro_batches(
     recipe: Recipe, batch: Batch, weights: Tensor | None, device: torch.device, ranks: Ranks
-) -> Iterator[tuple[Tensor, Tensor, _Share]]:
+) -> Iterator[tuple[Tensor, Tensor, Share]]:
     """Tiles, labels, and their share, such that losses times shares, averaged over the ranks, are the batch's loss."""
     count, size = len(batch.tiles), recipe.micro_batch or recipe.batch
     labels = torch.from_numpy(batch.labels).to(device).long()
@@ -237,28 +247,35 @@ def _micro_batches(
         part = slice(start, start + size)
         tiles = torch.from_numpy(batch.tiles[part]).to(device).float().contiguous(memory_format=torch.channels_last)
         labelled = ranks.size * mass(labels[part], weights) / total
-        yield tiles, labels[part], _Share(labelled, len(tiles) / count)
+        yield tiles, labels[part], Share(labelled, len(tiles) / count)
 
 
-def _loss(
-    recipe: Recipe, logits: Tensor, labels: Tensor, weights: Tensor | None, share: _Share, ranks: Ranks
+def segmentation_loss(
+    config: CrossEntropy | Focal,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None,
+    share: Share = WHOLE,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
-    match recipe.loss:
+    """The recipe's loss of logits (N, P, H, W) and labels int64 (N, H, W), or a micro-batch's share of it."""
+    match config:
         case CrossEntropy(dice=dice):
             loss = share.labelled * cross_entropy(logits, labels, weights)
             return loss + share.tiles * dice * soft_dice(logits, labels, ranks.total) if dice else loss
-        case other:
-            return share.labelled * focal(logits, labels, other.gamma)
+        case Focal(gamma=gamma):
+            return share.labelled * focal(logits, labels, gamma)
 
 
-def _phase_weights(recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device) -> Tensor | None:
+def phase_weights(recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device) -> Tensor | None:
+    """Weights (P,) of the phases in the recipe's loss, mean 1, or None where it has none."""
     if not isinstance(recipe.loss, CrossEntropy) or not recipe.loss.balance:
         return None
     weights = np.maximum(phase_frequencies(fields, phases), 1e-6) ** -recipe.loss.balance
     return torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
 
 
-def _average(averaged: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
+def average_weights(averaged: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
     """Exponential moving average of the weights; short memory at first, so that the start is forgotten."""
     keep = min(decay, (1 + step) / (10 + step)) if decay else 0.0
     for key, value in network.state_dict().items():
@@ -283,5 +300,6 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """The value, None for NaN."""
     return None if math.isnan(value) else float(value)

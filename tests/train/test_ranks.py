@@ -65,7 +65,8 @@ def test_gradients_statistics_and_loss_are_those_of_the_whole_batch(tmp_path: Pa
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found.keys() == alone.keys()
         for name, value in alone.items():
-            assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5 + 1e-3 * float(value.abs().max())), name
+            # By norm: rounding that tips one activation over ReLU6's kink moves single elements by more.
+            assert float((found[name] - value).norm()) <= 1e-5 + 5e-3 * float(value.norm()), name
 
 
 def test_alone_nothing_changes() -> None:

@@ -1,0 +1,304 @@
+"""Adaptation without labels: methods x targets, each beside the unadapted bag and equally long source training.
+
+`python -m benchmarks.uda [--json FILE] [--only CASE ...] [--methods NAME ...] [--seeds 0] [--folds K] [--runs FOLDER]`.
+Rows that exist in the folder are not trained again. Synthetic targets are adapted to on unlabelled fields and scored on
+others; real ones are given and scored, as they are few. Snapshots are kept, so that the regret of every label-free
+criterion against the best snapshot, and that of the choice, can be stated; no label is seen before that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from benchmarks.machine import machine
+from microseg.core.domain import load_domain, prepared_and_labels
+from microseg.core.files import write_json
+from microseg.core.metrics import confusion_matrix, mean_iou
+from microseg.core.runs import RunRecord, read_record
+from microseg.synthetic.folder import write_domain
+from microseg.train.adapt import load_network
+from microseg.train.evaluate import evaluate_run
+from microseg.train.predict import predict_field
+from microseg.train.recipe import Recipe
+from microseg.train.recipe_file import load_recipe, load_uda_recipe
+from microseg.train.runs import run_supervised
+from microseg.train.uda import run_uda
+
+DATA = Path(__file__).parent / "data"
+SOURCE_FIELDS, TARGET_FIELDS, SCORED_FIELDS = 12, 6, 4
+SOURCE_SEED, TARGET_SEED, SCORED_SEED = 1, 3001, 5001
+METHODS = (
+    "source",
+    "normalise",
+    "statistics",
+    "adaptsegnet",
+    "advent",
+    "minent",
+    "fda",
+    "dacs",
+    "mic",
+    "intrada",
+    "dast",
+    "auto",
+)
+CRITERIA = ("flips", "photometric", "certainty", "information", "density", "source_miou")
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled source with its recipe, an unlabelled target, and the labelled fields that the result is scored on.
+
+    synthetic: (kind, mean fraction) of the target's fields and of the scored ones; then there are no paths.
+    """
+
+    source: str
+    recipe: str
+    target: str = ""
+    scored: str = ""
+    kind: str = ""
+    fraction: float = 0.53
+    scored_fraction: float = 0.53
+
+
+CASES = {
+    "T1": Case("synthetic", "synthetic", kind="t1"),
+    "T2": Case("synthetic", "synthetic", kind="t2"),
+    "T3": Case("synthetic", "synthetic", kind="t3"),
+    "S other fields": Case("synthetic", "synthetic", kind="s"),
+    "T2 of 0.53": Case("synthetic", "synthetic", kind="t2", scored_fraction=0.40),
+    "T2 of 0.29": Case("synthetic", "synthetic", kind="t2", fraction=0.29, scored_fraction=0.40),
+    "T3 of 0.53": Case("synthetic", "synthetic", kind="t3", scored_fraction=0.40),
+    "T3 of 0.29": Case("synthetic", "synthetic", kind="t3", fraction=0.29, scored_fraction=0.40),
+    "aged superalloy": Case("superalloy-binary", "superalloy", "superalloy-aged", "superalloy-aged"),
+    "coating": Case("coating", "coating", "coating-050317-3", "coating-050317-3"),
+    "superalloy 180d": Case("superalloy-0d", "superalloy", "superalloy-180d", "superalloy-180d"),
+    "superalloy 0d": Case("superalloy-180d", "superalloy", "superalloy-0d", "superalloy-0d"),
+    "coating for superalloy": Case("superalloy-binary", "superalloy", "coating-050317-3"),
+    "noise": Case("synthetic", "synthetic", kind="noise"),
+}
+
+
+def main() -> None:
+    """Train what is missing, score, print the tables and write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["source", "normalise", "auto"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--folds", type=int, help="of every method but auto; default: all")
+    parser.add_argument(
+        "--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE", help="of every recipe that trains"
+    )
+    parser.add_argument("--label", default="", help="name of these settings in the table")
+    parser.add_argument("--runs", type=Path, default=Path("runs/uda-benchmark"))
+    options = parser.parse_args()
+    rows = []
+    for case in options.only:
+        for method in options.methods:
+            for seed in options.seeds:
+                folds = None if method == "auto" else options.folds
+                rows.append(row(options.runs, case, method, seed, folds, options.settings, options.label))
+                show(rows[-1])
+    Console(width=170).print(table(rows), criteria_table(rows))
+    if options.json:
+        write_json(options.json, {"machine": machine(), "rows": rows})
+
+
+def row(
+    runs: Path, case_name: str, method: str, seed: int, folds: int | None, settings: list[str], label: str
+) -> dict[str, Any]:
+    """One method on one target, from its file or trained now."""
+    name = "-".join(str(part) for part in (case_name.replace(" ", "_"), method, *([label] if label else []), seed))
+    kept = runs / "rows" / f"{name}.json"
+    if kept.is_file():
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return found
+    case = CASES[case_name]
+    source, target, scored = prepare(runs, case)
+    out = runs / "runs" / name
+    steps = [] if method == "normalise" else [*settings, "keep_snapshots=true"]
+    recipe_name, recipe = load_uda_recipe(f"uda-{method}", steps, seed=seed)
+    started = time.monotonic()
+    notices: list[str] = []
+    # What a user with a bare folder has: only `auto` finds out about polarity and pixel size by itself.
+    given = target / "images" if method == "auto" and case.kind and case.kind != "noise" else target
+    summary = run_uda(
+        given, source, recipe_name, recipe, out, resume=True, auto=method == "auto", folds=folds, notice=notices.append
+    )
+    minutes = (time.monotonic() - started) / 60
+    assert summary.adaptation is not None
+    result: dict[str, Any] = {"case": case_name, "method": method, "label": label, "seed": seed, "minutes": minutes}
+    result |= {"folds": len(summary.folds), "notices": notices, "decision": summary.adaptation.model_dump(mode="json")}
+    if scored is not None:
+        result |= {"before": evaluate_run(source, scored), "after": evaluate_run(out, scored)}
+        result["source_after"] = float(np.mean([fold.miou for fold in summary.folds]))
+        result["snapshots"] = snapshots(out, scored)
+    write_json(kept, result)
+    shutil.rmtree(out / "methods", ignore_errors=True)
+    return result
+
+
+def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:
+    """(source run, target, labelled fields to score); trains and draws what is not there yet."""
+    source = runs / f"source-{case.source}"
+    if case.source == "synthetic":
+        data = runs / "data" / "source"
+        write_domain(data, "s", SOURCE_FIELDS, SOURCE_SEED)
+    else:
+        data = DATA / f"{case.source}.yaml"
+    name, recipe = load_recipe(case.recipe)
+    run_supervised(data, name, recipe, source, resume=True)
+    if case.kind == "noise":
+        return source, _noise(runs / "data" / "noise"), None
+    if not case.kind:
+        return source, DATA / f"{case.target}.yaml", DATA / f"{case.scored}.yaml" if case.scored else None
+    target = runs / "data" / f"{case.kind}-{case.fraction:g}"
+    scored = runs / "data" / f"scored-{case.kind}-{case.scored_fraction:g}"
+    write_domain(target, case.kind, TARGET_FIELDS, TARGET_SEED, fraction=case.fraction)
+    write_domain(scored, case.kind, SCORED_FIELDS, SCORED_SEED, fraction=case.scored_fraction)
+    return source, target, scored
+
+
+def _noise(folder: Path) -> Path:
+    """Fields of correlated noise: no material at all. Pixel size of S."""
+    import cv2
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(TARGET_FIELDS):
+        grey = cv2.GaussianBlur(rng.standard_normal((700, 700), dtype=np.float32), (0, 0), 2.0)
+        tifffile.imwrite(folder / f"noise-{index}.tif", np.clip(128 + 60 * grey / grey.std(), 0, 255).astype(np.uint8))
+    return folder
+
+
+def snapshots(run: Path, scored: Path) -> list[dict[str, Any]]:
+    """Every kept snapshot's label-free criteria beside its mIoU on the labelled fields, fold by fold, on the network's grid."""
+    record = read_record(run)
+    recipe = Recipe.model_validate(record.recipe)
+    fields = _labelled(record, scored)
+    found = []
+    for folder in sorted(run.glob("methods/*/fold*")):
+        for item in csv.DictReader((folder / "history.csv").open(encoding="utf-8")):
+            path = folder / "snapshots" / f"step-{int(item['step']):05d}.safetensors"
+            if not path.is_file():
+                continue
+            network = load_network(recipe, len(record.phases), path).eval()
+            total = np.zeros((len(record.phases), len(record.phases)), np.int64)
+            for image, labels in fields:
+                soft, _ = predict_field([network], image, record.stride, record.halo_px)
+                total += confusion_matrix(labels, soft[0].argmax(0).astype(np.uint8), len(record.phases))
+            values = {name: float(item[name]) for name in CRITERIA}
+            found.append(
+                {"method": folder.parent.name, "fold": folder.name, "step": int(item["step"]), "miou": mean_iou(total)}
+                | {"drifted": item["drifted"] == "True"} | values
+            )  # fmt: skip
+    return found
+
+
+def _labelled(record: RunRecord, scored: Path) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    from dataclasses import replace
+
+    assert record.adaptation is not None
+    domain = load_domain(scored)
+    preparation = record.adaptation.target.preparation.model_copy(update={"tone": None})
+    domain = replace(domain, preparation=domain.preparation_over(preparation))
+    return [prepared_and_labels(field, domain, record.grid) for field in domain.training_fields]
+
+
+def show(result: dict[str, Any]) -> None:
+    """One line as soon as a row is done."""
+    decision = result["decision"]
+    scores = f"{result['before']['miou']:.3f} -> {result['after']['miou']:.3f}" if "after" in result else "-"
+    print(
+        f"{result['case']}, {result['method']} {result['label']} seed {result['seed']}: {scores}, {decision['verdict']} "
+        f"({decision['chosen']}), {result['minutes']:.1f} min",
+        flush=True,
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Rows by target, each with its difference to the unadapted bag and to equally long source training."""
+    shown = Table(title="mIoU on the target, without one of its labels", title_justify="left")
+    for column in ("target", "method", "folds", "unadapted", "folds ±", "bag", "points",
+                   "against longer source", "fraction error", "Otsu", "verdict", "chosen", "on source", "min"):  # fmt: skip
+        shown.add_column(column)
+    controls = {(item["case"], item["seed"]): item for item in rows if item["method"] == "source"}
+    for item in rows:
+        decision = item["decision"]
+        if "after" not in item:
+            said = (decision["verdict"], decision["chosen"], "", f"{item['minutes']:.1f}")
+            shown.add_row(item["case"], item["method"], str(item["folds"]), *[""] * 7, *said)
+            continue
+        before, after = item["before"], item["after"]
+        errors = [max(value["error"] for value in scores["fractions"].values()) for scores in (before, after)]
+        control = controls.get((item["case"], item["seed"]))
+        against = ""
+        if control is not None and control is not item:
+            mean, low, high = paired(control["after"], after)
+            against = f"{100 * mean:+.1f} \\[{100 * low:+.1f}, {100 * high:+.1f}]"
+        folds = after["folds"]
+        shown.add_row(
+            item["case"], f"{item['method']} {item['label']} {item['seed']}", str(item["folds"]), f"{before['miou']:.3f}",
+            f"{folds['miou_mean']:.3f} ± {folds['miou_std'] or 0:.3f}", f"{after['miou']:.3f}",
+            f"{100 * (after['miou'] - before['miou']):+.1f}", against, " / ".join(f"{100 * e:.1f}" for e in errors),
+            f"{before['baseline']['miou']:.3f}", decision["verdict"], decision["chosen"], f"{item['source_after']:.3f}",
+            f"{item['minutes']:.1f}",
+        )  # fmt: skip
+    return shown
+
+
+def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float]:
+    """Mean difference of the fields' mIoU (other - one) and its 95 % bootstrap over fields."""
+    first = {field["name"]: field["miou"] for field in one["fields"]}
+    gains = np.array([field["miou"] - first[field["name"]] for field in other["fields"]])
+    draws = np.random.default_rng(0).integers(gains.size, size=(DRAWS, gains.size))
+    low, high = np.percentile(gains[draws].mean(1), [2.5, 97.5])
+    return float(gains.mean()), float(low), float(high)
+
+
+def criteria_table(rows: list[dict[str, Any]]) -> Table:
+    """Regret of choosing each fold's snapshot by one criterion, in points, mean over all folds; and its rank correlation."""
+    shown = Table(title="Choosing a snapshot without labels", title_justify="left")
+    for column in ("criterion", "mean regret, points", "worst", "Spearman with the truth, mean over folds"):
+        shown.add_column(column)
+    series: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for item in rows:
+        for snapshot in item.get("snapshots", []):
+            series.setdefault(
+                (item["case"], item["method"], item["label"], str(item["seed"]), snapshot["method"], snapshot["fold"]),
+                [],
+            ).append(snapshot)
+    chosen_by = {name: (name,) for name in (*CRITERIA, "step")} | {"flips + photometric": ("flips", "photometric")}
+    for name, columns in chosen_by.items():
+        regrets, ranks = [], []
+        for group in series.values():
+            if len(group) < 2:
+                continue
+            best = max(snapshot["miou"] for snapshot in group)
+            usable = [snapshot for snapshot in group if not snapshot["drifted"]] or group
+            regrets.append(best - max(usable, key=lambda item: sum(item[column] for column in columns))["miou"])
+            values = [sum(snapshot[column] for column in columns) for snapshot in group]
+            rank = float(spearmanr(values, [snapshot["miou"] for snapshot in group]).statistic)
+            ranks.append(0.0 if np.isnan(rank) else rank)
+        if regrets:
+            shown.add_row(name, f"{100 * np.mean(regrets):.2f}", f"{100 * max(regrets):.2f}", f"{np.mean(ranks):.2f}")
+    return shown
+
+
+if __name__ == "__main__":
+    main()

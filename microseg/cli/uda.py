@@ -1,0 +1,107 @@
+"""`microseg train uda`: a supervised run and unlabelled micrographs to an adapted run, with a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microseg.cli.progress import training_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microseg.core.runs import RunSummary
+
+METHODS = (
+    "auto, normalise, statistics, adaptsegnet, advent, minent, fda, dacs, mic, intrada, dast; source is the control"
+)
+
+
+def uda(
+    target: Annotated[Path, typer.Option(help="Unlabelled micrographs: a folder, or a YAML file that describes one.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(help="Supervised run, or a labelled domain to find its run.", show_default="newest in runs/"),
+    ] = None,
+    method: Annotated[str, typer.Option(help=f"{METHODS}.")] = "auto",
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="uda-METHOD")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="runs/TARGET-METHOD")] = None,
+    invert: Annotated[
+        bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
+    ] = None,
+    pixel_size_um: Annotated[
+        float | None, typer.Option(min=1e-6, help="Native pixel size, instead of what files or domain.yaml say.")
+    ] = None,
+    source_data: Annotated[
+        Path | None, typer.Option(help="The source run's labelled domain, where it has moved.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=1, help="Adapt the first folds alone.", show_default="all")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train.", show_default="one for each GPU")
+    ] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="For studies: target labels choose, and the run says so.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+) -> None:
+    """Adapt to a new etchant, microscope or modality without a label, and say whether to."""
+    from rich.console import Console
+
+    from microseg.core.domain import load_domain
+    from microseg.train.recipe_file import load_uda_recipe
+
+    name, loaded = load_uda_recipe(recipe or f"uda-{method}", settings or [], seed=seed)
+    console = Console()
+
+    from microseg.train.uda import newest_supervised_run, run_uda
+
+    runs = Path("runs")
+    if source is None or not (source / "run.yaml").is_file():
+        source = newest_supervised_run(runs, trained_on=source)
+        console.print(f"Source: {source}", soft_wrap=True, highlight=False)
+    run = out or runs / f"{load_domain(target, masks=False).name}-{method}"
+    with training_progress() as on_fold:
+        summary = run_uda(
+            target, source, name, loaded, run, resume=resume, auto=method == "auto", invert=invert,
+            pixel_size_um=pixel_size_um, source_data=source_data, folds=folds, oracle=oracle, on_fold=on_fold,
+            notice=lambda text: console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False),
+            workers=workers,
+        )  # fmt: skip
+    _print(console, summary, run)
+
+
+def _print(console: Console, summary: RunSummary, run: Path) -> None:
+    from rich.table import Table
+
+    found = summary.adaptation
+    assert found is not None
+    table = Table(title="Without labels of the target", title_justify="left")
+    phases = list(found.candidates[0].fractions)
+    for column in ("", "trust", "folds agree", "source mIoU", *(f"{phase} %" for phase in phases), "min"):
+        table.add_column(column, justify="left" if not column else "right")
+    for item in found.candidates:
+        table.add_row(
+            item.name, f"{item.trust:.3f}", f"{item.fold_agreement:.3f}", f"{item.source_miou:.3f}",
+            *(f"{100 * item.fractions[phase]:.1f}" for phase in phases), f"{item.minutes:.1f}",
+            style="bold" if item.name == found.chosen else None,
+        )  # fmt: skip
+    console.print(table)
+    for item in found.candidates:
+        for warning in item.warnings:
+            console.print(f"{item.name}, {warning}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"Verdict: [bold]{found.verdict}[/] ({found.chosen}): {found.evidence}.", soft_wrap=True, highlight=False
+    )
+    if found.oracle:
+        console.print("Target labels chose: for studies only.", style="bold red")
+    if found.to_label:
+        console.print(f"Label these first: {', '.join(found.to_label)}", soft_wrap=True, highlight=False)
+    console.print(f"Run: {run}\nNext: microseg export {run} --out bagged.onnx", soft_wrap=True, highlight=False)

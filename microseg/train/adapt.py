@@ -1,0 +1,288 @@
+"""`microseg train uda`: one fold's network learns on from labelled source and unlabelled target fields."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from microseg.core.errors import TrainingError
+from microseg.core.files import write_json
+from microseg.core.manifest import PhaseInfo
+from microseg.core.metrics import mean_iou
+from microseg.models.build import build_network
+from microseg.models.discriminator import Discriminator
+from microseg.models.network import Network, NetworkOutput
+from microseg.train import checkpoint, methods
+from microseg.train.criteria import Observed, observe, views
+from microseg.train.curves import write_history
+from microseg.train.datasets import LabelledField
+from microseg.train.domain_tiles import DomainTiles, balanced_places, relighting, split_by_entropy
+from microseg.train.ranks import ALONE, Ranks
+from microseg.train.recipe import Recipe
+from microseg.train.stopping import StopRequest
+from microseg.train.supervised import (
+    Report,
+    average_weights,
+    phase_weights,
+    rate_factor,
+    score,
+    seed_of,
+    segmentation_loss,
+)
+from microseg.train.trust import drifted, trust, warnings_of
+from microseg.train.uda_recipe import (
+    AdaptSegNet,
+    Dacs,
+    Dast,
+    Fda,
+    IntraDA,
+    MinEnt,
+    SourceOnly,
+    Statistics,
+    UdaRecipe,
+)
+
+# What the averaged network was when IntraDA's second round began.
+ROUND_ONE = "round1.safetensors"
+# Strength of the photometric change that masked-image consistency gets outside DACS.
+JITTER = 0.7
+LOSSES = ("segmentation", "target", "discriminator", "consistency", "masked")
+
+
+@dataclass(frozen=True)
+class AdaptJob:
+    """What one fold's adaptation takes. `start`: the source run's weights; `source`: its recipe, with its network.
+
+    fields, held_out: labelled source fields. target: fields whose labels are all 255.
+    """
+
+    recipe: UdaRecipe
+    source: Recipe
+    phases: Sequence[PhaseInfo]
+    fields: Sequence[LabelledField]
+    held_out: Sequence[LabelledField]
+    target: Sequence[LabelledField]
+    start: Path
+    fold: int
+    folder: Path
+
+    def run(self, report: Report, ranks: Ranks = ALONE) -> None:
+        """Adapt this fold."""
+        adapt_fold(self, report)
+
+    def ranks_at_most(self, workers: int) -> int:
+        """Processes that can share this job."""
+        return 1
+
+
+def adapt_fold(job: AdaptJob, report: Report) -> None:
+    """Train one network; leaves model.safetensors (chosen without labels), history.csv, fold.json and last/ in the folder.
+
+    Continues what is there. Deterministic for one machine and thread count. Raises TrainingError; KeyboardInterrupt when
+    told to stop, with the state saved.
+    """
+    recipe, source, folder, method = job.recipe, job.source, job.folder, job.recipe.method
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(seed_of(recipe.seed, job.fold, 0))
+    network = load_network(source, len(job.phases), job.start).to(device).to(memory_format=torch.channels_last)
+    start_norms = _norms(network)
+    for norm in start_norms if recipe.frozen_affine else ():
+        norm.requires_grad_(False)
+    teacher = deepcopy(network).requires_grad_(False)
+    averaged = teacher.state_dict()
+    heads = 2 if getattr(source.network, "auxiliary_loss", 0) else 1
+    discriminators = nn.ModuleList(
+        Discriminator(len(job.phases)).to(device) for _ in range(heads if isinstance(method, AdaptSegNet) else 0)
+    )
+    rates = recipe.optimiser
+    groups: list[dict[str, Any]] = list(
+        network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
+    )
+    if isinstance(method, AdaptSegNet):
+        groups.append(
+            {
+                "params": discriminators.parameters(),
+                "lr": method.discriminator_rate,
+                "betas": (0.9, 0.99),
+                "weight_decay": 0.0,
+            }
+        )
+    optimiser = torch.optim.AdamW(groups, weight_decay=rates.weight_decay)
+    base_rates = [group["lr"] for group in optimiser.param_groups]
+    both = nn.ModuleDict({"network": network, "discriminators": discriminators})
+    progress = checkpoint.load_state(folder / "last", both, averaged, optimiser)
+    done, history = progress.step, progress.history
+    begun = time.monotonic() - progress.seconds
+    cuts = views([field.image for field in job.target], network.stride)
+    upright = getattr(source.augmentation, "upright", False)
+    weights = phase_weights(source, job.fields, len(job.phases), device)
+    halfway = recipe.steps // 2
+    tiles_of = domain_tiles(job, second_round=done > halfway)
+    # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
+    is_reduced = recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def forward(tiles: Tensor, domain: methods.Domain) -> NetworkOutput:
+        moves = domain != "none" and recipe.statistics in ("both", domain)
+        for norm, momentum in zip(start_norms, momenta, strict=True):
+            norm.momentum = momentum if moves else 0.0
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_reduced):
+            return network.forward_any_size(tiles.contiguous(memory_format=torch.channels_last))
+
+    def snapshot(step: int) -> None:
+        losses = {
+            name: progress.sums[name] / progress.counts[name] if name in progress.counts else None for name in LOSSES
+        }
+        progress.sums.clear()
+        progress.counts.clear()
+        scored = score(teacher, job.held_out, source, len(job.phases))
+        seen = observe(lambda view: predict_map(teacher, view), cuts, len(job.phases), upright)
+        row: dict[str, Any] = (
+            {"step": step} | losses | {"source_miou": mean_iou(scored.confusion)} | _columns(seen, job.phases)
+        )
+        references = [_fractions(scored.confusion), history[0]["fractions"] if history else seen.fractions]
+        row |= {"fractions": seen.fractions, "drifted": drifted(seen.fractions, references, recipe.fraction_drift)}
+        history.append(row)
+        if recipe.keep_snapshots:
+            checkpoint.save_model(folder / "snapshots" / f"step-{step:05d}.safetensors", averaged)
+        if not progress.best or (not row["drifted"] and trust(row) > trust(progress.best)):
+            progress.best = row
+            checkpoint.save_model(folder / "model.safetensors", averaged)
+        write_history(folder, [{k: v for k, v in item.items() if k != "fractions"} for item in history])
+        save(step)
+
+    def save(step: int) -> None:
+        progress.step, progress.seconds = step, time.monotonic() - begun
+        checkpoint.save_state(folder / "last", progress, both, averaged, optimiser)
+
+    momenta = [norm.momentum for norm in start_norms]
+    actors = methods.Actors(
+        network, teacher, list(discriminators), forward,
+        lambda logits, labels: segmentation_loss(source.loss, logits, labels, weights),
+        getattr(source.network, "auxiliary_loss", 0.0), source.tile.core_px,
+        0.0 if recipe.statistics_only else 1.0, weights, torch.Generator(),
+    )  # fmt: skip
+    if not history:
+        snapshot(0)
+    with ThreadPoolExecutor(1) as ahead, StopRequest() as stop:
+        coming = ahead.submit(tiles_of.draw, done, device)
+        for step in range(done, recipe.steps):
+            if isinstance(method, IntraDA) and step == halfway:
+                coming.result()
+                checkpoint.save_model(folder / ROUND_ONE, averaged)
+                tiles_of = domain_tiles(job, second_round=True)
+                coming = ahead.submit(tiles_of.draw, step, device)
+            tiles = coming.result()
+            coming = ahead.submit(tiles_of.draw, step + 1, device)
+            seed = seed_of(recipe.seed, job.fold, step + 1)
+            torch.manual_seed(seed)
+            actors.generator.manual_seed(seed)
+            relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
+            for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+                group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
+            network.train()
+            for norm in start_norms if recipe.statistics == "none" else ():
+                norm.eval()
+            optimiser.zero_grad(set_to_none=True)
+            try:
+                match method:
+                    case SourceOnly():
+                        losses = methods.source_only(actors, tiles)
+                    case Statistics():
+                        losses = methods.statistics(actors, tiles)
+                    case MinEnt():
+                        losses = methods.minimum_entropy(actors, tiles, method)
+                    case Fda():
+                        losses = methods.fourier(actors, tiles, method, job.fold)
+                    case Dacs():
+                        losses = methods.class_mixed(actors, tiles, method, relight)
+                    case Dast():
+                        losses = methods.attended_self_training(actors, tiles, method, step >= halfway)
+                    case AdaptSegNet():
+                        losses = methods.adversarial(actors, tiles, method)
+                    case other:
+                        raise TypeError(f"{other.kind} does not train")
+                if recipe.mic is not None:
+                    losses |= methods.masked_consistency(actors, tiles.target, recipe.mic, relight)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                raise TrainingError(
+                    f"{folder}: out of memory on {device} with {recipe.batch} tiles of each domain. "
+                    f"Remedy: --set batch={max(1, recipe.batch // 2)}."
+                ) from error
+            if not math.isfinite(sum(losses.values())):
+                raise TrainingError(
+                    f"{folder}: a loss became no number at step {step + 1} ({losses}). The weights of step {progress.step} "
+                    "are kept. Remedy: a lower optimiser.learning_rate and another --out."
+                )
+            optimiser.step()
+            average_weights(averaged, network, recipe.ema_decay, step)
+            for name, value in losses.items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + value
+                progress.counts[name] = progress.counts.get(name, 0) + 1
+            report(step + 1, recipe.steps, ", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+            if (step + 1) % recipe.snapshot_every == 0 or step + 1 == recipe.steps:
+                snapshot(step + 1)
+            if stop.made:
+                save(step + 1)
+                raise KeyboardInterrupt
+    tiles_of.close()
+    found = {"seconds": progress.seconds, "chosen": progress.best, "start": history[0]}
+    write_json(folder / "fold.json", found | {"warnings": warnings_of(history)})
+
+
+def load_network(source: Recipe, phases: int, weights: Path) -> Network:
+    """The source run's network with a fold's weights. Raises InputError."""
+    encoder = source.encoder.model_dump() | {"weights": "none"}
+    network = build_network(encoder, source.network.model_dump(), phases)
+    checkpoint.load_model(weights, network)
+    return network
+
+
+def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
+    values: dict[str, Any] = asdict(seen)
+    found = values.pop("fractions")
+    return values | {f"fraction_{phase.name}": value for phase, value in zip(phases, found, strict=True)}
+
+
+def _fractions(confusion: NDArray[np.int64]) -> list[float]:
+    return (confusion.sum(1) / confusion.sum()).tolist()  # type: ignore[no-any-return]
+
+
+def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def predict_map(network: Network, view: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Softmax float32 (P, h, w) of a view uint8 (h, w) whose sides the stride divides."""
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        soft = network(torch.tensor(view)[None, None].to(device)).logits[0].float().softmax(0)
+    array: NDArray[np.float32] = soft.cpu().numpy()
+    return array
+
+
+def domain_tiles(job: AdaptJob, second_round: bool) -> DomainTiles:
+    """Where the tiles come from; IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones."""
+    recipe, source, phases = job.recipe, job.source, len(job.phases)
+    side, stride = source.tile.core_px + 2 * source.tile.halo_px, source.network.stride
+    fields, target, places = job.fields, job.target, None
+    if second_round and isinstance(recipe.method, IntraDA):
+        first = load_network(source, phases, job.folder / ROUND_ONE)
+        fields, target = split_by_entropy(
+            lambda view: predict_map(first, view), target, side, recipe.method.easy_share, stride
+        )
+    elif recipe.balanced_patches:
+        start = load_network(source, phases, job.start)
+        places = balanced_places(lambda view: predict_map(start, view), target, job.fields, phases, side, stride)
+    return DomainTiles(recipe, source, fields, target, (recipe.seed, job.fold), places)

@@ -1,0 +1,103 @@
+"""What adaptation methods are made of: pure functions on output maps and tiles. Tiles are float 0-255, (N, 1, S, S)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SOURCE_LABEL, TARGET_LABEL = 0.0, 1.0
+
+
+def domain_loss(logits: Tensor, label: float, kind: Literal["bce", "least_squares"]) -> Tensor:
+    """How far a discriminator's logits are from a domain's label: binary cross-entropy, or least squares (Mao et al. 2017)."""
+    truth = torch.full_like(logits, label)
+    return F.binary_cross_entropy_with_logits(logits, truth) if kind == "bce" else F.mse_loss(logits, truth)
+
+
+def entropy_maps(probability: Tensor) -> Tensor:
+    """-p log p / log P of every phase, (N, P, H, W): what ADVENT's discriminators see; their sum is 0 to 1."""
+    return -probability * torch.log(probability.clamp(min=1e-8)) / math.log(probability.shape[1])
+
+
+def mean_entropy(probability: Tensor) -> Tensor:
+    """Mean normalised entropy, 0 to 1, of maps (N, P, H, W)."""
+    return entropy_maps(probability).sum(1).mean()
+
+
+def robust_entropy(probability: Tensor, eta: float) -> Tensor:
+    """Mean Charbonnier penalty (H^2 + 1e-6)^eta of the pixels' entropy (Yang and Soatto 2020): sure pixels count less."""
+    return (entropy_maps(probability).sum(1) ** 2 + 1e-6).pow(eta).mean()
+
+
+def swap_amplitude(source: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Source tiles with the target's amplitudes in the band |f| <= beta of the side (Yang and Soatto 2020), 0-255."""
+    spectrum = torch.fft.fftshift(torch.fft.fft2(source), dim=(-2, -1))
+    other = torch.fft.fftshift(torch.fft.fft2(target), dim=(-2, -1)).abs()
+    height, width = source.shape[-2:]
+    half = max(0, int(beta * min(height, width)))
+    rows = slice(height // 2 - half, height // 2 + half + 1)
+    columns = slice(width // 2 - half, width // 2 + half + 1)
+    amplitude = spectrum.abs()
+    amplitude[..., rows, columns] = other[..., rows, columns]
+    mixed = torch.fft.ifft2(torch.fft.ifftshift(torch.polar(amplitude, spectrum.angle()), dim=(-2, -1)))
+    restyled: Tensor = mixed.real.clamp(0, 255)
+    return restyled
+
+
+def pseudo_labels(probability: Tensor, phase_weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(labels int64 (N, H, W), confidence (N, H, W)) of a teacher's maps (N, P, H, W).
+
+    `phase_weights` (P,) are those of the loss that the teacher learned with: dividing by them gives the posterior that
+    an unweighted loss would have, so that rare phases are not inflated.
+    """
+    if phase_weights is not None:
+        probability = probability / phase_weights.view(1, -1, 1, 1)
+        probability = probability / probability.sum(1, keepdim=True)
+    confidence, labels = probability.max(1)
+    return labels, confidence
+
+
+def pixel_weights(confidence: Tensor, threshold: float, phases: int, weighting: Literal["image", "pixel"]) -> Tensor:
+    """Weights (N, H, W) of pseudo-labelled pixels: the share of sure ones in their image, or their own certainty.
+
+    `pixel`: 0 for a guess (confidence 1 / P) to 1 from the threshold on.
+    """
+    if weighting == "image":
+        share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
+        return share.expand_as(confidence)
+    return ((confidence - 1 / phases) / max(threshold - 1 / phases, 1e-6)).clamp(0, 1)
+
+
+def class_mix(labels: Tensor, phases: int, generator: torch.Generator) -> Tensor:
+    """Mask bool (N, H, W) of the pixels that a mixed tile takes from its source tile: half of the phases it holds.
+
+    Drawn by `generator`; unlabelled pixels (255) are never taken. With two phases this pastes one of them.
+    """
+    masks = []
+    for item in labels:
+        present = [phase for phase in range(phases) if bool((item == phase).any())]
+        chosen = torch.randperm(len(present), generator=generator)[: math.ceil(len(present) / 2)].tolist()
+        mask = torch.zeros_like(item, dtype=torch.bool)
+        for place in chosen:
+            mask |= item == present[place]
+        masks.append(mask)
+    return torch.stack(masks)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of logits (N, P, H, W), each pixel by its weight (N, H, W), over all labelled pixels' number."""
+    loss = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+    return (loss * weights).sum() / (labels != 255).sum().clamp(min=1)
+
+
+def hide_patches(tiles: Tensor, ratio: float, patch_px: int, generator: torch.Generator) -> Tensor:
+    """Tiles with a share of their patches set to the tile's mean grey (Hoyer et al. 2023)."""
+    count, _, height, width = tiles.shape
+    rows, columns = math.ceil(height / patch_px), math.ceil(width / patch_px)
+    hidden = torch.rand((count, 1, rows, columns), generator=generator).to(tiles.device) < ratio
+    mask = hidden.repeat_interleave(patch_px, 2).repeat_interleave(patch_px, 3)[..., :height, :width]
+    return torch.where(mask, tiles.mean((2, 3), keepdim=True), tiles)

@@ -1,0 +1,163 @@
+"""The tiles of adaptation: labelled ones of the source, unlabelled ones of the target, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
+from torch import Tensor
+
+from microseg.core.files import Closing
+from microseg.core.tiling import extract, plan_tiles
+from microseg.train.augmentation import Augmentation, appearance
+from microseg.train.datasets import LabelledField, Places, TileSampler, phase_frequencies
+from microseg.train.methods import Tiles
+from microseg.train.recipe import ExtendedAugmentation, Recipe
+from microseg.train.supervised import LOADERS
+from microseg.train.uda_recipe import UdaRecipe
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+UNKNOWN = 255
+# What the order of layers still allows.
+_UPRIGHT_TURN_DEG = 8.0
+_MAX_PIXELS = 1_200_000
+
+
+class DomainTiles(Closing):
+    """Draws the tiles of a step from both domains, as a pure function of the step. Their labels cover all of a tile."""
+
+    def __init__(
+        self,
+        recipe: UdaRecipe,
+        source: Recipe,
+        fields: Sequence[LabelledField],
+        target: Sequence[LabelledField],
+        seed: tuple[int, int],
+        places: Places | None,
+    ) -> None:
+        """`seed`: run and fold. `places`: where target tiles are drawn from, and how often; None: anywhere."""
+        side = source.tile.core_px + 2 * source.tile.halo_px
+        upright = getattr(source.augmentation, "upright", False)
+        turn = _UPRIGHT_TURN_DEG if upright else 180.0
+        mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
+        changes: tuple[Augmentation, Augmentation] = (
+            recipe.augmentation or source.augmentation,
+            recipe.target_augmentation or mild,
+        )
+        workers = LOADERS if torch.cuda.is_available() else 1
+        self._source = TileSampler(
+            fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
+            seed=(*seed, 1), workers=workers,
+        )  # fmt: skip
+        self._target = TileSampler(
+            target, changes[1], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=0.0,
+            seed=(*seed, 2), workers=workers, places=places,
+        )  # fmt: skip
+
+    def draw(self, step: int, device: torch.device) -> Tiles:
+        """The tiles of one step."""
+        source, target = self._source.batch(step), self._target.batch(step)
+        return Tiles(
+            torch.from_numpy(source.tiles).float().to(device),
+            torch.from_numpy(source.labels).long().to(device),
+            torch.from_numpy(target.tiles).float().to(device),
+        )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._source.close()
+        self._target.close()
+
+
+def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
+    """The grey values of the extended pipeline, without its geometry, for tiles float 0-255 (N, 1, S, S)."""
+    rng = np.random.default_rng(seed)
+    pipeline = ExtendedAugmentation(strength=strength)
+
+    def relight(tiles: Tensor) -> Tensor:
+        if not strength:
+            return tiles
+        grey = tiles.round().clamp(0, 255).to(torch.uint8).cpu().numpy()[:, 0]
+        changed = [appearance(pipeline, tile, np.full_like(tile, UNKNOWN), rng) for tile in grey]
+        return torch.from_numpy(np.stack(changed)[:, None]).float().to(tiles.device)
+
+    return relight
+
+
+def pseudo_labelled(
+    predict: Predict, image: NDArray[np.uint8], stride: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(labels uint8, normalised entropy float32) of a whole field uint8 (h, w); `predict` takes what `stride` divides."""
+    height, width = image.shape
+    labels, entropy = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
+    for tile in plan_tiles(height, width, stride, 2 * stride, _MAX_PIXELS):
+        soft = predict(extract(lambda start, stop: image[start:stop], tile, height, width))
+        y, x = tile.core_top - tile.top, tile.core_left - tile.left
+        core = soft[:, y : y + tile.core_height, x : x + tile.core_width]
+        place = np.s_[
+            tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
+        ]
+        labels[place] = core.argmax(0)
+        entropy[place] = -(core * np.log(np.maximum(core, 1e-8))).sum(0) / math.log(len(core))
+    return labels, entropy
+
+
+def split_by_entropy(
+    predict: Predict, target: Sequence[LabelledField], side: int, easy_share: float, stride: int
+) -> tuple[list[LabelledField], list[LabelledField]]:
+    """Target fields cut into tiles, the sure share of them with pseudo-labels and the rest without (Pan et al. 2020)."""
+    cuts = []
+    for field in target:
+        labels, entropy = pseudo_labelled(predict, field.image, stride)
+        height, width = field.image.shape
+        for top in range(0, max(1, height - side // 2), side):
+            for left in range(0, max(1, width - side // 2), side):
+                place = np.s_[top : top + side, left : left + side]
+                cut = LabelledField(field.field, field.sha256, field.image[place], labels[place])
+                cuts.append((float(entropy[place].mean()), cut))
+    cuts.sort(key=lambda item: item[0])
+    count = min(len(cuts) - 1, max(1, round(easy_share * len(cuts))))
+    hard = [
+        LabelledField(cut.field, cut.sha256, cut.image, np.full_like(cut.labels, UNKNOWN))
+        for _, cut in cuts[max(1, count) :] or cuts
+    ]
+    return [cut for _, cut in cuts[: max(1, count)]], hard
+
+
+def balanced_places(
+    predict: Predict,
+    target: Sequence[LabelledField],
+    fields: Sequence[LabelledField],
+    phases: int,
+    side: int,
+    stride: int,
+) -> Places:
+    """Where to draw target tiles, and how often, so that their pseudo-labelled fractions are the source's on average.
+
+    The weights are the closest to even ones, in relative entropy, with that mean (exponential tilting); as close as the
+    tiles allow where none have it.
+    """
+    wanted = phase_frequencies(fields, phases)
+    centres, found = [], []
+    for index, field in enumerate(target):
+        labels, _ = pseudo_labelled(predict, field.image, stride)
+        height, width = labels.shape
+        for top in range(0, max(1, height - side + 1), max(1, side // 2)):
+            for left in range(0, max(1, width - side + 1), max(1, side // 2)):
+                cut = labels[top : top + side, left : left + side]
+                centres.append((index, (top + (cut.shape[0] - 1) / 2, left + (cut.shape[1] - 1) / 2)))
+                found.append(np.bincount(cut.ravel(), minlength=phases)[:phases] / cut.size)
+    excess = np.array(found) - wanted
+
+    def dual(tilt: NDArray[np.float64]) -> float:
+        scores = excess @ tilt
+        top = scores.max()
+        return float(top + np.log(np.exp(scores - top).mean()) + 1e-4 * (tilt**2).sum())
+
+    tilt = minimize(dual, np.zeros(phases)).x
+    return Places(centres, softmax(excess @ tilt), jitter_px=side / 4)

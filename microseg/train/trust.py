@@ -1,0 +1,46 @@
+"""Which snapshot to take, and when not to believe it: criteria without labels, and their guards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+# Below these a discriminator's loss, or a map's entropy, says that there is nothing left to learn from.
+_WON, _COLLAPSED = 0.1, 0.01
+# Shares this small come and go with single particles.
+_SLACK = 0.002
+
+
+def trust(row: dict[str, Any]) -> float:
+    """The label-free criterion that snapshots are chosen by: agreement under flips and under another light."""
+    return float(row["flips"] + row["photometric"]) / 2
+
+
+def drifted(fractions: Sequence[float], references: Sequence[Sequence[float]], factor: float) -> bool:
+    """Whether a phase's fraction has left the range of the references by more than `factor`: a collapse, however sure."""
+    for found, *known in zip(fractions, *references, strict=True):
+        low, high = min(known), max(known)
+        # A share near one cannot grow by a factor: there, what is left of the others shrinks by it.
+        if found > min(high * factor, 1 - (1 - high) / factor) + _SLACK or found < low / factor - _SLACK:
+            return True
+    return False
+
+
+def warnings_of(history: list[dict[str, Any]]) -> list[str]:
+    """What went wrong, and what to do about it."""
+    found = []
+    won = next((row for row in history if row["discriminator"] is not None and row["discriminator"] < _WON), None)
+    if won:
+        found.append(
+            f"the discriminator won by step {won['step']} (loss {won['discriminator']:.3f}): its gradients carry nothing. "
+            "Remedy: a lower method.discriminator_rate, or another method."
+        )
+    if drift := next((row for row in history if row["drifted"]), None):
+        found.append(
+            f"phase fractions drifted by step {drift['step']}; later snapshots like it are not chosen. "
+            "Remedy: fewer steps, --set balanced_patches=true, or method.weighting=pixel."
+        )
+    last = history[-1]
+    if 1 - last["certainty"] < _COLLAPSED and max(last["fractions"]) > 0.98:
+        found.append("entropy collapsed to one phase. Remedy: a lower weight of the entropy, or another method.")
+    return found

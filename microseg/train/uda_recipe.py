@@ -1,0 +1,167 @@
+"""The recipe of `train uda`: a method and what all methods share, as frozen, strict, typed configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from microseg.core.manifest import Strict
+from microseg.train.recipe import Augmentation, Optimiser, Positive, Schedule, Share
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class SourceOnly(Strict):
+    """Source training goes on and the target is not looked at: the control that every gain is stated against."""
+
+    kind: Literal["source"] = "source"
+
+
+class Statistics(Strict):
+    """Target tiles pass through batch normalisation while source training goes on; no loss on them."""
+
+    kind: Literal["statistics"] = "statistics"
+
+
+class Normalise(Strict):
+    """No training. intensity: target grey values get the mean and spread, or the histogram, of the source's.
+
+    statistics: share of the target's own in every batch normalisation (Li et al. 2016; mixed as Schneider et al. 2020).
+    """
+
+    kind: Literal["normalise"] = "normalise"
+    intensity: Literal["none", "standardise", "histogram"] = "none"
+    statistics: Share = 1.0
+
+
+class MinEnt(Strict):
+    """Entropy minimisation on the target (Vu et al. 2019); `auxiliary` weighs that of a second head."""
+
+    kind: Literal["minent"] = "minent"
+    weight: Weight = 0.001
+    auxiliary: Weight = 0.0002
+
+
+class AdaptSegNet(Strict):
+    """Adversarial alignment of the output maps (Tsai et al. 2018), one discriminator for each head.
+
+    adversarial, auxiliary: weights of the two heads' losses. loss: binary cross-entropy or least squares.
+    """
+
+    kind: Literal["adaptsegnet"] = "adaptsegnet"
+    adversarial: Weight = 0.001
+    auxiliary: Weight = 0.0002
+    loss: Literal["bce", "least_squares"] = "bce"
+    discriminator_rate: Positive = 1e-4
+
+
+class Advent(AdaptSegNet):
+    """AdaptSegNet whose discriminators see entropy maps, -p log p / log C (Vu et al. 2019)."""
+
+    kind: Literal["advent"] = "advent"  # type: ignore[assignment]
+
+
+class IntraDA(AdaptSegNet):
+    """ADVENT, then a second round from the easy, pseudo-labelled share of target tiles to the hard ones (Pan et al. 2020)."""
+
+    kind: Literal["intrada"] = "intrada"  # type: ignore[assignment]
+    easy_share: float = Field(0.67, gt=0, lt=1)
+
+
+class Dast(AdaptSegNet):
+    """Discriminator attention and self-training (Yu et al. 2021).
+
+    Pseudo-labels of the averaged network, above `confidence`, count from half-way on, more where the discriminator still
+    tells the target apart.
+    """
+
+    kind: Literal["dast"] = "dast"  # type: ignore[assignment]
+    self_training: Weight = 0.5
+    confidence: Share = 0.9
+
+
+class Fda(Strict):
+    """Fourier domain adaptation (Yang and Soatto 2020): source tiles take low-frequency amplitudes of target tiles.
+
+    betas: half-widths of the swapped band over the tile's side; fold k takes betas[k mod n], so that the bag is the
+    paper's multi-band mean. entropy, eta: weight and exponent of the robust entropy on the target.
+    """
+
+    kind: Literal["fda"] = "fda"
+    betas: Annotated[tuple[Annotated[float, Field(gt=0, lt=0.5)], ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
+    entropy: Weight = 0.005
+    eta: Positive = 2.0
+
+
+class Dacs(Strict):
+    """Class-mix between the domains with a mean teacher (Tranheden et al. 2021).
+
+    confidence: what a pseudo-label counts as sure from. weighting: `image`, the share of sure pixels, as published, or
+    `pixel`, every pixel by its own confidence. debias: the teacher's posterior is divided by the loss's phase weights.
+    jitter: strength of the photometric change of mixed tiles.
+    """
+
+    kind: Literal["dacs"] = "dacs"
+    weight: Weight = 1.0
+    confidence: Share = 0.968
+    weighting: Literal["image", "pixel"] = "pixel"
+    debias: bool = True
+    jitter: float = Field(0.7, ge=0, le=2)
+
+
+class Masked(Strict):
+    """Masked-image consistency (Hoyer et al. 2023): patches of the target are hidden, the teacher's labels stay."""
+
+    weight: Weight = 1.0
+    ratio: float = Field(0.7, gt=0, lt=1)
+    patch_px: int = Field(32, ge=4)
+
+
+Method = Annotated[
+    SourceOnly | Statistics | Normalise | MinEnt | AdaptSegNet | Advent | IntraDA | Dast | Fda | Dacs,
+    Field(discriminator="kind"),
+]
+
+
+class UdaRecipe(Strict):
+    """A recipe of `train uda`; network, tile, loss and source augmentation are the source run's, unless said here.
+
+    batch: tiles of each domain in a step. augmentation, target_augmentation: null takes the source run's, and a mild
+    geometric one. statistics: whose tiles move the running statistics of batch normalisation: `both` (published),
+    `target`, `source`, or `none` (they stay the source run's). frozen_affine: scale and shift of batch normalisation do
+    not learn (published). mic: masked-image consistency on top of any method. balanced_patches: target tiles are drawn
+    such that their pseudo-labelled fractions are the source's. statistics_only: every loss on the target has weight 0,
+    the method's own control. fraction_drift: factor by which a fraction may leave those of source and start.
+    """
+
+    task: Literal["uda"]
+    method: Method
+    steps: int = Field(250, ge=1)
+    batch: int = Field(4, ge=1)
+    optimiser: Optimiser = Optimiser(learning_rate=5e-4, encoder_factor=0.3, weight_decay=1e-4)
+    schedule: Schedule = Schedule(kind="polynomial", power=0.9, warmup=0.05)
+    augmentation: Augmentation | None = None
+    target_augmentation: Augmentation | None = None
+    statistics: Literal["both", "target", "source", "none"] = "both"
+    frozen_affine: bool = False
+    mic: Masked | None = None
+    balanced_patches: bool = False
+    statistics_only: bool = False
+    ema_decay: float = Field(0.98, ge=0, lt=1)
+    snapshot_every: int = Field(50, ge=1)
+    keep_snapshots: bool = False
+    fraction_drift: float = Field(2.5, gt=1)
+    mixed_precision: bool = True
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, tree: Any) -> Any:
+        """`--set target_augmentation.strength=1` needs no `kind` where it means the default one."""
+        if not isinstance(tree, dict):
+            return tree
+        defaults = {"target_augmentation": "extended", "augmentation": "basic"}
+        return tree | {
+            key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
+        }

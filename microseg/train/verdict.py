@@ -1,0 +1,75 @@
+"""Adapt, do not adapt, or label a few fields: decided from what needs no label of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.runs import Adaptation, Candidate
+
+SOURCE = "unadapted"
+# A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself. Both
+# provisional: not yet measured on enough targets (benchmarks/uda.py).
+GAIN, FLOOR = 0.02, 0.6
+# A phase that the source training has, and less than this share of which is found, has been lost.
+LOST = 0.02
+FEW_FIELDS = (3, 5)
+
+
+def decide(
+    candidates: Sequence[Candidate], source_fractions: dict[str, float], forced: str | None = None
+) -> Adaptation:
+    """The candidate to take and the verdict. candidates: the unadapted source first.
+
+    forced: the name that target labels chose, for studies.
+    """
+    source = candidates[0]
+    usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
+    best = max(usable, key=lambda item: item.trust)
+    chosen = best if best.trust > source.trust + GAIN else source
+    lost = _lost_phase(chosen, source_fractions)
+    evidence = (
+        f"agreement with itself under flips and another light: {source.trust:.3f} unadapted, {best.trust:.3f} with "
+        f"{best.name}; agreement of the folds {source.fold_agreement:.3f} and {best.fold_agreement:.3f}; "
+        f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
+    )
+    if forced is not None:
+        chosen = next(item for item in candidates if item.name == forced)
+        verdict = "adapt" if chosen is not source else "do not adapt"
+    elif chosen.trust < FLOOR or lost:
+        verdict = "label a few fields"
+        evidence += (
+            f"; the phase {lost} is not found at all" if lost else f"; below {FLOOR:g} a result is not to be used"
+        )
+    elif chosen is source:
+        verdict = "do not adapt"
+    else:
+        verdict = "adapt"
+    return Adaptation(
+        verdict=verdict, evidence=evidence, chosen=chosen.name, candidates=list(candidates), oracle=forced is not None
+    )
+
+
+def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | None:
+    for name, known in source_fractions.items():
+        if item.fractions[name] < LOST * known:
+            return name
+    return None
+
+
+def fields_to_label(uncertainty: NDArray[np.float64], features: NDArray[np.float64]) -> list[int]:
+    """Three to five fields whose labels would teach most: uncertain ones, far from each other (greedy, k-centre).
+
+    uncertainty (n,): mean entropy of the bag. features (n, D): pooled, any scale. Returns places, most wanted first.
+    """
+    count = min(len(uncertainty), int(np.clip(round(len(uncertainty) / 4), *FEW_FIELDS)))
+    scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-9)
+    chosen = [int(np.argmax(uncertainty))]
+    while len(chosen) < count:
+        distance = np.min([np.linalg.norm(scaled - scaled[i], axis=1) for i in chosen], axis=0)
+        worth = distance * (uncertainty + 1e-6)
+        worth[chosen] = -1
+        chosen.append(int(np.argmax(worth)))
+    return chosen

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from numpy.typing import NDArray
+
+from microseg.core.errors import InputError
+from microseg.core.runs import RunRecord, read_record
+from microseg.synthetic.folder import write_domain
+from microseg.train.data import load_training_data
+from microseg.train.target import (
+    Target,
+    high_pass_skewness,
+    histogram_curve,
+    read_target,
+    standardising_curve,
+)
+from tests.chain import tiny_domain, train
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, list[NDArray[np.uint8]]]:
+    root = tmp_path_factory.mktemp("source")
+    train(tiny_domain(root / "s"), root / "run")
+    fields = load_training_data(root / "s", 1.0, 2).fields
+    return read_record(root / "run"), [field.image for field in fields]
+
+
+def _read(path: Path, source: tuple[RunRecord, list[NDArray[np.uint8]]], **options: Any) -> Target:
+    def likes_bright_films(view: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Sure of itself where details are bright, a mess where they are dark."""
+        rng = np.random.default_rng(int(view.sum()))
+        noisy = rng.random(view.shape) < (0.0 if high_pass_skewness([view]) > 0 else 0.5)
+        first = np.where(noisy, 0.0, 0.9).astype(np.float32)
+        return np.stack([first, 1 - first])
+
+    record, images = source
+    given: dict[str, Any] = {"invert": None, "pixel_size_um": None, "apply_findings": False}
+    return read_target(path, record, source_images=images, predict=likes_bright_films, **(given | options))
+
+
+def test_masks_of_a_target_are_never_opened(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    write_domain(tmp_path / "t1", "t1", 2, 5, size_px=(180, 150))
+    for mask in (tmp_path / "t1" / "masks").iterdir():
+        mask.write_bytes(b"opened")  # reading this raises
+    found = _read(tmp_path / "t1", source)
+    assert [set(np.unique(field.labels)) for field in found.fields] == [{255}, {255}]
+    (tmp_path / "t1" / "domain.yaml").unlink()
+    shutil.rmtree(tmp_path / "t1" / "masks")
+    assert len(_read(tmp_path / "t1", source).fields) == 2
+
+
+def test_auto_finds_polarity_and_pixel_size_of_a_bare_folder_and_says_the_options(
+    tmp_path: Path, source: tuple[RunRecord, list[Any]]
+) -> None:
+    write_domain(tmp_path / "t3", "t3", 3, 5, size_px=(180, 150))
+    found = _read(tmp_path / "t3" / "images", source, apply_findings=True)
+    assert found.entry.preparation.invert
+    assert found.entry.preparation.pixel_size_um == pytest.approx(0.1266)
+    assert "--pixel-size-um 0.1266" in found.notices[0] and "--invert" in found.notices[1]
+    # 126.6 nm to 27.7 nm.
+    assert found.fields[0].image.shape == (686, 823)
+    said = _read(tmp_path / "t3" / "images", source, invert=True, pixel_size_um=0.1266)
+    assert np.array_equal(said.fields[0].image, found.fields[0].image)
+    assert said.notices == []
+
+
+def test_other_methods_stop_with_the_option(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    write_domain(tmp_path / "t3", "t3", 2, 5, size_px=(180, 150))
+    with pytest.raises(InputError, match=r"--pixel-size-um 0\.1266"):
+        _read(tmp_path / "t3" / "images", source)
+    with pytest.raises(InputError, match="--invert"):
+        _read(tmp_path / "t3" / "images", source, pixel_size_um=0.1266)
+    assert not _read(tmp_path / "t3" / "images", source, pixel_size_um=0.1266, invert=False).entry.preparation.invert
+
+
+def test_the_source_itself_and_other_phases_are_refused(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    with pytest.raises(InputError, match="holds nothing but fields that the source run was trained on"):
+        _read(Path(source[0].domain_source), source)
+    write_domain(tmp_path / "t1", "t1", 1, 5, size_px=(180, 150))
+    described = tmp_path / "t1" / "domain.yaml"
+    content = yaml.safe_load(described.read_text(encoding="utf-8"))
+    content["phases"][1]["name"] = "martensite"
+    described.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(InputError, match="martensite"):
+        _read(tmp_path / "t1", source)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        _read(tmp_path / "empty", source)
+
+
+def test_one_image_of_16_bit_works_with_a_warning(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    image = np.random.default_rng(0).integers(0, 4000, (150, 180)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "one.tif", image)
+    found = _read(tmp_path, source)
+    assert any("one target image" in text for text in found.notices)
+    assert any("no pixel size" in text for text in found.notices)
+    assert found.entry.preparation.intensity.bits == 12
+    assert found.fields[0].image.max() > 240
+
+
+def test_curves_give_the_target_the_source_s_grey_values() -> None:
+    rng = np.random.default_rng(0)
+    source = [np.clip(rng.normal(90, 12, (200, 200)), 0, 255).astype(np.uint8)]
+    target = [np.clip(rng.gamma(4, 12, (200, 200)) + 60, 0, 255).astype(np.uint8)]
+    matched = np.array(histogram_curve(source, target), np.uint8)[target[0]]
+    standard = np.array(standardising_curve(source, target), np.uint8)[target[0]]
+    for changed in (matched, standard):
+        assert abs(float(changed.mean()) - 90) < 1.5
+        assert abs(float(changed.std()) - 12) < 1.5
+    assert abs(float(np.percentile(matched, 95)) - float(np.percentile(source[0], 95))) <= 2
+    assert histogram_curve(source, source)[70:110] == list(range(70, 110))
+
+
+def test_skewness_has_the_sign_of_the_details() -> None:
+    field = np.full((100, 100), 100, np.uint8)
+    field[::12] = 200
+    assert high_pass_skewness([field]) > 0.15
+    assert high_pass_skewness([255 - field]) < -0.15

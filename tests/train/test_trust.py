@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from microseg.train.trust import drifted, trust, warnings_of
+
+
+@pytest.mark.parametrize(
+    ("found", "is_drift"),
+    [
+        ([0.50, 0.47, 0.03], False),
+        ([0.45, 0.44, 0.11], True),  # the rare phase is inflated: what naive self-training does
+        ([0.50, 0.498, 0.002], True),  # the rare phase is lost
+        ([0.20, 0.77, 0.03], False),  # a real label shift within the factor
+        ([0.99, 0.009, 0.001], True),  # one phase takes all
+    ],
+)
+def test_fractions_may_move_within_the_factor(found: list[float], is_drift: bool) -> None:
+    assert drifted(found, [[0.48, 0.49, 0.03], [0.35, 0.60, 0.05 / 1.5]], 2.5) is is_drift
+
+
+def _row(**values: Any) -> dict[str, Any]:
+    row = {"step": 50, "discriminator": None, "drifted": False, "certainty": 0.8, "fractions": [0.5, 0.5]}
+    return row | values
+
+
+def test_warnings_say_what_to_do() -> None:
+    assert warnings_of([_row()]) == []
+    history = [_row(discriminator=0.02), _row(drifted=True), _row(certainty=0.999, fractions=[0.995, 0.005])]
+    found = warnings_of(history)
+    assert len(found) == 3
+    assert all("Remedy" in text for text in found)
+    assert "discriminator_rate" in found[0]
+
+
+def test_trust_is_the_mean_of_both_agreements() -> None:
+    assert trust({"flips": 0.8, "photometric": 0.6}) == pytest.approx(0.7)

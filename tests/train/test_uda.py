@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from microseg.core.errors import InputError, TrainingError
+from microseg.core.runs import RunSummary, read_record
+from microseg.synthetic.folder import write_domain
+from microseg.train import adapt, supervised
+from microseg.train.recipe_file import load_uda_recipe
+from microseg.train.uda import newest_supervised_run, run_uda
+from tests.chain import microseg, tiny_domain, train
+
+SHORT = ["steps=4", "batch=1", "snapshot_every=2"]
+ONCE = ["steps=2", "batch=1", "snapshot_every=2"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source run under runs/, its domain s/, and the targets t2/ and lom/ (bare)."""
+    root = tmp_path_factory.mktemp("uda")
+    train(tiny_domain(root / "s"), root / "runs" / "s-tiny")
+    write_domain(root / "t2", "t2", 3, 5, size_px=(180, 150))
+    write_domain(root / "t3", "t3", 2, 5, size_px=(40, 40))
+    (root / "t3" / "images").rename(root / "lom")
+    return root
+
+
+def _run(place: Path, out: Path, method: str, settings: list[str] | None = None, **options: Any) -> RunSummary:
+    name, recipe = load_uda_recipe(f"uda-{method}", SHORT if settings is None else settings)
+    given: dict[str, Any] = {"resume": False, "auto": method == "auto", "folds": 1}
+    return run_uda(place / "t2", place / "runs" / "s-tiny", name, recipe, out, **(given | options))
+
+
+@pytest.mark.parametrize(
+    "method", ["source", "statistics", "adaptsegnet", "advent", "minent", "fda", "dacs", "mic", "intrada", "dast"]
+)
+def test_every_method_trains_and_leaves_a_run(method: str, place: Path, tmp_path: Path) -> None:
+    summary = _run(place, tmp_path / "run", method, ONCE)
+    found = summary.adaptation
+    assert found is not None
+    assert found.candidates[0].name == "unadapted"
+    rows = (tmp_path / "run" / "methods" / found.candidates[1].name / "fold0" / "history.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2  # the heading, steps 0 and 2
+    weights = load_file(tmp_path / "run" / "fold0" / "model.safetensors")
+    assert all(np.isfinite(value).all() for value in weights.values())
+    record = read_record(tmp_path / "run")
+    assert record.adaptation is not None
+    assert [entry.role for entry in record.domains] == ["source", "target"]
+
+
+@pytest.mark.parametrize("method", ["dacs", "intrada"])
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
+    method: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(place, tmp_path / "whole", method)
+    step = supervised.average_weights
+
+    def dies_in_the_third_step(*arguments: Any) -> None:
+        if arguments[-1] == 3:
+            raise OSError("power cut")
+        step(*arguments)
+
+    monkeypatch.setattr(adapt, "average_weights", dies_in_the_third_step)
+    with pytest.raises(OSError, match="power cut"):
+        _run(place, tmp_path / "cut", method)
+    monkeypatch.undo()
+    _run(place, tmp_path / "cut", method, resume=True)
+    ends = [
+        folder / "methods" / method / "fold0" / "last" / "step-0000004.safetensors"
+        for folder in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    whole, cut = (load_file(path) for path in ends)
+    assert all(np.array_equal(whole[key], cut[key]) for key in whole)
+
+
+def test_without_weight_on_the_target_only_its_statistics_come_through(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "control", "dacs", [*ONCE, "statistics_only=true", "statistics=none"])
+    _run(place, tmp_path / "source", "source", [*ONCE, "statistics=none"])
+    ends = [
+        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
+        for name, kind in (("control", "dacs"), ("source", "source"))
+    ]
+    assert all(np.allclose(ends[0][key], ends[1][key], atol=1e-6) for key in ends[1])
+
+
+def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "dacs", [*ONCE, "statistics=none"])
+    start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")
+    end = load_file(tmp_path / "run" / "methods" / "dacs" / "fold0" / "model.safetensors")
+    kept = [key for key in start if key.endswith(("running_mean", "running_var"))]
+    assert kept and all(np.allclose(start[key], end[key], atol=1e-6) for key in kept)
+
+
+def test_balanced_patches_and_kept_snapshots(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "minent", [*ONCE, "balanced_patches=true", "keep_snapshots=true"])
+    kept = sorted((tmp_path / "run" / "methods" / "minent" / "fold0" / "snapshots").iterdir())
+    assert [path.name for path in kept] == [f"step-{step:05d}.safetensors" for step in (0, 2)]
+
+
+def test_a_loss_that_is_no_number_stops(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no number at step"):
+        _run(place, tmp_path / "run", "source", [*SHORT, "optimiser.learning_rate=1e30", "optimiser.encoder_factor=1"])
+
+
+def test_labels_may_choose_for_a_study_and_the_run_says_so(place: Path, tmp_path: Path) -> None:
+    summary = _run(place, tmp_path / "run", "normalise", [], oracle=True)
+    assert summary.adaptation is not None and summary.adaptation.oracle
+    record = read_record(tmp_path / "run")
+    assert record.adaptation is not None and record.adaptation.oracle
+
+
+def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domains(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    settings = [part for setting in ONCE for part in ("--set", setting)]
+    done = microseg("train", "uda", "--target", "lom", *settings)
+    assert done.status == 0, done.err
+    assert "Source: runs/s-tiny" in done.out and "--pixel-size-um 0.1266" in done.out and "Verdict:" in done.out
+    engine = tmp_path / "bagged.onnx"
+    assert microseg("export", "runs/lom-auto", "--out", engine).status == 0
+    shown = microseg("inspect", engine).out
+    assert "synthetic-s (source)" in shown and "lom (target)" in shown
+    assert microseg("segment", "lom", "--engine", engine, "--out", tmp_path / "report").status == 0
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["fields"]["measured"] == 2
+    assert microseg("evaluate", "runs/lom-auto", "s", "--as", "synthetic-s").status == 0
+    assert microseg("train", "uda", "--target", "lom", *settings).status == 2
+    again = microseg("train", "uda", "--target", "lom", *settings, "--resume")
+    assert again.status == 0, again.err
+
+
+def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    missing = microseg("train", "uda", "--target", place / "t2")
+    assert missing.status == 2 and "holds no finished supervised run" in missing.err
+    unknown = microseg("train", "uda", "--target", place / "t2", "--method", "magic")
+    assert unknown.status == 2 and "uda-magic" in unknown.err and "uda-dacs" in unknown.err
+    monkeypatch.chdir(place)
+    moved = place / "runs" / "s-tiny" / "run.yaml"
+    content = moved.read_text(encoding="utf-8")
+    moved.write_text(content.replace(str(place / "s"), str(place / "gone")), encoding="utf-8")
+    lost = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "a")
+    assert lost.status == 2 and "gone" in lost.err and "--source-data" in lost.err
+    other = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "b", "--source-data", "t2")
+    assert other.status == 2 and "not the fields or labels" in other.err
+    moved.write_text(content, encoding="utf-8")
+
+
+def test_the_newest_run_of_a_domain_is_found(place: Path) -> None:
+    assert newest_supervised_run(place / "runs", trained_on=place / "s") == place / "runs" / "s-tiny"
+    with pytest.raises(InputError, match="no finished supervised run of"):
+        newest_supervised_run(place / "runs", trained_on=place / "t2")

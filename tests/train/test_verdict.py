@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from microseg.core.runs import Candidate
+from microseg.train.verdict import FLOOR, GAIN, decide, fields_to_label
+
+KNOWN = {"matrix": 0.7, "crack": 0.3}
+
+
+def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
+    values: dict[str, Any] = dict.fromkeys(("flips", "photometric", "certainty", "information", "density"), trust)
+    values |= {
+        "fold_agreement": 0.9,
+        "moved": 0.1,
+        "fractions": KNOWN,
+        "source_miou": 0.9,
+        "minutes": 1.0,
+        "steps": [1],
+    }
+    return Candidate(name=name, trust=trust, **(values | changes))
+
+
+def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
+    source = _candidate("unadapted", 0.8)
+    better = decide([source, _candidate("dacs", 0.8 + 2 * GAIN)], KNOWN)
+    same = decide([source, _candidate("dacs", 0.8 + GAIN / 2)], KNOWN)
+    assert (better.verdict, better.chosen) == ("adapt", "dacs")
+    assert (same.verdict, same.chosen) == ("do not adapt", "unadapted")
+    assert "0.800" in better.evidence
+
+
+def test_a_sure_network_that_lost_a_phase_is_not_believed() -> None:
+    collapsed = _candidate("minent", 0.99, fractions={"matrix": 1.0, "crack": 0.0})
+    assert decide([_candidate("unadapted", 0.8), collapsed], KNOWN).chosen == "unadapted"
+    alone = decide([_candidate("unadapted", 0.99, fractions={"matrix": 1.0, "crack": 0.0})], KNOWN)
+    assert alone.verdict == "label a few fields" and "crack" in alone.evidence
+
+
+def test_what_agrees_with_nothing_needs_labels() -> None:
+    low = FLOOR - 2 * GAIN
+    assert decide([_candidate("unadapted", low - 0.1), _candidate("dacs", low)], KNOWN).verdict == "label a few fields"
+
+
+def test_labels_that_chose_are_stamped() -> None:
+    found = decide([_candidate("unadapted", 0.8), _candidate("dacs", 0.7)], KNOWN, forced="dacs")
+    assert (found.chosen, found.oracle) == ("dacs", True)
+
+
+def test_fields_to_label_are_uncertain_and_unlike_each_other() -> None:
+    uncertainty = np.array([0.9, 0.89, 0.5, 0.5, 0.1, 0.4])
+    features = np.array([[0.0, 0], [0.01, 0], [5, 0], [0, 5], [0.02, 0], [5, 5]])
+    chosen = fields_to_label(uncertainty, features)
+    assert len(chosen) == 3
+    assert chosen[0] == 0
+    assert 1 not in chosen and 4 not in chosen
+    assert fields_to_label(np.array([0.5]), np.zeros((1, 2))) == [0]
