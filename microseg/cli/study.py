@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from microseg.train.study import Study, StudyResult
+
 
 def study(
     file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Rows and domains, as in train/studies/.")],
@@ -24,7 +26,7 @@ def study(
     from rich.console import Console
 
     from microseg.cli.progress import training_progress
-    from microseg.train.study import load_study, run_study, table
+    from microseg.train.study import load_study, run_study
 
     console = Console()
     folder = out or Path("runs") / file.stem
@@ -35,7 +37,7 @@ def study(
     with training_progress() as on_fold:
         result = run_study(file, folder, lambda name: console.print(f"row {name}", highlight=False), on_fold, row)
     if row is None:
-        _print_table(console, *table(load_study(file)[0], result), folder)
+        _print_table(console, load_study(file)[0], result, folder)
     else:
         console.print(
             f"Done: {', '.join(result.rows) or 'nothing'}. The table: microseg study {file} --out {folder}",
@@ -48,13 +50,25 @@ def study(
         raise typer.Exit(3)
 
 
-def _print_table(console: Console, heads: list[str], lines: list[list[str]], folder: Path) -> None:
+def _print_table(console: Console, study: Study, result: StudyResult, folder: Path) -> None:
+    """A line for each row and domain, so that it fits a terminal; the files hold the paper's wide table."""
     from rich.table import Table
 
+    from microseg.train.study import SOURCE, entries
+
+    domains = [SOURCE, *study.targets]
+    columns = list(dict.fromkeys(column for name in reversed(domains) for column in entries(study, None, None, name)))
     shown = Table(title="mIoU, RDT and fractions in percent, mean ± std over folds", title_justify="left")
-    for head in heads:
-        shown.add_column(head, justify="left" if head == "row" else "right")
-    for line in lines:
-        shown.add_row(*line)
+    for head in ("row", "domain", *columns):
+        shown.add_column(head, justify="left" if head in ("row", "domain") else "right")
+    for row in study.rows:
+        if row.name not in result.rows:
+            shown.add_row(f"{row.name}\n{row.title}", "failed" if row.name in result.failed else "", end_section=True)
+            continue
+        for name in domains:
+            found = entries(study, row, result.rows[row.name], name)
+            title = {0: row.name, 1: row.title}.get(domains.index(name), "")
+            cells = (found.get(column, "") for column in columns)
+            shown.add_row(title, name, *cells, end_section=name == domains[-1])
     console.print(shown)
     console.print(f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}", soft_wrap=True)

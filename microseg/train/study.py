@@ -154,34 +154,41 @@ def _figures(scores: dict[str, Any], phase: str, domain: Path) -> dict[str, Any]
 
 
 def table(study: Study, result: StudyResult) -> tuple[list[str], list[list[str]]]:
-    """(headings, rows) of text: mIoU of the folds in percent, RDT, published figures, fractions beside the truth."""
+    """(headings, rows) of text: every domain's `entries` side by side."""
     domains = [SOURCE, *study.targets]
-    published = [name for name in domains if any(name in row.published for row in study.rows)]
-    heads = ["row"]
-    for name in domains:
-        heads += [f"{name} mIoU"] + ([f"{name} RDT"] if name != SOURCE else [])
-        heads += [f"{name} published"] if name in published else []
-        heads += [f"{name} bag"] if name != SOURCE else []
-        heads += [f"{name} {study.phase}: found / true"]
+    heads = ["row"] + [f"{name} {column}" for name in domains for column in entries(study, None, None, name)]
     lines = []
     for row in study.rows:
         line = [f"{row.name} {row.title}".strip()]
         figures = result.rows.get(row.name)
         if figures is None:
             lines.append(line + ["failed" if row.name in result.failed else ""] * (len(heads) - 1))
-            continue
-        for name in domains:
-            item = figures[name]
-            line.append(_spread(item["miou_mean"], item["miou_std"]))
-            if name != SOURCE:
-                line.append("-" if item["rdt"] is None else f"{100 * item['rdt']:+.1f}")
-            if name in published:
-                line.append(f"{row.published[name]:.1f}" if name in row.published else "-")
-            if name != SOURCE:
-                line.append(_percent(item["bag_miou"]))
-            line.append(f"{_spread(item['fraction_mean'], item['fraction_std'])} / {_percent(item['fraction_true'])}")
-        lines.append(line)
+        else:
+            lines.append(line + [cell for name in domains for cell in entries(study, row, figures, name).values()])
     return heads, lines
+
+
+def entries(study: Study, row: StudyRow | None, figures: dict[str, Any] | None, domain: str) -> dict[str, str]:
+    """Text by column for one domain: mIoU of the folds in percent, RDT, a published figure, the bag, fractions.
+
+    Without a row: the columns, empty.
+    """
+    columns = ["mIoU"] + (["RDT"] if domain != SOURCE else [])
+    columns += ["published"] if any(domain in item.published for item in study.rows) else []
+    columns += ["bag"] if domain != SOURCE else []
+    columns += [f"{study.phase}: found / true"]
+    if row is None or figures is None:
+        return dict.fromkeys(columns, "")
+    item = figures[domain]
+    found = f"{_spread(item['fraction_mean'], item['fraction_std'])} / {_percent(item['fraction_true'])}"
+    values = {
+        "mIoU": _spread(item["miou_mean"], item["miou_std"]),
+        "RDT": "-" if item["rdt"] is None else f"{100 * item['rdt']:+.1f}",
+        "published": f"{row.published[domain]:.1f}" if domain in row.published else "-",
+        "bag": _percent(item["bag_miou"]),
+        f"{study.phase}: found / true": found,
+    }
+    return {column: values[column] for column in columns}
 
 
 def _percent(value: float | None) -> str:
