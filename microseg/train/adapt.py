@@ -190,6 +190,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
             relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
             for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                 group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
+            is_robust_phase = step < recipe.robust_share * recipe.steps
             network.train()
             for norm in start_norms if recipe.statistics == "none" else ():
                 norm.eval()
@@ -198,6 +199,8 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                 match method:
                     case SourceOnly():
                         losses = methods.source_only(actors, tiles)
+                    case _ if is_robust_phase:
+                        losses = methods.statistics(actors, tiles)
                     case Statistics():
                         losses = methods.statistics(actors, tiles)
                     case MinEnt():
@@ -212,7 +215,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                         losses = methods.adversarial(actors, tiles, method)
                     case other:
                         raise TypeError(f"{other.kind} does not train")
-                if recipe.mic is not None:
+                if recipe.mic is not None and not is_robust_phase:
                     losses |= methods.masked_consistency(actors, tiles.target, recipe.mic, relight)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise TrainingError(

@@ -17,7 +17,7 @@ from microseg.core.tiling import extract, plan_tiles
 from microseg.train.augmentation import Augmentation, appearance
 from microseg.train.datasets import LabelledField, Places, TileSampler, phase_frequencies
 from microseg.train.methods import Tiles
-from microseg.train.recipe import ExtendedAugmentation, Recipe
+from microseg.train.recipe import ExtendedAugmentation, RandomisedAugmentation, Recipe
 from microseg.train.supervised import LOADERS
 from microseg.train.uda_recipe import UdaRecipe
 
@@ -42,11 +42,10 @@ class DomainTiles(Closing):
     ) -> None:
         """`seed`: run and fold. `places`: where target tiles are drawn from, and how often; None: anywhere."""
         side = source.tile.core_px + 2 * source.tile.halo_px
-        upright = getattr(source.augmentation, "upright", False)
-        turn = _UPRIGHT_TURN_DEG if upright else 180.0
+        turn = _UPRIGHT_TURN_DEG if getattr(source.augmentation, "upright", False) else 180.0
         mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
         changes: tuple[Augmentation, Augmentation] = (
-            recipe.augmentation or source.augmentation,
+            recipe.augmentation or robust_augmentation(source.augmentation),
             recipe.target_augmentation or mild,
         )
         workers = LOADERS if torch.cuda.is_available() else 1
@@ -72,6 +71,14 @@ class DomainTiles(Closing):
         """End the threads."""
         self._source.close()
         self._target.close()
+
+
+def robust_augmentation(augmentation: Augmentation) -> Augmentation:
+    """The source run's pipeline where it is extended or randomised, else the extended one, as upright as that."""
+    if isinstance(augmentation, ExtendedAugmentation | RandomisedAugmentation):
+        return augmentation
+    upright = getattr(augmentation, "upright", False)
+    return ExtendedAugmentation(rotation_deg=_UPRIGHT_TURN_DEG if upright else 180.0, upright=upright)
 
 
 def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:

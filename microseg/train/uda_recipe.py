@@ -125,14 +125,17 @@ Method = Annotated[
 
 
 class UdaRecipe(Strict):
-    """A recipe of `train uda`; network, tile, loss and source augmentation are the source run's, unless said here.
+    """A recipe of `train uda`; network, tile and loss are the source run's.
 
-    batch: tiles of each domain in a step. augmentation, target_augmentation: null takes the source run's, and a mild
-    geometric one. statistics: whose tiles move the running statistics of batch normalisation: `both` (published),
-    `target`, `source`, or `none` (they stay the source run's). frozen_affine: scale and shift of batch normalisation do
-    not learn (published). mic: masked-image consistency on top of any method. balanced_patches: target tiles are drawn
-    such that their pseudo-labelled fractions are the source's. statistics_only: every loss on the target has weight 0,
-    the method's own control. fraction_drift: factor by which a fraction may leave those of source and start.
+    batch: tiles of each domain in a step. augmentation: of the source's tiles; null takes the source run's pipeline, or
+    the extended one where that is weaker. target_augmentation: null is a mild geometric one. statistics: whose tiles move
+    the running statistics of batch normalisation: `both` (published), `target`, `source`, or `none` (they stay the source
+    run's). frozen_affine: scale and shift of batch normalisation do not learn (published). mic: masked-image consistency
+    on top of any method. balanced_patches: target tiles are drawn such that their pseudo-labelled fractions are the
+    source's. statistics_only: every loss on the target has weight 0, the method's own control. robust_share: of the
+    steps, at the beginning, that the source alone is learned from, while target tiles pass through batch normalisation:
+    with a strong `augmentation`, a teacher worth learning from. fraction_drift: factor by which a fraction may leave
+    those of source and start.
     """
 
     task: Literal["uda"]
@@ -148,6 +151,7 @@ class UdaRecipe(Strict):
     mic: Masked | None = None
     balanced_patches: bool = False
     statistics_only: bool = False
+    robust_share: Share = 0.0
     ema_decay: float = Field(0.98, ge=0, lt=1)
     snapshot_every: int = Field(50, ge=1)
     keep_snapshots: bool = False

@@ -89,6 +89,16 @@ def test_without_weight_on_the_target_only_its_statistics_come_through(place: Pa
     assert all(np.allclose(ends[0][key], ends[1][key], atol=1e-6) for key in ends[1])
 
 
+def test_in_the_robust_phase_the_target_is_not_learned_from(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "robust", "dacs", [*ONCE, "robust_share=1"])
+    _run(place, tmp_path / "control", "statistics", ONCE)
+    robust, control = (
+        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
+        for name, kind in (("robust", "dacs"), ("control", "statistics"))
+    )
+    assert all(np.allclose(robust[key], control[key], atol=1e-6) for key in control)
+
+
 def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) -> None:
     _run(place, tmp_path / "run", "dacs", [*ONCE, "statistics=none"])
     start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")

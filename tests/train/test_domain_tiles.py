@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from microseg.core.pairing import DomainField
+from microseg.train.datasets import LabelledField
+from microseg.train.domain_tiles import (
+    balanced_places,
+    pseudo_labelled,
+    relighting,
+    robust_augmentation,
+    split_by_entropy,
+)
+from microseg.train.recipe import BasicAugmentation, ExtendedAugmentation, RandomisedAugmentation
+
+Image = NDArray[np.uint8]
+
+
+def _predict(image: Image) -> NDArray[np.float32]:
+    """Bright is phase 1; the nearer to 128, the less sure."""
+    bright = 1 / (1 + np.exp(-(image.astype(np.float32) - 128) / 30))
+    return np.stack([1 - bright, bright]).astype(np.float32)
+
+
+def _field(image: Image, labels: Image | None = None) -> LabelledField:
+    known = np.full_like(image, 255) if labels is None else labels
+    return LabelledField(DomainField("a.tif", Path("a.tif"), None, "a"), "0" * 64, image, known)
+
+
+def test_pseudo_labels_cover_a_field_of_any_size() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (70, 90)).astype(np.uint8)
+    labels, entropy = pseudo_labelled(_predict, image, 16)
+    assert np.array_equal(labels, (image > 128).astype(np.uint8)) or (labels == (image >= 128)).all()
+    assert entropy.shape == image.shape and 0 <= entropy.min() <= entropy.max() <= 1
+
+
+def test_the_sure_tiles_are_easy_and_only_they_have_labels() -> None:
+    image = np.full((64, 128), 250, np.uint8)
+    image[:, 64:] = 130
+    easy, hard = split_by_entropy(_predict, [_field(image)], 64, 0.5, 16)
+    assert [int(cut.image[0, 0]) for cut in easy] == [250] and [int(cut.image[0, 0]) for cut in hard] == [130]
+    assert (easy[0].labels == 1).all() and (hard[0].labels == 255).all()
+
+
+def test_balanced_places_have_the_source_s_fractions_on_average() -> None:
+    image = np.full((256, 256), 20, np.uint8)
+    image[:, 192:] = 240  # a quarter of the target is phase 1
+    source = np.zeros((64, 64), np.uint8)
+    source[:32] = 1  # half of the source
+    places = balanced_places(_predict, [_field(image)], [_field(source, source)], 2, 64, 16)
+    shares = [
+        float((image[round(y - 31.5) : round(y + 32.5), round(x - 31.5) : round(x + 32.5)] > 128).mean())
+        for _, (y, x) in places.centres
+    ]
+    assert abs(float(np.mean(shares)) - 0.25) < 0.1
+    assert abs(float(np.dot(places.probabilities, shares)) - 0.5) < 0.02
+
+
+def test_relighting_is_drawn_by_its_seed_and_can_be_off() -> None:
+    tiles = torch.rand(2, 1, 48, 48) * 255
+    assert torch.equal(relighting(0.0, 1)(tiles), tiles)
+    assert torch.equal(relighting(1.0, 1)(tiles), relighting(1.0, 1)(tiles))
+    assert not torch.equal(relighting(1.0, 1)(tiles), relighting(1.0, 2)(tiles))
+
+
+def test_a_weak_pipeline_becomes_the_extended_one_and_stays_upright() -> None:
+    randomised = RandomisedAugmentation()
+    assert robust_augmentation(randomised) is randomised
+    found = robust_augmentation(BasicAugmentation(upright=True))
+    assert isinstance(found, ExtendedAugmentation) and found.upright and found.rotation_deg < 10
