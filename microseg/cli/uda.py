@@ -61,7 +61,8 @@ def uda(
     name, loaded = load_uda_recipe(recipe or f"uda-{method}", settings or [], seed=seed)
     console = Console()
 
-    from microseg.train.uda import newest_supervised_run, run_uda
+    from microseg.train.runs import newest_supervised_run
+    from microseg.train.uda import run_uda
 
     runs = Path("runs")
     if source is None or not (source / "run.yaml").is_file():

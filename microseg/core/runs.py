@@ -98,6 +98,7 @@ class Candidate(Strict):
 class Adaptation(Strict):
     """What `train uda` decided: verdict, evidence in words, candidates, and fields worth labelling where it says so.
 
+    at_home, abroad: mean over the source's folds of their trust on source fields that they held out, and on the target.
     oracle: target labels chose; such a run is for studies only.
     """
 
@@ -105,6 +106,8 @@ class Adaptation(Strict):
     evidence: str
     chosen: str
     candidates: list[Candidate]
+    at_home: float
+    abroad: float
     to_label: list[str] = Field(default_factory=list)
     oracle: bool = False
 

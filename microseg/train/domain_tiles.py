@@ -18,6 +18,7 @@ from microseg.train.augmentation import Augmentation, appearance
 from microseg.train.datasets import LabelledField, Places, TileSampler, phase_frequencies
 from microseg.train.methods import Tiles
 from microseg.train.recipe import ExtendedAugmentation, RandomisedAugmentation, Recipe
+from microseg.train.style import Style
 from microseg.train.supervised import LOADERS
 from microseg.train.uda_recipe import UdaRecipe
 
@@ -49,6 +50,10 @@ class DomainTiles(Closing):
             recipe.target_augmentation or mild,
         )
         workers = LOADERS if torch.cuda.is_available() else 1
+        self._style = (
+            Style.between([f.image for f in fields], [f.image for f in target]) if recipe.style_share else None
+        )
+        self._style_share, self._seed = recipe.style_share, seed
         self._source = TileSampler(
             fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
             seed=(*seed, 1), workers=workers,
@@ -61,8 +66,13 @@ class DomainTiles(Closing):
     def draw(self, step: int, device: torch.device) -> Tiles:
         """The tiles of one step."""
         source, target = self._source.batch(step), self._target.batch(step)
+        tiles = torch.from_numpy(source.tiles).float().to(device)
+        if self._style is not None:
+            rng = np.random.default_rng((*self._seed, 3, step))
+            strengths = rng.uniform(0, 1, len(tiles)) * (rng.random(len(tiles)) < self._style_share)
+            tiles = self._style.carried_over(tiles, torch.from_numpy(strengths).float())
         return Tiles(
-            torch.from_numpy(source.tiles).float().to(device),
+            tiles,
             torch.from_numpy(source.labels).long().to(device),
             torch.from_numpy(target.tiles).float().to(device),
         )

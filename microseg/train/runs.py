@@ -207,3 +207,23 @@ def package_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def newest_supervised_run(runs: Path, trained_on: Path | None = None) -> Path:
+    """The finished supervised run under `runs` that was written last, of one labelled domain if asked. Raises InputError."""
+    found = []
+    for path in sorted(runs.glob("*/run.yaml")) if runs.is_dir() else []:
+        if (path.parent / "summary.json").is_file():
+            try:
+                record = read_record(path.parent)
+            except InputError:
+                continue
+            if record.adaptation is None and (trained_on is None or trained_on.resolve() == Path(record.domain_source)):
+                found.append(((path.parent / "summary.json").stat().st_mtime, path.parent))
+    if not found:
+        which = f" of {trained_on}" if trained_on else ""
+        raise InputError(
+            f"{runs}: holds no finished supervised run{which}. Remedy: `microseg train supervised "
+            f"{trained_on or 'DOMAIN'}` first, or --source RUN."
+        )
+    return max(found)[1]

@@ -20,21 +20,36 @@ from microseg.core.runs import read_run
 from microseg.core.scoring import rdt
 from microseg.train.evaluate import evaluate_run
 from microseg.train.recipe import Recipe
-from microseg.train.recipe_file import load_recipe
+from microseg.train.recipe_file import load_recipe, load_uda_recipe
 from microseg.train.runs import run_supervised
 from microseg.train.supervised import Report
+from microseg.train.uda import run_uda
+from microseg.train.uda_recipe import UdaRecipe
 
 SOURCE = "source"
+AUTO = "uda-auto"
+
+
+class StudyAdaptation(Strict):
+    """A row that adapts: the row whose run it starts from, and the target's fields, whose masks are not opened."""
+
+    start: str
+    target: Path
 
 
 class StudyRow(Strict):
-    """One row: a recipe with overrides. published: figures of a paper to stand beside, percent mIoU by domain."""
+    """One row: a recipe with overrides, of `train uda` where it adapts. published: percent mIoU by domain, from a paper.
+
+    source: a labelled domain to train on instead of the study's, such as a target's own for what its labels would give.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str = ""
     recipe: str
     set: list[str] = Field(default_factory=list)
     published: dict[str, float] = Field(default_factory=dict)
+    source: Path | None = None
+    adapt: StudyAdaptation | None = None
 
 
 class Study(Strict):
@@ -58,7 +73,10 @@ class StudyResult:
     failed: dict[str, str]
 
 
-def load_study(path: Path) -> tuple[Study, dict[str, tuple[str, Recipe]]]:
+Recipes = dict[str, tuple[str, Recipe | UdaRecipe]]
+
+
+def load_study(path: Path) -> tuple[Study, Recipes]:
     """The study and the recipe of every row. Raises InputError that names the row and the key."""
     try:
         study = Study.model_validate(read_yaml(path))
@@ -70,10 +88,19 @@ def load_study(path: Path) -> tuple[Study, dict[str, tuple[str, Recipe]]]:
         raise InputError(f"{path}: two rows are called {next(n for n in names if names.count(n) > 1)!r}.")
     if SOURCE in study.targets:
         raise InputError(f"{path}: a target cannot be called {SOURCE!r}.")
-    recipes = {}
+    recipes: Recipes = {}
+    trained: set[str] = set()
     for row in study.rows:
+        if row.adapt is not None and row.adapt.start not in trained:
+            raise InputError(
+                f"{path}: row {row.name}: adapt.start: no row above it that trains is {row.adapt.start!r}."
+            )
         try:
-            recipes[row.name] = load_recipe(row.recipe, row.set, folds=study.folds)
+            if row.adapt is not None:
+                recipes[row.name] = load_uda_recipe(row.recipe, row.set)
+            else:
+                recipes[row.name] = load_recipe(row.recipe, row.set, folds=study.folds)
+                trained.add(row.name)
         except InputError as error:
             raise InputError(f"{path}: row {row.name}: {error}") from error
     return study, recipes
@@ -118,10 +145,21 @@ def _chosen(study: Study, path: Path, only: str) -> StudyRow:
 
 
 def _row(
-    study: Study, row: StudyRow, recipe_name: str, recipe: Recipe, run: Path, on_fold: Callable[[int], Report]
+    study: Study,
+    row: StudyRow,
+    recipe_name: str,
+    recipe: Recipe | UdaRecipe,
+    run: Path,
+    on_fold: Callable[[int], Report],
 ) -> dict[str, Any]:
     """Figures of one row by domain: its folds on the fields they did not see, and all of them on every target."""
-    run_supervised(study.source, recipe_name, recipe, run, resume=True, on_fold=on_fold)
+    if isinstance(recipe, Recipe):
+        run_supervised(row.source or study.source, recipe_name, recipe, run, resume=True, on_fold=on_fold)
+    else:
+        assert row.adapt is not None
+        start = run.parent / row.adapt.start
+        auto = row.recipe == AUTO
+        run_uda(row.adapt.target, start, recipe_name, recipe, run, resume=True, auto=auto, on_fold=on_fold)
     weights = [fold.weights_sha256 for fold in read_run(run)[1].folds]
     figures: dict[str, Any] = {}
     for name, domain in {SOURCE: study.source, **study.targets}.items():
@@ -132,7 +170,8 @@ def _row(
             write_json(kept, found)
         figures[name] = _figures(found["scores"], study.phase, domain)
     for name, item in figures.items():
-        item["rdt"] = rdt(item["miou_mean"], figures[SOURCE]["miou_mean"]) if name != SOURCE else None
+        compared = name != SOURCE and row.source is None
+        item["rdt"] = rdt(item["miou_mean"], figures[SOURCE]["miou_mean"]) if compared else None
     return figures
 
 

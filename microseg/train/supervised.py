@@ -159,13 +159,7 @@ def train_fold(
     ranks.wait()
     checkpoint.load_model(folder / "model.safetensors", network)
     scored = score(network, held_out, recipe, len(phases), ranks)
-    values = iou(scored.confusion)
-    info = FoldInfo(
-        index=fold,
-        miou=mean_iou(scored.confusion),
-        iou={p.name: or_none(v) for p, v in zip(phases, values, strict=True)},
-        weights_sha256=sha256_of(folder / "model.safetensors"),
-    )
+    info = fold_info(fold, scored.confusion, phases, folder / "model.safetensors")
     fingerprint = Fingerprint(fold=fold, mean=scored.features.mean(0).tolist(), std=scored.features.std(0).tolist())
     result = FoldResult(info, fingerprint, progress.seconds)
     written = {"info": info.model_dump(), "fingerprint": fingerprint.model_dump(), "seconds": progress.seconds}
@@ -173,6 +167,17 @@ def train_fold(
         write_json(folder / "fold.json", written)
     ranks.wait()
     return result
+
+
+def fold_info(index: int, confusion: NDArray[np.int64], phases: Sequence[PhaseInfo], weights: Path) -> FoldInfo:
+    """What a run says of a fold: scores on its held-out fields, and the hash of its weights file."""
+    values = iou(confusion)
+    return FoldInfo(
+        index=index,
+        miou=mean_iou(confusion),
+        iou={phase.name: or_none(value) for phase, value in zip(phases, values, strict=True)},
+        weights_sha256=sha256_of(weights),
+    )
 
 
 def steps_of(recipe: Recipe, fields: Sequence[LabelledField]) -> int:

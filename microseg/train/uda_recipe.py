@@ -134,8 +134,9 @@ class UdaRecipe(Strict):
     on top of any method. balanced_patches: target tiles are drawn such that their pseudo-labelled fractions are the
     source's. statistics_only: every loss on the target has weight 0, the method's own control. robust_share: of the
     steps, at the beginning, that the source alone is learned from, while target tiles pass through batch normalisation:
-    with a strong `augmentation`, a teacher worth learning from. fraction_drift: factor by which a fraction may leave
-    those of source and start.
+    with a strong `augmentation`, a teacher worth learning from. style_share: of source tiles, that are moved towards the
+    target's radial spectrum and mean grey, each by a random part of the way. fraction_drift: factor by which a fraction
+    may leave those of source and start.
     """
 
     task: Literal["uda"]
@@ -152,6 +153,7 @@ class UdaRecipe(Strict):
     balanced_patches: bool = False
     statistics_only: bool = False
     robust_share: Share = 0.0
+    style_share: Share = 0.0
     ema_decay: float = Field(0.98, ge=0, lt=1)
     snapshot_every: int = Field(50, ge=1)
     keep_snapshots: bool = False

@@ -13,24 +13,30 @@ SOURCE = "unadapted"
 # A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself. Both
 # provisional: not yet measured on enough targets (benchmarks/uda.py).
 GAIN, FLOOR = 0.02, 0.6
+# A source network that trusts itself on the target to within this of what it does on its own held-out fields.
+CLOSE = 0.01
 # A phase that the source training has, and less than this share of which is found, has been lost.
 LOST = 0.02
 FEW_FIELDS = (3, 5)
 
 
 def decide(
-    candidates: Sequence[Candidate], source_fractions: dict[str, float], forced: str | None = None
+    candidates: Sequence[Candidate],
+    source_fractions: dict[str, float],
+    familiar: tuple[float, float],
+    forced: str | None = None,
 ) -> Adaptation:
     """The candidate to take and the verdict. candidates: the unadapted source first.
 
-    forced: the name that target labels chose, for studies.
+    familiar: trust of the source's folds at home and abroad. forced: the name that target labels chose, for studies.
     """
     source = candidates[0]
     usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
     best = max(usable, key=lambda item: item.trust)
-    chosen = best if best.trust > source.trust + GAIN else source
+    chosen = best if best.trust > source.trust + GAIN and not is_familiar(*familiar) else source
     lost = _lost_phase(chosen, source_fractions)
     evidence = (
+        f"trust of the source's folds {familiar[0]:.3f} on their own held-out fields and {familiar[1]:.3f} on the target; "
         f"agreement with itself under flips and another light: {source.trust:.3f} unadapted, {best.trust:.3f} with "
         f"{best.name}; agreement of the folds {source.fold_agreement:.3f} and {best.fold_agreement:.3f}; "
         f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
@@ -48,8 +54,14 @@ def decide(
     else:
         verdict = "adapt"
     return Adaptation(
-        verdict=verdict, evidence=evidence, chosen=chosen.name, candidates=list(candidates), oracle=forced is not None
-    )
+        verdict=verdict, evidence=evidence, chosen=chosen.name, candidates=list(candidates), oracle=forced is not None,
+        at_home=familiar[0], abroad=familiar[1],
+    )  # fmt: skip
+
+
+def is_familiar(at_home: float, abroad: float) -> bool:
+    """Whether the target is to the source's folds as their own fields are: there is nothing to adapt to."""
+    return abroad >= at_home - CLOSE
 
 
 def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | None:

@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 from microseg.core.errors import InputError
+from microseg.core.runs import read_record
 from microseg.train import study as module
 from microseg.train.study import load_study
 from tests.chain import microseg, write_recipe
+
+STUDIES = Path(__file__).parents[2] / "train" / "studies"
 
 
 @pytest.fixture
@@ -99,3 +102,36 @@ def test_the_papers_published_figures_are_the_papers() -> None:
     assert study.rows[9].published == {"source": 79.4, "T1": 82.2, "T2": 61.0}
     for name in ("supervised-small", "generalisation", "generalisation-small"):
         load_study(Path(__file__).parents[2] / "train" / "studies" / f"{name}.yaml")
+
+
+def test_a_row_that_adapts_starts_from_another_and_is_scored_like_it(study: Path, unseen: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(study.read_text())
+    adapt = {"start": "one", "target": str(unseen / "images")}
+    short = ["steps=2", "batch=1", "snapshot_every=2"]
+    content["rows"] = [
+        content["rows"][0],
+        {"name": "adapted", "recipe": "uda-statistics", "set": short, "adapt": adapt},
+        {"name": "labels", "recipe": content["rows"][0]["recipe"], "set": ["steps=2"], "source": str(unseen)},
+    ]
+    study.write_text(yaml.safe_dump(content))
+    outcome = microseg("study", study, "--out", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    figures = json.loads((tmp_path / "out" / "study.json").read_text())["rows"]
+    assert set(figures["adapted"]) == {"source", "T1"}
+    assert figures["labels"]["T1"]["rdt"] is None and figures["adapted"]["T1"]["rdt"] is not None
+    adapted = read_record(tmp_path / "out" / "rows" / "adapted").adaptation
+    assert adapted is not None and adapted.source_run == str((tmp_path / "out" / "rows" / "one").resolve())
+
+
+def test_a_row_cannot_start_from_one_below_it(study: Path) -> None:
+    content = yaml.safe_load(study.read_text())
+    content["rows"][0] |= {"recipe": "uda-auto", "set": [], "adapt": {"start": "two", "target": "t"}}
+    study.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"row one: adapt\.start: no row above it that trains is 'two'"):
+        load_study(study)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_can_be_read(path: Path) -> None:
+    study, recipes = load_study(path)
+    assert list(recipes) == [row.name for row in study.rows]

@@ -13,7 +13,8 @@ from microseg.core.runs import RunSummary, read_record
 from microseg.synthetic.folder import write_domain
 from microseg.train import adapt, supervised
 from microseg.train.recipe_file import load_uda_recipe
-from microseg.train.uda import newest_supervised_run, run_uda
+from microseg.train.runs import newest_supervised_run
+from microseg.train.uda import run_uda
 from tests.chain import microseg, tiny_domain, train
 
 SHORT = ["steps=4", "batch=1", "snapshot_every=2"]
@@ -80,8 +81,15 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
 
 
 def test_without_weight_on_the_target_only_its_statistics_come_through(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "control", "dacs", [*ONCE, "statistics_only=true", "statistics=none"])
-    _run(place, tmp_path / "source", "source", [*ONCE, "statistics=none"])
+    same = [
+        *ONCE,
+        "statistics=none",
+        "optimiser.learning_rate=1e-3",
+        "optimiser.weight_decay=1e-4",
+        "optimiser.encoder_factor=0.3",
+    ]
+    _run(place, tmp_path / "control", "dacs", [*same, "statistics_only=true"])
+    _run(place, tmp_path / "source", "source", same)
     ends = [
         load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
         for name, kind in (("control", "dacs"), ("source", "source"))

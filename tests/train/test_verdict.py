@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from microseg.core.runs import Candidate
-from microseg.train.verdict import FLOOR, GAIN, decide, fields_to_label
+from microseg.train.verdict import CLOSE, FLOOR, GAIN, decide, fields_to_label
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
+STRANGE = (0.95, 0.8)
 
 
 def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
@@ -25,8 +26,8 @@ def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
 
 def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
     source = _candidate("unadapted", 0.8)
-    better = decide([source, _candidate("dacs", 0.8 + 2 * GAIN)], KNOWN)
-    same = decide([source, _candidate("dacs", 0.8 + GAIN / 2)], KNOWN)
+    better = decide([source, _candidate("dacs", 0.8 + 2 * GAIN)], KNOWN, STRANGE)
+    same = decide([source, _candidate("dacs", 0.8 + GAIN / 2)], KNOWN, STRANGE)
     assert (better.verdict, better.chosen) == ("adapt", "dacs")
     assert (same.verdict, same.chosen) == ("do not adapt", "unadapted")
     assert "0.800" in better.evidence
@@ -34,18 +35,28 @@ def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
 
 def test_a_sure_network_that_lost_a_phase_is_not_believed() -> None:
     collapsed = _candidate("minent", 0.99, fractions={"matrix": 1.0, "crack": 0.0})
-    assert decide([_candidate("unadapted", 0.8), collapsed], KNOWN).chosen == "unadapted"
-    alone = decide([_candidate("unadapted", 0.99, fractions={"matrix": 1.0, "crack": 0.0})], KNOWN)
+    assert decide([_candidate("unadapted", 0.8), collapsed], KNOWN, STRANGE).chosen == "unadapted"
+    alone = decide([_candidate("unadapted", 0.99, fractions={"matrix": 1.0, "crack": 0.0})], KNOWN, STRANGE)
     assert alone.verdict == "label a few fields" and "crack" in alone.evidence
 
 
 def test_what_agrees_with_nothing_needs_labels() -> None:
     low = FLOOR - 2 * GAIN
-    assert decide([_candidate("unadapted", low - 0.1), _candidate("dacs", low)], KNOWN).verdict == "label a few fields"
+    assert (
+        decide([_candidate("unadapted", low - 0.1), _candidate("dacs", low)], KNOWN, STRANGE).verdict
+        == "label a few fields"
+    )
+
+
+def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it() -> None:
+    candidates = [_candidate("unadapted", 0.9), _candidate("dacs", 0.99)]
+    found = decide(candidates, KNOWN, (0.91, 0.90 + CLOSE))
+    assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
+    assert decide(candidates, KNOWN, (0.95, 0.90)).verdict == "adapt"
 
 
 def test_labels_that_chose_are_stamped() -> None:
-    found = decide([_candidate("unadapted", 0.8), _candidate("dacs", 0.7)], KNOWN, forced="dacs")
+    found = decide([_candidate("unadapted", 0.8), _candidate("dacs", 0.7)], KNOWN, STRANGE, forced="dacs")
     assert (found.chosen, found.oracle) == ("dacs", True)
 
 
