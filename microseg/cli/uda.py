@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from microseg.core.runs import RunSummary
 
 METHODS = (
-    "auto, normalise, statistics, adaptsegnet, advent, minent, fda, dacs, mic, intrada, dast; source is the control"
-)
+    "auto", "normalise", "statistics", "adaptsegnet", "advent", "minent", "fda", "dacs", "mic", "intrada", "dast", "source",
+)  # fmt: skip
 
 
 def uda(
@@ -25,7 +25,7 @@ def uda(
         Path | None,
         typer.Option(help="Supervised run, or a labelled domain to find its run.", show_default="newest in runs/"),
     ] = None,
-    method: Annotated[str, typer.Option(help=f"{METHODS}.")] = "auto",
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS[:-1])}; source is the control.")] = "auto",
     recipe: Annotated[
         str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="uda-METHOD")
     ] = None,
@@ -56,8 +56,11 @@ def uda(
     from rich.console import Console
 
     from microseg.core.domain import load_domain
+    from microseg.core.errors import InputError
     from microseg.train.recipe_file import load_uda_recipe
 
+    if method not in METHODS:
+        raise InputError(f"--method {method}: no such method. Remedy: one of {', '.join(METHODS)}.")
     name, loaded = load_uda_recipe(recipe or f"uda-{method}", settings or [], seed=seed)
     console = Console()
 
@@ -94,6 +97,8 @@ def _print(console: Console, summary: RunSummary, run: Path) -> None:
             *(f"{100 * item.fractions[phase]:.1f}" for phase in phases), f"{item.minutes:.1f}",
             style="bold" if item.name == found.chosen else None,
         )  # fmt: skip
+    if found.otsu is not None:
+        table.add_row("Otsu's threshold", "", "", "", *(f"{100 * found.otsu[phase]:.1f}" for phase in phases), "")
     console.print(table)
     for item in found.candidates:
         for warning in item.warnings:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from microseg.core.baseline import MAX_PHASES, best_assignment, otsu_classes
 from microseg.core.domain import load_domain
 from microseg.core.metrics import confusion_matrix, mean_iou
 from microseg.core.preparation import PreparedField
@@ -214,6 +215,21 @@ def self_agreement(at: Adapting, bag: Bag) -> tuple[float, float]:
         found.append([trust(asdict(observe(_one(network), cuts, phases, _upright(at)))) for cuts in (home, at.cuts)])
     home_trust, abroad_trust = np.mean(found, axis=0)
     return float(home_trust), float(abroad_trust)
+
+
+def otsu_fractions(at: Adapting) -> dict[str, float] | None:
+    """Phase fractions, 0-1, of the target by Otsu's threshold; grey classes are called as suits the source's labels best.
+
+    None for more phases than multi-Otsu can do.
+    """
+    phases = len(at.record.phases)
+    if phases > MAX_PHASES:
+        return None
+    known = [confusion_matrix(field.labels, otsu_classes(field.image, phases), phases) for field in at.data.fields]
+    order = best_assignment(np.sum(known, axis=0))
+    found = [np.bincount(otsu_classes(field.image, phases).ravel(), minlength=phases) for field in at.target.fields]
+    counts = np.sum(found, axis=0)
+    return {at.record.phases[phase].name: float(counts[grey] / counts.sum()) for grey, phase in enumerate(order)}
 
 
 def worth_labelling(at: Adapting, bag: Bag) -> list[str]:

@@ -22,6 +22,7 @@ from microseg.train.bags import (
     chosen_by_labels,
     features_on,
     judged,
+    otsu_fractions,
     self_agreement,
     source_bag,
     title_of,
@@ -86,7 +87,7 @@ def run_uda(
     shares = phase_frequencies(at.data.fields, len(record.phases))
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}
     forced = chosen_by_labels(at, bags, target_path, record) if oracle else None
-    decision = decide(candidates, known, familiar, forced)
+    decision = decide(candidates, known, familiar, forced).model_copy(update={"otsu": otsu_fractions(at)})
     if decision.verdict == "label a few fields":
         decision = decision.model_copy(update={"to_label": worth_labelling(at, bags[decision.chosen])})
     return _finish(at, record, bags[decision.chosen], decision)

@@ -46,6 +46,7 @@ def test_every_method_trains_and_leaves_a_run(method: str, place: Path, tmp_path
     found = summary.adaptation
     assert found is not None
     assert found.candidates[0].name == "unadapted"
+    assert found.otsu is not None and sum(found.otsu.values()) == pytest.approx(1)
     rows = (tmp_path / "run" / "methods" / found.candidates[1].name / "fold0" / "history.csv").read_text().splitlines()
     assert len(rows) == 1 + 2  # the heading, steps 0 and 2
     weights = load_file(tmp_path / "run" / "fold0" / "model.safetensors")
