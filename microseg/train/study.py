@@ -31,7 +31,10 @@ AUTO = "uda-auto"
 
 
 class StudyAdaptation(Strict):
-    """A row that adapts: the row whose run it starts from, and the target's fields, whose masks are not opened."""
+    """A row that adapts: the row whose run it starts from, and the target's fields, whose masks are not opened.
+
+    The recipe `uda-auto` chooses as `--method auto` does; any other is trained alone.
+    """
 
     start: str
     target: Path

@@ -23,7 +23,8 @@ from microseg.train.datasets import LabelledField
 
 _SAME_SIZE = 0.01
 # Scales of the differences of Gaussians whose skewness tells bright details from dark ones, px. Skewness that counts as
-# such; and as so much that a network which was never shown such fields is not asked (benchmarks/README.md).
+# such; and as so much that a network which was never shown such fields is not asked: that lies between films of the other
+# polarity (synthetic S and T3) and superalloys, whose signs turn with the fraction of precipitates.
 _BANDS_PX = ((1.0, 4.0), (2.0, 8.0), (4.0, 16.0))
 _SKEWED, _SURELY_SKEWED = 0.15, 0.6
 

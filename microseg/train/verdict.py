@@ -35,12 +35,16 @@ def decide(
     best = max(usable, key=lambda item: item.trust)
     chosen = best if best.trust > source.trust + GAIN and not is_familiar(*familiar) else source
     lost = _lost_phase(chosen, source_fractions)
+    compared = "" if best is source else f", {best.trust:.3f} with {best.name}"
     evidence = (
         f"trust of the source's folds {familiar[0]:.3f} on their own held-out fields and {familiar[1]:.3f} on the target; "
-        f"agreement with itself under flips and another light: {source.trust:.3f} unadapted, {best.trust:.3f} with "
-        f"{best.name}; agreement of the folds {source.fold_agreement:.3f} and {best.fold_agreement:.3f}; "
-        f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
+        f"agreement with itself under flips and another light: {source.trust:.3f} unadapted{compared}"
     )
+    if best is not source:
+        evidence += (
+            f"; agreement of the folds {source.fold_agreement:.3f} and {best.fold_agreement:.3f}; "
+            f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
+        )
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen is not source else "do not adapt"

@@ -71,6 +71,17 @@ def test_auto_finds_polarity_and_pixel_size_of_a_bare_folder_and_says_the_option
     assert said.notices == []
 
 
+def test_a_network_that_prefers_the_wrong_polarity_is_not_asked_where_details_are_plain(
+    tmp_path: Path, source: tuple[RunRecord, list[Any]]
+) -> None:
+    write_domain(tmp_path / "t3", "t3", 3, 5, size_px=(180, 150))
+    found = read_target(
+        tmp_path / "t3" / "images", source[0], invert=None, pixel_size_um=None, apply_findings=True,
+        source_images=source[1], predict=lambda view: pytest.fail("asked"),
+    )  # fmt: skip
+    assert found.entry.preparation.invert
+
+
 def test_other_methods_stop_with_the_option(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
     write_domain(tmp_path / "t3", "t3", 2, 5, size_px=(180, 150))
     with pytest.raises(InputError, match=r"--pixel-size-um 0\.1266"):
