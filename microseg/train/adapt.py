@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
         history.append(row)
         if recipe.keep_snapshots:
             checkpoint.save_model(folder / "snapshots" / f"step-{step:05d}.safetensors", averaged)
-        if not progress.best or (not row["drifted"] and trust(row) > trust(progress.best)):
+        # Equally long source training is what it is at its end; it is a control, and chooses nothing.
+        is_better = isinstance(method, SourceOnly) or (not row["drifted"] and trust(row) > trust(progress.best or row))
+        if not progress.best or is_better:
             progress.best = row
             checkpoint.save_model(folder / "model.safetensors", averaged)
         write_history(folder, [{k: v for k, v in item.items() if k != "fractions"} for item in history])
@@ -188,6 +191,8 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
             torch.manual_seed(seed)
             actors.generator.manual_seed(seed)
             relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
+            # What the teacher says of the step's target tiles, asked once by all who need it.
+            taught = cache(partial(actors.taught, tiles.target, getattr(method, "debias", True)))
             for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                 group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
             is_robust_phase = step < recipe.robust_share * recipe.steps
@@ -208,15 +213,17 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                     case Fda():
                         losses = methods.fourier(actors, tiles, method, job.fold)
                     case Dacs():
-                        losses = methods.class_mixed(actors, tiles, method, relight)
+                        losses = methods.class_mixed(actors, tiles, method, relight, taught)
                     case Dast():
-                        losses = methods.attended_self_training(actors, tiles, method, step >= halfway)
+                        losses = methods.attended_self_training(
+                            actors, tiles, method, taught if step >= halfway else None
+                        )
                     case AdaptSegNet():
                         losses = methods.adversarial(actors, tiles, method)
                     case other:
                         raise TypeError(f"{other.kind} does not train")
                 if recipe.mic is not None and not is_robust_phase:
-                    losses |= methods.masked_consistency(actors, tiles.target, recipe.mic, relight)
+                    losses |= methods.masked_consistency(actors, tiles.target, recipe.mic, relight, taught)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise TrainingError(
                     f"{folder}: out of memory on {device} with {recipe.batch} tiles of each domain. "

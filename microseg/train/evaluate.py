@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microseg.core.domain import load_domain
+from microseg.core.manifest import DomainEntry
 from microseg.core.preparation import PreparedField
-from microseg.core.runs import read_run
+from microseg.core.runs import RunRecord, read_run
 from microseg.core.scoring import Prediction, evaluation, score_fields
+from microseg.models.network import Network
 from microseg.train.predict import predict_field
 from microseg.train.runs import load_networks
 
@@ -21,9 +23,19 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """The evaluation (core/scoring) of a finished run on a labelled domain. Raises InputError."""
     record, summary = read_run(run)
-    entry = record.domain_called(domain_name)
-    domain = load_domain(source)
     networks = load_networks(run, record, summary)
+    return evaluate_networks(networks, record, record.domain_called(domain_name), source, progress)
+
+
+def evaluate_networks(
+    networks: Sequence[Network],
+    record: RunRecord,
+    entry: DomainEntry,
+    source: Path,
+    progress: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """The same for the networks of a run's folds, wherever they come from, prepared as `entry` says."""
+    domain = load_domain(source)
     held_out_by = {field.sha256: field.fold for field in record.fields}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:

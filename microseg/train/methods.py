@@ -29,6 +29,7 @@ from microseg.train.losses import core_of
 from microseg.train.uda_recipe import AdaptSegNet, Advent, Dacs, Dast, Fda, IntraDA, Masked, MinEnt
 
 Losses = dict[str, float]
+Pseudo = tuple[Tensor, Tensor]
 Domain = Literal["source", "target", "none"]
 
 
@@ -70,8 +71,8 @@ class Actors:
             loss = loss + self.auxiliary * self.segmentation(core_of(out.auxiliary.float(), self.core_px), core)
         return loss
 
-    def taught(self, target: Tensor, debias: bool = True) -> tuple[Tensor, Tensor]:
-        """Pseudo-labels and confidence of the averaged network on target tiles."""
+    def taught(self, target: Tensor, debias: bool = True) -> Pseudo:
+        """Pseudo-labels int64 and confidence, each (N, S, S), of the averaged network on target tiles."""
         self.teacher.eval()
         with torch.inference_mode():
             probability = self.teacher.forward_any_size(target).logits.float().softmax(1)
@@ -118,12 +119,15 @@ def adversarial(actors: Actors, tiles: Tiles, method: AdaptSegNet) -> Losses:
     return {"segmentation": float(loss.detach()), "target": fooled[0], "discriminator": learned[0]}
 
 
-def attended_self_training(actors: Actors, tiles: Tiles, method: Dast, is_late: bool) -> Losses:
-    """DAST (Yu et al. 2021): AdaptSegNet, and late in training pseudo-labels weighted by the discriminator's attention."""
+def attended_self_training(actors: Actors, tiles: Tiles, method: Dast, taught: Callable[[], Pseudo] | None) -> Losses:
+    """DAST (Yu et al. 2021): AdaptSegNet, and late in training pseudo-labels weighted by the discriminator's attention.
+
+    taught: the teacher's pseudo-labels of the target tiles, or None as long as it is early.
+    """
     losses = adversarial(actors, tiles, method)
-    if not is_late:
+    if taught is None:
         return losses
-    labels, confidence = actors.taught(tiles.target)
+    labels, confidence = taught()
     out = actors.forward(tiles.target, "target")
     attended = 1 + attention(actors.discriminators[0], _maps(out)[0])
     weights = attended * (confidence >= method.confidence)
@@ -143,14 +147,16 @@ def fourier(actors: Actors, tiles: Tiles, method: Fda, fold: int) -> Losses:
     return {"segmentation": float(loss.detach()), "target": float(penalty.detach())}
 
 
-def class_mixed(actors: Actors, tiles: Tiles, method: Dacs, relight: Callable[[Tensor], Tensor]) -> Losses:
+def class_mixed(
+    actors: Actors, tiles: Tiles, method: Dacs, relight: Callable[[Tensor], Tensor], taught: Callable[[], Pseudo]
+) -> Losses:
     """DACS (Tranheden et al. 2021): phases of source tiles pasted into target tiles, labelled by truth and teacher.
 
-    relight: the photometric change of mixed tiles.
+    relight: the photometric change of mixed tiles. taught: the teacher's pseudo-labels of the target tiles.
     """
     losses = source_only(actors, tiles)
     phases = actors.network.phases
-    labels, confidence = actors.taught(tiles.target, method.debias)
+    labels, confidence = taught()
     weights = pixel_weights(confidence, method.confidence, phases, method.weighting)
     pasted = class_mix(tiles.labels, phases, actors.generator)
     mixed = torch.where(pasted[:, None], tiles.source, tiles.target)
@@ -162,10 +168,15 @@ def class_mixed(actors: Actors, tiles: Tiles, method: Dacs, relight: Callable[[T
 
 
 def masked_consistency(
-    actors: Actors, target: Tensor, masked: Masked, relight: Callable[[Tensor], Tensor], threshold: float = 0.968
+    actors: Actors,
+    target: Tensor,
+    masked: Masked,
+    relight: Callable[[Tensor], Tensor],
+    taught: Callable[[], Pseudo],
+    threshold: float = 0.968,
 ) -> Losses:
     """MIC (Hoyer et al. 2023): the network sees patches of the target and must say what the teacher says of the whole."""
-    labels, confidence = actors.taught(target)
+    labels, confidence = taught()
     weights = pixel_weights(confidence, threshold, actors.network.phases, "pixel")
     out = actors.forward(hide_patches(relight(target), masked.ratio, masked.patch_px, actors.generator), "none")
     loss = weighted_cross_entropy(out.logits.float(), labels, weights)

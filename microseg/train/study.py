@@ -162,7 +162,10 @@ def _row(
         assert row.adapt is not None
         start = run.parent / row.adapt.start
         auto = row.recipe == AUTO
-        run_uda(row.adapt.target, start, recipe_name, recipe, run, resume=True, auto=auto, on_fold=on_fold)
+        # A row that names a method shows that method; only `auto` may leave the source as it is.
+        run_uda(
+            row.adapt.target, start, recipe_name, recipe, run, resume=True, auto=auto, always=not auto, on_fold=on_fold
+        )
     weights = [fold.weights_sha256 for fold in read_run(run)[1].folds]
     figures: dict[str, Any] = {}
     for name, domain in {SOURCE: study.source, **study.targets}.items():

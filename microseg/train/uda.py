@@ -53,6 +53,7 @@ def run_uda(
     source_data: Path | None = None,
     folds: int | None = None,
     oracle: bool = False,
+    always: bool = False,
     on_fold: OnFold = lambda fold: lambda step, steps, text: None,
     notice: Callable[[str], None] = lambda text: None,
     workers: int | None = None,
@@ -60,8 +61,9 @@ def run_uda(
     """Adapt every fold of `source_run` to the target, choose without labels, and leave a run like any other in `out`.
 
     auto: the cheap normalisations and then `recipe`, the best of them; otherwise `recipe` alone; always beside the source
-    as it is. folds: of the source's, the first ones. oracle: target labels choose, for studies; the run says so. Raises
-    InputError: no finished source run or its data, a target that cannot be used, `out` in use.
+    as it is. folds: of the source's, the first ones. For studies, and the run says so: with `oracle` target labels choose,
+    with `always` the method is taken whatever the verdict. Raises InputError: no finished source run or its data, a target
+    that cannot be used, `out` in use.
     """
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
@@ -87,7 +89,8 @@ def run_uda(
     shares = phase_frequencies(at.data.fields, len(record.phases))
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}
     forced = chosen_by_labels(at, bags, target_path, record) if oracle else None
-    decision = decide(candidates, known, familiar, forced).model_copy(update={"otsu": otsu_fractions(at)})
+    taken = candidates[-1].name if always else None
+    decision = decide(candidates, known, familiar, forced, taken).model_copy(update={"otsu": otsu_fractions(at)})
     if decision.verdict == "label a few fields":
         decision = decision.model_copy(update={"to_label": worth_labelling(at, bags[decision.chosen])})
     return _finish(at, record, bags[decision.chosen], decision)

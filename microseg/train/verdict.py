@@ -25,10 +25,12 @@ def decide(
     source_fractions: dict[str, float],
     familiar: tuple[float, float],
     forced: str | None = None,
+    taken: str | None = None,
 ) -> Adaptation:
     """The candidate to take and the verdict. candidates: the unadapted source first.
 
-    familiar: trust of the source's folds at home and abroad. forced: the name that target labels chose, for studies.
+    familiar: trust of the source's folds at home and abroad. For studies: `forced`, the name that target labels chose;
+    `taken`, the one to take whatever the verdict.
     """
     source = candidates[0]
     usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
@@ -57,8 +59,10 @@ def decide(
         verdict = "do not adapt"
     else:
         verdict = "adapt"
+    if taken is not None and taken != chosen.name:
+        evidence += f"; {taken} is taken all the same, for a study"
     return Adaptation(
-        verdict=verdict, evidence=evidence, chosen=chosen.name, candidates=list(candidates), oracle=forced is not None,
+        verdict=verdict, evidence=evidence, chosen=taken or chosen.name, candidates=list(candidates), oracle=forced is not None,
         at_home=familiar[0], abroad=familiar[1],
     )  # fmt: skip
 
