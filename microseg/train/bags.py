@@ -27,11 +27,12 @@ from microseg.train.normalise import with_target_statistics
 from microseg.train.parallel import train_folds
 from microseg.train.predict import predict_field
 from microseg.train.recipe import Recipe
+from microseg.train.shift import texture, texture_shift
 from microseg.train.supervised import Report, score
 from microseg.train.target import CURVES, Target
 from microseg.train.trust import trust
 from microseg.train.uda_recipe import Normalise, UdaRecipe
-from microseg.train.verdict import fields_to_label
+from microseg.train.verdict import Likeness, fields_to_label
 
 OnFold = Callable[[int], Report]
 # What `auto` tries before it trains anything.
@@ -207,14 +208,24 @@ def judged(at: Adapting, name: str, bag: Bag, source: Bag) -> Candidate:
     )
 
 
-def self_agreement(at: Adapting, bag: Bag) -> tuple[float, float]:
-    """Mean over the source's folds of their trust (at home, on source fields they held out; abroad, on the target)."""
+def likeness_of(at: Adapting, bag: Bag) -> Likeness:
+    """How like its own fields the target is to the source's bag."""
     phases, found = len(at.record.phases), []
     for network, fold in zip(bag.networks, at.folds, strict=True):
         home = views([field.image for field in at.unseen(fold)], at.record.stride)
         found.append([trust(asdict(observe(_one(network), cuts, phases, _upright(at)))) for cuts in (home, at.cuts)])
-    home_trust, abroad_trust = np.mean(found, axis=0)
-    return float(home_trust), float(abroad_trust)
+    at_home, abroad = np.mean(found, axis=0)
+
+    def seen(field: LabelledField, network: Network) -> NDArray[np.float64]:
+        (cut,) = views([field.image], at.record.stride)
+        return texture(cut, predict_map(network, cut).argmax(0).astype(np.uint8), phases)
+
+    # Each field by one network, which has not seen it.
+    ours = [
+        seen(field, network) for network, fold in zip(bag.networks, at.folds, strict=True) for field in at.unseen(fold)
+    ]
+    theirs = [seen(field, bag.networks[i % len(bag.networks)]) for i, field in enumerate(at.target.fields)]
+    return Likeness(float(at_home), float(abroad), texture_shift(ours, theirs))
 
 
 def otsu_fractions(at: Adapting) -> dict[str, float] | None:

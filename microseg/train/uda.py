@@ -22,8 +22,8 @@ from microseg.train.bags import (
     chosen_by_labels,
     features_on,
     judged,
+    likeness_of,
     otsu_fractions,
-    self_agreement,
     source_bag,
     title_of,
     worth_labelling,
@@ -36,7 +36,7 @@ from microseg.train.runs import VERSIONS, git_commit, package_version, read_fold
 from microseg.train.supervised import fold_info, score
 from microseg.train.target import read_target
 from microseg.train.uda_recipe import UdaRecipe
-from microseg.train.verdict import SOURCE, decide, is_familiar
+from microseg.train.verdict import SOURCE, decide
 
 
 def run_uda(
@@ -74,10 +74,10 @@ def run_uda(
         notice(text)
     record = _claim(at, recipe_name, recipe, auto, oracle, target_path)
     bags = {SOURCE: source_bag(at)}
-    familiar = self_agreement(at, bags[SOURCE])
+    likeness = likeness_of(at, bags[SOURCE])
     methods: list[tuple[str, UdaRecipe]] = [(recipe.method.kind, recipe)]
-    if auto and is_familiar(*familiar):
-        notice("the source run's networks are as sure of the target as of their own fields: nothing is trained")
+    if auto and likeness.is_familiar:
+        notice("the target looks like the source's own fields, to its networks and in texture: nothing is trained")
         methods = []
     elif auto:
         cheap = best_cheap(at, recipe)
@@ -90,7 +90,7 @@ def run_uda(
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}
     forced = chosen_by_labels(at, bags, target_path, record) if oracle else None
     taken = candidates[-1].name if always else None
-    decision = decide(candidates, known, familiar, forced, taken).model_copy(update={"otsu": otsu_fractions(at)})
+    decision = decide(candidates, known, likeness, forced, taken).model_copy(update={"otsu": otsu_fractions(at)})
     if decision.verdict == "label a few fields":
         decision = decision.model_copy(update={"to_label": worth_labelling(at, bags[decision.chosen])})
     return _finish(at, record, bags[decision.chosen], decision)

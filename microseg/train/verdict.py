@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +15,51 @@ SOURCE = "unadapted"
 # A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself. Both
 # provisional: not yet measured on enough targets (benchmarks/uda.py).
 GAIN, FLOOR = 0.02, 0.6
-# A source network that trusts itself on the target to within this of what it does on its own held-out fields.
-CLOSE = 0.01
+# A source network that trusts itself on the target to within this of what it does on its own held-out fields; and textures
+# of the phases that differ by less than this many standard deviations of the source's fields.
+CLOSE, SHIFTED = 0.01, 2.5
 # A phase that the source training has, and less than this share of which is found, has been lost.
 LOST = 0.02
 FEW_FIELDS = (3, 5)
 
 
+class Likeness(NamedTuple):
+    """How like the source a target is to the source's networks.
+
+    at_home, abroad: mean trust of the folds on source fields that they held out, and on the target. shift: how far the
+    textures of the phases differ, in standard deviations over source fields (shift.py).
+    """
+
+    at_home: float
+    abroad: float
+    shift: float
+
+    @property
+    def is_familiar(self) -> bool:
+        """Whether there is nothing to adapt to: networks as sure as at home, on textures like those at home."""
+        return self.abroad >= self.at_home - CLOSE and self.shift < SHIFTED
+
+
 def decide(
     candidates: Sequence[Candidate],
     source_fractions: dict[str, float],
-    familiar: tuple[float, float],
+    likeness: Likeness,
     forced: str | None = None,
     taken: str | None = None,
 ) -> Adaptation:
     """The candidate to take and the verdict. candidates: the unadapted source first.
 
-    familiar: trust of the source's folds at home and abroad. For studies: `forced`, the name that target labels chose;
-    `taken`, the one to take whatever the verdict.
+    For studies: `forced`, the name that target labels chose; `taken`, the one to take whatever the verdict.
     """
     source = candidates[0]
     usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
     best = max(usable, key=lambda item: item.trust)
-    chosen = best if best.trust > source.trust + GAIN and not is_familiar(*familiar) else source
+    chosen = best if best.trust > source.trust + GAIN and not likeness.is_familiar else source
     lost = _lost_phase(chosen, source_fractions)
     compared = "" if best is source else f", {best.trust:.3f} with {best.name}"
     evidence = (
-        f"trust of the source's folds {familiar[0]:.3f} on their own held-out fields and {familiar[1]:.3f} on the target; "
+        f"trust of the source's folds {likeness.at_home:.3f} on their own held-out fields and {likeness.abroad:.3f} on the "
+        f"target; textures of the phases {likeness.shift:.1f} standard deviations of the source's fields apart; "
         f"agreement with itself under flips and another light: {source.trust:.3f} unadapted{compared}"
     )
     if best is not source:
@@ -63,13 +83,8 @@ def decide(
         evidence += f"; {taken} is taken all the same, for a study"
     return Adaptation(
         verdict=verdict, evidence=evidence, chosen=taken or chosen.name, candidates=list(candidates), oracle=forced is not None,
-        at_home=familiar[0], abroad=familiar[1],
+        at_home=likeness.at_home, abroad=likeness.abroad, shift=likeness.shift if math.isfinite(likeness.shift) else None,
     )  # fmt: skip
-
-
-def is_familiar(at_home: float, abroad: float) -> bool:
-    """Whether the target is to the source's folds as their own fields are: there is nothing to adapt to."""
-    return abroad >= at_home - CLOSE
 
 
 def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from microseg.core.runs import Candidate
-from microseg.train.verdict import CLOSE, FLOOR, GAIN, decide, fields_to_label
+from microseg.train.verdict import CLOSE, FLOOR, GAIN, SHIFTED, Likeness, decide, fields_to_label
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
-STRANGE = (0.95, 0.8)
+STRANGE = Likeness(0.95, 0.8, 10.0)
 
 
 def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
@@ -50,9 +50,16 @@ def test_what_agrees_with_nothing_needs_labels() -> None:
 
 def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it() -> None:
     candidates = [_candidate("unadapted", 0.9), _candidate("dacs", 0.99)]
-    found = decide(candidates, KNOWN, (0.91, 0.90 + CLOSE))
+    found = decide(candidates, KNOWN, Likeness(0.91, 0.90 + CLOSE, SHIFTED / 2))
     assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
-    assert decide(candidates, KNOWN, (0.95, 0.90)).verdict == "adapt"
+    assert decide(candidates, KNOWN, Likeness(0.95, 0.90, SHIFTED / 2)).verdict == "adapt"
+    assert decide(candidates, KNOWN, Likeness(0.91, 0.91, 2 * SHIFTED)).verdict == "adapt"
+
+
+def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
+    found = decide([_candidate("unadapted", 0.9), _candidate("source", 0.9)], KNOWN, STRANGE, taken="source")
+    assert (found.verdict, found.chosen) == ("do not adapt", "source")
+    assert "source is taken all the same" in found.evidence
 
 
 def test_labels_that_chose_are_stamped() -> None:
