@@ -183,29 +183,36 @@ def _mean(networks: Sequence[Network]) -> Callable[[NDArray[np.uint8]], NDArray[
     return predict
 
 
-def judged(at: Adapting, name: str, bag: Bag, source: Bag) -> Candidate:
-    """A bag by what needs no label of the target, beside the source's bag."""
+def judged(at: Adapting, bags: dict[str, Bag]) -> list[Candidate]:
+    """Every bag by what needs no label of the target; the source's comes first, the others are compared with it."""
     phases = len(at.record.phases)
-    cuts = _toned(at.cuts, bag.tone)
-    seen = observe(_mean(bag.networks), cuts, phases, _upright(at))
-    votes = [[_one(network)(cut).argmax(0).astype(np.uint8) for cut in cuts] for network in bag.networks]
-    labels = [_mean(bag.networks)(cut).argmax(0).astype(np.uint8) for cut in cuts]
-    before = [_mean(source.networks)(cut).argmax(0).astype(np.uint8) for cut in at.cuts]
-    same = agreement([confusion_matrix(a, b, phases) for a, b in zip(labels, before, strict=True)])
-    values = asdict(seen)
-    fractions = values.pop("fractions")
-    return Candidate(
-        name=name,
-        trust=trust(values),
-        **values,
-        fold_agreement=fold_agreement(votes, phases),
-        moved=1 - same,
-        fractions={phase.name: value for phase, value in zip(at.record.phases, fractions, strict=True)},
-        source_miou=bag.source_miou,
-        minutes=bag.seconds / 60,
-        steps=bag.steps,
-        warnings=bag.warnings,
-    )
+    candidates: list[Candidate] = []
+    before: list[NDArray[np.uint8]] = []
+    for name, bag in bags.items():
+        cuts = _toned(at.cuts, bag.tone)
+        each = [[predict_map(network, cut) for cut in cuts] for network in bag.networks]
+        maps = [np.asarray(np.mean(folds, axis=0), np.float32) for folds in zip(*each, strict=True)]
+        votes = [[soft.argmax(0).astype(np.uint8) for soft in fold] for fold in each]
+        labels = [soft.argmax(0).astype(np.uint8) for soft in maps]
+        before = before or labels
+        same = agreement([confusion_matrix(a, b, phases) for a, b in zip(labels, before, strict=True)])
+        values = asdict(observe(_mean(bag.networks), cuts, phases, _upright(at), maps))
+        fractions = values.pop("fractions")
+        candidates.append(
+            Candidate(
+                name=name,
+                trust=trust(values),
+                **values,
+                fold_agreement=fold_agreement(votes, phases),
+                moved=1 - same,
+                fractions={phase.name: value for phase, value in zip(at.record.phases, fractions, strict=True)},
+                source_miou=bag.source_miou,
+                minutes=bag.seconds / 60,
+                steps=bag.steps,
+                warnings=bag.warnings,
+            )
+        )
+    return candidates
 
 
 def likeness_of(at: Adapting, bag: Bag) -> Likeness:

@@ -58,9 +58,18 @@ def views(images: Sequence[Image], stride: int) -> list[Image]:
     return cuts
 
 
-def observe(predict: Predict, cuts: Sequence[Image], phases: int, upright: bool = False) -> Observed:
-    """All criteria of `predict`, which gives float32 (P, h, w) for a view uint8 (h, w). upright: left-right flips alone."""
-    maps = [predict(view) for view in cuts]
+def observe(
+    predict: Predict,
+    cuts: Sequence[Image],
+    phases: int,
+    upright: bool = False,
+    maps: Sequence[Probability] | None = None,
+) -> Observed:
+    """All criteria of `predict`, which gives float32 (P, h, w) for a view uint8 (h, w).
+
+    upright: left-right flips alone. maps: what `predict` gives for the views as they are, where that is known.
+    """
+    maps = [predict(view) for view in cuts] if maps is None else maps
     labels = [soft.argmax(0).astype(np.uint8) for soft in maps]
     flipped, relit = [], []
     for view, label in zip(cuts, labels, strict=True):

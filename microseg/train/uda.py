@@ -85,7 +85,7 @@ def run_uda(
         methods.insert(0, ("normalise", recipe.model_copy(update={"method": cheap})))
     for name, chosen in methods:
         bags[name] = bag_of(at, name, chosen, on_fold, workers or default_workers())
-    candidates = [judged(at, name, bag, bags[SOURCE]) for name, bag in bags.items()]
+    candidates = judged(at, bags)
     shares = phase_frequencies(at.data.fields, len(record.phases))
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}
     forced = chosen_by_labels(at, bags, target_path, record) if oracle else None
