@@ -99,8 +99,8 @@ class Adaptation(Strict):
     """What `train uda` decided: verdict, evidence in words, candidates, and fields worth labelling where it says so.
 
     at_home, abroad: mean over the source's folds of their trust on source fields that they held out, and on the target.
-    shift: how far the textures of the phases differ, in standard deviations over source fields; None where too few fields
-    tell.
+    folds_at_home: agreement of the folds on source fields. shift: how far the textures of the phases differ, in standard
+    deviations over source fields; None where too few fields tell.
     otsu: phase fractions of the target by Otsu's threshold, or None where there are too many phases. oracle: target labels
     chose; such a run is for studies only.
     """
@@ -111,6 +111,7 @@ class Adaptation(Strict):
     candidates: list[Candidate]
     at_home: float
     abroad: float
+    folds_at_home: float | None = None
     shift: float | None = None
     otsu: dict[str, float] | None = None
     to_label: list[str] = Field(default_factory=list)

@@ -222,6 +222,8 @@ def likeness_of(at: Adapting, bag: Bag) -> Likeness:
         home = views([field.image for field in at.unseen(fold)], at.record.stride)
         found.append([trust(asdict(observe(_one(network), cuts, phases, _upright(at)))) for cuts in (home, at.cuts)])
     at_home, abroad = np.mean(found, axis=0)
+    home = views([field.image for field in at.data.fields], at.record.stride)
+    votes = [[predict_map(network, cut).argmax(0).astype(np.uint8) for cut in home] for network in bag.networks]
 
     def seen(field: LabelledField, network: Network) -> NDArray[np.float64]:
         (cut,) = views([field.image], at.record.stride)
@@ -232,7 +234,7 @@ def likeness_of(at: Adapting, bag: Bag) -> Likeness:
         seen(field, network) for network, fold in zip(bag.networks, at.folds, strict=True) for field in at.unseen(fold)
     ]
     theirs = [seen(field, bag.networks[i % len(bag.networks)]) for i, field in enumerate(at.target.fields)]
-    return Likeness(float(at_home), float(abroad), texture_shift(ours, theirs))
+    return Likeness(float(at_home), float(abroad), fold_agreement(votes, phases), texture_shift(ours, theirs))
 
 
 def otsu_fractions(at: Adapting) -> dict[str, float] | None:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from microseg.core.runs import Adaptation, Candidate
 
 SOURCE = "unadapted"
-# A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself. Both
-# provisional: not yet measured on enough targets (benchmarks/uda.py).
+# A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself.
 GAIN, FLOOR = 0.02, 0.6
+# Folds that agree on the target by this much less than on the source: a committee that disagrees wants labels (Seung et al.
+# 1992). Networks may be sure of themselves, and of each other's style, on another material; their labels differ there.
+DISAGREE = 0.1
 # A source network that trusts itself on the target to within this of what it does on its own held-out fields; and textures
 # of the phases that differ by less than this many standard deviations of the source's fields.
 CLOSE, SHIFTED = 0.01, 2.5
@@ -26,12 +28,14 @@ FEW_FIELDS = (3, 5)
 class Likeness(NamedTuple):
     """How like the source a target is to the source's networks.
 
-    at_home, abroad: mean trust of the folds on source fields that they held out, and on the target. shift: how far the
-    textures of the phases differ, in standard deviations over source fields (shift.py).
+    at_home, abroad: mean trust of the folds on source fields that they held out, and on the target. folds_at_home: their
+    agreement on source fields. shift: how far the textures of the phases differ, in standard deviations over source fields
+    (shift.py).
     """
 
     at_home: float
     abroad: float
+    folds_at_home: float
     shift: float
 
     @property
@@ -55,26 +59,24 @@ def decide(
     usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
     best = max(usable, key=lambda item: item.trust)
     chosen = best if best.trust > source.trust + GAIN and not likeness.is_familiar else source
-    lost = _lost_phase(chosen, source_fractions)
     compared = "" if best is source else f", {best.trust:.3f} with {best.name}"
     evidence = (
         f"trust of the source's folds {likeness.at_home:.3f} on their own held-out fields and {likeness.abroad:.3f} on the "
         f"target; textures of the phases {likeness.shift:.1f} standard deviations of the source's fields apart; "
         f"agreement with itself under flips and another light: {source.trust:.3f} unadapted{compared}"
     )
+    evidence += f"; agreement of the folds {likeness.folds_at_home:.3f} on the source and {source.fold_agreement:.3f}"
     if best is not source:
         evidence += (
-            f"; agreement of the folds {source.fold_agreement:.3f} and {best.fold_agreement:.3f}; "
+            f" and {best.fold_agreement:.3f} on the target; "
             f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
         )
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen is not source else "do not adapt"
-    elif chosen.trust < FLOOR or lost:
+    elif doubt := _doubt(chosen, source_fractions, likeness):
         verdict = "label a few fields"
-        evidence += (
-            f"; the phase {lost} is not found at all" if lost else f"; below {FLOOR:g} a result is not to be used"
-        )
+        evidence += f"; {doubt}"
     elif chosen is source:
         verdict = "do not adapt"
     else:
@@ -83,8 +85,20 @@ def decide(
         evidence += f"; {taken} is taken all the same, for a study"
     return Adaptation(
         verdict=verdict, evidence=evidence, chosen=taken or chosen.name, candidates=list(candidates), oracle=forced is not None,
-        at_home=likeness.at_home, abroad=likeness.abroad, shift=likeness.shift if math.isfinite(likeness.shift) else None,
+        at_home=likeness.at_home, abroad=likeness.abroad, folds_at_home=likeness.folds_at_home,
+        shift=likeness.shift if math.isfinite(likeness.shift) else None,
     )  # fmt: skip
+
+
+def _doubt(item: Candidate, source_fractions: dict[str, float], likeness: Likeness) -> str | None:
+    """Why a result is not to be used without labels."""
+    if lost := _lost_phase(item, source_fractions):
+        return f"the phase {lost} is not found at all"
+    if item.trust < FLOOR:
+        return f"below {FLOOR:g} a network does not agree with itself"
+    if item.fold_agreement < likeness.folds_at_home - DISAGREE:
+        return f"the folds of {item.name} agree by more than {DISAGREE:g} less than at home"
+    return None
 
 
 def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from microseg.core.runs import Candidate
-from microseg.train.verdict import CLOSE, FLOOR, GAIN, SHIFTED, Likeness, decide, fields_to_label
+from microseg.train.verdict import CLOSE, DISAGREE, FLOOR, GAIN, SHIFTED, Likeness, decide, fields_to_label
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
-STRANGE = Likeness(0.95, 0.8, 10.0)
+STRANGE = Likeness(0.95, 0.8, 0.95, 10.0)
 
 
 def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
@@ -48,12 +48,20 @@ def test_what_agrees_with_nothing_needs_labels() -> None:
     )
 
 
+def test_folds_that_disagree_want_labels_however_sure_each_is() -> None:
+    """As superalloy shown to networks of lath bainite, or coating to those of superalloy."""
+    sure = _candidate("dacs", 0.97, fold_agreement=STRANGE.folds_at_home - 2 * DISAGREE)
+    found = decide([_candidate("unadapted", 0.8), sure], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("label a few fields", "dacs")
+    assert "folds of dacs agree" in found.evidence
+
+
 def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it() -> None:
     candidates = [_candidate("unadapted", 0.9), _candidate("dacs", 0.99)]
-    found = decide(candidates, KNOWN, Likeness(0.91, 0.90 + CLOSE, SHIFTED / 2))
+    found = decide(candidates, KNOWN, Likeness(0.91, 0.90 + CLOSE, 0.95, SHIFTED / 2))
     assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
-    assert decide(candidates, KNOWN, Likeness(0.95, 0.90, SHIFTED / 2)).verdict == "adapt"
-    assert decide(candidates, KNOWN, Likeness(0.91, 0.91, 2 * SHIFTED)).verdict == "adapt"
+    assert decide(candidates, KNOWN, Likeness(0.95, 0.90, 0.95, SHIFTED / 2)).verdict == "adapt"
+    assert decide(candidates, KNOWN, Likeness(0.91, 0.91, 0.95, 2 * SHIFTED)).verdict == "adapt"
 
 
 def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
