@@ -245,7 +245,7 @@ def snapshots(run: Path, scored: Path) -> list[dict[str, Any]]:
             path = folder / "snapshots" / f"step-{int(item['step']):05d}.safetensors"
             if not path.is_file():
                 continue
-            network = load_network(recipe, len(record.phases), path).eval()
+            network = load_network(recipe, len(record.phases), path)
             total = np.zeros((len(record.phases), len(record.phases)), np.int64)
             for image, labels in fields:
                 soft, _ = predict_field([network], image, record.stride, record.halo_px)

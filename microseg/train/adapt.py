@@ -251,11 +251,11 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
 
 
 def load_network(source: Recipe, phases: int, weights: Path) -> Network:
-    """The source run's network with a fold's weights. Raises InputError."""
+    """The source run's network with a fold's weights, ready to predict. Raises InputError."""
     encoder = source.encoder.model_dump() | {"weights": "none"}
     network = build_network(encoder, source.network.model_dump(), phases)
     checkpoint.load_model(weights, network)
-    return network
+    return network.eval()
 
 
 def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
