@@ -38,7 +38,9 @@ RuntimeOption = Annotated[
 ]
 DeviceOption = Annotated[
     DeviceName | None,
-    typer.Option("--device", help="What computes; an error if it does not load. Default: a GPU that can be used, or cpu."),
+    typer.Option(
+        "--device", help="What computes; an error if it does not load. Default: a GPU that can be used, or cpu."
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,

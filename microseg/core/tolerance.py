@@ -46,6 +46,11 @@ def difference(found: Sequence[NDArray[np.uint8]], expected: Sequence[NDArray[np
     )
 
 
+def loosest(*precisions: Precision) -> Precision:
+    """The one that allows most: two engines are compared by the limits of the rougher one."""
+    return max(precisions, key=list(_LIMITS).index)
+
+
 def label_limit(precision: Precision) -> float:
     """Largest share of labels that may differ, 0-1."""
     return _LIMITS[precision][0]

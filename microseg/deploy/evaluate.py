@@ -12,14 +12,21 @@ from microseg.core.preparation import PreparedField
 from microseg.core.scoring import Prediction, evaluation, score_fields
 from microseg.deploy.segment import max_tile_pixels
 from microseg.deploy.whole import label_field
-from microseg.runtime import open_engine
+from microseg.runtime import Engine, open_engine
 
 
 def evaluate_engine(
     path: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
     """The evaluation (core/scoring) of an engine on a labelled domain. Raises InputError."""
-    engine = open_engine(path)
+    with open_engine(path) as engine:
+        return evaluate_opened(engine, path, source, domain_name, progress)
+
+
+def evaluate_opened(
+    engine: Engine, path: Path, source: Path, domain_name: str | None, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """The same with an engine that is open already; `path` is its file."""
     manifest = engine.manifest
     try:
         entry = manifest.domain(domain_name)

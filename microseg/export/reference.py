@@ -58,7 +58,9 @@ def add_reference(engine_path: Path, candidates: Candidates) -> None:
     with open_engine(engine_path) as engine:
         manifest = engine.manifest
         phases, stride = len(manifest.phases), manifest.stride
-        pixels = [tile[: len(tile) // stride * stride, : tile.shape[1] // stride * stride] for _, tile in candidates.tiles]
+        pixels = [
+            tile[: len(tile) // stride * stride, : tile.shape[1] // stride * stride] for _, tile in candidates.tiles
+        ]
         found = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in pixels]
     chosen: list[ReferenceTile] = []
     for index in most_telling([out.labels[0] for out in found], phases, TILES):
