@@ -10,8 +10,6 @@ from pydantic import Field, ValidationError
 from microseg.core.errors import InputError
 from microseg.core.manifest import Strict
 
-PROFILE_VERSION = 1
-
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -23,7 +21,7 @@ class Profile(Strict):
     alone. version: the runtime's.
     """
 
-    profile_version: Literal[1] = PROFILE_VERSION
+    profile_version: Literal[1] = 1
     model_sha256: str
     machine_key: str
     machine: dict[str, Any]

@@ -56,6 +56,6 @@ def run_labels(run: Path, phases: list[str]) -> Callable[[NDArray[np.uint8]], ND
 
     def labels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         probability, _ = predict_field(networks, image, record.stride, record.halo_px)
-        return probability.mean(0).argmax(0).astype(np.uint8)
+        return np.asarray(probability.mean(0).argmax(0), np.uint8)
 
     return labels

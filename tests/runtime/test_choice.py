@@ -23,7 +23,7 @@ def without(*missing: str) -> Callable[[str], ModuleSpec | None]:
 @pytest.fixture
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "gpu_present", lambda: False)
-    monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
 @pytest.mark.usefixtures("_no_gpu")
@@ -37,7 +37,7 @@ def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: py
     assert choose(int8, device="cuda") == Choice("onnxruntime", "cuda", compute_threads())
     assert choose(tiny_engine, "openvino").runtime == "openvino"
     assert choose(tmp_path / "bagged.plan") == Choice("tensorrt", "cuda", None)
-    monkeypatch.setattr(choice.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert choose(int8).runtime == "onnxruntime"
 
 
