@@ -16,7 +16,7 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.keys import REFERENCE_KEY
-from microseg.core.manifest import METADATA_KEY, PhaseInfo
+from microseg.core.manifest import PhaseInfo
 from microseg.deploy.verify import VerifyOptions, markdown, verify
 from microseg.runtime import model_sha256, read_manifest
 from microseg.runtime.container import append_metadata, read_metadata
@@ -158,11 +158,11 @@ def test_folders_without_images_or_masks(engine: Path, wafer: Callable[..., Path
         verify(VerifyOptions(engine, wafer(1)))
 
 
-def test_the_limits_are_those_of_the_precision(tiny_engine: Path, tmp_path: Path) -> None:
-    """A threshold that moves by 0.002 is within INT8's limits and beyond float32's."""
-    near = write_threshold_engine(tmp_path / "near.onnx", [(0.4005,), (0.4505,)])
-    precise = with_reference(near, tmp_path / "precise.onnx")
+def test_the_limits_are_those_of_the_precision(tiny_engine: Path, wafer: Callable[..., Path], tmp_path: Path) -> None:
+    """Thresholds that move by 0.0007 are within INT8's limits and beyond float32's, on whichever side INT8 is."""
+    folder = wafer(2, (180, 240))
+    precise = write_threshold_engine(tmp_path / "precise.onnx", [(0.4007,), (0.4507,)])
     rough = rewrite_manifest(precise, tmp_path / "rough.onnx", precision="int8")
-    assert METADATA_KEY in read_metadata(rough)
-    assert failed(verify(VerifyOptions(precise, against=tiny_engine)))
-    assert not failed(verify(VerifyOptions(rough, against=precise)))
+    assert failed(verify(VerifyOptions(precise, folder, against=tiny_engine)))
+    assert not failed(verify(VerifyOptions(rough, folder, against=tiny_engine)))
+    assert not failed(verify(VerifyOptions(tiny_engine, folder, against=rough)))
