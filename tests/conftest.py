@@ -43,9 +43,17 @@ def trained(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The engine of `trained`, through the gate."""
+    """The engine of `trained`, through the gate, with reference tiles."""
     from microseg.export.engine import export_run
+    from microseg.export.reference import Candidates
+    from microseg.synthetic.tiles import reference_tiles
 
     engine = tmp_path_factory.mktemp("engines") / "bagged.onnx"
-    export_run(trained, engine)
+    export_run(trained, engine, reference=lambda: Candidates("synthetic", reference_tiles()))
     return engine
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profiles that `tune` left on this machine are none of the tests' business."""
+    monkeypatch.setenv("MICROSEG_CONFIG", str(tmp_path_factory.getbasetemp() / "no-configuration"))

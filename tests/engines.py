@@ -21,7 +21,8 @@ from microseg.core.manifest import (
     Preparation,
     Provenance,
 )
-from microseg.runtime import model_sha256
+from microseg.export.reference import Candidates, add_reference
+from microseg.runtime import model_sha256, read_manifest
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00")
 
@@ -147,3 +148,19 @@ def threshold_manifest(
         ),
         model_sha256=no_hash,
     )
+
+
+def rewrite_manifest(engine: Path, path: Path, **changes: Any) -> Path:
+    """A copy of an engine whose manifest has other values; its network and hash stay."""
+    manifest = read_manifest(engine).model_copy(update=changes)
+    return write_with_metadata(path, onnx.load(engine), {METADATA_KEY: manifest.model_dump_json()})
+
+
+def with_reference(engine: Path, path: Path) -> Path:
+    """A copy of an engine that carries reference tiles of noise with its own labels."""
+    path.write_bytes(engine.read_bytes())
+    rng = np.random.default_rng(7)
+    # Multiples of 5: no mean of nine lies on a threshold, where runtimes may differ.
+    tiles = [(f"noise {index}", 5 * rng.integers(0, 52, (64, 64), np.uint8)) for index in range(4)]
+    add_reference(path, Candidates("synthetic", tiles))
+    return path

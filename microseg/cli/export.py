@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class ReferenceTiles(StrEnum):
+    """What `verify` runs on the station."""
+
+    synthetic = "synthetic"
+    real = "real"
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     out: Annotated[Path, typer.Option(help="Engine to write (.onnx).")] = Path("bagged.onnx"),
+    reference: Annotated[
+        ReferenceTiles,
+        typer.Option(
+            help="Tiles that the engine carries for `microseg verify`: synthetic ones, or real ones of the run's "
+            "held-out fields, which whoever gets the engine can then look at."
+        ),
+    ] = ReferenceTiles.synthetic,
 ) -> None:
     """Bag the folds into one ONNX engine; written only if it agrees with torch on the run's held-out tiles."""
     from rich.console import Console
 
     from microseg.export.engine import export_run
+    from microseg.export.reference import Candidates, held_out_tiles
+    from microseg.synthetic.tiles import reference_tiles
+
+    def candidates() -> Candidates:
+        if reference is ReferenceTiles.real:
+            return held_out_tiles(run)
+        return Candidates("synthetic", reference_tiles())
 
     with Console(stderr=True).status("exporting") as status:
-        manifest = export_run(run, out, lambda step: status.update(step))
+        manifest = export_run(run, out, lambda step: status.update(step), candidates)
     bag = manifest.parity[0]
     console = Console()
     console.print(

@@ -19,6 +19,8 @@ from microseg.cli.segment import segment
 from microseg.cli.study import study
 from microseg.cli.synth import synth
 from microseg.cli.train import app as train
+from microseg.cli.tune import tune
+from microseg.cli.verify import verify
 from microseg.core.errors import MicrosegError
 
 LOOK, TRAIN, EXPORT, MEASURE = "Look at data", "Train", "Export", "Measure"
@@ -58,6 +60,8 @@ app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=TRAIN)(explain)
 app.command(rich_help_panel=EXPORT)(export)
 app.command(rich_help_panel=EXPORT)(inspect)
+app.command(rich_help_panel=EXPORT)(verify)
+app.command(rich_help_panel=EXPORT)(tune)
 app.command(rich_help_panel=MEASURE)(segment)
 
 
@@ -98,6 +102,7 @@ def _extra_of(module: str) -> str | None:
         "onnxscript": "export",
         "psutil": "export",
         "onnxruntime": "cpu",
+        "openvino": "openvino",
     }
     return extras.get(module.partition(".")[0])
 

@@ -17,10 +17,35 @@ _NOTHING = "\N{EN DASH}"
 
 
 class DeviceName(StrEnum):
-    """What computes."""
+    """What computes; `tensorrt` is ONNX Runtime's TensorRT execution provider."""
 
     cpu = "cpu"
     cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
+class RuntimeName(StrEnum):
+    """What runs the engine."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+
+
+RuntimeOption = Annotated[
+    RuntimeName | None,
+    typer.Option("--runtime", help="What runs the engine. Default: by file, precision and hardware."),
+]
+DeviceOption = Annotated[
+    DeviceName | None,
+    typer.Option(
+        "--device", help="What computes; an error if it does not load. Default: a GPU that can be used, or cpu."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads. Default: one per physical core that the process may use."),
+]
 
 
 def segment(
@@ -45,12 +70,16 @@ def segment(
         bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Tiles per call. Default: 1 on a CPU, 8 on a GPU.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one per physical core.")] = None,
+    threads: ThreadsOption = None,
     memory_mb: Annotated[
         int | None,
         typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or what a heavy engine needs."),
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="What computes.")] = DeviceName.cpu,
+    device: DeviceOption = None,
+    runtime: RuntimeOption = None,
+    use_profile: Annotated[
+        bool, typer.Option("--profile/--no-profile", help="Use what `microseg tune` measured on this machine.")
+    ] = True,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
 ) -> None:
     """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
@@ -58,7 +87,18 @@ def segment(
     from microseg.deploy.segment import segment as run
 
     options = SegmentOptions(
-        input_path, engine, out, domain, pixel_size_um, invert, batch, threads, memory_mb, device.value
+        input_path,
+        engine,
+        out,
+        domain,
+        pixel_size_um,
+        invert,
+        batch,
+        threads,
+        memory_mb,
+        device.value if device else None,
+        runtime.value if runtime else None,
+        use_profile,
     )
     if sys.stderr.isatty():
         with _progress() as progress:
@@ -126,6 +166,12 @@ def _print(summary: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
+    run = summary["run"]
+    if run["runtime"]:
+        threads = f", {run['threads']} threads" if run["threads"] and summary["settings"]["device"] == "cpu" else ""
+        console.print(f"Computed by {run['runtime']} ({run['provider']}){threads}", highlight=False, soft_wrap=True)
+    if run["profile"]:
+        console.print(f"Tuned: {escape(run['profile'])}", highlight=False, soft_wrap=True)
     for notice in summary["notices"]:
         console.print(f"note: {escape(notice)}", soft_wrap=True)
 

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from microseg.core.keys import METADATA_KEY as METADATA_KEY
+
 MANIFEST_VERSION = 1
-METADATA_KEY = "microseg.manifest"
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 

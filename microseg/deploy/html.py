@@ -18,6 +18,7 @@ from microseg.deploy.summary import Findings, fold_std
 _THUMBNAIL_BYTES = 8 << 20
 _NOTHING = "\N{EN DASH}"
 _TEMPLATE = "report.html.j2"
+RUNTIME_NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
 
 def report_html(report: Path, findings: Findings) -> str:
@@ -33,6 +34,7 @@ def report_html(report: Path, findings: Findings) -> str:
         ],
         t_quantile=t_quantile_975(number - 1) if number > 1 else None,
         validation=_validation(findings.manifest),
+        runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
         preparation=_preparation_text(findings.settings.preparation),
         fields=_fields(report, findings.measured),
     )

@@ -43,6 +43,7 @@ class ReportSettings(Strict):
     pixel_size_um: float | None
     fallback_pixel_size_um: float | None
     max_tile_pixels: int
+    runtime: str
     device: str
     created: str
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from microseg.core.errors import InputError
 from microseg.deploy.names import absolute, extended
-from microseg.runtime import Device, begin_loading, open_engine, read_manifest, verified_sha256
+from microseg.deploy.profile import set_up
+from microseg.runtime import Device, Runtime, begin_loading, open_engine, read_manifest, verified_sha256
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -41,7 +42,9 @@ class SegmentOptions:
     batch: int | None = None
     threads: int | None = None
     memory_mb: int | None = None
-    device: Device = "cpu"
+    device: Device | None = None
+    runtime: Runtime | None = None
+    use_profile: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,28 @@ def segment(
     """
     begun = time.monotonic()
     report = _report_folder(options)
-    given = (options.engine, options.threads, options.device)
+    setup = set_up(
+        options.engine,
+        runtime=options.runtime,
+        device=options.device,
+        threads=options.threads,
+        batch=options.batch,
+        use_profile=options.use_profile,
+    )
+    choice = setup.choice
     with ThreadPoolExecutor(2) as background:
         # Loading the network takes as long as importing the rest, so a first run does both at once.
-        loaded = None if report.exists() else begin_loading(background, *given)
+        loaded = None if report.exists() else begin_loading(background, options.engine, choice)
         manifest = read_manifest(options.engine)
         sha256 = background.submit(verified_sha256, options.engine, manifest)
         from microseg.deploy.station import Station
 
-        station = Station.prepare(options, manifest, report, sha256.result())
-        load = partial(open_engine, *given) if loaded is None else partial(loaded, manifest)
+        station = Station.prepare(options, setup, manifest, report, sha256.result())
+        load = (
+            partial(open_engine, options.engine, choice.threads, choice.device, choice.runtime)
+            if loaded is None
+            else partial(loaded, manifest)
+        )
         content = station.measure(load, on_total, on_advance, begun)
     return SegmentResult(report, content)
 

@@ -15,6 +15,7 @@ from microseg.core.files import write_json, write_text
 from microseg.core.manifest import Manifest
 from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline import Pipeline
+from microseg.deploy.profile import Setup
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
 from microseg.deploy.segment import SegmentOptions, max_tile_pixels
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
@@ -32,11 +33,17 @@ class Station:
     given: SegmentInput
     settings: ReportSettings
     batch: int
+    setup: Setup
 
     @classmethod
-    def prepare(cls, options: SegmentOptions, manifest: Manifest, report: Path, engine_sha256: str) -> Station:
+    def prepare(
+        cls, options: SegmentOptions, setup: Setup, manifest: Manifest, report: Path, engine_sha256: str
+    ) -> Station:
         """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
         given = resolve_input(options.input, manifest, options.domain, options.invert)
+        largest = max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb)
+        if options.memory_mb is None and setup.max_tile_pixels is not None:
+            largest = setup.max_tile_pixels
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
@@ -46,12 +53,13 @@ class Station:
             preparation=given.preparation,
             pixel_size_um=options.pixel_size_um,
             fallback_pixel_size_um=given.fallback_pixel_size_um,
-            max_tile_pixels=max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb),
-            device=options.device,
+            max_tile_pixels=largest,
+            runtime=setup.choice.runtime,
+            device=setup.choice.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        batch = options.batch or (1 if options.device == "cpu" else _CUDA_BATCH)
-        return cls(report, manifest, given, check_report(report, settings), batch)
+        batch = setup.batch or (1 if setup.choice.device == "cpu" else _CUDA_BATCH)
+        return cls(report, manifest, given, check_report(report, settings), batch, setup)
 
     def measure(
         self,
@@ -94,8 +102,13 @@ class Station:
             seconds=round(time.monotonic() - begun, 3),
             fields_measured=len(findings.measured) - pipeline.resumed,
             fields_resumed=pipeline.resumed,
+            runtime=f"{self.setup.choice.runtime} {engine.version}" if engine else None,
             provider=engine.provider if engine else None,
+            threads=self.setup.choice.threads,
+            profile=str(self.setup.profile) if self.setup.profile else None,
         )
+        if engine is not None:
+            engine.close()
         return self._write(findings, run)
 
     def _write(self, findings: Findings, run: RunFigures) -> dict[str, Any]:

@@ -139,13 +139,20 @@ def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """What this one run of the command did; a resumed report equals an uninterrupted one in everything else."""
+    """What this one run of the command did; a resumed report equals an uninterrupted one in everything else.
+
+    runtime, provider: with their version, what computed; None where nothing was left to compute. profile: the file that
+    `tune` wrote, if it was used.
+    """
 
     engine_calls: int
     seconds: float
     fields_measured: int
     fields_resumed: int
+    runtime: str | None
     provider: str | None
+    threads: int | None
+    profile: str | None
 
 
 def summary(findings: Findings, run: RunFigures) -> dict[str, Any]:
@@ -169,7 +176,7 @@ def summary(findings: Findings, run: RunFigures) -> dict[str, Any]:
         },
         "settings": settings.model_dump(
             mode="json",
-            include={"preparation", "pixel_size_um", "fallback_pixel_size_um", "max_tile_pixels", "device"},
+            include={"preparation", "pixel_size_um", "fallback_pixel_size_um", "max_tile_pixels", "runtime", "device"},
         ),
         "fields": {
             "total": len(findings.outcomes),

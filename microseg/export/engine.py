@@ -18,14 +18,21 @@ from microseg.core.manifest import METADATA_KEY, FoldParity, Manifest, Provenanc
 from microseg.core.runs import RunRecord, RunSummary, read_run
 from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits
+from microseg.export.reference import Candidates, add_reference
 from microseg.runtime import model_sha256, open_engine
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
 
 
-def export_run(run: Path, out: Path, progress: Callable[[str], None] = lambda step: None) -> Manifest:
+def export_run(
+    run: Path,
+    out: Path,
+    progress: Callable[[str], None] = lambda step: None,
+    reference: Callable[[], Candidates] | None = None,
+) -> Manifest:
     """Write the bag of a finished run as `out` (.onnx) and return its manifest.
 
+    reference: gives the tiles that the engine is to carry for `microseg verify`; none without it.
     Raises InputError (no finished run, weights that changed, unusable `out`), GateError (the engine does not say what
     torch says; nothing is written).
     """
@@ -52,6 +59,8 @@ def export_run(run: Path, out: Path, progress: Callable[[str], None] = lambda st
         per_pixel = measure_bytes_per_pixel(draft, record.stride)
         manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
         _write_manifest(draft, manifest)
+        if reference is not None:
+            add_reference(draft, reference())
         try:
             with replacing(out) as part:
                 part.write_bytes(draft.read_bytes())

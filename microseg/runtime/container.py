@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
+from microseg.core.keys import METADATA_KEY, REFERENCE_KEY
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
+    from microseg.core.reference import Reference
 
 # Field numbers of ModelProto and StringStringEntryProto (onnx.proto), wire types of protocol buffers.
 _GRAPH, _METADATA, _KEY, _VALUE = 7, 14, 1, 2
@@ -32,17 +34,10 @@ def read_manifest(path: Path) -> Manifest:
     # Here rather than above: what checks a manifest is slow to import, and a network can be loading meanwhile.
     from pydantic import ValidationError
 
-    from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY, Manifest
+    from microseg.core.manifest import MANIFEST_VERSION, Manifest
 
-    _require_engine_file(path)
-    text = _metadata(path).get(METADATA_KEY)
-    if text is None:
-        raise InputError(
-            f"{path}: is an ONNX file without microseg's manifest, so its phases and preparation are unknown. "
-            "Remedy: give a file that `microseg export` wrote."
-        )
     try:
-        content = json.loads(text)
+        content = json.loads(manifest_text(path))
         version = content["manifest_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -61,6 +56,27 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path}: its manifest is damaged ({where}: {problem['msg']}). Remedy: copy or export the engine again."
         ) from error
+
+
+def manifest_text(path: Path) -> str:
+    """The manifest's JSON as it stands in the engine, unchecked. Raises InputError as `read_manifest` does."""
+    _require_engine_file(path)
+    text = read_metadata(path).get(METADATA_KEY)
+    if text is None:
+        raise InputError(
+            f"{path}: is an ONNX file without microseg's manifest, so its phases and preparation are unknown. "
+            "Remedy: give a file that `microseg export` wrote."
+        )
+    return text
+
+
+def read_reference(path: Path) -> Reference | None:
+    """The reference tiles of an engine; None where it carries none. Raises InputError for damaged ones."""
+    from microseg.core.reference import parse_reference
+
+    _require_engine_file(path)
+    text = read_metadata(path).get(REFERENCE_KEY)
+    return None if text is None else parse_reference(text)
 
 
 def engine_sha256(path: Path) -> str:
@@ -118,7 +134,28 @@ def _require_engine_file(path: Path) -> None:
         raise InputError(f"{path}: does not exist. Remedy: give the .onnx file that `microseg export` wrote.")
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def append_metadata(path: Path, key: str, value: str) -> None:
+    """Add a metadata entry to an ONNX file; of two with one key the later counts. The network's hash stays.
+
+    Protocol buffers may be continued: the entry is one more record at the end, so nothing else is read or rewritten.
+    """
+    record = b"".join(_record(field, text.encode("utf-8")) for field, text in ((_KEY, key), (_VALUE, value)))
+    with path.open("ab") as stream:
+        stream.write(_record(_METADATA, record))
+
+
+def _record(number: int, body: bytes) -> bytes:
+    """A record of wire type bytes."""
+    head = bytearray()
+    for value in (number << 3 | _BYTES, len(body)):
+        while value >= 0x80:
+            head.append(value & 0x7F | 0x80)
+            value >>= 7
+        head.append(value)
+    return bytes(head) + body
+
+
+def read_metadata(path: Path) -> dict[str, str]:
     """`metadata_props` of an ONNX file. Raises InputError if the file is no ONNX file, or cut off."""
     entries: dict[str, str] = {}
     has_graph = False

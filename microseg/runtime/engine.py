@@ -6,17 +6,17 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.errors import InputError
+from microseg.runtime.choice import Choice, Device, Runtime, choose
 from microseg.runtime.container import read_manifest
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
-
-Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,11 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """A loaded engine. `provider` names what computes; `runs` counts the calls so far."""
+    """A loaded engine. `provider` names what computes, `version` the runtime's; `runs` counts the calls so far."""
 
     manifest: Manifest
+    choice: Choice
+    version: str
     provider: str
     runs: int
 
@@ -47,28 +49,58 @@ class Engine(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give back memory and device; the engine cannot run any more. The end of a `with` block does it too."""
+        ...
 
-def open_engine(path: Path, threads: int | None = None, device: Device = "cpu") -> Engine:
-    """Load an engine. `threads`: CPU threads, by default one per physical core.
+    def __enter__(self) -> Self:
+        """The engine itself."""
+        ...
 
-    Raises InputError: not an engine of ours, newer, damaged, a device that is not there. MissingExtraError without
-    ONNX Runtime.
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        ...
+
+
+def open_engine(
+    path: Path, threads: int | None = None, device: Device | None = None, runtime: Runtime | None = None
+) -> Engine:
+    """Load an engine. `threads`: of the CPU; None leaves this, device and runtime to `choose`.
+
+    Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a runtime or device that is not
+    there or did not load. MissingExtraError where the runtime is not installed.
     """
+    choice = choose(path, runtime, device, threads)
     manifest = read_manifest(path)
-    from microseg.runtime.onnx_engine import OnnxEngine, open_session
+    load, make = _engine_for(path, choice)
+    return make(path, manifest, choice, load(path, choice))
 
-    return OnnxEngine(path, manifest, open_session(path, threads, device))
 
-
-def begin_loading(
-    executor: Executor, path: Path, threads: int | None = None, device: Device = "cpu"
-) -> Callable[[Manifest], Engine]:
+def begin_loading(executor: Executor, path: Path, choice: Choice) -> Callable[[Manifest], Engine]:
     """Start to load the network, which takes long and needs no manifest; the result waits for it.
 
-    Raises MissingExtraError without ONNX Runtime; the result, which is to get what `read_manifest` returned, raises
-    as `open_engine` does.
+    Raises MissingExtraError where the runtime is not installed; the result, which is to get what `read_manifest`
+    returned, raises as `open_engine` does.
     """
-    from microseg.runtime.onnx_engine import OnnxEngine, open_session
+    load, make = _engine_for(path, choice)
+    loaded = executor.submit(load, path, choice)
+    return lambda manifest: make(path, manifest, choice, loaded.result())
 
-    session = executor.submit(open_session, path, threads, device)
-    return lambda manifest: OnnxEngine(path, manifest, session.result())
+
+def _engine_for(
+    path: Path, choice: Choice
+) -> tuple[Callable[[Path, Choice], Any], Callable[[Path, Manifest, Choice, Any], Engine]]:
+    """What loads a network in this runtime, and what makes an engine of it: the one place that knows the runtimes."""
+    match choice.runtime:
+        case "onnxruntime":
+            from microseg.runtime.onnx_engine import OnnxEngine, open_session
+
+            return open_session, OnnxEngine
+        case "openvino":
+            from microseg.runtime.openvino_engine import OpenVinoEngine, compile_network
+
+            return compile_network, OpenVinoEngine
+        case "tensorrt":
+            raise InputError(
+                f"{path}: TensorRT plans come with a later release. Remedy: give the .onnx file it is built from."
+            )

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
-from microseg.runtime.engine import Device, EngineOutput
+from microseg.core.files import Closing
+from microseg.runtime.choice import Choice, Device
+from microseg.runtime.engine import EngineOutput
+from microseg.runtime.external import refuse_external_data
+from microseg.runtime.signature import check_signature, wanted_outputs
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -20,28 +24,35 @@ try:
 except ImportError as error:
     raise MissingExtraError("Running an engine", "cpu") from error
 
-_PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_OUTPUTS = ("labels", "votes", "features", "probability")
+# The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do.
+_PROVIDERS: dict[Device, list[str]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider"],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
+}
 _ERRORS_ONLY = 3
 
 
-class OnnxEngine:
+class OnnxEngine(Closing):
     """The engine protocol over one inference session. For one thread at a time."""
 
-    def __init__(self, path: Path, manifest: Manifest, session: Any) -> None:
+    def __init__(self, path: Path, manifest: Manifest, choice: Choice, session: Any) -> None:
         self.path = path
         self.manifest = manifest
+        self.choice = choice
+        self.version: str = onnxruntime.__version__
         self.runs = 0
         self.provider: str = session.get_providers()[0]
         self._session = session
-        _check_signature(path, session)
+        inputs = {node.name: (node.type, node.shape) for node in session.get_inputs()}
+        check_signature(path, inputs, [node.name for node in session.get_outputs()], "tensor(uint8)")
         # Work that no wanted output needs (features, the stored probability) is left out.
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where ONNX Runtime fails."""
-        wanted = ["labels", "votes", *(["features"] if features else []), *(["probability"] if probability else [])]
+        wanted = wanted_outputs(features, probability)
         self.runs += 1
         try:
             found = dict(zip(wanted, self._session.run(wanted, {"tiles": tiles}, self._options), strict=True))
@@ -52,13 +63,19 @@ class OnnxEngine:
             ) from error
         return EngineOutput(**found)
 
+    def close(self) -> None:
+        """Give back the session's memory."""
+        self._session = None
 
-def open_session(path: Path, threads: int | None, device: Device) -> Any:
+
+def open_session(path: Path, choice: Choice) -> Any:
     """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
-    wanted = _PROVIDERS[device]
+    refuse_external_data(path)
+    providers = _PROVIDERS[choice.device]
+    wanted = providers[0]
     if wanted not in onnxruntime.get_available_providers():
         raise InputError(
-            f"--device {device}: this ONNX Runtime has no {wanted}. "
+            f"--device {choice.device}: this ONNX Runtime has no {wanted}. "
             "Remedy: pip uninstall onnxruntime; pip install 'microseg[gpu]'; or use --device cpu."
         )
     options = onnxruntime.SessionOptions()
@@ -68,11 +85,14 @@ def open_session(path: Path, threads: int | None, device: Device) -> Any:
     options.enable_mem_pattern = False
     # Smaller blocks of work: a thread that reading or writing interrupts does not keep the others waiting.
     options.add_session_config_entry("session.dynamic_block_base", "4")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    if choice.threads is not None:
+        options.intra_op_num_threads = choice.threads
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), sess_options=options, providers=[wanted])
+        # Without the fall-back: a provider that fails would be replaced by the CPU, with a line on standard output.
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), sess_options=options, providers=providers, enable_fallback=0
+        )
     except Exception as error:  # as above
         raise InputError(
             f"{path}: ONNX Runtime cannot load it ({error}). Remedy: copy or export the engine again."
@@ -83,14 +103,3 @@ def open_session(path: Path, threads: int | None, device: Device) -> Any:
             "Remedy: check the driver and CUDA libraries, or use --device cpu."
         )
     return session
-
-
-def _check_signature(path: Path, session: Any) -> None:
-    inputs = {node.name: node.type for node in session.get_inputs()}
-    outputs = {node.name for node in session.get_outputs()}
-    missing = [name for name in _OUTPUTS if name not in outputs]
-    if inputs != {"tiles": "tensor(uint8)"} or missing:
-        raise InputError(
-            f"{path}: takes {inputs} and lacks the outputs {missing}, so it is no engine of this version. "
-            "Remedy: export it again."
-        )

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from microseg.core.domain import load_domain
+from microseg.core.errors import InputError
 from microseg.core.manifest import DomainEntry
 from microseg.core.preparation import PreparedField
 from microseg.core.runs import RunRecord, read_run
@@ -49,3 +51,23 @@ def evaluate_networks(
 
     scores = score_fields(domain, entry, record.grid, record.phases, predict, progress)
     return evaluation(scores, record.phases)
+
+
+def run_labels(run: Path, phases: list[str]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """What the bag of a run says: labels uint8 (h, w) of a prepared field uint8 (h, w), by all its folds.
+
+    Raises InputError: no finished run, or one that tells other phases apart.
+    """
+    record, summary = read_run(run)
+    known = [phase.name for phase in record.phases]
+    if known != phases:
+        raise InputError(
+            f"{run}: tells {', '.join(known)} apart, the engine {', '.join(phases)}. Remedy: the run it was exported from."
+        )
+    networks = load_networks(run, record, summary)
+
+    def labels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        probability, _ = predict_field(networks, image, record.stride, record.halo_px)
+        return np.asarray(probability.mean(0).argmax(0), np.uint8)
+
+    return labels

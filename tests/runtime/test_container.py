@@ -10,9 +10,11 @@ import onnx
 import pytest
 
 from microseg.core.errors import InputError
+from microseg.core.keys import REFERENCE_KEY
 from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY
 from microseg.runtime import engine_sha256, model_sha256, read_manifest, verified_sha256
-from tests.engines import write_with_metadata
+from microseg.runtime.container import append_metadata, read_metadata, read_reference
+from tests.engines import with_reference, write_with_metadata
 
 
 def _with_manifest(engine: Path, path: Path, text: str | None) -> Path:
@@ -31,6 +33,29 @@ def test_model_hash_ignores_metadata(tiny_engine: Path, tmp_path: Path) -> None:
     other = _with_manifest(tiny_engine, tmp_path / "other.onnx", "something else")
     assert model_sha256(other) == model_sha256(tiny_engine) == read_manifest(tiny_engine).model_sha256
     assert engine_sha256(other) != engine_sha256(tiny_engine)
+
+
+def test_an_entry_is_appended(tiny_engine: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(tiny_engine, tmp_path / "more.onnx"))
+    append_metadata(path, "first", "\N{GREEK SMALL LETTER ALPHA}" * 300)
+    append_metadata(path, "second", "b")
+    onnx.checker.check_model(path)
+    append_metadata(path, "second", "c")
+    assert model_sha256(path) == model_sha256(tiny_engine)
+    assert verified_sha256(path, read_manifest(path)) == engine_sha256(path)
+    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert entries == read_metadata(path)
+    assert (len(entries["first"]), entries["second"]) == (300, "c")
+
+
+def test_reference_tiles(tiny_engine: Path, tmp_path: Path) -> None:
+    assert read_reference(tiny_engine) is None
+    reference = read_reference(with_reference(tiny_engine, tmp_path / "e.onnx"))
+    assert reference is not None and reference.origin == "synthetic" and len(reference.tiles) == 3
+    assert reference.model_sha256 == read_manifest(tiny_engine).model_sha256
+    append_metadata(tmp_path / "e.onnx", REFERENCE_KEY, "{}")
+    with pytest.raises(InputError, match="reference tiles are damaged"):
+        read_reference(tmp_path / "e.onnx")
 
 
 def test_changed_network(tiny_engine: Path, tmp_path: Path) -> None:

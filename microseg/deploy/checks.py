@@ -1,0 +1,112 @@
+"""The checks of `verify`: each adds rows to a record, with what was found, what is allowed, and whether it passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from microseg.core.reference import Reference, unpack
+from microseg.core.tolerance import Difference, Precision, difference, label_limit, point_limits
+from microseg.deploy.comparing import FieldDifferences
+from microseg.runtime import Engine
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: both texts are for people."""
+
+    check: str
+    found: str
+    limit: str
+    passed: bool
+
+
+@dataclass
+class Record:
+    """The rows so far. phases: names, by index. precision: whose limits hold."""
+
+    phases: Sequence[str]
+    precision: Precision
+    checks: list[Check] = field(default_factory=list)
+
+    def add(self, check: str, found: str, limit: str, passed: bool) -> None:
+        """Add a row."""
+        self.checks.append(Check(check, found, limit, passed))
+
+    def labels(self, check: str, share: float) -> None:
+        """A share of labels that differ, 0-1."""
+        limit = label_limit(self.precision)
+        self.add(check, f"{100 * share:.4f} %", f"{100 * limit:g} %", share <= limit)
+
+    def compare(self, name: str, seen: Difference, means: Sequence[float]) -> None:
+        """Labels, and every phase's fraction by its mean."""
+        self.labels(f"{name}: labels", seen.labels)
+        for phase, points, limit in zip(self.phases, seen.points, point_limits(self.precision, means), strict=True):
+            self.add(f"{name}: {phase}", f"{points:.4f} points", f"{limit:.3g} points", points <= limit)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no row failed."""
+        return all(check.passed for check in self.checks)
+
+    def rows(self) -> list[dict[str, object]]:
+        """The rows as they are stored."""
+        return [asdict(check) for check in self.checks]
+
+
+def check_reference(record: Record, engine: Engine, reference: Reference) -> None:
+    """The stored tiles: the bag's labels, the folds' votes, and no probability that is not a number.
+
+    Raises InputError for damaged tiles, FieldError where the computation fails.
+    """
+    model = engine.manifest.model_sha256
+    is_ours = reference.model_sha256 == model
+    record.add("reference tiles are of this network", reference.model_sha256[:12], model[:12], is_ours)
+    tiles = [unpack(tile, len(engine.manifest.folds)) for tile in reference.tiles]
+    found = [engine.run(pixels[None, None], probability=True) for pixels, _, _ in tiles]
+    is_finite = all(out.probability is None or bool(np.isfinite(out.probability).all()) for out in found)
+    record.add("probabilities", "finite" if is_finite else "NaN or infinite", "finite", is_finite)
+    means = np.mean([tile.fractions for tile in reference.tiles], axis=0).tolist()
+    phases = len(record.phases)
+    bag = difference([out.labels[0] for out in found], [labels for _, labels, _ in tiles], phases)
+    record.compare("reference tiles", bag, means)
+    folds = difference([out.votes[0] for out in found], [votes for _, _, votes in tiles], phases)
+    record.labels("reference tiles: votes of the folds", folds.labels)
+
+
+def check_tiles_against(record: Record, engine: Engine, other: Engine, reference: Reference, name: str) -> None:
+    """The pixels of the stored tiles by both engines; `name` is the other's. Raises as `check_reference`."""
+    folds = len(engine.manifest.folds)
+    tiles = [unpack(tile, folds)[0][None, None] for tile in reference.tiles]
+    wanted = [other.run(tile).labels[0] for tile in tiles]
+    seen = difference([engine.run(tile).labels[0] for tile in tiles], wanted, len(record.phases))
+    means = [float(np.mean([np.mean(labels == index) for labels in wanted])) for index in range(len(record.phases))]
+    record.compare(f"reference tiles against {name}", seen, means)
+
+
+def check_fields(record: Record, found: FieldDifferences, against: Path) -> None:
+    """Labels over all fields, and on each field the phase that comes closest to its limit."""
+    for name, reason in found.failed:
+        record.add(f"field {name}", reason, "measured", False)
+    if not found.each:
+        return
+    pixels = sum(size for _, _, size in found.each)
+    record.labels(f"fields against {against.name}: labels", sum(d.labels * size for _, d, size in found.each) / pixels)
+    limits = point_limits(record.precision, found.means)
+    for name, seen, _ in found.each:
+        worst = int(np.argmax([points / limit for points, limit in zip(seen.points, limits, strict=True)]))
+        record.add(
+            f"field {name}: {record.phases[worst]}",
+            f"{seen.points[worst]:.4f} points",
+            f"{limits[worst]:.3g} points",
+            seen.points[worst] <= limits[worst],
+        )
+
+
+def check_masks(record: Record, miou: float | None, least: float) -> None:
+    """The mean IoU over labelled fields."""
+    found = "undefined" if miou is None else f"{miou:.3f}"
+    record.add("fields against their masks: mIoU", found, f"at least {least:.3f}", miou is not None and miou >= least)

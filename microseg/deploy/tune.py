@@ -1,0 +1,146 @@
+"""`microseg tune`: what runs an engine fastest on this machine, by measuring.
+
+A candidate is measured as `segment` would run it: the tiles that its plan cuts a field into, in its batch. Every
+configuration gets a warm-up, which is not counted, and the median of several calls. One setting is varied at a time
+from the best so far, most promising first; an engine has one request under way, so there are no streams to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from microseg.core.errors import FieldError
+from microseg.core.files import write_json
+from microseg.core.machine import machine, machine_key
+from microseg.core.manifest import Manifest
+from microseg.core.processors import usable_processors
+from microseg.deploy.bench import Bench, Settings, Trial
+from microseg.deploy.profile import profile_path
+from microseg.deploy.profile_file import Profile
+from microseg.deploy.records import writing
+from microseg.deploy.segment import max_tile_pixels
+from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, verified_sha256
+
+# What is less faster than this is noise, and the simpler setting is kept.
+_WORTH = 0.97
+_BATCHES = (2, 4, 8)
+_PARTS = (2, 4, 9)
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """All trials, the profile and where it is. complete: whether time was enough for every candidate."""
+
+    trials: list[Trial]
+    profile: Profile
+    path: Path
+    complete: bool
+
+
+def tune(
+    engine: Path,
+    *,
+    seconds: float = 120.0,
+    field_px: tuple[int, int] = (1024, 768),
+    memory_mb: int | None = None,
+    runtime: Runtime | None = None,
+    device: Device | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> TuneResult:
+    """Measure and store the profile that `segment` will pick up. At least the default is measured, whatever `seconds`.
+
+    field_px: (width, height) of a typical field on the network's grid. runtime, device: measure these alone.
+    Raises InputError, MissingExtraError, FieldError where not even the default computes.
+    """
+    manifest = read_manifest(engine)
+    verified_sha256(engine, manifest)
+    allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
+    default = choose(engine, runtime, device)
+    bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
+    best = bench.measure(Settings(default))
+    if best.megapixels_per_second is None:
+        raise FieldError(f"{engine}: {best.note}")
+    complete = True
+    for candidates in (_runtimes(default, runtime), _threads, _tiles(field_px, allowed), _batches):
+        for settings in candidates(best.settings):
+            if bench.is_over:
+                complete = False
+                break
+            trial = bench.measure(settings)
+            if _is_faster(trial, best):
+                best = trial
+    bench.close()
+    profile = _profile(manifest, best, field_px, bench.version_of(best.settings.choice.runtime))
+    path = profile_path(manifest.model_sha256)
+    with writing(path):
+        write_json(path, profile.model_dump(mode="json"))
+    return TuneResult(bench.trials, profile, path, complete)
+
+
+Candidates = Callable[[Settings], Iterator[Settings]]
+
+
+def _runtimes(default: Choice, asked: Runtime | None) -> Candidates:
+    """The other runtime on the CPU."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        if asked is None and default.device == "cpu":
+            names: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+            for name in names:
+                if name != default.runtime and find_spec(name) is not None:
+                    yield replace(best, choice=replace(default, runtime=name))
+
+    return candidates
+
+
+def _threads(best: Settings) -> Iterator[Settings]:
+    """All processors that the process may use, and half of the threads."""
+    if best.choice.device != "cpu":
+        return
+    now = best.choice.threads or usable_processors()
+    for number in sorted({usable_processors(), max(1, now - 1), max(1, now // 2)} - {now}, reverse=True):
+        yield replace(best, choice=replace(best.choice, threads=number))
+
+
+def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
+    """Smaller tiles: they waste more on their halo, but may stay in the cache."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        whole = min(allowed, field_px[0] * field_px[1])
+        for parts in _PARTS:
+            yield replace(best, max_tile_pixels=whole // parts)
+
+    return candidates
+
+
+def _batches(best: Settings) -> Iterator[Settings]:
+    for batch in _BATCHES:
+        yield replace(best, batch=batch)
+
+
+def _is_faster(trial: Trial, best: Trial) -> bool:
+    new, old = trial.megapixels_per_second, best.megapixels_per_second
+    return new is not None and old is not None and old < _WORTH * new
+
+
+def _profile(manifest: Manifest, best: Trial, field_px: tuple[int, int], version: str) -> Profile:
+    settings = best.settings
+    assert best.megapixels_per_second is not None
+    return Profile(
+        model_sha256=manifest.model_sha256,
+        machine_key=machine_key(),
+        machine=machine(),
+        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        runtime=settings.choice.runtime,
+        version=version,
+        device=settings.choice.device,
+        threads=settings.choice.threads,
+        batch=settings.batch,
+        max_tile_pixels=settings.max_tile_pixels,
+        field_px=field_px,
+        megapixels_per_second=round(best.megapixels_per_second, 4),
+    )

@@ -1,0 +1,197 @@
+"""`microseg verify`, the acceptance test of an installation: an engine must say here what it said when it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from microseg import __version__
+from microseg.core.domain import load_domain
+from microseg.core.errors import InputError
+from microseg.core.machine import machine
+from microseg.core.manifest import Manifest
+from microseg.core.reference import Reference, text_sha256
+from microseg.core.tolerance import loosest
+from microseg.deploy.checks import Record, check_fields, check_masks, check_reference, check_tiles_against
+from microseg.deploy.comparing import Labeller, compare_fields
+from microseg.deploy.evaluate import evaluate_opened
+from microseg.deploy.segment import max_tile_pixels
+from microseg.deploy.whole import label_field
+from microseg.runtime import Device, Engine, Runtime, engine_sha256, model_sha256, open_engine, read_manifest
+from microseg.runtime.container import manifest_text, read_reference
+
+VERIFY_VERSION = 1
+# Labelled fields of an installation may be harder than those of training, but not by much.
+_MIOU_SLACK = 0.05
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What the user asked for.
+
+    against: an engine or a run that says what is right. fields: micrographs to compare on, or without `against`
+    labelled ones. min_miou: what those must reach; by default 0.05 less than the worst fold on its held-out fields.
+    """
+
+    engine: Path
+    fields: Path | None = None
+    against: Path | None = None
+    domain: str | None = None
+    runtime: Runtime | None = None
+    device: Device | None = None
+    threads: int | None = None
+    min_miou: float | None = None
+
+
+def verify(
+    options: VerifyOptions,
+    run_labels: Labeller | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Verify an installed engine; returns the record (the content of `verify.json`), whose `passed` is the verdict.
+
+    run_labels: what the run that `against` names says; None where it names an engine. Raises InputError where nothing
+    could be compared or the engine not be opened, FieldError where it cannot compute, MissingExtraError.
+    """
+    manifest = read_manifest(options.engine)
+    reference = read_reference(options.engine)
+    _require_a_comparison(options, reference, run_labels)
+    record = Record([phase.name for phase in manifest.phases], manifest.precision)
+    is_intact = model_sha256(options.engine) == manifest.model_sha256
+    record.add("network's hash", "as exported" if is_intact else "CHANGED", "as exported", is_intact)
+    if reference is not None:
+        is_told = text_sha256(manifest_text(options.engine)) == reference.manifest_sha256
+        record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
+    runtime = None
+    # A network that is not the one exported is not run: what it says would mean nothing.
+    if is_intact:
+        progress("loading")
+        with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
+            runtime = _runtime(engine)
+            record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
+            if reference is not None:
+                progress("reference tiles")
+                check_reference(record, engine, reference)
+            _compare(record, options, engine, reference, run_labels, progress)
+    return {
+        "verify_version": VERIFY_VERSION,
+        "passed": record.passed,
+        "date": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        "microseg": __version__,
+        "machine": machine(),
+        "engine": {
+            "name": options.engine.name,
+            "sha256": engine_sha256(options.engine),
+            "model_sha256": manifest.model_sha256,
+            "precision": manifest.precision,
+        },
+        "runtime": runtime,
+        "reference": None if reference is None else {"origin": reference.origin, "tiles": len(reference.tiles)},
+        "against": None if options.against is None else options.against.name,
+        "fields": None if options.fields is None else options.fields.name,
+        "checks": record.rows(),
+    }
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The record of `verify` as a page to file."""
+    engine, machine_facts, runtime = content["engine"], content["machine"], content["runtime"]
+    lines = [
+        f"# {engine['name']}: {'passed' if content['passed'] else 'FAILED'}",
+        "",
+        f"- {content['date']}, microseg {content['microseg']}",
+        f"- engine: SHA-256 {engine['sha256']}, network {engine['model_sha256']}, {engine['precision']}",
+        f"- machine: {', '.join([machine_facts['processor'], *machine_facts['gpus']])}, "
+        f"{machine_facts['processors']} processors, {machine_facts['system']}, Python {machine_facts['python']}",
+    ]
+    if runtime is not None:
+        lines.append(f"- computed by: {runtime['name']} {runtime['version']}, {runtime['provider']}")
+    if content["fields"] is not None:
+        lines.append(
+            f"- fields: {content['fields']}" + (f" against {content['against']}" if content["against"] else "")
+        )
+    lines += ["", "| check | found | allowed | |", "| --- | --- | --- | --- |"]
+    for check in content["checks"]:
+        cells = [str(check[key]).replace("|", "\\|") for key in ("check", "found", "limit")]
+        lines.append(f"| {' | '.join(cells)} | {'ok' if check['passed'] else '**FAILED**'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _compare(
+    record: Record,
+    options: VerifyOptions,
+    engine: Engine,
+    reference: Reference | None,
+    run_labels: Labeller | None,
+    progress: Callable[[str], None],
+) -> None:
+    """What `--against` and FIELDS ask for."""
+    if run_labels is not None:
+        _compare_fields(record, options, engine, run_labels, progress)
+    elif options.against is not None:
+        with open_engine(options.against, options.threads) as other:
+            _require_same_phases(options.against, engine.manifest, other.manifest)
+            record.precision = loosest(engine.manifest.precision, other.manifest.precision)
+            if options.fields is not None:
+                _compare_fields(record, options, engine, _labeller(other, options.against), progress)
+                return
+            tiles = reference or read_reference(options.against)
+            if tiles is None:
+                raise InputError(f"{options.against}: holds no reference tiles either. Remedy: give FIELDS.")
+            check_tiles_against(record, engine, other, tiles, options.against.name)
+    elif options.fields is not None:
+        if not load_domain(options.fields).phases:
+            raise InputError(
+                f"{options.fields}: holds no masks to compare with. Remedy: --against ENGINE or RUN, or labelled fields."
+            )
+        scores = evaluate_opened(engine, options.engine, options.fields, options.domain, progress)
+        worst = min(fold.miou for fold in engine.manifest.folds)
+        least = max(0.0, worst - _MIOU_SLACK) if options.min_miou is None else options.min_miou
+        check_masks(record, scores["miou"], least)
+
+
+def _compare_fields(
+    record: Record, options: VerifyOptions, engine: Engine, theirs: Labeller, progress: Callable[[str], None]
+) -> None:
+    assert options.fields is not None and options.against is not None
+    ours = _labeller(engine, options.engine)
+    found = compare_fields(options.fields, engine.manifest, options.domain, ours, theirs, progress)
+    check_fields(record, found, options.against)
+
+
+def _labeller(engine: Engine, path: Path) -> Labeller:
+    largest = max_tile_pixels(engine.manifest, path.stat().st_size, None)
+    return lambda image: label_field(engine, image, largest)[0]
+
+
+def _require_a_comparison(options: VerifyOptions, reference: Reference | None, run_labels: Labeller | None) -> None:
+    if run_labels is not None and options.fields is None:
+        raise InputError(f"--against {options.against}: a run is compared on micrographs. Remedy: give FIELDS.")
+    if reference is None and options.fields is None and options.against is None:
+        raise InputError(
+            f"{options.engine}: holds no reference tiles (exported without them, or by an earlier version), so there is "
+            "nothing to compare with. Remedy: export it again, or give FIELDS with masks or with --against ENGINE or RUN."
+        )
+
+
+def _require_same_phases(path: Path, ours: Manifest, theirs: Manifest) -> None:
+    names = [[phase.name for phase in manifest.phases] for manifest in (ours, theirs)]
+    if names[0] != names[1]:
+        raise InputError(
+            f"--against {path}: tells {', '.join(names[1])} apart, this engine {', '.join(names[0])}. "
+            "Remedy: an engine of the same run."
+        )
+
+
+def _runtime(engine: Engine) -> dict[str, Any]:
+    choice = engine.choice
+    return {
+        "name": choice.runtime,
+        "version": engine.version,
+        "provider": engine.provider,
+        "device": choice.device,
+        "threads": choice.threads,
+    }

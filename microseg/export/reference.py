@@ -1,0 +1,81 @@
+"""Reference tiles into an engine: what `verify` on the station compares with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from microseg.core.errors import InputError
+from microseg.core.keys import REFERENCE_KEY
+from microseg.core.reference import (
+    MAX_BYTES,
+    Reference,
+    ReferenceTile,
+    most_telling,
+    reference_tile,
+    text_sha256,
+)
+from microseg.runtime import open_engine
+from microseg.runtime.container import append_metadata, manifest_text
+
+TILES = 3
+SIDE_PX = 256
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Tiles to choose from, each uint8 (H, W). origin: `real` only with the consent of the micrographs' owner."""
+
+    origin: Literal["synthetic", "real"]
+    tiles: Sequence[tuple[str, NDArray[np.uint8]]]
+
+
+Source = Callable[[], Candidates]
+
+
+def held_out_tiles(run: Path) -> Candidates:
+    """Corners of the held-out tiles that training kept. Raises InputError where it kept none."""
+    tiles = []
+    for path in sorted(run.glob("fold*/parity/*.png")):
+        with Image.open(path) as image:
+            tiles.append((f"{path.parts[-3]} {path.stem}", np.asarray(image, np.uint8)[:SIDE_PX, :SIDE_PX]))
+    if not tiles:
+        raise InputError(f"{run}: holds no held-out tiles (fold*/parity). Remedy: train it again.")
+    return Candidates("real", tiles)
+
+
+def add_reference(engine_path: Path, candidates: Candidates) -> None:
+    """Run an exported engine on the candidates and store the most telling tiles in it with its labels and votes.
+
+    At most 300 kB; the network's hash does not change. To be called when the manifest is final.
+    """
+    with open_engine(engine_path) as engine:
+        manifest = engine.manifest
+        phases, stride = len(manifest.phases), manifest.stride
+        pixels = [
+            tile[: len(tile) // stride * stride, : tile.shape[1] // stride * stride] for _, tile in candidates.tiles
+        ]
+        found = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in pixels]
+    chosen: list[ReferenceTile] = []
+    for index in most_telling([out.labels[0] for out in found], phases, TILES):
+        out = found[index]
+        packed = reference_tile(candidates.tiles[index][0], pixels[index], out.labels[0], out.votes[0], phases)
+        if not chosen or _size([*chosen, packed]) <= MAX_BYTES:
+            chosen.append(packed)
+    reference = Reference(
+        origin=candidates.origin,
+        model_sha256=manifest.model_sha256,
+        manifest_sha256=text_sha256(manifest_text(engine_path)),
+        tiles=chosen,
+    )
+    append_metadata(engine_path, REFERENCE_KEY, reference.model_dump_json())
+
+
+def _size(tiles: Sequence[ReferenceTile]) -> int:
+    return sum(len(tile.model_dump_json()) for tile in tiles)

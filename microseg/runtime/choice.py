@@ -1,0 +1,101 @@
+"""Which runtime computes an engine, and on what: by the file and the hardware, unless the user says it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from microseg.core.errors import InputError, MissingExtraError
+from microseg.core.processors import compute_threads
+from microseg.runtime.container import manifest_text
+
+Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
+Device = Literal["cpu", "cuda", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs an engine.
+
+    device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
+    them to the runtime, which takes one per physical core.
+    """
+
+    runtime: Runtime
+    device: Device
+    threads: int | None
+
+
+def choose(
+    path: Path, runtime: Runtime | None = None, device: Device | None = None, threads: int | None = None
+) -> Choice:
+    """What is to run the engine at `path`; nothing is loaded. None leaves it to the file and the hardware.
+
+    A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
+    installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor.
+    Raises InputError for a combination that cannot be, MissingExtraError for a runtime that is not installed.
+    """
+    if path.suffix.lower() == ".plan":
+        if runtime not in (None, "tensorrt") or device not in (None, "cuda"):
+            raise InputError(
+                f"{path}: a plan runs with --runtime tensorrt and --device cuda alone. Remedy: leave both out, or give "
+                "the .onnx file it was built from."
+            )
+        return Choice("tensorrt", "cuda", threads)
+    if runtime == "tensorrt":
+        raise InputError(
+            f"{path}: --runtime tensorrt runs .plan files. Remedy: --device tensorrt, which lets ONNX Runtime hand an "
+            ".onnx file to TensorRT, or build a plan: microseg export ENGINE.onnx --out ENGINE.plan."
+        )
+    if runtime == "openvino" and device not in (None, "cpu"):
+        raise InputError(f"--runtime openvino computes on the CPU, not on {device}. Remedy: --device cpu.")
+    taken = runtime or _runtime_for(path, device)
+    _require(taken)
+    if taken == "openvino":
+        return Choice(taken, "cpu", threads or compute_threads())
+    return Choice(taken, device or _device(), threads or compute_threads())
+
+
+def gpu_present() -> bool:
+    """Whether the driver shows an NVIDIA GPU. Nothing of CUDA or TensorRT is touched."""
+    if os.name == "nt":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").is_file()
+    # The last is Windows Subsystem for Linux.
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
+
+
+def _runtime_for(path: Path, device: Device | None) -> Runtime:
+    has_openvino = find_spec("openvino") is not None
+    if find_spec("onnxruntime") is None:
+        return "openvino" if has_openvino and device in (None, "cpu") else "onnxruntime"
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if has_openvino and is_x86 and (device or _device()) == "cpu" and _is_int8(path):
+        return "openvino"
+    return "onnxruntime"
+
+
+def _is_int8(path: Path) -> bool:
+    """What the manifest says, without the time that checking a manifest takes; a damaged one is told about later."""
+    try:
+        return bool(json.loads(manifest_text(path))["precision"] == "int8")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _device() -> Device:
+    if not gpu_present():
+        return "cpu"
+    import onnxruntime
+
+    return "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
+
+
+def _require(runtime: Runtime) -> None:
+    if find_spec(runtime) is None:
+        extra = "openvino" if runtime == "openvino" else "cpu"
+        raise MissingExtraError(f"Running an engine with {runtime}", extra)

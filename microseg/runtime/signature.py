@@ -1,0 +1,38 @@
+"""The inputs and outputs of an engine's network (DESIGN.md, contract 3), whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from microseg.core.errors import InputError
+
+OUTPUTS = ("labels", "votes", "features", "probability")
+
+
+def wanted_outputs(features: bool, probability: bool) -> list[str]:
+    """Names of the outputs to compute."""
+    return ["labels", "votes", *(["features"] if features else []), *(["probability"] if probability else [])]
+
+
+def check_signature(
+    path: Path, inputs: Mapping[str, tuple[str, Sequence[Any]]], outputs: Collection[str], uint8: str
+) -> None:
+    """Raise InputError unless a network takes `tiles`, uint8 (N, 1, H, W), and gives every output.
+
+    inputs: element type and shape by name; `uint8` is the runtime's word for that type.
+    """
+    missing = [name for name in OUTPUTS if name not in outputs]
+    types = {name: kind for name, (kind, _) in inputs.items()}
+    if types != {"tiles": uint8} or missing:
+        raise InputError(
+            f"{path}: takes {types} and lacks the outputs {missing}, so it is no engine of this version. "
+            "Remedy: export it again."
+        )
+    shape = inputs["tiles"][1]
+    if len(shape) != 4 or shape[1] != 1:
+        raise InputError(
+            f"{path}: takes tiles of the shape {list(shape)}; micrographs are grey, (N, 1, H, W). "
+            "Remedy: give an engine that `microseg export` wrote."
+        )

@@ -1,0 +1,26 @@
+"""What may differ, by precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from microseg.core.tolerance import difference, label_limit, loosest, point_limits
+
+
+def test_difference_is_pooled() -> None:
+    expected = [np.zeros((10, 10), np.uint8), np.ones((10, 10), np.uint8)]
+    found = [image.copy() for image in expected]
+    found[0][0, :4] = 2
+    found[1][0, :2] = 0
+    seen = difference(found, expected, 3)
+    assert seen.labels == pytest.approx(0.03)
+    assert seen.points == pytest.approx((1.0, 1.0, 2.0))
+
+
+def test_limits_guard_a_rare_phase() -> None:
+    assert point_limits("fp32", [0.9, 0.003]) == [0.01, 0.01]
+    assert point_limits("fp16", [0.9, 0.02, 0.0]) == pytest.approx([0.1, 0.04, 0.01])
+    assert point_limits("int8", [0.9, 0.003, 0.0]) == pytest.approx([0.3, 0.015, 0.01])
+    assert label_limit("fp32") < label_limit("fp16") < label_limit("int8")
+    assert loosest("fp32", "int8") == loosest("int8", "fp16") == "int8"

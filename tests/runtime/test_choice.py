@@ -1,0 +1,78 @@
+"""Which runtime computes an engine: by file, precision and hardware, or as asked."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from microseg.core.errors import InputError, MissingExtraError
+from microseg.core.processors import compute_threads
+from microseg.runtime import Choice, choice, choose
+from tests.engines import rewrite_manifest
+
+
+def without(*missing: str) -> Callable[[str], ModuleSpec | None]:
+    """`find_spec` on a machine that lacks some packages and has all others."""
+    return lambda name: None if name in missing else importlib.util.spec_from_loader(name, None)
+
+
+@pytest.fixture
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "gpu_present", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+
+
+@pytest.mark.usefixtures("_no_gpu")
+def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    int8 = rewrite_manifest(tiny_engine, tmp_path / "int8.onnx", precision="int8")
+    monkeypatch.setattr(choice, "find_spec", without())
+    assert choose(tiny_engine) == Choice("onnxruntime", "cpu", compute_threads())
+    assert choose(tiny_engine, threads=3).threads == 3
+    assert choose(int8).runtime == "openvino"
+    assert choose(int8, "onnxruntime").runtime == "onnxruntime"
+    assert choose(int8, device="cuda") == Choice("onnxruntime", "cuda", compute_threads())
+    assert choose(tiny_engine, "openvino").runtime == "openvino"
+    assert choose(tmp_path / "bagged.plan") == Choice("tensorrt", "cuda", None)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert choose(int8).runtime == "onnxruntime"
+
+
+@pytest.mark.usefixtures("_no_gpu")
+def test_by_what_is_installed(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    int8 = rewrite_manifest(tiny_engine, tmp_path / "int8.onnx", precision="int8")
+    monkeypatch.setattr(choice, "find_spec", without("openvino"))
+    assert choose(int8).runtime == "onnxruntime"
+    with pytest.raises(MissingExtraError, match=r"pip install 'microseg\[openvino\]'"):
+        choose(tiny_engine, "openvino")
+    monkeypatch.setattr(choice, "find_spec", without("onnxruntime"))
+    assert choose(tiny_engine).runtime == "openvino"
+    with pytest.raises(MissingExtraError, match=r"microseg\[cpu\]"):
+        choose(tiny_engine, device="cuda")
+    monkeypatch.setattr(choice, "find_spec", without("onnxruntime", "openvino"))
+    with pytest.raises(MissingExtraError, match=r"microseg\[cpu\]"):
+        choose(tiny_engine)
+
+
+def test_a_gpu_is_taken_where_onnxruntime_can_use_it(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(choice, "gpu_present", lambda: True)
+    for providers, device in ((["CUDAExecutionProvider"], "cuda"), (["CPUExecutionProvider"], "cpu")):
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda found=providers: found)
+        assert choose(tiny_engine).device == device
+    assert choose(tiny_engine, device="cpu").device == "cpu"
+
+
+def test_what_cannot_be(tiny_engine: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--runtime tensorrt runs \.plan files.*--device tensorrt"):
+        choose(tiny_engine, "tensorrt")
+    with pytest.raises(InputError, match="computes on the CPU, not on cuda"):
+        choose(tiny_engine, "openvino", "cuda")
+    with pytest.raises(InputError, match="a plan runs with --runtime tensorrt"):
+        choose(tmp_path / "bagged.plan", "onnxruntime")
+    with pytest.raises(InputError, match="a plan runs with"):
+        choose(tmp_path / "bagged.plan", device="cpu")
