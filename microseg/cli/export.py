@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class PrecisionName(StrEnum):
+    """What the engine computes in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     out: Annotated[Path, typer.Option(help="Engine to write (.onnx).")] = Path("bagged.onnx"),
+    precision: Annotated[PrecisionName, typer.Option(help="What the engine computes in.")] = PrecisionName.fp32,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DOMAIN",
+            help="Micrographs to calibrate on and to compare with torch on; labels are not looked at. "
+            "Default: the run's held-out tiles.",
+        ),
+    ] = None,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="INT8 without zero points, as TensorRT takes it.")
+    ] = False,
 ) -> None:
-    """Bag the folds into one ONNX engine; written only if it agrees with torch on the run's held-out tiles."""
+    """Bag the folds into one ONNX engine; written only if it agrees with torch, in every phase's fraction."""
     from rich.console import Console
 
+    from microseg.cli.reduction import print_reduction
     from microseg.export.engine import export_run
 
     with Console(stderr=True).status("exporting") as status:
-        manifest = export_run(run, out, lambda step: status.update(step))
+        manifest = export_run(
+            run,
+            out,
+            lambda step: status.update(step),
+            precision=precision.value,
+            calibrate=calibrate,
+            symmetric=symmetric,
+        )
     bag = manifest.parity[0]
     console = Console()
     console.print(
@@ -34,4 +63,5 @@ def export(
         soft_wrap=True,
         highlight=False,
     )
+    print_reduction(console, manifest)
     console.print(f"Next: microseg segment FOLDER --engine {out}", soft_wrap=True, highlight=False)
