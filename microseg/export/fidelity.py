@@ -171,21 +171,25 @@ def _figures(found: Fidelity) -> list[Excess]:
             f"{field.field} ({where}{computed}): {100 * share:.3g} % of the labels differ, "
             f"limit {100 * found.label_limit:.3g} %."
         )
-        figures.append(Excess(share / found.label_limit, words, where))
+        figures.append(Excess(_ratio(share, found.label_limit), words, where))
         for phase, limit in found.limits_points.items():
             ours, theirs = field.engine_percent[phase], field.torch_percent[phase]
             words = (
                 f"{field.field} ({where}{computed}): {phase} covers {ours:.4g} %, in torch {theirs:.4g} %: "
                 f"{abs(ours - theirs):.3g} points apart, limit {limit:.3g}."
             )
-            figures.append(Excess(abs(ours - theirs) / limit, words, where))
+            figures.append(Excess(_ratio(abs(ours - theirs), limit), words, where))
     for fold, share in enumerate(found.fold_disagreement):
         words = (
             f"{where}{computed}: {100 * share:.3g} % of the labels of fold {fold} differ, "
             f"limit {100 * found.label_limit:.3g} %."
         )
-        figures.append(Excess(share / found.label_limit, words, where))
+        figures.append(Excess(_ratio(share, found.label_limit), words, where))
     return figures
+
+
+def _ratio(value: float, limit: float) -> float:
+    return value / limit if np.isfinite(value) else np.inf
 
 
 def _percent(labels: NDArray[np.uint8], phases: Sequence[str]) -> dict[str, float]:

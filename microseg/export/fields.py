@@ -62,8 +62,6 @@ def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
     domain, no image in it, an image that cannot be read.
     """
     domain = load_domain(source, masks=False)
-    if not domain.fields:
-        raise InputError(f"--calibrate {source}: holds no micrographs. Remedy: a domain with some, or leave it out.")
     if "intensity" in domain.explicit:
         # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
         resolved = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})

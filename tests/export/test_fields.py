@@ -41,7 +41,7 @@ def test_a_bare_folder_is_prepared_as_the_runs_last_domain(record: RunRecord, tm
     )
     found = calibration_domain(folder(tmp_path / "wafers", 2), inverted)
     assert found.name == "wafers"
-    assert [field.name for field in found.fields] == ["f00", "f01"]
+    assert [field.name for field in found.fields] == ["f00.png", "f01.png"]
     assert [field.pixels.shape for field in found.fields] == [(20, 32), (20, 32)]
     assert abs(found.fields[0].pixels.mean() - (255 - grey(40, 64)).mean()) < 1
 
@@ -61,7 +61,7 @@ def test_many_fields_are_sampled_evenly(record: RunRecord, tmp_path: Path) -> No
     found = calibration_domain(folder(tmp_path / "many", 40), plain)
     names = [field.name for field in found.fields]
     assert len(names) == module.MAX_FIELDS
-    assert names[0] == "f00" and names == sorted(names) and names[-1] >= "f37"
+    assert names[0] == "f00.png" and names == sorted(names) and names[-1] >= "f37"
     assert evenly([1, 2], 3) == [1, 2]
 
 
