@@ -89,9 +89,15 @@ def export_run(
                     progress=progress,
                 )
                 onnx.save(reduced.model, draft)
-                facts = {"precision": precision, "fidelity": reduced.fidelity, "quantisation": reduced.quantisation}
-                facts |= {"float32_layers": reduced.float32_layers, "model_sha256": model_sha256(draft)}
-                manifest = manifest.model_copy(update=facts)
+                manifest = manifest.model_copy(
+                    update={
+                        "precision": precision,
+                        "fidelity": reduced.fidelity,
+                        "float32_layers": reduced.float32_layers,
+                        "quantisation": reduced.quantisation,
+                        "model_sha256": model_sha256(draft),
+                    }
+                )
                 _write_manifest(draft, manifest)
                 parity = _compare(draft, tiles, wanted, manifest)
             progress("measuring memory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,7 +39,7 @@ def quantised(
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 
     limits = {name: (np.float32(item.low), np.float32(item.high)) for name, item in found.items()}
-    options = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
+    options: dict[str, Any] = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
     if symmetric:
         options |= {"OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"], "QuantizeBias": False}
     quantizer = QDQQuantizer(
