@@ -28,7 +28,7 @@ def grey(height: int, width: int) -> NDArray[np.uint8]:
 def folder(path: Path, count: int) -> Path:
     path.mkdir(parents=True)
     for index in range(count):
-        Image.fromarray(grey(40 + index, 64)).save(path / f"f{index:02d}.png")
+        Image.fromarray(grey(40 + 2 * index, 64)).save(path / f"f{index:02d}.png")
     return path
 
 
@@ -42,7 +42,7 @@ def test_a_bare_folder_is_prepared_as_the_runs_last_domain(record: RunRecord, tm
     found = calibration_domain(folder(tmp_path / "wafers", 2), inverted)
     assert found.name == "wafers"
     assert [field.name for field in found.fields] == ["f00.png", "f01.png"]
-    assert [field.pixels.shape for field in found.fields] == [(20, 32), (20, 32)]
+    assert [field.pixels.shape for field in found.fields] == [(20, 32), (21, 32)]
     assert abs(found.fields[0].pixels.mean() - (255 - grey(40, 64)).mean()) < 1
 
 
