@@ -16,6 +16,14 @@ class ReferenceTiles(StrEnum):
     real = "real"
 
 
+class PrecisionName(StrEnum):
+    """What the engine computes in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     out: Annotated[Path, typer.Option(help="Engine to write (.onnx).")] = Path("bagged.onnx"),
@@ -26,10 +34,23 @@ def export(
             "held-out fields, which whoever gets the engine can then look at."
         ),
     ] = ReferenceTiles.synthetic,
+    precision: Annotated[PrecisionName, typer.Option(help="What the engine computes in.")] = PrecisionName.fp32,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DOMAIN",
+            help="Micrographs to calibrate on and to compare with torch on; labels are not looked at. "
+            "Default: the run's held-out tiles.",
+        ),
+    ] = None,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="INT8 without zero points, as TensorRT takes it.")
+    ] = False,
 ) -> None:
-    """Bag the folds into one ONNX engine; written only if it agrees with torch on the run's held-out tiles."""
+    """Bag the folds into one ONNX engine; written only if it agrees with torch, in every phase's fraction."""
     from rich.console import Console
 
+    from microseg.cli.reduction import print_reduction
     from microseg.export.engine import export_run
     from microseg.export.reference import Candidates, held_out_tiles
     from microseg.synthetic.tiles import reference_tiles
@@ -40,7 +61,15 @@ def export(
         return Candidates("synthetic", reference_tiles())
 
     with Console(stderr=True).status("exporting") as status:
-        manifest = export_run(run, out, lambda step: status.update(step), candidates)
+        manifest = export_run(
+            run,
+            out,
+            lambda step: status.update(step),
+            candidates,
+            precision=precision.value,
+            calibrate=calibrate,
+            symmetric=symmetric,
+        )
     bag = manifest.parity[0]
     console = Console()
     console.print(
@@ -56,4 +85,5 @@ def export(
         soft_wrap=True,
         highlight=False,
     )
+    print_reduction(console, manifest)
     console.print(f"Next: microseg segment FOLDER --engine {out}", soft_wrap=True, highlight=False)

@@ -17,6 +17,7 @@ def inspect(
     from rich.markup import escape
     from rich.table import Table
 
+    from microseg.cli.reduction import print_reduction
     from microseg.runtime import engine_sha256, model_sha256, read_manifest
 
     manifest = read_manifest(engine)
@@ -52,3 +53,4 @@ def inspect(
             f"{who} against torch: labels {100 * parity.label_disagreement:.4f} %, fractions {worst:.5f} points",
             highlight=False,
         )
+    print_reduction(console, manifest)

@@ -11,6 +11,7 @@ from microseg.core.keys import METADATA_KEY as METADATA_KEY
 MANIFEST_VERSION = 1
 
 PositiveFloat = Annotated[float, Field(gt=0)]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Strict(BaseModel):
@@ -110,6 +111,57 @@ class FoldParity(Strict):
     fraction_difference_points: dict[str, float]
 
 
+class FieldFidelity(Strict):
+    """One real field: share of the bag's labels that differ from torch's, and each phase's area, percent, by both."""
+
+    field: str
+    label_disagreement: float
+    torch_percent: dict[str, float]
+    engine_percent: dict[str, float]
+
+
+class Fidelity(Strict):
+    """The float32 torch bag against the engine on real fields.
+
+    fields_from: the calibration domain's name, or the run's held-out tiles. arithmetic: what computed, the engine in ONNX
+    Runtime or its float32 twin that rounds as FP16 hardware does (the CPU computes FP16 graphs in float32).
+    limits_points: what each phase's area may differ by on a field, percentage points. fold_disagreement: share of each
+    fold's labels that differ from torch's, all fields pooled. not_a_number: values of `probability` and `features`
+    that are none. saturated: activations beyond what the number format holds (FP16), or what calibration saw (INT8).
+    """
+
+    fields_from: str
+    arithmetic: Literal["onnxruntime", "rounded to fp16"] = "onnxruntime"
+    label_limit: float
+    limits_points: dict[str, float]
+    fields: list[FieldFidelity]
+    fold_disagreement: list[float]
+    not_a_number: int
+    saturated: int
+
+
+class Float32Layer(Strict):
+    """What stayed float32 in a reduced engine, and why. nodes: of the graph, over all folds."""
+
+    layer: str
+    nodes: int
+    reason: str
+
+
+class Quantisation(Strict):
+    """How an INT8 engine came about.
+
+    activations: asymmetric (uint8, for CPUs) or symmetric (int8 with zero point 0, for TensorRT). weight_bits: 7 where the
+    exporting processor has no VNNI. instruction_sets: those of that processor that decide it.
+    """
+
+    activations: Literal["asymmetric", "symmetric"]
+    weight_bits: Literal[7, 8]
+    instruction_sets: list[str]
+    calibrated_on: str
+    calibration_tiles: int
+
+
 class Fingerprint(Strict):
     """Mean and standard deviation over training fields of one fold's pooled features, each of length D."""
 
@@ -142,9 +194,12 @@ class Manifest(Strict):
     halo_px: int = Field(ge=0)
     stride: int = Field(gt=0)
     bytes_per_pixel: PositiveFloat
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     folds: list[FoldInfo] = Field(min_length=1)
     parity: list[FoldParity]
+    fidelity: list[Fidelity] = Field(default_factory=list)
+    float32_layers: list[Float32Layer] = Field(default_factory=list)
+    quantisation: Quantisation | None = None
     fingerprints: list[Fingerprint]
     training_fields: list[TrainingField]
     provenance: Provenance

@@ -9,15 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.files import replacing
-from microseg.core.manifest import METADATA_KEY, FoldParity, Manifest, Provenance
+from microseg.core.manifest import METADATA_KEY, FoldParity, Manifest, Precision, Provenance
 from microseg.core.runs import RunRecord, RunSummary, read_run
+from microseg.export.anatomy import fold_logits
+from microseg.export.fidelity import LIMITS, Judge
+from microseg.export.fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits
+from microseg.export.precision import reduce_precision
 from microseg.export.reference import Candidates, add_reference
 from microseg.runtime import model_sha256, open_engine
 
@@ -29,83 +33,112 @@ def export_run(
     out: Path,
     progress: Callable[[str], None] = lambda step: None,
     reference: Callable[[], Candidates] | None = None,
+    *,
+    precision: Precision = "fp32",
+    calibrate: Path | None = None,
+    symmetric: bool = False,
 ) -> Manifest:
     """Write the bag of a finished run as `out` (.onnx) and return its manifest.
 
     reference: gives the tiles that the engine is to carry for `microseg verify`; none without it.
-    Raises InputError (no finished run, weights that changed, unusable `out`), GateError (the engine does not say what
-    torch says; nothing is written).
+    precision: of the graph. calibrate: a domain, by default the run's held-out tiles; its fields give INT8 its ranges
+    and FP16 its overflows, and join the held-out tiles in what the engine is judged on. symmetric: INT8 as TensorRT
+    takes it (`export.int8`).
+    Raises InputError (no finished run, weights that changed, unusable `out` or `calibrate`), GateError (the engine does
+    not say what torch says; nothing is written).
     """
+    if precision not in LIMITS:
+        raise InputError(f"--precision {precision}: unknown. Remedy: {', '.join(LIMITS)}.")
+    if symmetric and precision != "int8":
+        raise InputError(f"--symmetric: is for --precision int8, not {precision}. Remedy: leave it out.")
     if out.suffix.lower() != ".onnx":
         raise InputError(f"--out {out}: engines are .onnx files; TensorRT plans come with a later release.")
     if out.exists():
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
     record, summary = read_run(run)
-    tiles = _parity_tiles(run, record.folds)
+    held = held_out(run, record.folds)
+    tiles = [field.pixels[None, None] for field in held.fields]
+    sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.graph import build_onnx, load_folds, run_torch
 
     progress("reading the folds")
     networks = load_folds(run, record, summary)
-    with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
-        draft = Path(folder) / "engine.onnx"
-        progress("building the graph")
-        build_onnx(networks, draft)
-        manifest = _manifest(run, record, summary, draft)
-        _write_manifest(draft, manifest)
-        progress("comparing with torch")
-        parity = _compare(draft, tiles, lambda pixels: run_torch(networks, pixels), manifest)
-        refuse_beyond_limits(parity)
-        progress("measuring memory")
-        per_pixel = measure_bytes_per_pixel(draft, record.stride)
-        manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
-        _write_manifest(draft, manifest)
-        if reference is not None:
-            add_reference(draft, reference())
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
+            draft = Path(folder) / "engine.onnx"
+            progress("building the graph")
+            build_onnx(networks, draft)
+            manifest = _manifest(run, record, summary, draft)
+            _write_manifest(draft, manifest)
+            progress("comparing with torch")
+            wanted = [run_torch(networks, pixels) for pixels in tiles]
+            parity = _compare(draft, tiles, wanted, manifest)
+            refuse_beyond_limits(parity)
+            if precision != "fp32" or calibrate is not None:
+                judge = Judge(
+                    sets,
+                    [phase.name for phase in record.phases],
+                    record.stride,
+                    record.halo_px,
+                    lambda pixels: run_torch(networks, pixels),
+                )
+                reduced = reduce_precision(
+                    onnx.load(draft),
+                    precision,
+                    calibration_tiles(sets[0].fields, record.stride),
+                    judge,
+                    calibrated_on=None if calibrate is None else sets[0].name,
+                    symmetric=symmetric,
+                    progress=progress,
+                )
+                onnx.save(reduced.model, draft)
+                manifest = manifest.model_copy(
+                    update={
+                        "precision": precision,
+                        "fidelity": reduced.fidelity,
+                        "float32_layers": reduced.float32_layers,
+                        "quantisation": reduced.quantisation,
+                        "model_sha256": model_sha256(draft),
+                    }
+                )
+                _write_manifest(draft, manifest)
+                parity = _compare(draft, tiles, wanted, manifest)
+            progress("measuring memory")
+            per_pixel = measure_bytes_per_pixel(draft, record.stride)
+            manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
+            _write_manifest(draft, manifest)
+            if reference is not None:
+                add_reference(draft, reference())
             with replacing(out) as part:
                 part.write_bytes(draft.read_bytes())
-        except OSError as error:
-            raise InputError(f"{out}: cannot be written ({error.strerror or error}). Remedy: another --out.") from error
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}). "
+            "Remedy: another --out, or room on its disk and in the temporary folder."
+        ) from error
     return manifest
-
-
-def _parity_tiles(run: Path, folds: int) -> list[NDArray[np.uint8]]:
-    """The held-out tiles that training kept, each uint8 (1, 1, H, W)."""
-    paths = [path for fold in range(folds) for path in sorted((run / f"fold{fold}" / "parity").glob("*.png"))]
-    if not paths:
-        raise InputError(f"{run}: holds no tiles to compare the engine on (fold*/parity). Remedy: train it again.")
-    tiles = []
-    for path in paths:
-        with Image.open(path) as image:
-            tiles.append(np.asarray(image, np.uint8)[None, None])
-    return tiles
 
 
 def _compare(
     engine_path: Path,
     tiles: Sequence[NDArray[np.uint8]],
-    torch_probabilities: Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]],
+    wanted: Sequence[list[NDArray[np.float32]]],
     manifest: Manifest,
 ) -> list[FoldParity]:
     engine = open_engine(engine_path)
     run_folds = _folds_runner(engine_path)
     pairs = []
-    for pixels in tiles:
+    for pixels, theirs in zip(tiles, wanted, strict=True):
         out = engine.run(pixels, probability=True)
         assert out.probability is not None
-        pairs.append(
-            Pair(torch_probabilities(pixels), out.labels[0], out.votes[0], out.probability[0], run_folds(pixels))
-        )
+        pairs.append(Pair(theirs, out.labels[0], out.votes[0], out.probability[0], run_folds(pixels)))
     return compare(pairs, [phase.name for phase in manifest.phases])
 
 
 def _folds_runner(engine_path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """The folds' probabilities, float32 (F, P, H, W), of one tile: the same graph with its inner logits as outputs."""
-    import onnx
     import onnxruntime
     from scipy.special import softmax
-
-    from microseg.export.graph import fold_logits
 
     model = onnx.load(engine_path)
     names = fold_logits(model)
@@ -149,8 +182,6 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
 
 
 def _write_manifest(path: Path, manifest: Manifest) -> None:
-    import onnx
-
     model = onnx.load(path)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})

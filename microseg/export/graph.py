@@ -118,20 +118,6 @@ def _any_size(model: onnx.ModelProto, stride: int) -> None:
             dims[-2].dim_param, dims[-1].dim_param = f"{stride}*h", f"{stride}*w"
 
 
-def fold_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors, float32 (N, P, H, W), that `build_onnx`'s votes are the arg max of, fold by fold."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-
-    def logits(name: str) -> str:
-        node = made_by[name]
-        while node.op_type != "ArgMax":
-            node = made_by[node.input[0]]
-        return str(node.input[0])
-
-    top = made_by["votes"]
-    return [logits(name) for name in (top.input if top.op_type == "Concat" else ["votes"])]
-
-
 def run_torch(networks: Sequence[Network], tiles: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """Each fold's probability, float32 (N, P, H, W), as torch computes it: what the engine is compared with."""
     with torch.inference_mode():

@@ -1,0 +1,87 @@
+"""What the activations of a graph are: their ranges, and how many leave the range of a number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+Tiles = Sequence[NDArray[np.uint8]]
+
+
+class Range(NamedTuple):
+    """Smallest and largest value of a tensor over all tiles, and the largest magnitude of each tile."""
+
+    low: float
+    high: float
+    magnitudes: tuple[float, ...]
+
+    @property
+    def magnitude(self) -> float:
+        """The largest absolute value."""
+        return max(self.magnitudes)
+
+
+def session(model: onnx.ModelProto) -> Any:
+    """An ONNX Runtime session of a model in memory, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def ranges(model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles) -> dict[str, Range]:
+    """Range of every named float32 tensor of `model` over `tiles`, each uint8 (1, 1, H, W). Not-a-number stays such."""
+    names = list(tensors)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    for name in names:
+        for extreme in ("Min", "Max"):
+            output = f"{name}.{extreme}"
+            watched.graph.node.append(onnx.helper.make_node(f"Reduce{extreme}", [name], [output], keepdims=0))
+            watched.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
+    running = session(watched)
+    lows, highs = [f"{name}.Min" for name in names], [f"{name}.Max" for name in names]
+    found = np.array([running.run(lows + highs, {"tiles": pixels}) for pixels in tiles], np.float64)
+    low, high = found[:, : len(names)], found[:, len(names) :]
+    # numpy's maximum keeps not-a-number.
+    magnitude = np.maximum(np.abs(low), np.abs(high))
+    return {
+        name: Range(float(low[:, i].min()), float(high[:, i].max()), tuple(magnitude[:, i].tolist()))
+        for i, name in enumerate(names)
+    }
+
+
+def beyond_counter(
+    model: onnx.ModelProto, limits: Mapping[str, tuple[float, float]]
+) -> Callable[[NDArray[np.uint8]], int]:
+    """How many values of the named tensors lie beyond their limits (low, high), or are no number, on a tile."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    graph = watched.graph
+    outputs = []
+    for name, (low, high) in limits.items():
+        bounds = {f"{name}.low": low, f"{name}.high": high}
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.array(value, np.float32), bound) for bound, value in bounds.items()
+        )
+        # Inside, rather than outside: not-a-number fails both comparisons.
+        for operator, bound in zip(("GreaterOrEqual", "LessOrEqual"), bounds, strict=True):
+            graph.node.append(onnx.helper.make_node(operator, [name, bound], [f"{bound}.inside"]))
+        graph.node.extend(
+            [
+                onnx.helper.make_node("And", [f"{bound}.inside" for bound in bounds], [f"{name}.inside"]),
+                onnx.helper.make_node("Not", [f"{name}.inside"], [f"{name}.outside"]),
+                onnx.helper.make_node("Cast", [f"{name}.outside"], [f"{name}.ones"], to=onnx.TensorProto.INT32),
+                onnx.helper.make_node("ReduceSum", [f"{name}.ones"], [f"{name}.beyond"], keepdims=0),
+            ]
+        )
+        outputs.append(f"{name}.beyond")
+        graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.beyond", onnx.TensorProto.INT32, []))
+    running = session(watched)
+    return lambda pixels: int(sum(int(count) for count in running.run(outputs, {"tiles": pixels})) if outputs else 0)

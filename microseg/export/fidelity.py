@@ -1,0 +1,197 @@
+"""The gate of a reduced engine: on real fields, every phase's fraction must stay what the float32 torch bag says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from microseg.core.errors import GateError
+from microseg.core.manifest import Fidelity, FieldFidelity, Precision
+from microseg.export.activations import session
+from microseg.export.fields import FieldSet, stitched
+
+Probabilities = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+Arithmetic = Literal["onnxruntime", "rounded to fp16"]
+
+
+class Limit(NamedTuple):
+    """labels: share that may differ. points: of a phase's fraction on a field; share: the same, of the phase's mean."""
+
+    labels: float
+    points: float
+    share: float
+
+
+LIMITS: dict[Precision, Limit] = {
+    "fp32": Limit(2e-4, 0.01, np.inf),
+    "fp16": Limit(5e-3, 0.1, 0.02),
+    "int8": Limit(2e-2, 0.3, 0.05),
+}
+# An absent phase has no mean to take a share of; ten pixels of a megapixel are nothing.
+LEAST_POINTS = 0.001
+
+
+class Judge:
+    """Compares graphs with what the float32 torch bag says about the same fields; that is computed once.
+
+    `torch` gives, for a tile uint8 (1, 1, H, W), each fold's probability, float32 (1, P, H, W).
+    """
+
+    def __init__(
+        self, sets: Sequence[FieldSet], phases: Sequence[str], stride: int, halo_px: int, torch: Probabilities
+    ) -> None:
+        self._sets, self._phases = sets, phases
+        self._stride, self._halo_px = stride, halo_px
+
+        def decided(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+            folds = [probability[0] for probability in torch(pixels)]
+            bag = np.mean(folds, axis=0).argmax(0).astype(np.uint8)
+            return [bag, np.stack([fold.argmax(0).astype(np.uint8) for fold in folds])]
+
+        self._wanted = [[stitched(field, stride, halo_px, decided) for field in each.fields] for each in sets]
+
+    def limits_points(self, precision: Precision, place: int) -> dict[str, float]:
+        """Limit of each phase on the fields of set `place`, percentage points; never less than a pixel of a field."""
+        limit, labels = LIMITS[precision], [found[0] for found in self._wanted[place]]
+        least = max(LEAST_POINTS, 100 / min(field.size for field in labels))
+        means = np.mean([list(_percent(field, self._phases).values()) for field in labels], axis=0)
+        return {
+            # An infinite share of an absent phase is no number.
+            name: max(least, min(limit.points, limit.share * mean if mean else 0.0))
+            for name, mean in zip(self._phases, means.tolist(), strict=True)
+        }
+
+    def __call__(
+        self, model: onnx.ModelProto, precision: Precision, arithmetic: Arithmetic = "onnxruntime"
+    ) -> list[Fidelity]:
+        """Figures of a graph with the engine's inputs and outputs, one per set of fields; nothing saturated as yet."""
+        running = session(model)
+        return [self._compare(place, running, precision, arithmetic) for place in range(len(self._sets))]
+
+    def with_saturation(self, found: Sequence[Fidelity], count: Callable[[NDArray[np.uint8]], int]) -> list[Fidelity]:
+        """The figures with what `count` says about the tiles of their fields."""
+        totals = []
+        for each in self._sets:
+            counts: list[int] = []
+
+            def counted(pixels: NDArray[np.uint8], counts: list[int] = counts) -> list[NDArray[np.uint8]]:
+                counts.append(count(pixels))
+                return []
+
+            for field in each.fields:
+                stitched(field, self._stride, self._halo_px, counted)
+            totals.append(sum(counts))
+        return [figures.model_copy(update={"saturated": total}) for figures, total in zip(found, totals, strict=True)]
+
+    def _compare(self, place: int, running: Any, precision: Precision, arithmetic: Arithmetic) -> Fidelity:
+        lost = 0
+
+        def decided(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+            nonlocal lost
+            labels, votes, *rest = running.run(["labels", "votes", "features", "probability"], {"tiles": pixels})
+            lost += sum(int(np.count_nonzero(~np.isfinite(values))) for values in rest)
+            return [labels[0], votes[0]]
+
+        fields, wrong, pixels = [], np.zeros(0), 0
+        for field, (labels, votes) in zip(self._sets[place].fields, self._wanted[place], strict=True):
+            ours, our_votes = stitched(field, self._stride, self._halo_px, decided)
+            fields.append(
+                FieldFidelity(
+                    field=field.name,
+                    label_disagreement=float((ours != labels).mean()),
+                    torch_percent=_percent(labels, self._phases),
+                    engine_percent=_percent(ours, self._phases),
+                )
+            )
+            differing = (our_votes != votes).sum((1, 2))
+            wrong, pixels = differing + (wrong if wrong.size else 0), pixels + labels.size
+        return Fidelity(
+            fields_from=self._sets[place].name,
+            arithmetic=arithmetic,
+            label_limit=LIMITS[precision].labels,
+            limits_points=self.limits_points(precision, place),
+            fields=fields,
+            fold_disagreement=(wrong / pixels).tolist(),
+            not_a_number=lost,
+            saturated=0,
+        )
+
+
+class Excess(NamedTuple):
+    """The figure that comes nearest to its limit, or goes farthest beyond it: `ratio` to the limit, and in words."""
+
+    ratio: float
+    words: str
+    fields_from: str
+
+
+def worst(found: Sequence[Fidelity]) -> Excess:
+    """Over all sets, fields, phases and folds; a value that is no number is beyond every limit."""
+    return max((item for each in found for item in _figures(each)), key=lambda item: item.ratio)
+
+
+def refuse_beyond_limits(found: Sequence[Fidelity], precision: Precision, calibrated_on: str | None = None) -> None:
+    """Raise GateError where a figure is beyond its limit. calibrated_on: the domain of `--calibrate`, if there was one."""
+    excess = worst(found)
+    if excess.ratio <= 1:
+        return
+    remedies = {
+        "fp32": "check the run's weights for infinities",
+        "fp16": "--precision fp32",
+        "int8": "--precision fp16, or --calibrate with more fields",
+    }
+    foreign = (
+        f" The engine was calibrated on {calibrated_on}: if that is another material, leave --calibrate out or give "
+        "fields of the run's own."
+        if calibrated_on
+        else ""
+    )
+    raise GateError(
+        f"the {precision} engine disagrees with float32 torch on {excess.words} Nothing was written.{foreign} "
+        f"Remedy: {remedies[precision]}."
+    )
+
+
+def _figures(found: Fidelity) -> list[Excess]:
+    where = found.fields_from
+    computed = "" if found.arithmetic == "onnxruntime" else f", {found.arithmetic}"
+    figures = []
+    if found.not_a_number:
+        words = (
+            f"{where}{computed}: {found.not_a_number} values are no numbers, {found.saturated} activations overflow."
+        )
+        figures.append(Excess(np.inf, words, where))
+    for field in found.fields:
+        share = field.label_disagreement
+        words = (
+            f"{field.field} ({where}{computed}): {100 * share:.3g} % of the labels differ, "
+            f"limit {100 * found.label_limit:.3g} %."
+        )
+        figures.append(Excess(_ratio(share, found.label_limit), words, where))
+        for phase, limit in found.limits_points.items():
+            ours, theirs = field.engine_percent[phase], field.torch_percent[phase]
+            words = (
+                f"{field.field} ({where}{computed}): {phase} covers {ours:.4g} %, in torch {theirs:.4g} %: "
+                f"{abs(ours - theirs):.3g} points apart, limit {limit:.3g}."
+            )
+            figures.append(Excess(_ratio(abs(ours - theirs), limit), words, where))
+    for fold, share in enumerate(found.fold_disagreement):
+        words = (
+            f"{where}{computed}: {100 * share:.3g} % of the labels of fold {fold} differ, "
+            f"limit {100 * found.label_limit:.3g} %."
+        )
+        figures.append(Excess(_ratio(share, found.label_limit), words, where))
+    return figures
+
+
+def _ratio(value: float, limit: float) -> float:
+    return value / limit if np.isfinite(value) else np.inf
+
+
+def _percent(labels: NDArray[np.uint8], phases: Sequence[str]) -> dict[str, float]:
+    counts = np.bincount(labels.ravel(), minlength=len(phases))
+    return {name: 100 * float(counts[index]) / labels.size for index, name in enumerate(phases)}

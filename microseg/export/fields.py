@@ -1,0 +1,120 @@
+"""The real fields that an export calibrates and is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from microseg.core.domain import load_domain, resolve_intensity
+from microseg.core.errors import FieldError, InputError
+from microseg.core.preparation import open_prepared
+from microseg.core.runs import RunRecord
+from microseg.core.tiling import Tile, extract, plan_tiles
+
+# A float32 bag of five takes seconds a field on a CPU; more fields tell little more about rounding.
+MAX_FIELDS = 16
+# A whole 1024 x 1024 field in one pass; larger ones in tiles.
+MAX_TILE_PX = 1_200_000
+# For ranges and for each layer's harm: enough grey values of every phase, and quick enough to try every layer.
+CALIBRATION_TILES, CALIBRATION_TILE_PX = 12, 1 << 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field as the network sees it: uint8 (h, w)."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FieldSet:
+    """Fields of one origin, as the manifest names it."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+
+def held_out(run: Path, folds: int) -> FieldSet:
+    """The held-out tiles that training kept in the run. Raises InputError where there are none."""
+    paths = [path for fold in range(folds) for path in sorted((run / f"fold{fold}" / "parity").glob("*.png"))]
+    if not paths:
+        raise InputError(f"{run}: holds no tiles to compare the engine on (fold*/parity). Remedy: train it again.")
+    fields = []
+    for path in paths:
+        with Image.open(path) as image:
+            fields.append(Field(path.relative_to(run).as_posix(), np.asarray(image, np.uint8)))
+    return FieldSet("held-out tiles of the run", tuple(fields))
+
+
+def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
+    """At most MAX_FIELDS fields of a domain, evenly spread, prepared as the run's domain of that name or its last one.
+
+    Labels are not looked for. What a domain.yaml states wins over the run's preparation. Raises InputError: no such
+    domain, no image in it, an image that cannot be read.
+    """
+    domain = load_domain(source, masks=False)
+    if "intensity" in domain.explicit:
+        # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
+        resolved = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
+        domain = replace(domain, preparation=resolved)
+    entry = next((entry for entry in record.domains if entry.name == domain.name), record.domains[-1])
+    preparation = domain.preparation_over(entry.preparation.model_copy(update={"pixel_size_um": None}))
+    fallback_um = entry.preparation.pixel_size_um
+    fields = []
+    for item in evenly(domain.fields, MAX_FIELDS):
+        try:
+            with open_prepared(item.image, preparation, record.grid, fallback_pixel_size_um=fallback_um) as prepared:
+                fields.append(Field(item.name, prepared.rows(0, prepared.shape[0])))
+        except FieldError as error:
+            raise InputError(f"--calibrate: {error}") from error
+    return FieldSet(domain.name, tuple(fields))
+
+
+def calibration_tiles(fields: Sequence[Field], stride: int) -> list[NDArray[np.uint8]]:
+    """At most CALIBRATION_TILES tiles, uint8 (1, 1, H, W), evenly spread over the fields."""
+    tiles = []
+    for field in fields:
+        height, width = field.pixels.shape
+        for tile in plan_tiles(height, width, stride, 0, max(CALIBRATION_TILE_PX, stride**2)):
+            tiles.append(_cut(field, tile))
+    return evenly(tiles, CALIBRATION_TILES)
+
+
+def stitched(
+    field: Field, stride: int, halo_px: int, run: Callable[[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]]
+) -> list[NDArray[np.uint8]]:
+    """What `run` says about a whole field: for a tile uint8 (1, 1, H, W) arrays (..., H, W), stitched to (..., h, w)."""
+    height, width = field.pixels.shape
+    whole: list[NDArray[np.uint8]] = []
+    for tile in plan_tiles(height, width, stride, halo_px, MAX_TILE_PX):
+        y, x = tile.core_top - tile.top, tile.core_left - tile.left
+        inner = np.s_[..., y : y + tile.core_height, x : x + tile.core_width]
+        outer = np.s_[
+            ..., tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
+        ]
+        found = run(_cut(field, tile))
+        whole = whole or [np.empty((*array.shape[:-2], height, width), array.dtype) for array in found]
+        for array, part in zip(whole, found, strict=True):
+            array[outer] = part[inner]
+    return whole
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` items, evenly spread."""
+    if len(items) <= most:
+        return list(items)
+    return [items[index * len(items) // most] for index in range(most)]
+
+
+def _cut(field: Field, tile: Tile) -> NDArray[np.uint8]:
+    height, width = field.pixels.shape
+    return extract(lambda start, stop: field.pixels[start:stop], tile, height, width)[None, None]

@@ -1,0 +1,80 @@
+"""float32 graph -> INT8 graph in QDQ form, by ONNX Runtime's static quantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from microseg.export.activations import Range, Tiles, ranges
+from microseg.export.anatomy import constants, float_tensors
+
+# What ONNX Runtime computes on 8-bit integers without a detour through float32.
+_OPERATORS = ("Conv", "ConvTranspose", "Relu", "Clip", "Add", "Concat", "MaxPool", "Resize", "Pad")
+
+
+def activation_ranges(model: onnx.ModelProto, tiles: Tiles) -> dict[str, Range]:
+    """Range of every float32 activation over the calibration tiles, each uint8 (1, 1, H, W)."""
+    return ranges(model, sorted(float_tensors(model) - constants(model).keys() - _outputs(model)), tiles)
+
+
+def quantised(
+    model: onnx.ModelProto,
+    found: Mapping[str, Range],
+    kept: Collection[str],
+    *,
+    symmetric: bool = False,
+    reduced_range: bool = False,
+) -> onnx.ModelProto:
+    """The model with INT8 convolutions, but for the nodes `kept`. Weights: int8, symmetric, a scale per output channel.
+
+    found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
+    256 steps, and every operator between two convolutions stays on integers.
+    symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
+    fuses the rest itself, and ONNX Runtime runs it slower than the other form.
+    reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).
+    """
+    from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+
+    limits = {name: (np.float32(item.low), np.float32(item.high)) for name, item in found.items()}
+    options: dict[str, Any] = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
+    if symmetric:
+        options |= {"OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"], "QuantizeBias": False}
+    quantizer = QDQQuantizer(
+        onnx.shape_inference.infer_shapes(model),
+        per_channel=True,
+        reduce_range=reduced_range,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
+        nodes_to_quantize=[],
+        nodes_to_exclude=list(kept),
+        op_types_to_quantize=["Conv", "ConvTranspose"] if symmetric else list(_OPERATORS),
+        extra_options=options,
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    model = quantizer.model.model
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def saturation_limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
+    """The activations that `model` quantises, with the values beyond which its integers saturate."""
+    values = constants(model)
+    limits = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] not in values:
+            scale, zero = (values[name] for name in node.input[1:3])
+            ends = np.iinfo(zero.dtype)
+            low, high = ((end - int(zero)) * float(scale) for end in (ends.min, ends.max))
+            # Half a step beyond still rounds to the end.
+            limits[node.input[0]] = (low - float(scale) / 2, high + float(scale) / 2)
+    return limits
+
+
+def _outputs(model: onnx.ModelProto) -> set[str]:
+    return {value.name for value in model.graph.output}

@@ -1,0 +1,87 @@
+"""Which layers cost an INT8 engine its accuracy: each alone in INT8, measured by what the gate counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from microseg.core.manifest import Fidelity
+from microseg.export.activations import Tiles, session
+from microseg.export.anatomy import Layer
+from microseg.export.fidelity import worst
+
+# Beyond this an INT8 engine saves little: FP16 or float32 is the honest choice.
+MAX_SHARE_KEPT = 0.5
+
+Build = Callable[[Collection[str]], onnx.ModelProto]
+
+
+class Search(NamedTuple):
+    """The engine with the fewest layers in float32 that was found, its figures, and the layers with their harm."""
+
+    model: onnx.ModelProto
+    fidelity: list[Fidelity]
+    kept: list[tuple[Layer, float]]
+
+
+def harms(
+    model: onnx.ModelProto, places: Sequence[Layer], build: Build, tiles: Tiles, limits: Mapping[str, float]
+) -> list[float]:
+    """Harm of each layer: how far it alone moves a phase's mean probability on a tile, as a share of the phase's limit.
+
+    build: the model in INT8 but for the nodes given. limits: percentage points, in the order of the phases. The mean
+    probability moves steadily where a count of labels on a few tiles would jump.
+    """
+    names = {node.name for node in model.graph.node}
+    limit = np.array(list(limits.values()))
+    exact = _mean_probabilities(model, tiles)
+    found = []
+    for place in places:
+        moved = 100 * np.abs(_mean_probabilities(build(names - set(place.nodes)), tiles) - exact)
+        found.append(float((moved / limit).max()))
+    return found
+
+
+def search(
+    places: Sequence[Layer],
+    build: Build,
+    judge: Callable[[onnx.ModelProto], list[Fidelity]],
+    measure: Callable[[], list[float]],
+    progress: Callable[[str], None],
+) -> Search:
+    """Keep the most harmful layers in float32, twice as many at each try, until the gate's figures hold.
+
+    places: the layers that may be quantised. measure: their harms, asked for only if the whole engine fails. The last try
+    is returned where none holds; the caller refuses it.
+    """
+    progress("quantising")
+    model = build(())
+    best = Search(model, judge(model), [])
+    if worst(best.fidelity).ratio <= 1:
+        return best
+    progress("looking for the layers that cost accuracy")
+    harm = measure()
+    ranked = sorted(range(len(places)), key=lambda index: -harm[index])
+    most = int(MAX_SHARE_KEPT * len(places))
+    number = 1
+    while number <= most:
+        kept = [(places[index], harm[index]) for index in ranked[:number]]
+        progress(f"quantising all but {number} of {len(places)} layers")
+        model = build([name for layer, _ in kept for name in layer.nodes])
+        best = Search(model, judge(model), kept)
+        if worst(best.fidelity).ratio <= 1:
+            break
+        number = min(2 * number, most) if number < most else most + 1
+    return best
+
+
+def _mean_probabilities(model: onnx.ModelProto, tiles: Tiles) -> NDArray[np.float64]:
+    """Mean probability of each phase on each tile, (T, P)."""
+    running = session(model)
+    return np.array(
+        [running.run(["probability"], {"tiles": pixels})[0].mean((0, 2, 3), dtype=np.float64) for pixels in tiles]
+    )

@@ -1,0 +1,123 @@
+"""The gate of a reduced engine: limits per phase, what trips it, and what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from microseg.core.errors import GateError
+from microseg.core.manifest import Fidelity, FieldFidelity
+from microseg.export.fidelity import LEAST_POINTS, LIMITS, Judge, refuse_beyond_limits, worst
+from microseg.export.fields import Field, FieldSet
+from tests.export.bags import PHASES, bag, fields, judge, probabilities
+
+SIDE = 400
+
+
+def judge_of(*fields: NDArray[np.uint8]) -> Judge:
+    """A judge whose torch reads the labels off the pixels."""
+
+    def torch(pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        return [(pixels == np.arange(len(PHASES))[:, None, None]).astype(np.float32)] * 2
+
+    named = FieldSet("test", tuple(Field(f"field{i}", labels) for i, labels in enumerate(fields)))
+    return Judge([named], PHASES, stride=8, halo_px=8, torch=torch)
+
+
+def labels(crack_percent: float, oxide_percent: float = 20.0) -> NDArray[np.uint8]:
+    found = np.zeros(SIDE * SIDE, np.uint8)
+    oxide, crack = (int(SIDE * SIDE * percent / 100) for percent in (oxide_percent, crack_percent))
+    found[:oxide], found[oxide : oxide + crack] = 1, 2
+    return found.reshape(SIDE, SIDE)
+
+
+def figures(engine: dict[str, float], crack_limit: float = 0.015, **changes: object) -> Fidelity:
+    torch = {"matrix": 79.7, "oxide": 20.0, "crack": 0.3}
+    field = FieldFidelity(
+        field="a.tif", label_disagreement=0.001, torch_percent=torch, engine_percent=torch | engine
+    )  # fmt: skip
+    whole = Fidelity(
+        fields_from="coating",
+        label_limit=0.02,
+        limits_points={"matrix": 0.3, "oxide": 0.3, "crack": crack_limit},
+        fields=[field],
+        fold_disagreement=[0.001, 0.001],
+        not_a_number=0,
+        saturated=0,
+    )
+    return whole.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("precision", "common", "rare"), [("fp16", 0.1, 0.02 * 0.3), ("int8", 0.3, 0.05 * 0.3), ("fp32", 0.01, 0.01)]
+)
+def test_a_rare_phase_has_a_limit_of_its_own(precision: str, common: float, rare: float) -> None:
+    """The mean over the fields counts: cracks in one of two fields alone."""
+    limits = judge_of(labels(0.6), labels(0.0)).limits_points(precision, 0)  # type: ignore[arg-type]
+    assert limits["oxide"] == pytest.approx(common)
+    assert limits["crack"] == pytest.approx(rare, rel=0.01)
+
+
+def test_an_absent_phase_has_a_defined_limit() -> None:
+    limits = judge_of(labels(0.0)).limits_points("fp32", 0), judge_of(labels(0.0)).limits_points("int8", 0)
+    assert [found["crack"] for found in limits] == [pytest.approx(max(LEAST_POINTS, 100 / SIDE**2))] * 2
+    assert all(np.isfinite(list(found.values())).all() for found in limits)
+
+
+def test_a_pixel_of_the_smallest_field_is_always_allowed() -> None:
+    tiny = np.zeros((16, 16), np.uint8)
+    tiny[0, 0] = 2
+    assert judge_of(labels(0.3), tiny).limits_points("int8", 0)["crack"] == pytest.approx(100 / 256)
+
+
+def test_agreement_passes() -> None:
+    refuse_beyond_limits([figures({})], "int8")
+    assert worst([figures({})]).ratio < 1
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            figures({"crack": 0.28, "matrix": 79.72}),
+            r"a\.tif \(coating\): crack covers 0\.28 %, in torch 0\.3 %: 0\.02 ",
+        ),
+        (figures({"oxide": 20.31}), r"oxide covers 20\.31 %, in torch 20 %: 0\.31 points apart, limit 0\.3"),
+        (figures({"crack": float("nan")}), "crack covers nan"),
+        (figures({}, not_a_number=3, saturated=2), "3 values are no numbers, 2 activations overflow"),
+        (figures({}, fold_disagreement=[0.0, 0.3]), r"30 % of the labels of fold 1 differ, limit 2 %"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_refused_by_name(found: Fidelity, message: str) -> None:
+    with pytest.raises(GateError, match=message) as caught:
+        refuse_beyond_limits([figures({}), found], "int8")
+    assert "Nothing was written" in str(caught.value)
+    assert "Remedy: --precision fp16" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_a_lost_crack_trips_the_gate_though_hardly_a_label_differs() -> None:
+    """0.3 % of the area gone is 0.3 % of the labels: within what labels may differ, far beyond the phase's limit."""
+    model = bag()
+    judged = judge(model)
+    cut = bag(crack=-1e6)
+    found = judged(cut, "int8")
+    assert all(field.engine_percent["crack"] == 0 for field in found[0].fields)
+    rare = [figures({"crack": 0.0, "matrix": 80.0})]
+    assert rare[0].fields[0].label_disagreement < LIMITS["int8"].labels
+    for lost in (found, rare):
+        with pytest.raises(GateError, match=r"crack|labels"):
+            refuse_beyond_limits(lost, "int8")
+
+
+def test_figures_are_those_of_the_graph() -> None:
+    model, moved = bag(), bag(crack=-0.2)
+    (found,) = judge(model)(moved, "int8")
+    soft = [np.mean(probabilities(each)(fields().fields[1].pixels[None, None]), axis=0)[0] for each in (model, moved)]
+    wanted, ours = (values.argmax(0) for values in soft)
+    field = found.fields[1]
+    assert field.label_disagreement == pytest.approx((wanted != ours).mean())
+    assert field.torch_percent["crack"] == pytest.approx(100 * (wanted == 2).mean())
+    assert field.engine_percent["crack"] == pytest.approx(100 * (ours == 2).mean())
+    assert field.label_disagreement > 0

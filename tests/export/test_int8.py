@@ -1,0 +1,177 @@
+"""INT8 graphs: fused to integer convolutions, symmetric where TensorRT asks, and layers that cost accuracy kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from microseg.core.errors import GateError
+from microseg.export import sensitivity
+from microseg.export.activations import Range, beyond_counter
+from microseg.export.anatomy import constants, layers, outside_convolutions, simplified
+from microseg.export.fidelity import worst
+from microseg.export.fields import FieldSet, calibration_tiles
+from microseg.export.int8 import activation_ranges, quantised, saturation_limits
+from microseg.export.precision import reduce_precision
+from microseg.export.processor import instruction_sets, weight_bits
+from microseg.export.sensitivity import harms, search
+from tests.export.bags import bag, fields, judge
+
+TILES = calibration_tiles(fields().fields, 8)
+MODEL = bag()
+PLAIN = simplified(MODEL)
+RANGES = activation_ranges(PLAIN, TILES)
+HEADS = ["networks.0.head.conv", "networks.1.head.conv"]
+OUTSIDE = {*outside_convolutions(PLAIN), *HEADS}
+
+
+def optimised(model: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """Operators of the graph that ONNX Runtime runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
+
+
+def test_convolutions_become_integer_ones_and_nothing_between_them_goes_back(tmp_path: Path) -> None:
+    found = optimised(quantised(PLAIN, RANGES, OUTSIDE), tmp_path)
+    assert found["QLinearConv"] == 6
+    assert found["Conv"] == len(HEADS)
+    assert found["QLinearConcat"] == 2
+    assert found["QuantizeLinear"] == 1  # the input, which both folds share
+    assert found["DequantizeLinear"] == 4  # pooled features and the head's input, per fold
+
+
+@pytest.mark.parametrize(("reduced", "largest"), [(False, 127), (True, 64)])
+def test_weights_are_symmetric_per_channel(reduced: bool, largest: int) -> None:
+    model = quantised(PLAIN, RANGES, OUTSIDE, reduced_range=reduced)
+    values = constants(model)
+    weights = [
+        node for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and values.get(node.input[0], np.zeros(0)).ndim == 4
+    ]  # fmt: skip
+    assert len(weights) == 6
+    for node in weights:
+        integers, scale, zero = (values[name] for name in node.input)
+        assert integers.dtype == np.int8
+        assert not zero.any()
+        assert scale.shape == (8,)
+        assert (np.abs(integers.astype(int)).max((1, 2, 3)) <= largest).all()
+        assert np.abs(integers.astype(int)).max() >= largest - 1
+
+
+def test_asymmetric_activations_use_zero_points_and_symmetric_ones_do_not() -> None:
+    for symmetric in (False, True):
+        model = quantised(PLAIN, RANGES, OUTSIDE, symmetric=symmetric)
+        values = constants(model)
+        zeros = [values[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+        assert {zero.dtype for zero in zeros} == {np.dtype(np.int8 if symmetric else np.uint8)}
+        assert any(zero != 0 for zero in zeros) != symmetric
+        biases = [node for node in model.graph.node if "bias" in node.input[0] and node.op_type == "DequantizeLinear"]
+        assert bool(biases) != symmetric
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_an_engine_passes_the_gate_and_says_how_it_was_made(symmetric: bool) -> None:
+    reduced = reduce_precision(MODEL, "int8", TILES, judge(MODEL), symmetric=symmetric)
+    assert worst(reduced.fidelity).ratio <= 1
+    assert reduced.quantisation is not None
+    assert reduced.quantisation.activations == ("symmetric" if symmetric else "asymmetric")
+    assert reduced.quantisation.calibration_tiles == len(TILES)
+    assert any(row.layer == "head" and row.nodes == 2 for row in reduced.float32_layers)
+    # Calibrated and judged on the same pixels: nothing is beyond what calibration saw.
+    assert [each.saturated for each in reduced.fidelity] == [0]
+
+
+def test_saturation_is_counted_beyond_what_calibration_saw() -> None:
+    count = beyond_counter(PLAIN, saturation_limits(quantised(PLAIN, RANGES, OUTSIDE)))
+    assert count(TILES[0]) == 0
+    flat = {name: Range(found.low / 4, found.high / 4, found.magnitudes) for name, found in RANGES.items()}
+    count = beyond_counter(PLAIN, saturation_limits(quantised(PLAIN, flat, OUTSIDE)))
+    assert count(TILES[0]) > 100
+
+
+def test_the_layer_that_costs_accuracy_is_found_and_kept() -> None:
+    """One layer is spoilt by a weight that leaves no steps for the others of its channel."""
+    model = bag()
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("down.weight"):
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            # A pixel that the ReLU before it never lights: without effect in float32, all of the scale in INT8.
+            values[:, 0] = 500.0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        if tensor.name.endswith("stem.bias"):
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            values[0] = -100.0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    judged = judge(model)
+    plain = simplified(model)
+    found = activation_ranges(plain, TILES)
+    every = quantised(plain, found, {*outside_convolutions(plain), *HEADS})
+    assert worst(judged(every, "int8")).ratio > 1
+    reduced = reduce_precision(model, "int8", TILES, judged)
+    kept = {row.layer: row for row in reduced.float32_layers}
+    assert kept["down"].nodes == 2
+    assert "of its limit" in kept["down"].reason
+    assert "stem" not in kept and "up" not in kept
+
+
+def test_harm_is_measured_layer_by_layer() -> None:
+    places = layers(PLAIN)
+
+    def build(kept: object) -> onnx.ModelProto:
+        return quantised(PLAIN, RANGES, kept)  # type: ignore[arg-type]
+
+    limits = judge(MODEL).limits_points("int8", 0)
+    fine = harms(PLAIN, places, build, TILES, limits)
+    assert [place.name for place in places] == ["stem", "down", "up", "head"]
+    assert all(0 < harm < 100 for harm in fine)
+    coarse = RANGES | {"normalised": Range(-300.0, 300.0, (300.0,))}
+    worse = harms(PLAIN, places, lambda kept: quantised(PLAIN, coarse, kept), TILES, limits)
+    assert worse[0] > 5 * fine[0]
+    assert worse[1:] == fine[1:]
+
+
+def test_a_search_without_success_keeps_at_most_half_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = judge(MODEL)
+    monkeypatch.setattr(sensitivity, "worst", lambda found: worst(found)._replace(ratio=2.0))
+    tried = []
+
+    def build(kept: object) -> onnx.ModelProto:
+        tried.append(len(list(kept)))  # type: ignore[call-overload]
+        return PLAIN
+
+    places = layers(PLAIN)
+    found = search(places, build, lambda model: judged(model, "int8"), lambda: [1.0, 3.0, 2.0, 0.0], lambda step: None)
+    assert tried == [0, 2, 4]
+    assert [(layer.name, harm) for layer, harm in found.kept] == [("down", 3.0), ("up", 2.0)]
+
+
+def test_tiles_of_another_material_are_named_as_the_cause() -> None:
+    """Ranges from dark, flat fields cut off what the run's own fields hold."""
+    flat = calibration_tiles([field.__class__(field.name, field.pixels // 16 + 120) for field in fields().fields], 8)
+    with pytest.raises(GateError, match="calibrated on wood: if that is another material") as caught:
+        reduce_precision(MODEL, "int8", flat, judge(MODEL), calibrated_on="wood")
+    assert "Nothing was written" in str(caught.value)
+
+
+def test_the_instruction_set_decides_the_range_of_weights(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags\t\t: fpu avx2 avx512bw avx512_vnni\n", encoding="utf-8")
+    assert instruction_sets(cpuinfo) == ["avx512_vnni", "avx2", "avx512bw"]
+    assert weight_bits(["avx512_vnni", "avx2"], "x86_64") == 8
+    assert weight_bits(["avx2", "avx512bw"], "x86_64") == 7
+    assert weight_bits([], "AMD64") == 7
+    assert weight_bits([], "aarch64") == 8
+    assert instruction_sets(tmp_path / "none") == []
+
+
+def test_a_bag_of_one_field_set_is_judged_on_all_of_them() -> None:
+    found = judge(MODEL, fields(), FieldSet("others", fields(seed=5).fields))(PLAIN, "fp32")
+    assert [each.fields_from for each in found] == ["noise", "others"]
