@@ -30,7 +30,7 @@ def export_run(run: Path, out: Path, progress: Callable[[str], None] = lambda st
     torch says; nothing is written).
     """
     if out.suffix.lower() != ".onnx":
-        raise InputError(f"--out {out}: engines are .onnx files; TensorRT plans come with a later release.")
+        raise InputError(f"--out {out}: engines are .onnx files, or TensorRT plans (.plan).")
     if out.exists():
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
     record, summary = read_run(run)

@@ -1,6 +1,13 @@
 """Engines behind one protocol: NumPy in, NumPy out. Nothing here needs torch."""
 
-from microseg.runtime.container import engine_sha256, model_sha256, read_manifest, verified_sha256
+from microseg.runtime.container import (
+    engine_sha256,
+    is_intact,
+    is_plan,
+    model_sha256,
+    read_manifest,
+    verified_sha256,
+)
 from microseg.runtime.engine import Device, Engine, EngineOutput, begin_loading, open_engine
 
 __all__ = [
@@ -9,6 +16,8 @@ __all__ = [
     "EngineOutput",
     "begin_loading",
     "engine_sha256",
+    "is_intact",
+    "is_plan",
     "model_sha256",
     "open_engine",
     "read_manifest",

@@ -1,0 +1,121 @@
+"""An engine's ONNX graph as TensorRT takes it. Needs onnx, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microseg.core.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, TensorProto
+
+OUTPUTS = ("labels", "votes", "features")
+PROBABILITY = "probability"
+
+
+def plan_graph(path: Path, keep_probability: bool) -> bytes:
+    """The serialised model to parse: no output that is not kept, nothing that only such an output needs.
+
+    Raises InputError: no ONNX file, weights outside the file, not the inputs and outputs of an engine.
+    MissingExtraError without onnx.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("Building a plan", "tensorrt-rtx") from error
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise InputError(f"{path}: is no ONNX file, or is cut off. Remedy: copy or export the engine again.") from error
+    _require_weights_inside(path, model)
+    _require_engine(path, model)
+    _keep_outputs(model.graph, (*OUTPUTS, PROBABILITY) if keep_probability else OUTPUTS)
+    _bytes_at_the_end(model.graph)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _require_weights_inside(path: Path, model: ModelProto) -> None:
+    """A path to weights elsewhere could name any file of this machine; an engine of ours is one file."""
+    from onnx import TensorProto
+
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for tensor in _tensors(graph):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                where = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+                raise InputError(
+                    f"{path}: keeps the weights {tensor.name!r} in another file ({where!r}), which is not read: an "
+                    "engine of microseg holds its own. Remedy: give a file that `microseg export` wrote."
+                )
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs += [attribute.g, *attribute.graphs]
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+
+
+def _require_engine(path: Path, model: ModelProto) -> None:
+    from onnx import TensorProto
+
+    inputs = {
+        value.name: (value.type.tensor_type.elem_type, [dim.dim_value for dim in value.type.tensor_type.shape.dim])
+        for value in model.graph.input
+    }
+    remedy = "Remedy: give a file that `microseg export` wrote."
+    if set(inputs) != {"tiles"} or inputs["tiles"][0] != TensorProto.UINT8 or len(inputs["tiles"][1]) != 4:
+        raise InputError(f"{path}: does not take `tiles`, uint8 (N, 1, H, W), alone, so it is no engine. {remedy}")
+    if (channels := inputs["tiles"][1][1]) != 1:
+        raise InputError(f"{path}: takes tiles of {channels or 'any number of'} channels; an engine takes 1. {remedy}")
+    missing = {*OUTPUTS, PROBABILITY} - {value.name for value in model.graph.output}
+    if missing:
+        raise InputError(f"{path}: lacks the outputs {sorted(missing)}, so it is no engine of this version. {remedy}")
+
+
+def _keep_outputs(graph: GraphProto, names: tuple[str, ...]) -> None:
+    """Drop the other outputs, and the nodes that lead nowhere then."""
+    outputs = [value for value in graph.output if value.name in names]
+    wanted = {value.name for value in outputs}
+    nodes = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            nodes.append(node)
+    kept = [type(node).FromString(node.SerializeToString()) for node in reversed(nodes)]
+    del graph.output[:], graph.node[:]
+    graph.output.extend(outputs)
+    graph.node.extend(kept)
+
+
+def _bytes_at_the_end(graph: GraphProto) -> None:
+    """Bytes only as outputs: TensorRT has no uint8 in between, where the graph stacks the folds' votes."""
+    from onnx import TensorProto, helper
+
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.UINT8:
+                attribute.i = TensorProto.INT32
+    for value in graph.output:
+        if value.type.tensor_type.elem_type != TensorProto.UINT8:
+            continue
+        inner = f"{value.name}_int32"
+        for node in graph.node:
+            for names in (node.input, node.output):
+                for index, name in enumerate(names):
+                    if name == value.name:
+                        names[index] = inner
+        graph.node.append(helper.make_node("Cast", [inner], [value.name], to=TensorProto.UINT8))
+    # Types inferred before are wrong now.
+    del graph.value_info[:]
