@@ -204,6 +204,11 @@ class Manifest(Strict):
     model_sha256: str
     plan: PlanInfo | None = None
 
+    @property
+    def max_side_px(self) -> int | None:
+        """The longest side of a tile that the engine runs; None for any."""
+        return self.plan.tile_px.max if self.plan else None
+
     def domain(self, name: str | None = None) -> DomainEntry:
         """The entry called `name`, or the default one. Raises KeyError with the known names."""
         wanted = name or self.default_domain

@@ -36,7 +36,7 @@ def evaluate_engine(
         image = prepared.rows(0, height)
         labels = np.empty((height, width), np.uint8)
         votes = np.empty((folds, height, width), np.uint8)
-        for tile in plan_tiles(height, width, manifest.stride, manifest.halo_px, largest):
+        for tile in plan_tiles(height, width, manifest.stride, manifest.halo_px, largest, manifest.max_side_px):
             out = engine.run(extract(lambda start, stop: image[start:stop], tile, height, width)[None, None])
             y, x = tile.core_top - tile.top, tile.core_left - tile.left
             inner = np.s_[..., y : y + tile.core_height, x : x + tile.core_width]

@@ -16,9 +16,9 @@ from microseg.core.manifest import Manifest
 from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
-from microseg.deploy.segment import SegmentOptions, max_tile_pixels
+from microseg.deploy.segment import PLAN_BATCHES, SegmentOptions, max_tile_pixels
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
-from microseg.runtime import Engine
+from microseg.runtime import Device, Engine
 
 _CUDA_BATCH = 8
 
@@ -47,10 +47,10 @@ class Station:
             pixel_size_um=options.pixel_size_um,
             fallback_pixel_size_um=given.fallback_pixel_size_um,
             max_tile_pixels=max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb),
-            device=options.device,
+            device="cuda" if manifest.plan else options.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        batch = options.batch or (1 if options.device == "cpu" else _CUDA_BATCH)
+        batch = options.batch or _default_batch(manifest, options.device)
         return cls(report, manifest, given, check_report(report, settings), batch)
 
     def measure(
@@ -82,6 +82,8 @@ class Station:
         )
         on_total(len(self.given.fields))
         outcomes = pipeline.run()
+        if engine is not None:
+            engine.close()
         begin_report(self.report, self.settings)
         findings = Findings(
             settings=self.settings,
@@ -107,6 +109,12 @@ class Station:
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content
+
+
+def _default_batch(manifest: Manifest, device: Device) -> int:
+    if manifest.plan is not None:
+        return PLAN_BATCHES * manifest.plan.batch.opt
+    return 1 if device == "cpu" else _CUDA_BATCH
 
 
 def _import_html() -> None:

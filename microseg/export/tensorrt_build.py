@@ -10,7 +10,7 @@ from microseg.core.files import write_bytes
 from microseg.export.precisions import Precisions, engine_precisions, network_precisions
 from microseg.export.profile import FullProfile, Profile, RtxProfile
 from microseg.runtime.device import GpuInfo, find_gpu, require_gpu
-from microseg.runtime.tensorrt_library import TITLES, collecting_logger, load_library
+from microseg.runtime.tensorrt_library import EXTRAS, TITLES, collecting_logger, load_library
 
 _MEGABYTE = 1 << 20
 
@@ -92,11 +92,12 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
 def _gpu_for(name: str, profile: Profile) -> GpuInfo | None:
     """The card, looked for before TensorRT is touched. Raises InputError where the build needs one."""
     remedy = "Remedy: build on the machine that the plan is for, or, for RTX cards, --profile rtx-station."
+    extra = EXTRAS[profile.flavour]
     if isinstance(profile, FullProfile):
-        return require_gpu(f"profile {name}: building with {TITLES['tensorrt']}", remedy)
+        return require_gpu(f"profile {name}: building with {TITLES['tensorrt']}", remedy, extra)
     if profile.refittable:
-        return require_gpu(f"profile {name}: building a refittable plan", remedy)
-    return find_gpu()
+        return require_gpu(f"profile {name}: building a refittable plan", remedy, extra)
+    return find_gpu(extra)
 
 
 def _configure(library: Any, config: Any, profile: Profile) -> None:

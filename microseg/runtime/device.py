@@ -17,21 +17,21 @@ class GpuInfo:
     cuda_driver: str
 
 
-def cuda_runtime() -> Any:
-    """The module `cuda.bindings.runtime`. Raises MissingExtraError."""
+def cuda_runtime(extra: str) -> Any:
+    """The module `cuda.bindings.runtime`, which `extra` brings. Raises MissingExtraError."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise MissingExtraError("Looking for an NVIDIA device", "tensorrt-rtx") from error
+        raise MissingExtraError("Looking for an NVIDIA GPU", extra) from error
     return runtime
 
 
-def find_gpu() -> GpuInfo | None:
+def find_gpu(extra: str) -> GpuInfo | None:
     """The first device that this process may use, or None where there is no device or no driver.
 
-    Raises MissingExtraError without the CUDA bindings.
+    Raises MissingExtraError, which names `extra`, without the CUDA bindings.
     """
-    runtime = cuda_runtime()
+    runtime = cuda_runtime(extra)
     status, count = runtime.cudaGetDeviceCount()
     if status != runtime.cudaError_t.cudaSuccess or not count:
         return None
@@ -44,13 +44,15 @@ def find_gpu() -> GpuInfo | None:
     )
 
 
-def require_gpu(what: str, remedy: str) -> GpuInfo:
+def require_gpu(what: str, remedy: str, extra: str) -> GpuInfo:
     """`find_gpu`, or InputError that says what needs the device, why none is found, and the remedy."""
-    gpu = find_gpu()
+    gpu = find_gpu(extra)
     if gpu is None:
-        runtime = cuda_runtime()
+        runtime = cuda_runtime(extra)
         status = runtime.cudaGetDeviceCount()[0]
-        reason = runtime.cudaGetErrorString(status)[1].decode()
+        # CUDA says of a machine without driver that its driver is too old.
+        has_driver = bool(runtime.cudaDriverGetVersion()[1])
+        reason = runtime.cudaGetErrorString(status)[1].decode() if has_driver else "no driver"
         raise InputError(f"{what} needs an NVIDIA GPU and its driver, and none is found here ({reason}). {remedy}")
     return gpu
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.runtime.container import read_manifest
+from microseg.runtime.container import is_plan, read_manifest
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -47,14 +47,22 @@ class Engine(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        ...
+
 
 def open_engine(path: Path, threads: int | None = None, device: Device = "cpu") -> Engine:
-    """Load an engine. `threads`: CPU threads, by default one per physical core.
+    """Load an engine. `threads`: CPU threads, by default one per physical core. A plan always runs on the GPU.
 
     Raises InputError: not an engine of ours, newer, damaged, a device that is not there. MissingExtraError without
-    ONNX Runtime.
+    ONNX Runtime or, for a plan, TensorRT.
     """
     manifest = read_manifest(path)
+    if is_plan(path):
+        from microseg.runtime.tensorrt_open import open_plan
+
+        return open_plan(path, manifest)
     from microseg.runtime.onnx_engine import OnnxEngine, open_session
 
     return OnnxEngine(path, manifest, open_session(path, threads, device))
@@ -68,6 +76,11 @@ def begin_loading(
     Raises MissingExtraError without ONNX Runtime; the result, which is to get what `read_manifest` returned, raises
     as `open_engine` does.
     """
+    if is_plan(path):
+        # Whose card and version it is for is in the manifest, so a plan cannot begin without.
+        from microseg.runtime.tensorrt_open import open_plan
+
+        return lambda manifest: open_plan(path, manifest)
     from microseg.runtime.onnx_engine import OnnxEngine, open_session
 
     session = executor.submit(open_session, path, threads, device)

@@ -52,6 +52,10 @@ class OnnxEngine:
             ) from error
         return EngineOutput(**found)
 
+    def close(self) -> None:
+        """Give the session's memory back."""
+        self._session = None
+
 
 def open_session(path: Path, threads: int | None, device: Device) -> Any:
     """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""

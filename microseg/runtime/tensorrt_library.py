@@ -15,7 +15,7 @@ TITLES: dict[Library, str] = {
     "tensorrt_rtx": "TensorRT for RTX",
     "tensorrt_lean": "TensorRT lean runtime",
 }
-_EXTRAS: dict[Library, str] = {
+EXTRAS: dict[Library, str] = {
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",
     "tensorrt_lean": "tensorrt-lean",
@@ -36,7 +36,7 @@ def load_library(library: Library) -> Any:
             return importlib.import_module(name)
         except ImportError as error:
             reasons.append(str(error))
-    raise MissingExtraError(f"{TITLES[library]} ({reasons[-1]})", _EXTRAS[library])
+    raise MissingExtraError(f"{TITLES[library]} ({reasons[-1]})", EXTRAS[library])
 
 
 def installed_flavour() -> Flavour:
