@@ -64,9 +64,10 @@ def quantised(engine: Path, path: Path, *, symmetric: bool = True) -> Path:
             self.left = 2
 
         def get_next(self) -> dict[str, Any] | None:
+            if not self.left:
+                return None
             self.left -= 1
-            pixels = np.random.default_rng(self.left).integers(0, 256, (1, 1, 64, 64), np.uint8)
-            return {"tiles": pixels} if self.left >= 0 else None
+            return {"tiles": np.random.default_rng(self.left).integers(0, 256, (1, 1, 64, 64), np.uint8)}
 
     draft = path.with_suffix(".draft")
     logging.getLogger().setLevel(logging.ERROR)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from microseg.core.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 OUTPUTS = ("labels", "votes", "features")
 PROBABILITY = "probability"
@@ -85,18 +85,33 @@ def _require_engine(path: Path, model: ModelProto) -> None:
 
 
 def _keep_outputs(graph: GraphProto, names: tuple[str, ...]) -> None:
-    """Drop the other outputs, and the nodes that lead nowhere then."""
+    """Drop the other outputs, and the nodes that lead nowhere then; what is left comes in the order of computing."""
     outputs = [value for value in graph.output if value.name in names]
-    wanted = {value.name for value in outputs}
-    nodes = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            nodes.append(node)
-    kept = [type(node).FromString(node.SerializeToString()) for node in reversed(nodes)]
+    # Copies, because the originals go with the list that they are cleared from.
+    nodes = [type(node).FromString(node.SerializeToString()) for node in _needed(graph, [o.name for o in outputs])]
     del graph.output[:], graph.node[:]
     graph.output.extend(outputs)
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
+
+
+def _needed(graph: GraphProto, outputs: list[str]) -> list[NodeProto]:
+    """The nodes that these outputs need, makers before users. Converters to float16 leave graphs out of order."""
+    makers = {name: (index, node) for index, node in enumerate(graph.node) for name in node.output}
+    waiting = [(name, False) for name in outputs]
+    seen: set[int] = set()
+    ordered = []
+    while waiting:
+        name, inputs_done = waiting.pop()
+        if name not in makers:
+            continue
+        index, node = makers[name]
+        if inputs_done:
+            ordered.append(node)
+        elif index not in seen:
+            seen.add(index)
+            waiting.append((name, True))
+            waiting.extend((input_name, False) for input_name in node.input)
+    return ordered
 
 
 def _bytes_at_the_end(graph: GraphProto) -> None:

@@ -133,7 +133,7 @@ def test_int8_with_zero_points_of_zero_builds_and_no_other(single: Path, tmp_pat
 @needs_rtx
 def test_too_little_workspace_is_told(single: Path, tmp_path: Path) -> None:
     profile = _profile(tmp_path, SMALL.replace("max: 192", "max: 1536") + "workspace_mb: 1\n")
-    with pytest.raises(InputError, match=r"cannot build it for profile small: .*memory.*another workspace_mb"):
+    with pytest.raises(InputError, match=r"cannot build it for profile small: .*workspace limit.*another workspace_mb"):
         plan_of_engine(single, tmp_path / "a.plan", profile, Silent())
     assert not (tmp_path / "a.plan").exists()
 
