@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from microseg.runtime import read_manifest
+from microseg.runtime.tensorrt_engine import TensorRTEngine
 
 
 class Stream:
@@ -187,3 +191,24 @@ class HostEngine:
 
     def create_execution_context(self, config: Any = None) -> HostContext:
         return self.context
+
+
+class _Logger:
+    """Nothing went wrong."""
+
+    def last(self) -> str:
+        return "TensorRT gave no reason"
+
+
+def open_on_host(path: Path, cuda: HostCuda) -> TensorRTEngine:
+    """An engine over the plan at `path`, whatever it holds, that thresholds instead."""
+    return TensorRTEngine(
+        path=path,
+        manifest=read_manifest(path),
+        provider="rehearsal",
+        library=None,
+        runtime=None,
+        engine=HostEngine(cuda),
+        logger=_Logger(),
+        cuda=cuda,
+    )

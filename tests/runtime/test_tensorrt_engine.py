@@ -12,18 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError
-from microseg.runtime import read_manifest
 from microseg.runtime.device import CudaError, checked
 from microseg.runtime.tensorrt_engine import TensorRTEngine
-from tests.host_cuda import HostCuda, HostEngine
+from tests.host_cuda import HostCuda, open_on_host
 from tests.plans import write_plan
-
-
-class Logger:
-    """Nothing went wrong."""
-
-    def last(self) -> str:
-        return "TensorRT gave no reason"
 
 
 @pytest.fixture
@@ -38,16 +30,7 @@ def engine(tiny_engine: Path, tmp_path: Path, cuda: HostCuda) -> TensorRTEngine:
 
 def opened(tiny_engine: Path, folder: Path, cuda: HostCuda, **changes: Any) -> TensorRTEngine:
     path = write_plan(tiny_engine, folder / "a.plan", **changes)
-    return TensorRTEngine(
-        path=path,
-        manifest=read_manifest(path),
-        provider="rehearsal",
-        library=None,
-        runtime=None,
-        engine=HostEngine(cuda),
-        logger=Logger(),
-        cuda=cuda,
-    )
+    return open_on_host(path, cuda)
 
 
 def tiles(count: int, height: int = 32, width: int = 48, seed: int = 0) -> NDArray[np.uint8]:
