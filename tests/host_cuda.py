@@ -101,7 +101,10 @@ class HostCuda:
     cudaFreeHost = cudaFree
 
     def cudaMemcpyAsync(self, to: int, of: int, size: int, kind: int, stream: Stream) -> tuple[int]:
-        stream.add(lambda: ctypes.memmove(to, of, size) and None)
+        def copy() -> None:
+            ctypes.memmove(to, of, size)
+
+        stream.add(copy)
         return (0,)
 
     def cudaEventRecord(self, event: Event, stream: Stream) -> tuple[int]:

@@ -32,6 +32,7 @@ def plan_of_run(
     with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         source = Path(folder) / "engine.onnx"
         export_run(run, source, step)
+        step("building the plan")
         return _build(source, out, *chosen, progress)
 
 

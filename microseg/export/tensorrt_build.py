@@ -32,7 +32,7 @@ class BuildProgress(Protocol):
 
 
 class Built(NamedTuple):
-    """A plan, and what is to be said about it. `gpu` is None where there is none; then nothing could open the plan."""
+    """A plan, and what is to be said about it. `gpu` is None where there is none; nothing could open the plan then."""
 
     plan: bytes
     version: str
@@ -85,7 +85,7 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
         gpu=gpu,
         outputs=[network.get_output(index).name for index in range(network.num_outputs)],
         precisions=network_precisions(network),
-        engine_precisions=None if gpu is None else _inspected(library, logger, content),
+        engine_precisions=None if gpu is None else _inspected(library, logger, content, profile),
     )
 
 
@@ -174,9 +174,15 @@ def _parser_errors(parser: Any) -> str:
     return f"{told}. Remedy: export the engine again with this version."
 
 
-def _inspected(library: Any, logger: Any, plan: bytes) -> dict[str, int] | None:
-    engine = library.Runtime(logger).deserialize_cuda_engine(plan)
+def _inspected(library: Any, logger: Any, plan: bytes, profile: Profile) -> dict[str, int] | None:
+    """Layers of the built engine, or None where it is for another runtime or for other cards than this one."""
+    if isinstance(profile, FullProfile) and profile.version_compatible:
+        return None
+    runtime = library.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
+        if isinstance(profile, RtxProfile):
+            return None
         raise InputError(f"the plan that was built does not open on this card: {logger.last()}.")
     inspector = engine.create_engine_inspector()
     return engine_precisions(inspector.get_engine_information(library.LayerInformationFormat.JSON))

@@ -23,6 +23,7 @@ from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
 from microseg.models.unet import UNet
 from microseg.runtime import is_intact, read_manifest, verified_sha256
+from microseg.runtime.device import GpuInfo
 from tests.chain import ENCODER, NETWORK
 from tests.plans import Silent, as_engine, half, needs_rtx, quantised
 
@@ -238,6 +239,26 @@ def test_full_tensorrt_is_not_touched_without_a_card(tiny_engine: Path, tmp_path
     profile = _profile(tmp_path, SMALL + "refittable: true\n")
     with pytest.raises(InputError, match="building a refittable plan needs an NVIDIA GPU"):
         plan_of_engine(tiny_engine, tmp_path / "a.plan", profile, Silent())
+
+
+@needs_rtx
+def test_full_tensorrts_settings_rehearsed(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own library builds on its card alone; the one for RTX has the same calls and takes them here."""
+    from microseg.runtime.tensorrt_library import load_library
+
+    rtx = load_library("tensorrt_rtx")
+    a100 = GpuInfo("NVIDIA A100-SXM4-40GB", "8.0", "13.0")
+    monkeypatch.setattr(tensorrt_build, "require_gpu", lambda what, remedy, extra: a100)
+    monkeypatch.setattr(tensorrt_build, "load_library", lambda name: rtx)
+    text = SMALL.replace("tensorrt_rtx", "tensorrt") + "hardware_compatibility: ampere_plus\nversion_compatible: true\n"
+    for name in ("first", "second"):
+        manifest = plan_of_engine(tiny_engine, tmp_path / f"{name}.plan", _profile(tmp_path, text), Silent())
+        assert (tmp_path / f"{name}.timing").is_file()
+        (tmp_path / f"{name}.timing").replace(tmp_path / "second.timing")
+        info = manifest.plan
+        assert info is not None and (info.flavour, info.gpu) == ("tensorrt", a100.name)
+        assert (info.compute_capability, info.hardware_compatibility) == ("8.0", "ampere_plus")
+        assert info.version_compatible and info.engine_precisions is None
 
 
 def test_the_flavour_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
