@@ -1,12 +1,18 @@
-"""`microseg export RUN --out bagged.onnx`: fold models to one engine."""
+"""`microseg export RUN|ENGINE.onnx --out bagged.onnx|bagged.plan`: fold models to one engine."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microseg.core.manifest import Manifest
+    from microseg.export.reference import Candidates
 
 
 class ReferenceTiles(StrEnum):
@@ -25,33 +31,92 @@ class PrecisionName(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    out: Annotated[Path, typer.Option(help="Engine to write (.onnx).")] = Path("bagged.onnx"),
-    reference: Annotated[
-        ReferenceTiles,
-        typer.Option(
-            help="Tiles that the engine carries for `microseg verify`: synthetic ones, or real ones of the run's "
-            "held-out fields, which whoever gets the engine can then look at."
-        ),
-    ] = ReferenceTiles.synthetic,
-    precision: Annotated[PrecisionName, typer.Option(help="What the engine computes in.")] = PrecisionName.fp32,
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|ENGINE.onnx", help="A finished run folder; for a plan also an ONNX engine.")
+    ],
+    out: Annotated[Path, typer.Option(help="Engine to write: .onnx, or a TensorRT .plan.")] = Path("bagged.onnx"),
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="Of a run: what the engine computes in. Default: fp32.")
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(
             metavar="DOMAIN",
-            help="Micrographs to calibrate on and to compare with torch on; labels are not looked at. "
+            help="Of a run: micrographs to calibrate on and to compare with torch on; labels are not looked at. "
             "Default: the run's held-out tiles.",
         ),
     ] = None,
     symmetric: Annotated[
-        bool, typer.Option("--symmetric", help="INT8 without zero points, as TensorRT takes it.")
+        bool, typer.Option("--symmetric", help="INT8 without zero points, as TensorRT takes it; plans always are.")
     ] = False,
+    reference: Annotated[
+        ReferenceTiles | None,
+        typer.Option(
+            help="Of a run: tiles that the engine carries for `microseg verify`; synthetic ones, or real ones of the "
+            "run's held-out fields, which whoever gets the engine can then look at. Default: synthetic."
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Of a plan: profile name or YAML file. Default: that of the TensorRT that is installed."),
+    ] = None,
 ) -> None:
-    """Bag the folds into one ONNX engine; written only if it agrees with torch, in every phase's fraction."""
+    """Bag the folds into one engine, written only if it agrees with torch in every phase's fraction.
+
+    ONNX, or a TensorRT plan built from it; `export ENGINE.onnx --out ENGINE.plan` builds on the station, without torch.
+    """
     from rich.console import Console
 
-    from microseg.cli.reduction import print_reduction
-    from microseg.export.engine import export_run
+    from microseg.core.errors import InputError
+
+    console = Console()
+    is_plan = out.suffix.lower() == ".plan"
+    if profile is not None and not is_plan:
+        raise InputError(f"--profile {profile}: is for plans. Remedy: --out {out.with_suffix('.plan')}.")
+    if source.is_dir():
+        manifest = _export_run(
+            source,
+            out,
+            profile,
+            reference or ReferenceTiles.synthetic,
+            precision or PrecisionName.fp32,
+            calibrate,
+            symmetric,
+        )
+    elif not is_plan and source.is_file():
+        raise InputError(f"{source}: is a file; --out {out} takes a run. Remedy: a run folder, or --out bagged.plan.")
+    else:
+        given = {"--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference}
+        if names := [name for name, value in given.items() if value]:
+            raise InputError(
+                f"{', '.join(names)}: settled when {source} was exported; a plan takes them from there. Remedy: leave "
+                "out, or give the run instead of the engine."
+            )
+        manifest = _export_engine(source, out, profile)
+    if manifest.plan is None:
+        _say(
+            console,
+            f"{out}: {len(manifest.folds)} folds, {out.stat().st_size / 1e6:.1f} MB, "
+            f"{manifest.bytes_per_pixel:.0f} bytes of memory per pixel of a tile",
+        )
+    else:
+        _print_plan(console, out, manifest)
+    if source.is_dir():
+        _print_fidelity(console, manifest)
+    _say(console, f"Next: microseg segment FOLDER --engine {out}")
+
+
+def _export_run(
+    run: Path,
+    out: Path,
+    profile: str | None,
+    reference: ReferenceTiles,
+    precision: PrecisionName,
+    calibrate: Path | None,
+    symmetric: bool,
+) -> Manifest:
+    from rich.console import Console
+
     from microseg.export.reference import Candidates, held_out_tiles
     from microseg.synthetic.tiles import reference_tiles
 
@@ -60,30 +125,73 @@ def export(
             return held_out_tiles(run)
         return Candidates("synthetic", reference_tiles())
 
+    if out.suffix.lower() == ".plan":
+        from microseg.cli.progress import build_progress
+        from microseg.export.plan import plan_of_run
+
+        with build_progress() as progress:
+            return plan_of_run(
+                run, out, profile, lambda step: progress.begin(step, 0), progress, candidates,
+                precision=precision.value, calibrate=calibrate, symmetric=symmetric,
+            )  # fmt: skip
+    from microseg.export.engine import export_run
+
     with Console(stderr=True).status("exporting") as status:
-        manifest = export_run(
-            run,
-            out,
-            lambda step: status.update(step),
-            candidates,
-            precision=precision.value,
-            calibrate=calibrate,
-            symmetric=symmetric,
-        )
-    bag = manifest.parity[0]
-    console = Console()
-    console.print(
-        f"{out}: {len(manifest.folds)} folds, {out.stat().st_size / 1e6:.1f} MB, "
-        f"{manifest.bytes_per_pixel:.0f} bytes of memory per pixel of a tile",
-        soft_wrap=True,
-        highlight=False,
+        return export_run(
+            run, out, lambda step: status.update(step), candidates,
+            precision=precision.value, calibrate=calibrate, symmetric=symmetric,
+        )  # fmt: skip
+
+
+def _export_engine(source: Path, out: Path, profile: str | None) -> Manifest:
+    from microseg.cli.progress import build_progress
+    from microseg.export.plan import plan_of_engine
+
+    with build_progress() as progress:
+        return plan_of_engine(source, out, profile, progress)
+
+
+def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
+    from microseg.runtime.tensorrt_library import TITLES
+
+    plan = manifest.plan
+    assert plan is not None
+    _say(
+        console,
+        f"{out}: {TITLES[plan.flavour]} {plan.tensorrt}, profile {plan.profile}, {out.stat().st_size / 1e6:.1f} MB, "
+        f"{plan.gpu or 'built without a card'}",
     )
+    _say(
+        console,
+        f"Layers: {_counts(plan.layer_precisions)}; convolutions and products: {_counts(plan.matrix_precisions)}",
+    )
+    if plan.engine_precisions is not None:
+        _say(console, f"Layers of the built engine: {_counts(plan.engine_precisions)}")
+    for shown in (plan.matrix_precisions, plan.engine_precisions or {}):
+        wider = sum(number for name, number in shown.items() if name != manifest.precision)
+        if wider:
+            _say(console, f"note: a {manifest.precision} engine, of which {wider} layers compute in another precision")
+            break
+    _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
+
+
+def _counts(precisions: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(precisions.items())) or "none"
+
+
+def _print_fidelity(console: Console, manifest: Manifest) -> None:
+    """How true the ONNX graph is to torch."""
+    from microseg.cli.reduction import print_reduction
+
+    bag = manifest.parity[0]
     worst = max(bag.fraction_difference_points.values())
-    console.print(
+    _say(
+        console,
         f"Against torch: probability {bag.max_probability_difference:.1e}, labels {100 * bag.label_disagreement:.4f} %, "
         f"fractions {worst:.5f} points",
-        soft_wrap=True,
-        highlight=False,
     )
     print_reduction(console, manifest)
-    console.print(f"Next: microseg segment FOLDER --engine {out}", soft_wrap=True, highlight=False)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)

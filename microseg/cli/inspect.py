@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from microseg.core.manifest import PlanInfo, SizeRange
+
 
 def inspect(
-    engine: Annotated[Path, typer.Argument(help="An engine (.onnx).")],
+    engine: Annotated[Path, typer.Argument(help="An engine (.onnx or .plan).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
     """Print an engine's manifest: phases, domains, folds, parity and provenance."""
@@ -18,7 +21,7 @@ def inspect(
     from rich.table import Table
 
     from microseg.cli.reduction import print_reduction
-    from microseg.runtime import engine_sha256, model_sha256, read_manifest
+    from microseg.runtime import engine_sha256, is_intact, read_manifest
 
     manifest = read_manifest(engine)
     if as_json:
@@ -28,7 +31,7 @@ def inspect(
     table = Table(title=str(engine), title_justify="left", show_header=False)
     grid, origin = manifest.grid, manifest.provenance
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
-    intact = "as exported" if model_sha256(engine) == manifest.model_sha256 else "CHANGED since the export"
+    intact = "as exported" if is_intact(engine, manifest) else "CHANGED since the export"
     rows = {
         "phases": ", ".join(f"[{p.color}]██[/] {escape(p.name)}" for p in manifest.phases),
         "domains": ", ".join(f"{escape(d.name)} ({d.role})" for d in manifest.domains),
@@ -43,6 +46,8 @@ def inspect(
         "model": f"{intact}, SHA-256 {manifest.model_sha256}",
         "file": f"SHA-256 {engine_sha256(engine)}",
     }
+    if manifest.plan is not None:
+        rows |= _plan_rows(manifest.plan)
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
@@ -54,3 +59,36 @@ def inspect(
             highlight=False,
         )
     print_reduction(console, manifest)
+
+
+def _plan_rows(plan: PlanInfo) -> dict[str, str]:
+    from rich.markup import escape
+
+    from microseg.runtime.tensorrt_library import TITLES
+
+    card = f"{plan.gpu}, compute capability {plan.compute_capability}, driver for CUDA {plan.cuda_driver}"
+    return {
+        "plan": f"{TITLES[plan.flavour]} {plan.tensorrt}, profile {escape(plan.profile)}, from ONNX {plan.onnx_sha256}",
+        "built on": escape(card) if plan.gpu else "a machine without a card",
+        "runs on": _cards(plan),
+        "tiles": f"{_range(plan.tile_px)} px, {_range(plan.batch)} at once",
+        "outputs": ", ".join(plan.outputs),
+        "layers": ", ".join(f"{number} {name}" for name, number in sorted(plan.layer_precisions.items())),
+        "verified": "yes" if plan.verified else "no: not yet compared with its ONNX file on a card",
+    }
+
+
+def _range(size: SizeRange) -> str:
+    return f"{size.min} to {size.max} (best {size.opt})"
+
+
+def _cards(plan: PlanInfo) -> str:
+    if plan.flavour == "tensorrt_rtx":
+        return f"compute capability {', '.join(plan.target_capabilities) or 'of any RTX card from Ampere on'}"
+    match plan.hardware_compatibility:
+        case "ampere_plus":
+            return "cards from Ampere on"
+        case "same_compute_capability":
+            return f"cards of compute capability {plan.compute_capability}"
+        case _:
+            return "this kind of card"

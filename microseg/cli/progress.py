@@ -1,10 +1,14 @@
-"""Progress bars of training."""
+"""Progress bars of training and of building a plan."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
@@ -44,3 +48,44 @@ def training_progress(
 def is_first_rank() -> bool:
     """Of the processes that `torchrun` started one speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+class BuildBars:
+    """One bar for each phase of a build that is under way; a phase of no known length turns."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def begin(self, phase: str, steps: int) -> None:
+        """Show a phase; the one of unknown length before it is over."""
+        if not steps:
+            self.clear()
+        self._tasks[phase] = self._bars.add_task(phase, total=steps or None)
+
+    def step(self, phase: str) -> None:
+        """Advance it."""
+        if phase in self._tasks:
+            self._bars.advance(self._tasks[phase])
+
+    def end(self, phase: str) -> None:
+        """Take it away."""
+        if phase in self._tasks:
+            self._bars.remove_task(self._tasks.pop(phase))
+
+    def clear(self) -> None:
+        """Take all away."""
+        for phase in list(self._tasks):
+            self.end(phase)
+
+
+@contextmanager
+def build_progress() -> Iterator[BuildBars]:
+    """Bars that follow the builder; nothing where the output is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield BuildBars(bars)

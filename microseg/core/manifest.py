@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from microseg.core.keys import METADATA_KEY as METADATA_KEY
 
@@ -182,8 +183,61 @@ class Provenance(Strict):
     versions: dict[str, str]
 
 
+class SizeRange(Strict):
+    """What a dimension of a plan may be: the builder optimises for `opt`, between `min` and `max` the plan runs."""
+
+    min: int = Field(gt=0)
+    opt: int = Field(gt=0)
+    max: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"min {self.min}, opt {self.opt} and max {self.max} must not decrease")
+        return self
+
+
+Flavour = Literal["tensorrt", "tensorrt_rtx"]
+HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
+
+
+class PlanInfo(Strict):
+    """What binds a TensorRT plan to its file, its library and its card.
+
+    gpu, compute_capability ("8.6"), cuda_driver ("13.0"): the card it was built on and the CUDA version of its driver;
+    null where it was built without one. target_capabilities: the cards that a plan of TensorRT for RTX was asked to
+    serve; empty for all that this version serves. layer_precisions: layers of the parsed network by what they compute
+    in; matrix_precisions: those of them that are convolutions or matrix products; engine_precisions: layers of the
+    built engine, null where no card could open it. onnx_sha256: the ONNX file it was built from, plan_sha256: the plan.
+    verified: it was compared with that ONNX file on a card.
+    """
+
+    flavour: Flavour
+    tensorrt: str
+    profile: str
+    tile_px: SizeRange
+    batch: SizeRange
+    gpu: str | None = None
+    compute_capability: str | None = None
+    cuda_driver: str | None = None
+    target_capabilities: list[str] = Field(default_factory=list)
+    hardware_compatibility: HardwareCompatibility = "none"
+    version_compatible: bool = False
+    refittable: bool = False
+    outputs: list[str]
+    layer_precisions: dict[str, int]
+    matrix_precisions: dict[str, int]
+    engine_precisions: dict[str, int] | None = None
+    onnx_sha256: str
+    plan_sha256: str
+    verified: bool = False
+
+
 class Manifest(Strict):
-    """The engine's description of itself (DESIGN.md, contract 3). `model_sha256` covers the model without metadata."""
+    """The engine's description of itself (DESIGN.md, contract 3). `model_sha256` covers the model without metadata.
+
+    `plan` is there in the manifest beside a TensorRT plan, and in no other.
+    """
 
     manifest_version: int = MANIFEST_VERSION
     phases: list[PhaseInfo] = Field(min_length=2)
@@ -204,6 +258,22 @@ class Manifest(Strict):
     training_fields: list[TrainingField]
     provenance: Provenance
     model_sha256: str
+    plan: PlanInfo | None = None
+
+    @property
+    def network_sha256(self) -> str:
+        """What the engine's file must hash to: a plan as a whole, an ONNX file without its metadata."""
+        return self.plan.plan_sha256 if self.plan else self.model_sha256
+
+    @property
+    def gives_probability(self) -> bool:
+        """Whether the engine has the output `probability`: an ONNX file does, a plan where its profile kept it."""
+        return self.plan is None or "probability" in self.plan.outputs
+
+    @property
+    def max_side_px(self) -> int | None:
+        """The longest side of a tile that the engine runs; None for any."""
+        return self.plan.tile_px.max if self.plan else None
 
     def domain(self, name: str | None = None) -> DomainEntry:
         """The entry called `name`, or the default one. Raises KeyError with the known names."""
@@ -212,3 +282,8 @@ class Manifest(Strict):
             if entry.name == wanted:
                 return entry
         raise KeyError(f"{wanted!r}; this engine knows {', '.join(repr(entry.name) for entry in self.domains)}")
+
+
+def plan_manifest_path(plan: Path) -> Path:
+    """Where the manifest of a plan is: `bagged.plan.json` beside `bagged.plan`."""
+    return plan.with_name(f"{plan.name}.json")

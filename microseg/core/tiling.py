@@ -33,21 +33,24 @@ class Tile:
     core_width: int
 
 
-def plan_tiles(height: int, width: int, stride: int, halo_px: int, max_pixels: int) -> list[Tile]:
+def plan_tiles(
+    height: int, width: int, stride: int, halo_px: int, max_pixels: int, max_side_px: int | None = None
+) -> list[Tile]:
     """Tiles of one shape, row by row, whose cores partition a `height` x `width` field; the least pixels win.
 
-    A field that fits into `max_pixels` (mirrored to the stride multiple) is one tile. Raises FieldError if not even
-    the smallest tile with its halo fits.
+    A field that fits into `max_pixels` and `max_side_px` (mirrored to the stride multiple) is one tile. Raises
+    FieldError if not even the smallest tile with its halo fits.
     """
     down, across = _ceil_to(height, stride), _ceil_to(width, stride)
-    if down * across <= max_pixels:
+    side = max(down, across) if max_side_px is None else max_side_px
+    if down * across <= max_pixels and max(down, across) <= side:
         return [Tile(0, 0, down, across, 0, 0, height, width)]
     best: tuple[int, int, int] | None = None
     columns = 1
     while True:
         tile_width = _tile_side(across, columns, stride, halo_px)
-        largest = max_pixels // tile_width // stride * stride
-        rows = _rows_for(down, largest, stride, halo_px)
+        largest = min(max_pixels // tile_width, side) // stride * stride
+        rows = _rows_for(down, largest, stride, halo_px) if tile_width <= side else None
         if rows is not None:
             cost = rows * columns * _tile_side(down, rows, stride, halo_px) * tile_width
             if best is None or cost < best[0]:
@@ -59,7 +62,8 @@ def plan_tiles(height: int, width: int, stride: int, halo_px: int, max_pixels: i
         columns += 1
     if best is None:
         raise FieldError(
-            f"no tile with a halo of {halo_px} px fits into {max_pixels} px. Remedy: a larger --memory-mb."
+            f"no tile with a halo of {halo_px} px fits into {max_pixels} px and {side} px a side. "
+            "Remedy: a larger --memory-mb, or a plan for larger tiles."
         )
     _, rows, columns = best
     spans_y = _spans(height, down, rows, stride, halo_px)

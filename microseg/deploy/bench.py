@@ -86,7 +86,8 @@ class Bench:
         limit = min(self._allowed, settings.max_tile_pixels or self._allowed)
         shape, number, speed, repeats, note = (0, 0), 0, None, 0, ""
         try:
-            plan = plan_tiles(height, width, self._manifest.stride, self._manifest.halo_px, limit)
+            manifest = self._manifest
+            plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, limit, manifest.max_side_px)
             shape, number = (plan[0].width, plan[0].height), len(plan)
             if settings.batch > 1 and settings.batch * plan[0].width * plan[0].height > limit:
                 note = "a batch beyond the memory limit"
@@ -126,6 +127,8 @@ class Bench:
     def _differs(self, engine: Engine) -> str:
         """Why the speed of what was opened does not count: it says something else than the default. Empty if it does."""
         side = 8 * self._manifest.stride
+        if (plan := self._manifest.plan) is not None:
+            side = min(max(side, plan.tile_px.min), plan.tile_px.max)
         labels = engine.run(_tile(self._image, (side, side))[None, None]).labels[0]
         if self._wanted is None:
             self._wanted = labels

@@ -58,7 +58,7 @@ class Record:
 
 
 def check_reference(record: Record, engine: Engine, reference: Reference) -> None:
-    """The stored tiles: the bag's labels, the folds' votes, and no probability that is not a number.
+    """The stored tiles: the bag's labels, the folds' votes, and nothing that is not a number.
 
     Raises InputError for damaged tiles, FieldError where the computation fails.
     """
@@ -66,9 +66,14 @@ def check_reference(record: Record, engine: Engine, reference: Reference) -> Non
     is_ours = reference.model_sha256 == model
     record.add("reference tiles are of this network", reference.model_sha256[:12], model[:12], is_ours)
     tiles = [unpack(tile, len(engine.manifest.folds)) for tile in reference.tiles]
-    found = [engine.run(pixels[None, None], probability=True) for pixels, _, _ in tiles]
-    is_finite = all(out.probability is None or bool(np.isfinite(out.probability).all()) for out in found)
-    record.add("probabilities", "finite" if is_finite else "NaN or infinite", "finite", is_finite)
+    # A plan built without its probabilities can still tell by its features that it computes no numbers.
+    has = engine.manifest.gives_probability
+    found = [engine.run(pixels[None, None], features=not has, probability=has) for pixels, _, _ in tiles]
+    numbers = [out.probability if has else out.features for out in found]
+    is_finite = all(values is not None and bool(np.isfinite(values).all()) for values in numbers)
+    record.add(
+        "probabilities" if has else "features", "finite" if is_finite else "NaN or infinite", "finite", is_finite
+    )
     means = np.mean([tile.fractions for tile in reference.tiles], axis=0).tolist()
     phases = len(record.phases)
     bag = difference([out.labels[0] for out in found], [labels for _, labels, _ in tiles], phases)

@@ -169,7 +169,10 @@ class Pipeline:
             fallback_pixel_size_um=self.given.fallback_pixel_size_um,
         )
         try:
-            plan = plan_tiles(*prepared.shape, self.manifest.stride, self.manifest.halo_px, self.max_tile_pixels)
+            manifest = self.manifest
+            plan = plan_tiles(
+                *prepared.shape, manifest.stride, manifest.halo_px, self.max_tile_pixels, manifest.max_side_px
+            )
         except BaseException:
             prepared.close()
             raise

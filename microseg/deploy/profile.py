@@ -63,8 +63,9 @@ def find_profile(engine: Path) -> tuple[Path, Profile] | None:
     if not (_config_folder() / "profiles").is_dir():
         return None
     try:
-        model = str(json.loads(manifest_text(engine))["model_sha256"])
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(manifest_text(engine))
+        model = str(content["plan"]["plan_sha256"] if content.get("plan") else content["model_sha256"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # reading the manifest will say what is wrong with it
     path = profile_path(model)
     if not path.is_file():

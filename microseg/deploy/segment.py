@@ -25,6 +25,8 @@ DEFAULT_MEMORY_MB = 1900
 _BASE_BYTES = 450e6
 _LOADED_PER_FILE_BYTE = 2.5
 _ALLOCATOR_SLACK = 1.1
+# Batches that a plan has on their way at once: one is copied while the other is computed.
+PLAN_BATCHES = 2
 # Below this a tile is mostly halo; the default limit gives way rather than run so.
 _SMALLEST_DEFAULT_TILE_PX = 640 * 640
 
@@ -116,9 +118,16 @@ def _report_folder(options: SegmentOptions) -> Path:
 def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:
     """The largest tile that keeps `segment` within `memory_mb` (10**6 bytes), engine and all.
 
-    The default is `DEFAULT_MEMORY_MB`, more for an engine too heavy for it. Raises InputError for a limit that leaves
-    no room for a tile.
+    The default is `DEFAULT_MEMORY_MB`, more for an engine too heavy for it. A plan takes what it was built for. Raises
+    InputError for a limit that leaves no room for a tile.
     """
+    if manifest.plan is not None:
+        if memory_mb is not None:
+            raise InputError(
+                f"--memory-mb {memory_mb}: a plan's memory is fixed when it is built. Remedy: leave it out, or build the "
+                "plan for smaller tiles (microseg export ENGINE.onnx --profile)."
+            )
+        return PLAN_BATCHES * manifest.plan.batch.opt * manifest.plan.tile_px.max**2
     fixed = _BASE_BYTES + _LOADED_PER_FILE_BYTE * engine_bytes
     per_pixel = _ALLOCATOR_SLACK * manifest.bytes_per_pixel
     pixels = int(((memory_mb or DEFAULT_MEMORY_MB) * 1e6 - fixed) / per_pixel)

@@ -17,9 +17,9 @@ from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.profile import Setup
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
-from microseg.deploy.segment import SegmentOptions, max_tile_pixels
+from microseg.deploy.segment import PLAN_BATCHES, SegmentOptions, max_tile_pixels
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
-from microseg.runtime import Engine
+from microseg.runtime import Device, Engine
 
 _CUDA_BATCH = 8
 
@@ -58,7 +58,7 @@ class Station:
             device=setup.choice.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        batch = setup.batch or (1 if setup.choice.device == "cpu" else _CUDA_BATCH)
+        batch = setup.batch or _default_batch(manifest, setup.choice.device)
         return cls(report, manifest, given, check_report(report, settings), batch, setup)
 
     def measure(
@@ -90,6 +90,8 @@ class Station:
         )
         on_total(len(self.given.fields))
         outcomes = pipeline.run()
+        if engine is not None:
+            engine.close()
         begin_report(self.report, self.settings)
         findings = Findings(
             settings=self.settings,
@@ -107,8 +109,6 @@ class Station:
             threads=self.setup.choice.threads,
             profile=str(self.setup.profile) if self.setup.profile else None,
         )
-        if engine is not None:
-            engine.close()
         return self._write(findings, run)
 
     def _write(self, findings: Findings, run: RunFigures) -> dict[str, Any]:
@@ -120,6 +120,12 @@ class Station:
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content
+
+
+def _default_batch(manifest: Manifest, device: Device) -> int:
+    if manifest.plan is not None:
+        return PLAN_BATCHES * manifest.plan.batch.opt
+    return 1 if device == "cpu" else _CUDA_BATCH
 
 
 def _import_html() -> None:

@@ -75,7 +75,7 @@ def tune(
                 best = trial
     bench.close()
     profile = _profile(manifest, best, field_px, bench.version_of(best.settings.choice.runtime))
-    path = profile_path(manifest.model_sha256)
+    path = profile_path(manifest.network_sha256)
     with writing(path):
         write_json(path, profile.model_dump(mode="json"))
     return TuneResult(bench.trials, profile, path, complete)
@@ -131,7 +131,7 @@ def _profile(manifest: Manifest, best: Trial, field_px: tuple[int, int], version
     settings = best.settings
     assert best.megapixels_per_second is not None
     return Profile(
-        model_sha256=manifest.model_sha256,
+        model_sha256=manifest.network_sha256,
         machine_key=machine_key(),
         machine=machine(),
         created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),

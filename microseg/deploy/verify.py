@@ -20,7 +20,7 @@ from microseg.deploy.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.segment import max_tile_pixels
 from microseg.deploy.whole import label_field
-from microseg.runtime import Device, Engine, Runtime, engine_sha256, model_sha256, open_engine, read_manifest
+from microseg.runtime import Device, Engine, Runtime, engine_sha256, is_intact, open_engine, read_manifest
 from microseg.runtime.container import manifest_text, read_reference
 
 VERIFY_VERSION = 1
@@ -60,14 +60,14 @@ def verify(
     reference = read_reference(options.engine)
     _require_a_comparison(options, reference, run_labels)
     record = Record([phase.name for phase in manifest.phases], manifest.precision)
-    is_intact = model_sha256(options.engine) == manifest.model_sha256
-    record.add("network's hash", "as exported" if is_intact else "CHANGED", "as exported", is_intact)
+    is_whole = is_intact(options.engine, manifest)
+    record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
     if reference is not None:
         is_told = text_sha256(manifest_text(options.engine)) == reference.manifest_sha256
         record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
     runtime = None
     # A network that is not the one exported is not run: what it says would mean nothing.
-    if is_intact:
+    if is_whole:
         progress("loading")
         with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
             runtime = _runtime(engine)

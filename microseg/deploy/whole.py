@@ -17,7 +17,7 @@ def label_field(
     height, width = image.shape
     labels = np.empty((height, width), np.uint8)
     votes = np.empty((len(manifest.folds), height, width), np.uint8)
-    for tile in plan_tiles(height, width, manifest.stride, manifest.halo_px, max_tile_pixels):
+    for tile in plan_tiles(height, width, manifest.stride, manifest.halo_px, max_tile_pixels, manifest.max_side_px):
         out = engine.run(extract(lambda start, stop: image[start:stop], tile, height, width)[None, None])
         y, x = tile.core_top - tile.top, tile.core_left - tile.left
         inner = np.s_[..., y : y + tile.core_height, x : x + tile.core_width]

@@ -52,7 +52,7 @@ def export_run(
     if symmetric and precision != "int8":
         raise InputError(f"--symmetric: is for --precision int8, not {precision}. Remedy: leave it out.")
     if out.suffix.lower() != ".onnx":
-        raise InputError(f"--out {out}: engines are .onnx files; TensorRT plans come with a later release.")
+        raise InputError(f"--out {out}: engines are .onnx files, or TensorRT plans (.plan).")
     if out.exists():
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
     record, summary = read_run(run)

@@ -1,7 +1,14 @@
 """Engines behind one protocol: NumPy in, NumPy out. Nothing here needs torch."""
 
 from microseg.runtime.choice import Choice, Device, Runtime, choose
-from microseg.runtime.container import engine_sha256, model_sha256, read_manifest, verified_sha256
+from microseg.runtime.container import (
+    engine_sha256,
+    is_intact,
+    is_plan,
+    model_sha256,
+    read_manifest,
+    verified_sha256,
+)
 from microseg.runtime.engine import Engine, EngineOutput, begin_loading, open_engine
 
 __all__ = [
@@ -13,6 +20,8 @@ __all__ = [
     "begin_loading",
     "choose",
     "engine_sha256",
+    "is_intact",
+    "is_plan",
     "model_sha256",
     "open_engine",
     "read_manifest",

@@ -12,7 +12,7 @@ from typing import Literal
 
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.processors import compute_threads
-from microseg.runtime.container import manifest_text
+from microseg.runtime.container import is_plan, manifest_text
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -40,7 +40,7 @@ def choose(
     installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor.
     Raises InputError for a combination that cannot be, MissingExtraError for a runtime that is not installed.
     """
-    if path.suffix.lower() == ".plan":
+    if is_plan(path):
         if runtime not in (None, "tensorrt") or device not in (None, "cuda"):
             raise InputError(
                 f"{path}: a plan runs with --runtime tensorrt and --device cuda alone. Remedy: leave both out, or give "

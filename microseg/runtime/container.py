@@ -1,4 +1,4 @@
-"""The ONNX file as a container: the manifest in its metadata and its hashes, without loading a network.
+"""An engine's manifest and hashes without loading a network: in an ONNX file's metadata, or beside a TensorRT plan.
 
 An ONNX file is one protocol-buffer message (`ModelProto`). Only its top level is walked: the metadata are a few
 kilobytes among hundreds of megabytes of weights, which are skipped.
@@ -49,18 +49,31 @@ def read_manifest(path: Path) -> Manifest:
             "Remedy: pip install --upgrade microseg, or export the engine with this version."
         )
     try:
-        return Manifest.model_validate(content)
+        manifest = Manifest.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "manifest"
         raise InputError(
             f"{path}: its manifest is damaged ({where}: {problem['msg']}). Remedy: copy or export the engine again."
         ) from error
+    if is_plan(path) != (manifest.plan is not None):
+        raise InputError(
+            f"{path}: its manifest is that of another kind of engine. Remedy: copy the engine with its own manifest, "
+            "or export it again."
+        )
+    return manifest
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file is a TensorRT plan, by its name."""
+    return path.suffix.lower() == ".plan"
 
 
 def manifest_text(path: Path) -> str:
-    """The manifest's JSON as it stands in the engine, unchecked. Raises InputError as `read_manifest` does."""
+    """The manifest's JSON as it stands in or beside the engine, unchecked. Raises InputError as `read_manifest` does."""
     _require_engine_file(path)
+    if is_plan(path):
+        return _entries_beside(path)[0]
     text = read_metadata(path).get(METADATA_KEY)
     if text is None:
         raise InputError(
@@ -75,8 +88,50 @@ def read_reference(path: Path) -> Reference | None:
     from microseg.core.reference import parse_reference
 
     _require_engine_file(path)
-    text = read_metadata(path).get(REFERENCE_KEY)
+    text = _entries_beside(path)[1] if is_plan(path) else read_metadata(path).get(REFERENCE_KEY)
     return None if text is None else parse_reference(text)
+
+
+def text_beside(manifest: Manifest, reference: Reference | None) -> str:
+    """What goes into the file beside a plan: the manifest, and the reference tiles under a key of their own.
+
+    The reference's `manifest_sha256` becomes that of this manifest.
+    """
+    content = json.loads(manifest.model_dump_json())
+    if reference is not None:
+        from microseg.core.reference import text_sha256
+
+        told = reference.model_copy(update={"manifest_sha256": text_sha256(json.dumps(content))})
+        content[REFERENCE_KEY] = json.loads(told.model_dump_json())
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _entries_beside(path: Path) -> tuple[str, str | None]:
+    """Manifest and reference tiles beside a plan, unchecked. Raises InputError where there is no such file."""
+    text = _text_beside(path)
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text, None  # reading the manifest will say what is wrong with it
+    reference = content.pop(REFERENCE_KEY, None) if isinstance(content, dict) else None
+    return json.dumps(content), None if reference is None else json.dumps(reference)
+
+
+def _text_beside(path: Path) -> str:
+    from microseg.core.manifest import plan_manifest_path
+
+    beside = plan_manifest_path(path)
+    try:
+        return beside.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{beside}: is missing; a plan is nothing without its manifest. Remedy: copy both files, or build the plan "
+            f"again: microseg export ENGINE.onnx --out {path}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{beside}: is damaged ({error}). Remedy: copy or export the engine again.") from error
+    except OSError as error:
+        raise _unreadable(beside, error) from error
 
 
 def engine_sha256(path: Path) -> str:
@@ -94,12 +149,26 @@ def model_sha256(path: Path) -> str:
 
 def verified_sha256(path: Path, manifest: Manifest) -> str:
     """`engine_sha256`, after making sure that the network is the one that was exported. Raises InputError."""
-    network, whole = _hashes(path)
-    if network != manifest.model_sha256:
+    found, whole, wanted = _found_and_wanted(path, manifest)
+    if found != wanted:
         raise InputError(
             f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
         )
     return whole
+
+
+def is_intact(path: Path, manifest: Manifest) -> bool:
+    """Whether the network is the one that was exported. Raises InputError where the file cannot be read."""
+    found, _, wanted = _found_and_wanted(path, manifest)
+    return found == wanted
+
+
+def _found_and_wanted(path: Path, manifest: Manifest) -> tuple[str, str, str]:
+    """SHA-256 of the network, of the whole file, and what the manifest says of the first."""
+    if manifest.plan is None:
+        return *_hashes(path), manifest.network_sha256
+    whole = engine_sha256(path)
+    return whole, whole, manifest.network_sha256
 
 
 def _hashes(path: Path) -> tuple[str, str]:
@@ -126,12 +195,8 @@ def _hashes(path: Path) -> tuple[str, str]:
 def _require_engine_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder. Remedy: give the .onnx file; `microseg export RUN` makes one of a run.")
-    if path.suffix.lower() == ".plan":
-        raise InputError(
-            f"{path}: TensorRT plans come with a later release. Remedy: give the .onnx file it is built from."
-        )
     if not path.is_file():
-        raise InputError(f"{path}: does not exist. Remedy: give the .onnx file that `microseg export` wrote.")
+        raise InputError(f"{path}: does not exist. Remedy: give the .onnx or .plan file that `microseg export` wrote.")
 
 
 def append_metadata(path: Path, key: str, value: str) -> None:

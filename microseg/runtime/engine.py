@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.errors import InputError
 from microseg.runtime.choice import Choice, Device, Runtime, choose
 from microseg.runtime.container import read_manifest
 
@@ -67,12 +66,12 @@ def open_engine(
 ) -> Engine:
     """Load an engine. `threads`: of the CPU; None leaves this, device and runtime to `choose`.
 
-    Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a runtime or device that is not
-    there or did not load. MissingExtraError where the runtime is not installed.
+    Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a plan for another card or
+    version, a runtime or device that is not there or did not load. MissingExtraError where the runtime is not installed.
     """
     choice = choose(path, runtime, device, threads)
     manifest = read_manifest(path)
-    load, make = _engine_for(path, choice)
+    load, make = _engine_for(choice)
     return make(path, manifest, choice, load(path, choice))
 
 
@@ -82,13 +81,13 @@ def begin_loading(executor: Executor, path: Path, choice: Choice) -> Callable[[M
     Raises MissingExtraError where the runtime is not installed; the result, which is to get what `read_manifest`
     returned, raises as `open_engine` does.
     """
-    load, make = _engine_for(path, choice)
+    load, make = _engine_for(choice)
     loaded = executor.submit(load, path, choice)
     return lambda manifest: make(path, manifest, choice, loaded.result())
 
 
 def _engine_for(
-    path: Path, choice: Choice
+    choice: Choice,
 ) -> tuple[Callable[[Path, Choice], Any], Callable[[Path, Manifest, Choice, Any], Engine]]:
     """What loads a network in this runtime, and what makes an engine of it: the one place that knows the runtimes."""
     match choice.runtime:
@@ -101,6 +100,7 @@ def _engine_for(
 
             return compile_network, OpenVinoEngine
         case "tensorrt":
-            raise InputError(
-                f"{path}: TensorRT plans come with a later release. Remedy: give the .onnx file it is built from."
-            )
+            from microseg.runtime.tensorrt_open import open_plan
+
+            # Whose card and version a plan is for is in its manifest, so nothing of it is loaded before.
+            return (lambda path, choice: None), (lambda path, manifest, choice, _: open_plan(path, manifest, choice))

@@ -37,7 +37,7 @@ def refuse_external_data(path: Path) -> None:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (IndexError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: is no ONNX file, or is damaged. Remedy: copy it again, or export the engine again."
+            f"{path}: is no ONNX file, or is damaged or cut off. Remedy: copy it again, or export the engine again."
         ) from error
 
 

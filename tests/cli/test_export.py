@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from microseg.export import engine, graph
+from microseg.export import engine, graph, plan
+from microseg.export.precisions import Precisions
+from microseg.export.tensorrt_build import Built
 from microseg.runtime import read_manifest
 from tests.chain import microseg
 
@@ -41,4 +43,29 @@ def test_a_failed_gate_exits_with_4(trained: Path, tmp_path: Path, monkeypatch: 
     outcome = microseg("export", trained, "--out", tmp_path / "bagged.onnx")
     assert outcome.status == 4
     assert "Nothing was written" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_from_the_portable_file(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Built(b"plan", "1.7", None, ["labels"], Precisions({"fp32": 5, "fp16": 1}, {"fp32": 2, "fp16": 1}), None)
+    monkeypatch.setattr(plan, "build", lambda *arguments: built)
+    out = tmp_path / "bagged.plan"
+    outcome = microseg("export", tiny_engine, "--out", out, "--profile", "rtx-station")
+    assert outcome.status == 0, outcome.err
+    assert "TensorRT for RTX 1.7, profile rtx-station" in outcome.out and "built without a card" in outcome.out
+    assert "Layers: 1 fp16, 5 fp32; convolutions and products: 1 fp16, 2 fp32" in outcome.out
+    assert "note: a fp32 engine, of which 1 layers compute in another precision" in outcome.out
+    assert "Unverified" in outcome.out and f"--engine {out}" in outcome.out
+
+
+def test_what_does_not_go_together(tiny_engine: Path, trained: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        ((tiny_engine, "--out", tmp_path / "b.onnx"), "takes a run. Remedy: a run folder, or --out bagged.plan"),
+        ((trained, "--out", tmp_path / "b.onnx", "--profile", "a100"), "--profile a100: is for plans"),
+        ((trained, "--out", tmp_path / "b.engine"), "engines are .onnx files, or TensorRT plans"),
+        ((tiny_engine, "--out", tmp_path / "b.plan", "--profile", "b200"), "no such profile. Remedy: one of a100, l4"),
+        ((tmp_path / "no.onnx", "--out", tmp_path / "b.plan", "--profile", "t4"), "no.onnx: does not exist"),
+    ):
+        outcome = microseg("export", *arguments)
+        assert outcome.status == 2 and message in outcome.err
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from microseg.core.manifest import METADATA_KEY, Manifest
 from microseg.runtime import engine_sha256, read_manifest
 from tests.chain import microseg
 from tests.engines import write_with_metadata
+from tests.plans import write_plan
 
 
 def test_prints_the_manifest(exported: Path) -> None:
@@ -20,6 +21,16 @@ def test_prints_the_manifest(exported: Path) -> None:
     for part in ("lath-bainite", "synthetic-s (source)", "0.0277 um", "stride 8 px", "as exported", "fold 1 against"):
         assert part in outcome.out
     assert engine_sha256(exported) in outcome.out
+
+
+def test_prints_a_plan(tiny_engine: Path, tmp_path: Path) -> None:
+    path = write_plan(tiny_engine, tmp_path / "bagged.plan", hardware_compatibility="ampere_plus")
+    shown = microseg("inspect", path).out
+    for part in ("as exported", "TensorRT 11.4.0.106, profile l4", "NVIDIA RTX A4000, compute capability 8.6",
+                 "cards from Ampere on", "16 to 64 (best 32) px, 1 to 2 (best 2) at once", "no: not yet compared"):  # fmt: skip
+        assert part in shown
+    path.write_bytes(b"another")
+    assert "CHANGED since the export" in microseg("inspect", path).out
 
 
 def test_json_is_the_whole_manifest(exported: Path) -> None:

@@ -103,6 +103,16 @@ def test_fields_smaller_than_the_stride_are_mirrored(height: int, width: int) ->
     assert set(np.unique(cut)) <= set(np.unique(image))
 
 
+@given(height=sides, width=sides, side=st.sampled_from([48, 64, 96]), max_pixels=st.integers(3_000, 30_000))
+def test_no_side_is_longer_than_the_engine_runs(height: int, width: int, side: int, max_pixels: int) -> None:
+    tiles = plan_tiles(height, width, 8, 16, max_pixels, side)
+    assert max(max(tile.height, tile.width) for tile in tiles) <= side
+    covered = np.zeros((height, width), int)
+    for tile in tiles:
+        covered[core_of(tile)] += 1
+    assert (covered == 1).all()
+
+
 def test_the_mirror_does_not_repeat_the_edge() -> None:
     image = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
     assert mirror(image, 0, 1, 0, 2).tolist() == [[1, 2, 3, 2, 1], [4, 5, 6, 5, 4], [1, 2, 3, 2, 1]]

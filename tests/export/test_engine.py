@@ -178,8 +178,8 @@ def test_what_is_no_finished_run_is_refused(trained: Path, tmp_path: Path) -> No
 
 
 def test_out_is_checked_first(tmp_path: Path, exported: Path) -> None:
-    with pytest.raises(InputError, match=r"bagged\.plan: engines are \.onnx files"):
-        export_run(tmp_path, tmp_path / "bagged.plan")
+    with pytest.raises(InputError, match=r"bagged\.engine: engines are \.onnx files"):
+        export_run(tmp_path, tmp_path / "bagged.engine")
     with pytest.raises(InputError, match="exists"):
         export_run(tmp_path, exported)
 

@@ -1,0 +1,108 @@
+"""An engine's ONNX graph as TensorRT takes it. Needs onnx, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microseg.core.errors import InputError, MissingExtraError
+from microseg.runtime.external import refuse_external_data
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+OUTPUTS = ("labels", "votes", "features")
+PROBABILITY = "probability"
+
+
+def plan_graph(path: Path, keep_probability: bool) -> bytes:
+    """The serialised model to parse: no output that is not kept, nothing that only such an output needs.
+
+    Raises InputError: no ONNX file, weights outside the file, not the inputs and outputs of an engine.
+    MissingExtraError without onnx.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("Building a plan", "tensorrt-rtx") from error
+    from google.protobuf.message import DecodeError
+
+    refuse_external_data(path)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise InputError(f"{path}: is no ONNX file, or is cut off. Remedy: copy or export the engine again.") from error
+    _require_engine(path, model)
+    _keep_outputs(model.graph, (*OUTPUTS, PROBABILITY) if keep_probability else OUTPUTS)
+    _bytes_at_the_end(model.graph)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _require_engine(path: Path, model: ModelProto) -> None:
+    from onnx import TensorProto
+
+    inputs = {
+        value.name: (value.type.tensor_type.elem_type, [dim.dim_value for dim in value.type.tensor_type.shape.dim])
+        for value in model.graph.input
+    }
+    remedy = "Remedy: give a file that `microseg export` wrote."
+    if set(inputs) != {"tiles"} or inputs["tiles"][0] != TensorProto.UINT8 or len(inputs["tiles"][1]) != 4:
+        raise InputError(f"{path}: does not take `tiles`, uint8 (N, 1, H, W), alone, so it is no engine. {remedy}")
+    if (channels := inputs["tiles"][1][1]) != 1:
+        raise InputError(f"{path}: takes tiles of {channels or 'any number of'} channels; an engine takes 1. {remedy}")
+    missing = {*OUTPUTS, PROBABILITY} - {value.name for value in model.graph.output}
+    if missing:
+        raise InputError(f"{path}: lacks the outputs {sorted(missing)}, so it is no engine of this version. {remedy}")
+
+
+def _keep_outputs(graph: GraphProto, names: tuple[str, ...]) -> None:
+    """Drop the other outputs, and the nodes that lead nowhere then; what is left comes in the order of computing."""
+    outputs = [value for value in graph.output if value.name in names]
+    # Copies, because the originals go with the list that they are cleared from.
+    nodes = [type(node).FromString(node.SerializeToString()) for node in _needed(graph, [o.name for o in outputs])]
+    del graph.output[:], graph.node[:]
+    graph.output.extend(outputs)
+    graph.node.extend(nodes)
+
+
+def _needed(graph: GraphProto, outputs: list[str]) -> list[NodeProto]:
+    """The nodes that these outputs need, makers before users. Converters to float16 leave graphs out of order."""
+    makers = {name: (index, node) for index, node in enumerate(graph.node) for name in node.output}
+    waiting = [(name, False) for name in outputs]
+    seen: set[int] = set()
+    ordered = []
+    while waiting:
+        name, inputs_done = waiting.pop()
+        if name not in makers:
+            continue
+        index, node = makers[name]
+        if inputs_done:
+            ordered.append(node)
+        elif index not in seen:
+            seen.add(index)
+            waiting.append((name, True))
+            waiting.extend((input_name, False) for input_name in node.input)
+    return ordered
+
+
+def _bytes_at_the_end(graph: GraphProto) -> None:
+    """Bytes only as outputs: TensorRT has no uint8 in between, where the graph stacks the folds' votes."""
+    from onnx import TensorProto, helper
+
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.UINT8:
+                attribute.i = TensorProto.INT32
+    for value in graph.output:
+        if value.type.tensor_type.elem_type != TensorProto.UINT8:
+            continue
+        inner = f"{value.name}_int32"
+        for node in graph.node:
+            for names in (node.input, node.output):
+                for index, name in enumerate(names):
+                    if name == value.name:
+                        names[index] = inner
+        graph.node.append(helper.make_node("Cast", [inner], [value.name], to=TensorProto.UINT8))
+    # Types inferred before are wrong now.
+    del graph.value_info[:]

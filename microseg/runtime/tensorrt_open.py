@@ -1,0 +1,140 @@
+"""A TensorRT plan from its file to an engine that can run, or one message that says why it cannot here."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microseg.core.errors import InputError
+from microseg.runtime.choice import Choice
+from microseg.runtime.device import CudaError, GpuInfo, cuda_runtime, require_gpu
+from microseg.runtime.tensorrt_engine import TensorRTEngine
+from microseg.runtime.tensorrt_library import EXTRAS, TITLES, Library, collecting_logger, load_library
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest, PlanInfo
+
+_AMPERE = 8
+
+
+def open_plan(path: Path, manifest: Manifest, choice: Choice) -> TensorRTEngine:
+    """Load a plan onto the first device that this process may use.
+
+    Raises InputError: not the plan of this manifest (changed, cut off), no GPU or driver, built for another GPU or
+    version, refused by TensorRT. MissingExtraError without the TensorRT that runs it.
+    """
+    plan = manifest.plan
+    assert plan is not None
+    content = _content(path, plan)
+    name: Library = "tensorrt_lean" if plan.version_compatible else plan.flavour
+    gpu = require_gpu(
+        f"{path}: a TensorRT plan",
+        "Remedy: use the .onnx file that it was built from, which runs on the CPU: --engine ENGINE.onnx.",
+        EXTRAS[name],
+    )
+    library = load_library(name)
+    _require_gpu_of(path, plan, gpu)
+    _require_version_of(path, plan, library.__version__)
+    logger = collecting_logger(library)
+    runtime = library.Runtime(logger)
+    if plan.flavour == "tensorrt_rtx":
+        _require_valid(path, plan, gpu, library, runtime.get_engine_validity(content[: runtime.engine_header_size]))
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise InputError(f"{path}: {TITLES[name]} cannot open it ({logger.last()}). {_rebuild(plan)}")
+    try:
+        return TensorRTEngine(
+            path=path,
+            manifest=manifest,
+            choice=choice,
+            version=library.__version__,
+            provider=f"{TITLES[name]} on {gpu.name}",
+            library=library,
+            runtime=runtime,
+            engine=engine,
+            logger=logger,
+            cuda=cuda_runtime(EXTRAS[name]),
+        )
+    except CudaError as error:
+        raise InputError(
+            f"{path}: does not fit on {gpu.name} ({error}). Remedy: close what else uses the GPU, or build it for smaller "
+            "tiles and batches (--profile)."
+        ) from error
+
+
+def _content(path: Path, plan: PlanInfo) -> bytes:
+    """The file, once it is known to be what was built: TensorRT trusts what it opens."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if hashlib.sha256(content).hexdigest() != plan.plan_sha256:
+        raise InputError(
+            f"{path}: is not the plan of the manifest beside it (damaged, cut off or changed). "
+            f"Remedy: copy both files again. {_rebuild(plan)}"
+        )
+    return content
+
+
+def _require_gpu_of(path: Path, plan: PlanInfo, gpu: GpuInfo) -> None:
+    here = f"this GPU is {gpu.name} of compute capability {gpu.compute_capability}"
+    if plan.flavour == "tensorrt_rtx":
+        if plan.target_capabilities and gpu.compute_capability not in plan.target_capabilities:
+            targets = ", ".join(plan.target_capabilities)
+            raise InputError(f"{path}: was built for compute capability {targets}, but {here}. {_rebuild(plan)}")
+        return
+    match plan.hardware_compatibility:
+        case "ampere_plus":
+            fits = int(gpu.compute_capability.partition(".")[0]) >= _AMPERE
+        case "same_compute_capability":
+            fits = gpu.compute_capability == plan.compute_capability
+        case "none":
+            fits = (gpu.name, gpu.compute_capability) == (plan.gpu, plan.compute_capability)
+    if not fits:
+        built = f"{plan.gpu} of compute capability {plan.compute_capability}"
+        raise InputError(
+            f"{path}: was built on {built} (hardware compatibility {plan.hardware_compatibility}), but {here}. "
+            f"{_rebuild(plan)}"
+        )
+
+
+def _require_version_of(path: Path, plan: PlanInfo, version: str) -> None:
+    """TensorRT for RTX is asked itself (`_require_valid`)."""
+    if plan.flavour == "tensorrt_rtx":
+        return
+    if plan.version_compatible:
+        fits = version.split(".")[0] == plan.tensorrt.split(".")[0] and _numbers(version) >= _numbers(plan.tensorrt)
+    else:
+        fits = version == plan.tensorrt
+    if not fits:
+        raise InputError(f"{path}: was built by TensorRT {plan.tensorrt}, this is {version}. {_rebuild(plan)}")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def _require_valid(path: Path, plan: PlanInfo, gpu: GpuInfo, library: Any, answer: tuple[Any, int]) -> None:
+    """What TensorRT for RTX says of the plan's header."""
+    validity, diagnostics = answer
+    if validity != library.EngineValidity.INVALID:
+        return
+    flags = library.EngineInvalidityDiagnostics
+    reasons = {
+        flags.VERSION_MISMATCH: f"it was built by version {plan.tensorrt}, this is {library.__version__}",
+        flags.UNSUPPORTED_CC: f"it does not serve {gpu.name} of compute capability {gpu.compute_capability}",
+        flags.OLD_CUDA_DRIVER: f"the driver is too old (it serves CUDA {gpu.cuda_driver})",
+        flags.OLD_CUDA_RUNTIME: "the CUDA runtime is too old",
+        flags.INSUFFICIENT_GPU_MEMORY: f"{gpu.name} has too little memory",
+        flags.MALFORMED_ENGINE: "its header is damaged",
+        flags.CUDA_ERROR: "CUDA fails",
+    }
+    found = [text for flag, text in reasons.items() if diagnostics & int(flag)]
+    raise InputError(
+        f"{path}: {TITLES['tensorrt_rtx']} cannot run it: {'; '.join(found) or 'no reason given'}. {_rebuild(plan)}"
+    )
+
+
+def _rebuild(plan: PlanInfo) -> str:
+    return f"Remedy: build it for this machine: microseg export ENGINE.onnx --out NEW.plan --profile {plan.profile}"

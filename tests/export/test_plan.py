@@ -1,0 +1,316 @@
+"""Real plans of TensorRT for RTX, which builds without a card; nothing here runs one."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from microseg.core.errors import InputError, MissingExtraError
+from microseg.core.manifest import SizeRange, plan_manifest_path
+from microseg.export import plan as module
+from microseg.export import tensorrt_build
+from microseg.export.graph import build_onnx
+from microseg.export.plan import plan_of_engine, plan_of_run
+from microseg.export.plan_graph import plan_graph
+from microseg.export.profile import RtxProfile, load_profile, profile_names
+from microseg.models.deeplab import DeepLabV2
+from microseg.models.network import Network
+from microseg.models.unet import UNet
+from microseg.runtime import is_intact, read_manifest, verified_sha256
+from microseg.runtime.device import GpuInfo
+from tests.chain import ENCODER, NETWORK
+from tests.plans import Silent, as_engine, half, needs_rtx, quantised
+
+SMALL = "flavour: tensorrt_rtx\ntile_px: {min: 64, opt: 128, max: 192}\nbatch: {min: 1, opt: 2, max: 2}\n"
+
+
+@pytest.fixture(scope="module")
+def single(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net of one fold, untrained."""
+    torch.manual_seed(0)
+    network = UNet(ENCODER["name"], 2, "none", tuple(NETWORK["decoder_channels"]))
+    return _engine([network], exported, tmp_path_factory.mktemp("single") / "unet.onnx")
+
+
+def _engine(networks: list[Network], like: Path, path: Path) -> Path:
+    build_onnx(networks, path)
+    manifest = read_manifest(like)
+    return as_engine(onnx.load(path), manifest, path, folds=manifest.folds[: len(networks)], stride=networks[0].stride)
+
+
+def _profile(folder: Path, text: str = SMALL) -> str:
+    path = folder / "small.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@needs_rtx
+def test_a_plan_and_its_manifest(exported: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "bagged.plan"
+    progress = Silent()
+    written = plan_of_engine(exported, out, _profile(tmp_path), progress)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["bagged.plan", "bagged.plan.json"]
+    manifest = read_manifest(out)
+    assert manifest == written
+    assert manifest.model_copy(update={"plan": None}) == read_manifest(exported)
+    info = manifest.plan
+    assert info is not None
+    assert (info.flavour, info.profile, info.verified) == ("tensorrt_rtx", "small", False)
+    assert (info.tile_px, info.batch) == (SizeRange(min=64, opt=128, max=192), SizeRange(min=1, opt=2, max=2))
+    assert info.onnx_sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert info.plan_sha256 == hashlib.sha256(out.read_bytes()).hexdigest() == verified_sha256(out, manifest)
+    assert info.outputs == ["labels", "votes", "features"]
+    assert set(info.layer_precisions) == set(info.matrix_precisions) == {"fp32"}
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load(exported).graph.node)
+    assert info.matrix_precisions["fp32"] == convolutions
+    assert len(progress.phases) > 5 and not progress.open
+    out.write_bytes(out.read_bytes()[:-1])
+    assert not is_intact(out, manifest)
+
+
+@needs_rtx
+@pytest.mark.parametrize("folds", [1, 2])
+def test_deeplab_builds_too(exported: Path, tmp_path: Path, folds: int) -> None:
+    torch.manual_seed(0)
+    networks: list[Network] = [DeepLabV2(ENCODER["name"], 2, "none", auxiliary=True) for _ in range(folds)]
+    engine = _engine(networks, exported, tmp_path / "deeplab.onnx")
+    manifest = plan_of_engine(engine, tmp_path / "deeplab.plan", _profile(tmp_path), Silent())
+    assert manifest.plan is not None and manifest.plan.matrix_precisions["fp32"] > 20 * folds
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", sorted(profile_names()))
+def test_every_profiles_shapes_build(single: Path, tmp_path: Path, name: str) -> None:
+    """Full TensorRT builds on its card alone, so its profiles' shapes are built in the other flavour here."""
+    profile = load_profile(name)[1]
+    if not isinstance(profile, RtxProfile):
+        profile = RtxProfile(tile_px=profile.tile_px, batch=profile.batch)
+    graph = plan_graph(single, keep_probability=False)
+    built = tensorrt_build.build(graph, single, name, profile, tmp_path / "cache", Silent())
+    assert len(built.plan) > 100_000
+    assert built.gpu is None or built.engine_precisions
+    assert not list(tmp_path.iterdir())
+
+
+@needs_rtx
+def test_precision_is_that_of_the_graph(exported: Path, tmp_path: Path) -> None:
+    engine = half(exported, tmp_path / "half.onnx")
+    manifest = plan_of_engine(engine, tmp_path / "half.plan", _profile(tmp_path), Silent())
+    info = manifest.plan
+    assert manifest.precision == "fp16" and info is not None
+    assert set(info.matrix_precisions) == set(info.layer_precisions) == {"fp16"}
+
+
+@needs_rtx
+def test_layers_left_in_float32_are_counted(single: Path, tmp_path: Path) -> None:
+    engine = half(single, tmp_path / "mixed.onnx", blocked=["Conv"])
+    manifest = plan_of_engine(engine, tmp_path / "mixed.plan", _profile(tmp_path), Silent())
+    info = manifest.plan
+    assert info is not None
+    assert set(info.matrix_precisions) == {"fp32"} and set(info.layer_precisions) == {"fp32", "fp16"}
+
+
+@needs_rtx
+def test_int8_with_zero_points_of_zero_builds_and_no_other(single: Path, tmp_path: Path) -> None:
+    engine = quantised(single, tmp_path / "int8.onnx")
+    profile = _profile(tmp_path, SMALL + "keep_probability: true\n")
+    manifest = plan_of_engine(engine, tmp_path / "int8.plan", profile, Silent())
+    info = manifest.plan
+    assert info is not None
+    assert set(info.matrix_precisions) == {"int8"} and "fp32" in info.layer_precisions
+    assert info.outputs == ["labels", "votes", "features", "probability"]
+    shifted = quantised(single, tmp_path / "shifted.onnx", symmetric=False)
+    with pytest.raises(InputError, match=r"shifted.onnx: TensorRT for RTX cannot take its graph.*[Zz]ero point"):
+        plan_of_engine(shifted, tmp_path / "shifted.plan", profile, Silent())
+    assert not (tmp_path / "shifted.plan").exists()
+
+
+@needs_rtx
+def test_too_little_workspace_is_told(single: Path, tmp_path: Path) -> None:
+    profile = _profile(tmp_path, SMALL.replace("max: 192", "max: 1536") + "workspace_mb: 1\n")
+    with pytest.raises(InputError, match=r"cannot build it for profile small: .*workspace limit.*another workspace_mb"):
+        plan_of_engine(single, tmp_path / "a.plan", profile, Silent())
+    assert not (tmp_path / "a.plan").exists()
+
+
+@needs_rtx
+def test_ctrl_c_stops_the_build(single: Path, tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def step(self, phase: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plan_of_engine(single, tmp_path / "a.plan", _profile(tmp_path), Impatient())
+    assert not (tmp_path / "a.plan").exists()
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the builder's seconds."""
+
+    def instead(*arguments: object) -> tensorrt_build.Built:
+        from microseg.export.precisions import Precisions
+
+        return tensorrt_build.Built(b"plan", "1.7", None, ["labels"], Precisions({}, {}), None)
+
+    monkeypatch.setattr(module, "build", instead)
+
+
+@pytest.mark.usefixtures("built")
+def test_a_full_disk_leaves_nothing(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out" / "bagged.plan"
+    write_bytes, write_text = Path.write_bytes, Path.write_text
+    for fails in (".plan", ".json"):
+
+        def full(self: Path, content: object, *, fails: str = fails, **options: object) -> int:
+            if (".json" in self.name) == (fails == ".json"):
+                self.touch()
+                raise OSError(28, "No space left on device")
+            return write_bytes(self, content) if isinstance(content, bytes) else write_text(self, str(content))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", full)
+            patch.setattr(Path, "write_text", full)
+            with pytest.raises(InputError, match=r"bagged.plan: cannot be written \(No space left on device\)"):
+                plan_of_engine(tiny_engine, out, "rtx-station", Silent())
+        assert not list(out.parent.iterdir())
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be written"):
+        plan_of_engine(tiny_engine, tmp_path / "file" / "a.plan", "rtx-station", Silent())
+
+
+@pytest.mark.usefixtures("built")
+def test_source_and_out_are_checked_first(tiny_engine: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"bagged.engine: a TensorRT plan is a .plan file. Remedy: --out .*bagged.plan"
+    ):
+        plan_of_engine(tiny_engine, tmp_path / "bagged.engine", None, Silent())
+    out = tmp_path / "bagged.plan"
+    plan_of_engine(tiny_engine, out, "rtx-station", Silent())
+    with pytest.raises(InputError, match=r"bagged.plan: exists"):
+        plan_of_engine(tiny_engine, out, None, Silent())
+    with pytest.raises(InputError, match="is a plan already"):
+        plan_of_engine(out, tmp_path / "b.plan", "rtx-station", Silent())
+    out.unlink()
+    with pytest.raises(InputError, match=r"bagged.plan.json: exists"):
+        plan_of_engine(tiny_engine, out, None, Silent())
+    with pytest.raises(InputError, match=r"no such profile\. Remedy: one of a100"):
+        plan_of_engine(tiny_engine, tmp_path / "b.plan", "nothing", Silent())
+    changed = tmp_path / "changed.onnx"
+    content = bytearray(tiny_engine.read_bytes())
+    content[content.index(b"mean_kernel") + 40] ^= 1
+    changed.write_bytes(content)
+    with pytest.raises(InputError, match="damaged or changed"):
+        plan_of_engine(changed, tmp_path / "b.plan", "rtx-station", Silent())
+
+
+@pytest.mark.usefixtures("built")
+def test_a_run_goes_through_its_onnx_engine(
+    trained: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, asked = [], []
+
+    def export_run(run: Path, out: Path, progress: object, reference: object, **options: object) -> None:
+        assert run == trained
+        steps.append(out)
+        asked.append(options)
+        out.write_bytes(exported.read_bytes())
+
+    monkeypatch.setattr("microseg.export.engine.export_run", export_run)
+    manifest = plan_of_run(
+        trained, tmp_path / "bagged.plan", "rtx-station", lambda step: None, Silent(), precision="int8", calibrate=trained
+    )
+    assert manifest.plan is not None
+    assert manifest.plan.onnx_sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert not steps[0].exists()
+    # TensorRT takes no zero points.
+    assert asked == [{"precision": "int8", "calibrate": trained, "symmetric": True}]
+
+
+def test_full_tensorrt_is_not_touched_without_a_card(tiny_engine: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    from microseg.runtime.device import find_gpu
+
+    if find_gpu("tensorrt") is not None:
+        pytest.skip("this machine has a card")
+    with pytest.raises(InputError, match=r"profile a100: building with TensorRT needs an NVIDIA GPU.*rtx-station"):
+        plan_of_engine(tiny_engine, tmp_path / "a.plan", "a100", Silent())
+    profile = _profile(tmp_path, SMALL + "refittable: true\n")
+    with pytest.raises(InputError, match="building a refittable plan needs an NVIDIA GPU"):
+        plan_of_engine(tiny_engine, tmp_path / "a.plan", profile, Silent())
+
+
+@needs_rtx
+def test_full_tensorrts_settings_rehearsed(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own library builds on its card alone; the one for RTX has the same calls and takes them here."""
+    from microseg.runtime.tensorrt_library import load_library
+
+    rtx = load_library("tensorrt_rtx")
+    a100 = GpuInfo("NVIDIA A100-SXM4-40GB", "8.0", "13.0")
+    monkeypatch.setattr(tensorrt_build, "require_gpu", lambda what, remedy, extra: a100)
+    monkeypatch.setattr(tensorrt_build, "load_library", lambda name: rtx)
+    text = SMALL.replace("tensorrt_rtx", "tensorrt") + "hardware_compatibility: ampere_plus\nversion_compatible: true\n"
+    for name in ("first", "second"):
+        manifest = plan_of_engine(tiny_engine, tmp_path / f"{name}.plan", _profile(tmp_path, text), Silent())
+        assert (tmp_path / f"{name}.timing").is_file()
+        (tmp_path / f"{name}.timing").replace(tmp_path / "second.timing")
+        info = manifest.plan
+        assert info is not None and (info.flavour, info.gpu) == ("tensorrt", a100.name)
+        assert (info.compute_capability, info.hardware_compatibility) == ("8.0", "ampere_plus")
+        assert info.version_compatible and info.engine_precisions is None
+
+
+def test_the_flavour_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from microseg.runtime import tensorrt_library
+
+    def only(*names: str) -> None:
+        def load(name: str) -> object:
+            if name in names:
+                return object()
+            raise MissingExtraError(name, name)
+
+        monkeypatch.setattr(tensorrt_library, "load_library", load)
+
+    for installed, flavour in ((("tensorrt",), "tensorrt"), (("tensorrt_rtx", "tensorrt"), "tensorrt_rtx")):
+        only(*installed)
+        assert tensorrt_library.installed_flavour() == flavour
+    only()
+    with pytest.raises(MissingExtraError, match="tensorrt_rtx"):
+        tensorrt_library.installed_flavour()
+    assert set(module.DEFAULT_PROFILES.values()) <= set(profile_names())
+
+
+STATION = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "timm", "onnxruntime", "onnxscript", "safetensors"}:
+            raise ModuleNotFoundError(f"{name} is not on a station", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from microseg.cli.main import main
+
+sys.argv = ["microseg", "export", *sys.argv[1:]]
+main()
+"""
+
+
+@needs_rtx
+def test_a_station_builds_without_torch(tiny_engine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bagged.plan"
+    done = subprocess.run(
+        [sys.executable, "-c", STATION, str(tiny_engine), "--out", str(out), "--profile", "rtx-small"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "TensorRT for RTX 1." in done.stdout and "profile rtx-small" in done.stdout
+    assert out.is_file() and plan_manifest_path(out).is_file()
