@@ -74,7 +74,7 @@ def _plan_rows(plan: PlanInfo) -> dict[str, str]:
         "tiles": f"{_range(plan.tile_px)} px, {_range(plan.batch)} at once",
         "outputs": ", ".join(plan.outputs),
         "layers": ", ".join(f"{number} {name}" for name, number in sorted(plan.layer_precisions.items())),
-        "verified": "yes" if plan.verified else "no: not yet compared with its ONNX file on a card",
+        "verified": "yes" if plan.verified else "no: not yet compared with its ONNX file on a card (microseg verify)",
     }
 
 

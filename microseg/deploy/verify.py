@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from microseg import __version__
 from microseg.core.domain import load_domain
 from microseg.core.errors import InputError
+from microseg.core.files import write_text
 from microseg.core.machine import machine
-from microseg.core.manifest import Manifest
+from microseg.core.manifest import Manifest, plan_manifest_path
 from microseg.core.reference import Reference, text_sha256
 from microseg.core.tolerance import loosest
 from microseg.deploy.checks import Record, check_fields, check_masks, check_reference, check_tiles_against
@@ -21,7 +23,7 @@ from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.segment import max_tile_pixels
 from microseg.deploy.whole import label_field
 from microseg.runtime import Device, Engine, Runtime, engine_sha256, is_intact, open_engine, read_manifest
-from microseg.runtime.container import manifest_text, read_reference
+from microseg.runtime.container import manifest_text, read_reference, text_beside
 
 VERIFY_VERSION = 1
 # Labelled fields of an installation may be harder than those of training, but not by much.
@@ -53,6 +55,7 @@ def verify(
 ) -> dict[str, Any]:
     """Verify an installed engine; returns the record (the content of `verify.json`), whose `passed` is the verdict.
 
+    The manifest of a plan that passes is marked as verified, where it can be written.
     run_labels: what the run that `against` names says; None where it names an engine. Raises InputError where nothing
     could be compared or the engine not be opened, FieldError where it cannot compute, MissingExtraError.
     """
@@ -76,6 +79,8 @@ def verify(
                 progress("reference tiles")
                 check_reference(record, engine, reference)
             _compare(record, options, engine, reference, run_labels, progress)
+    if record.passed:
+        _mark_verified(options.engine, manifest, reference)
     return {
         "verify_version": VERIFY_VERSION,
         "passed": record.passed,
@@ -151,6 +156,16 @@ def _compare(
         worst = min(fold.miou for fold in engine.manifest.folds)
         least = max(0.0, worst - _MIOU_SLACK) if options.min_miou is None else options.min_miou
         check_masks(record, scores["miou"], least)
+
+
+def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None) -> None:
+    """A plan may have been built without the card that it runs on; from now on its manifest says that it was tried."""
+    if manifest.plan is None or manifest.plan.verified:
+        return
+    plan = manifest.plan.model_copy(update={"verified": True})
+    # Who may run an installation need not be allowed to change it; the record of `verify` counts then.
+    with suppress(OSError):
+        write_text(plan_manifest_path(path), text_beside(manifest.model_copy(update={"plan": plan}), reference))
 
 
 def _compare_fields(

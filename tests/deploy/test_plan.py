@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,16 @@ import pytest
 from PIL import Image
 
 from microseg.core.errors import InputError
+from microseg.core.keys import REFERENCE_KEY
+from microseg.core.manifest import plan_manifest_path
+from microseg.core.reference import Reference, reference_tile
 from microseg.deploy.evaluate import evaluate_engine
+from microseg.deploy.profile import find_profile, profile_path, set_up
 from microseg.deploy.segment import SegmentOptions, segment
-from microseg.runtime import tensorrt_open
+from microseg.deploy.tune import tune
+from microseg.deploy.verify import VerifyOptions, verify
+from microseg.runtime import Runtime, read_manifest, tensorrt_open
+from microseg.runtime.container import text_beside
 from tests.host_cuda import HostCuda, open_on_host
 from tests.plans import write_plan
 
@@ -39,5 +47,90 @@ def test_masks_are_those_of_the_plan(tiny_engine: Path, tmp_path: Path, cuda: Ho
             assert np.array_equal(np.asarray(mask), pixels > 100)
     assert not cuda.memory
     assert evaluate_engine(plan, tmp_path / "domain")["miou"] == 1
+    run = result.summary["run"]
+    assert (run["runtime"], run["provider"]) == ("tensorrt 11.4", "rehearsal")
     with pytest.raises(InputError, match="--memory-mb 500: a plan's memory is fixed when it is built"):
         segment(SegmentOptions(tmp_path / "domain" / "images", plan, out=tmp_path / "other", memory_mb=500))
+
+
+@pytest.fixture
+def plan(tiny_engine: Path, tmp_path: Path) -> Path:
+    """A plan with a reference tile that the rehearsal labels as it says."""
+    path = write_plan(tiny_engine, tmp_path / "bagged.plan")
+    manifest = read_manifest(path)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    votes = np.stack([pixels > 100, pixels > 120]).astype(np.uint8)
+    tile = reference_tile("noise", pixels, votes[0], votes, 2)
+    reference = Reference(
+        origin="synthetic", model_sha256=manifest.model_sha256, manifest_sha256="of the ONNX file", tiles=[tile]
+    )
+    plan_manifest_path(path).write_text(text_beside(manifest, reference), encoding="utf-8")
+    return path
+
+
+@pytest.mark.usefixtures("cuda")
+def test_verify_runs_the_reference_tiles_of_a_plan(plan: Path) -> None:
+    content = verify(VerifyOptions(plan))
+    assert content["passed"], content["checks"]
+    marked = read_manifest(plan).plan
+    assert marked is not None and marked.verified
+    names = [check["check"] for check in content["checks"]]
+    # It was built without its probabilities.
+    assert {"manifest", "features", "reference tiles: labels", "reference tiles: votes of the folds"} <= set(names)
+    assert content["runtime"] == {
+        "name": "tensorrt", "version": "11.4", "provider": "rehearsal", "device": "cuda", "threads": None
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("cuda")
+def test_verify_finds_what_was_changed(plan: Path) -> None:
+    beside = plan_manifest_path(plan)
+    content = json.loads(beside.read_text(encoding="utf-8"))
+    # Written in another way, or marked as verified, it is still the same manifest.
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    assert verify(VerifyOptions(plan))["passed"]
+    assert verify(VerifyOptions(plan))["passed"]
+    content["phases"][0]["name"] = "pearlite"
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    failed = [check["check"] for check in verify(VerifyOptions(plan))["checks"] if not check["passed"]]
+    assert failed == ["manifest"]
+    marked = read_manifest(plan).plan
+    assert marked is not None and not marked.verified
+    content[REFERENCE_KEY]["tiles"] = []
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="reference tiles are damaged"):
+        verify(VerifyOptions(plan))
+    del content[REFERENCE_KEY]
+    beside.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="holds no reference tiles"):
+        verify(VerifyOptions(plan))
+    plan.write_bytes(b"another plan")
+    record = verify(VerifyOptions(plan, against=plan))
+    assert not record["passed"] and record["runtime"] is None
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_plan_and_its_onnx_file_have_profiles_of_their_own(
+    tiny_engine: Path, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROSEG_CONFIG", str(tmp_path / "configuration"))
+    ours = tune(plan, seconds=1, field_px=(100, 70))
+    assert {trial.settings.choice.runtime for trial in ours.trials} == {"tensorrt"}
+    # Tiles of the whole field would be beyond the sides that the plan runs.
+    assert all(max(trial.tile_px) <= 64 for trial in ours.trials)
+    assert find_profile(tiny_engine) is None
+    theirs = profile_path(read_manifest(tiny_engine).network_sha256)
+    assert theirs != ours.path
+    setup = set_up(plan, runtime=None, device=None, threads=None, batch=None, use_profile=True)
+    assert (setup.profile, setup.choice.runtime, setup.choice.device) == (ours.path, "tensorrt", "cuda")
+
+
+def test_what_runs_a_plan_and_what_does_not(tiny_engine: Path, plan: Path, tmp_path: Path) -> None:
+    cases: tuple[tuple[Path, Runtime, str], ...] = (
+        (plan, "onnxruntime", r"bagged\.plan: a plan runs with --runtime tensorrt"),
+        (plan, "openvino", r"bagged\.plan: a plan runs with --runtime tensorrt"),
+        (tiny_engine, "tensorrt", r"--runtime tensorrt runs \.plan files"),
+    )
+    for engine, runtime, message in cases:
+        with pytest.raises(InputError, match=message):
+            segment(SegmentOptions(tmp_path, engine, out=tmp_path.with_name("report"), runtime=runtime))
