@@ -14,6 +14,7 @@ import pytest
 
 from microseg.core.manifest import METADATA_KEY, Manifest, PlanInfo, SizeRange, plan_manifest_path
 from microseg.runtime import model_sha256, read_manifest
+from microseg.runtime.container import read_reference, text_beside
 from tests.engines import write_with_metadata
 
 needs_rtx = pytest.mark.skipif(
@@ -105,8 +106,8 @@ def plan_info(content: bytes, **changes: Any) -> PlanInfo:
 
 
 def write_plan(engine: Path, path: Path, content: bytes = b"no real plan", **changes: Any) -> Path:
-    """A .plan file of any content with an intact manifest, that of `engine`, beside it."""
+    """A .plan file of any content with an intact manifest and reference tiles, those of `engine`, beside it."""
     path.write_bytes(content)
     manifest = read_manifest(engine).model_copy(update={"plan": plan_info(content, **changes)})
-    plan_manifest_path(path).write_text(manifest.model_dump_json(), encoding="utf-8")
+    plan_manifest_path(path).write_text(text_beside(manifest, read_reference(engine)), encoding="utf-8")
     return path

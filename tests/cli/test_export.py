@@ -65,6 +65,16 @@ def test_what_does_not_go_together(tiny_engine: Path, trained: Path, tmp_path: P
         ((trained, "--out", tmp_path / "b.engine"), "engines are .onnx files, or TensorRT plans"),
         ((tiny_engine, "--out", tmp_path / "b.plan", "--profile", "b200"), "no such profile. Remedy: one of a100, l4"),
         ((tmp_path / "no.onnx", "--out", tmp_path / "b.plan", "--profile", "t4"), "no.onnx: does not exist"),
+        ((tiny_engine, "--out", tmp_path / "b.plan", "--precision", "fp16"), "--precision: settled when"),
+        (
+            (tiny_engine, "--out", tmp_path / "b.plan", "--precision", "fp32", "--calibrate", trained),
+            "--precision, --cal",
+        ),
+        ((tiny_engine, "--out", tmp_path / "b.plan", "--reference", "real", "--symmetric"), "--symmetric, --reference"),
+        (
+            (trained, "--out", tmp_path / "b.plan", "--profile", "t4", "--symmetric"),
+            "--symmetric: is for --precision int8",
+        ),
     ):
         outcome = microseg("export", *arguments)
         assert outcome.status == 2 and message in outcome.err

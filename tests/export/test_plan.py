@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.manifest import SizeRange, plan_manifest_path
+from microseg.core.manifest import Quantisation, SizeRange, plan_manifest_path
+from microseg.core.reference import text_sha256
 from microseg.export import plan as module
 from microseg.export import tensorrt_build
 from microseg.export.graph import build_onnx
@@ -23,8 +24,10 @@ from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
 from microseg.models.unet import UNet
 from microseg.runtime import is_intact, read_manifest, verified_sha256
+from microseg.runtime.container import manifest_text, read_reference
 from microseg.runtime.device import GpuInfo
 from tests.chain import ENCODER, NETWORK
+from tests.engines import rewrite_manifest, with_reference
 from tests.plans import Silent, as_engine, half, needs_rtx, quantised
 
 SMALL = "flavour: tensorrt_rtx\ntile_px: {min: 64, opt: 128, max: 192}\nbatch: {min: 1, opt: 2, max: 2}\n"
@@ -70,6 +73,8 @@ def test_a_plan_and_its_manifest(exported: Path, tmp_path: Path) -> None:
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(exported).graph.node)
     assert info.matrix_precisions["fp32"] == convolutions
     assert len(progress.phases) > 5 and not progress.open
+    # A tile of 256 px is none that this plan runs.
+    assert read_reference(exported) is not None and read_reference(out) is None
     out.write_bytes(out.read_bytes()[:-1])
     assert not is_intact(out, manifest)
 
@@ -224,13 +229,42 @@ def test_a_run_goes_through_its_onnx_engine(
 
     monkeypatch.setattr("microseg.export.engine.export_run", export_run)
     manifest = plan_of_run(
-        trained, tmp_path / "bagged.plan", "rtx-station", lambda step: None, Silent(), precision="int8", calibrate=trained
+        trained,
+        tmp_path / "bagged.plan",
+        "rtx-station",
+        lambda step: None,
+        Silent(),
+        precision="int8",
+        calibrate=trained,
     )
     assert manifest.plan is not None
     assert manifest.plan.onnx_sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
     assert not steps[0].exists()
     # TensorRT takes no zero points.
     assert asked == [{"precision": "int8", "calibrate": trained, "symmetric": True}]
+
+
+@pytest.mark.usefixtures("built")
+def test_reference_tiles_come_along(tiny_engine: Path, tmp_path: Path) -> None:
+    engine = with_reference(tiny_engine, tmp_path / "engine.onnx")
+    out = tmp_path / "bagged.plan"
+    manifest = plan_of_engine(engine, out, "rtx-station", Silent())
+    assert read_manifest(out) == manifest
+    theirs, ours = read_reference(engine), read_reference(out)
+    assert theirs is not None and ours is not None
+    assert (ours.tiles, ours.origin, ours.model_sha256) == (theirs.tiles, theirs.origin, theirs.model_sha256)
+    assert ours.manifest_sha256 == text_sha256(manifest_text(out)) != theirs.manifest_sha256
+
+
+@pytest.mark.usefixtures("built")
+def test_zero_points_are_told_before_the_build(tiny_engine: Path, tmp_path: Path) -> None:
+    made = Quantisation(
+        activations="asymmetric", weight_bits=8, instruction_sets=[], calibrated_on="t2", calibration_tiles=4
+    )
+    engine = rewrite_manifest(tiny_engine, tmp_path / "int8.onnx", precision="int8", quantisation=made)
+    with pytest.raises(InputError, match=r"int8\.onnx: is quantised with zero points.*--symmetric"):
+        plan_of_engine(engine, tmp_path / "a.plan", "rtx-station", Silent())
+    assert not (tmp_path / "a.plan").exists()
 
 
 def test_full_tensorrt_is_not_touched_without_a_card(tiny_engine: Path, tmp_path: Path) -> None:

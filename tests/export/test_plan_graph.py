@@ -50,7 +50,10 @@ def test_a_file_cut_off(exported: Path, tmp_path: Path) -> None:
     ("location", "told"),
     [
         ("weights.bin", r"keeps its weights in 'weights\.bin', which is missing"),
-        ("../../../etc/passwd", r"its weights point to '\.\./\.\./\.\./etc/passwd', outside its folder\. It was not loaded"),
+        (
+            "../../../etc/passwd",
+            r"its weights point to '\.\./\.\./\.\./etc/passwd', outside its folder\. It was not loaded",
+        ),
         ("/etc/passwd", r"its weights point to '/etc/passwd', outside its folder\. It was not loaded"),
     ],
 )

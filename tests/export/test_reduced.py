@@ -18,7 +18,9 @@ from microseg.export import fidelity, graph, precision
 from microseg.export.engine import export_run
 from microseg.export.fidelity import Limit
 from microseg.runtime import model_sha256, open_engine, read_manifest
+from microseg.runtime.container import read_reference
 from tests.chain import microseg
+from tests.plans import needs_rtx
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +67,30 @@ def test_an_engine_of_less_precision_is_an_engine(name: Any, trained: Path, expo
     assert np.abs(ours.probability - theirs.probability).max() < (5e-3 if name == "fp16" else 0.3)
     shown = microseg("inspect", out).out
     for part in (name, "Stayed float32", "normalises the input", "held-out tiles of the run", "lath-bainite"):
+        assert part in shown
+
+
+@needs_rtx
+@pytest.mark.usefixtures("wide_limits")
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_a_plan_of_less_precision(name: str, trained: Path, tmp_path: Path) -> None:
+    """The reduced graphs are such that TensorRT builds them, and as much of them as the manifest says."""
+    profile = tmp_path / "small.yaml"
+    profile.write_text(
+        "flavour: tensorrt_rtx\ntile_px: {min: 64, opt: 256, max: 256}\nbatch: {min: 1, opt: 2, max: 2}\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "bagged.plan"
+    outcome = microseg("export", trained, "--out", out, "--precision", name, "--profile", profile)
+    assert outcome.status == 0, outcome.err
+    assert "Stayed float32" in outcome.out and f"microseg verify {out}" in outcome.out
+    manifest = read_manifest(out)
+    assert manifest.plan is not None and manifest.precision == name
+    assert manifest.plan.matrix_precisions[name] > 10
+    assert manifest.quantisation is None or manifest.quantisation.activations == "symmetric"
+    assert read_reference(out) is not None
+    shown = microseg("inspect", out).out
+    for part in (name, "profile small", "Stayed float32", "verified"):
         assert part in shown
 
 
