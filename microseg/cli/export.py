@@ -73,7 +73,18 @@ def export(
     is_plan = out.suffix.lower() == ".plan"
     if profile is not None and not is_plan:
         raise InputError(f"--profile {profile}: is for plans. Remedy: --out {out.with_suffix('.plan')}.")
-    if source.is_dir():
+    if is_plan and not source.is_dir():
+        given = {"--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference}
+        names = [name for name, value in given.items() if value]
+        if names and source.is_file():
+            raise InputError(
+                f"{', '.join(names)}: settled when {source} was exported. Remedy: leave that out, or give the run instead "
+                "of the engine."
+            )
+        manifest = _export_engine(source, out, profile)
+    elif source.is_file():
+        raise InputError(f"{source}: is a file; --out {out} takes a run. Remedy: a run folder, or --out bagged.plan.")
+    else:
         manifest = _export_run(
             source,
             out,
@@ -83,16 +94,6 @@ def export(
             calibrate,
             symmetric,
         )
-    elif not is_plan and source.is_file():
-        raise InputError(f"{source}: is a file; --out {out} takes a run. Remedy: a run folder, or --out bagged.plan.")
-    else:
-        given = {"--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference}
-        if names := [name for name, value in given.items() if value]:
-            raise InputError(
-                f"{', '.join(names)}: settled when {source} was exported; a plan takes them from there. Remedy: leave "
-                "out, or give the run instead of the engine."
-            )
-        manifest = _export_engine(source, out, profile)
     if manifest.plan is None:
         _say(
             console,
