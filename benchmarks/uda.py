@@ -121,7 +121,7 @@ def main() -> None:
                 folds = None if method == "auto" else options.folds
                 rows.append(row(options.runs, case, method, seed, folds, options.settings, options.label))
                 show(rows[-1])
-    Console(width=170).print(table(rows), criteria_table(rows), verdict_table(rows))
+    Console(width=240).print(table(rows), criteria_table(rows), verdict_table(rows))
     if options.json:
         write_json(options.json, {"machine": machine(), "rows": rows})
 
