@@ -41,7 +41,7 @@ from microseg.train.supervised import (
     seed_of,
     segmentation_loss,
 )
-from microseg.train.trust import drifted, trust, warnings_of
+from microseg.train.trust import drifted, promise, warnings_of
 from microseg.train.uda_recipe import (
     AdaptSegNet,
     Dacs,
@@ -157,7 +157,9 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
         if recipe.keep_snapshots:
             checkpoint.save_model(folder / "snapshots" / f"step-{step:05d}.safetensors", averaged)
         # Equally long source training is what it is at its end; it is a control, and chooses nothing.
-        is_better = isinstance(method, SourceOnly) or (not row["drifted"] and trust(row) > trust(progress.best or row))
+        is_better = isinstance(method, SourceOnly) or (
+            not row["drifted"] and promise(row) > promise(progress.best or row)
+        )
         if not progress.best or is_better:
             progress.best = row
             checkpoint.save_model(folder / "model.safetensors", averaged)

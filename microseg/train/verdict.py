@@ -43,6 +43,13 @@ class Likeness(NamedTuple):
         """Whether there is nothing to adapt to: networks as sure as at home, on textures like those at home."""
         return self.abroad >= self.at_home - CLOSE and self.shift < SHIFTED
 
+    @property
+    def in_texture(self) -> str:
+        """The shift in words."""
+        if not math.isfinite(self.shift):
+            return "textures not compared (too few source fields, or no phase that both have)"
+        return f"textures of the phases {self.shift:.1f} standard deviations of the source's fields apart"
+
 
 def decide(
     candidates: Sequence[Candidate],
@@ -62,7 +69,7 @@ def decide(
     compared = "" if best is source else f", {best.trust:.3f} with {best.name}"
     evidence = (
         f"trust of the source's folds {likeness.at_home:.3f} on their own held-out fields and {likeness.abroad:.3f} on the "
-        f"target; textures of the phases {likeness.shift:.1f} standard deviations of the source's fields apart; "
+        f"target; {likeness.in_texture}; "
         f"agreement with itself under flips and another light: {source.trust:.3f} unadapted{compared}"
     )
     evidence += f"; agreement of the folds {likeness.folds_at_home:.3f} on the source and {source.fold_agreement:.3f}"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from microseg.train.trust import drifted, trust, warnings_of
+from microseg.train.trust import drifted, promise, trust, warnings_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,9 @@ def test_warnings_say_what_to_do() -> None:
 
 def test_trust_is_the_mean_of_both_agreements() -> None:
     assert trust({"flips": 0.8, "photometric": 0.6}) == pytest.approx(0.7)
+
+
+def test_of_equally_sure_snapshots_the_one_that_still_knows_the_source_is_chosen() -> None:
+    sure = {"flips": 0.9, "photometric": 0.9, "source_miou": 0.7}
+    assert promise(sure) > promise(sure | {"source_miou": 0.5})
+    assert promise(sure) > promise(sure | {"flips": 0.8})

@@ -30,7 +30,9 @@ def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
     same = decide([source, _candidate("dacs", 0.8 + GAIN / 2)], KNOWN, STRANGE)
     assert (better.verdict, better.chosen) == ("adapt", "dacs")
     assert (same.verdict, same.chosen) == ("do not adapt", "unadapted")
-    assert "0.800" in better.evidence
+    assert "0.800" in better.evidence and "10.0 standard deviations" in better.evidence
+    untold = decide([source], KNOWN, STRANGE._replace(shift=float("inf")))
+    assert untold.shift is None and "not compared" in untold.evidence
 
 
 def test_a_sure_network_that_lost_a_phase_is_not_believed() -> None:
