@@ -195,7 +195,7 @@ def trained(run: Path, scored: Path) -> float | None:
     """MIoU of the bag that was trained for the target, whether or not the verdict took it; None where none was."""
     record = read_record(run)
     assert record.adaptation is not None
-    folders = sorted(run.glob("methods/*/fold*"))
+    folders = _trained_folds(run, record)
     if not folders:
         return None
     networks = [
@@ -205,6 +205,12 @@ def trained(run: Path, scored: Path) -> float | None:
     entry = record.adaptation.target
     entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": None})})
     return float(evaluate_networks(networks, record, entry, scored)["miou"])
+
+
+def _trained_folds(run: Path, record: RunRecord) -> list[Path]:
+    """The folds of the run's method, not those of the control that `auto` trains beside it."""
+    assert record.adaptation is not None
+    return sorted((run / "methods" / record.adaptation.recipe["method"]["kind"]).glob("fold*"))
 
 
 def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:
@@ -247,7 +253,7 @@ def snapshots(run: Path, scored: Path) -> list[dict[str, Any]]:
     recipe = Recipe.model_validate(record.recipe)
     fields = _labelled(record, scored)
     found = []
-    for folder in sorted(run.glob("methods/*/fold*")):
+    for folder in _trained_folds(run, record):
         for item in csv.DictReader((folder / "history.csv").open(encoding="utf-8")):
             path = folder / "snapshots" / f"step-{int(item['step']):05d}.safetensors"
             if not path.is_file():
@@ -385,8 +391,10 @@ def _rank(group: list[dict[str, Any]], columns: tuple[str, ...]) -> float:
 
 
 def verdict_table(rows: list[dict[str, Any]]) -> Table:
-    """Verdicts of `auto` against what its trained bag really gains over the unadapted one."""
-    shown = Table(title="Verdicts of auto against the true gain of the trained bag", title_justify="left")
+    """Verdicts of `auto` against what its trained bag gains over the better of the unadapted and the longer trained one."""
+    title = "Verdicts of auto against the true gain of the trained bag over the source's, unadapted or trained as long"
+    shown = Table(title=title, title_justify="left")
+    controls = {(item["case"], item["seed"]): item for item in rows if item["method"] == "source"}
     for column in ("verdict", f"better by {SAME_POINTS} points", "the same", "worse", "nothing trained", "no labels"):
         shown.add_column(column)
     for verdict in ("adapt", "do not adapt", "label a few fields"):
@@ -399,7 +407,9 @@ def verdict_table(rows: list[dict[str, Any]]) -> Table:
             elif item["trained"] is None:
                 place, text = 3, item["case"]
             else:
-                points = 100 * (item["trained"] - item["before"]["miou"])
+                control = controls.get((item["case"], item["seed"]), item)
+                known = [item["before"]["miou"], *([] if control is item else [control["after"]["miou"]])]
+                points = 100 * (item["trained"] - max(known))
                 place = 0 if points > SAME_POINTS else 2 if points < -SAME_POINTS else 1
                 text = f"{item['case']} {points:+.1f}"
             cells[place].append(text)

@@ -45,7 +45,8 @@ def uda(
     folds: Annotated[int | None, typer.Option(min=1, help="Adapt the first folds alone.", show_default="all")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that train.", show_default="one for each GPU")
+        int | None,
+        typer.Option(min=1, help="Processes that train.", show_default="one for each GPU, else for each processor"),
     ] = None,
     oracle: Annotated[
         bool, typer.Option("--oracle", help="For studies: target labels choose, and the run says so.")

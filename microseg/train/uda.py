@@ -7,9 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from torch import cuda
+
 from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
 from microseg.core.manifest import Fingerprint, TrainingField
+from microseg.core.processors import usable_processors
 from microseg.core.runs import Adaptation, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
 from microseg.train import checkpoint
 from microseg.train.adapt import load_network, predict_map
@@ -35,7 +38,7 @@ from microseg.train.recipe import Recipe
 from microseg.train.runs import VERSIONS, git_commit, package_version, read_fold, save_parity_tiles, summary_of
 from microseg.train.supervised import fold_info, score
 from microseg.train.target import read_target
-from microseg.train.uda_recipe import UdaRecipe
+from microseg.train.uda_recipe import UdaRecipe, longer_source
 from microseg.train.verdict import SOURCE, decide
 
 
@@ -60,10 +63,11 @@ def run_uda(
 ) -> RunSummary:
     """Adapt every fold of `source_run` to the target, choose without labels, and leave a run like any other in `out`.
 
-    auto: the cheap normalisations and then `recipe`, the best of them; otherwise `recipe` alone; always beside the source
-    as it is. folds: of the source's, the first ones. For studies, and the run says so: with `oracle` target labels choose,
-    with `always` the method is taken whatever the verdict. Raises InputError: no finished source run or its data, a target
-    that cannot be used, `out` in use.
+    auto: the cheap normalisations, equally long training on the source alone as a control, and `recipe`; otherwise `recipe`
+    alone; always beside the source as it is. folds: of the source's, the first ones. workers: processes that train, by
+    default one for each GPU; without any, folds side by side, one for each processor. For studies, and the run says so:
+    with `oracle` target labels choose, with `always` the method is taken whatever the verdict. Raises InputError: no
+    finished source run or its data, a target that cannot be used, `out` in use.
     """
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
@@ -82,9 +86,12 @@ def run_uda(
     elif auto:
         cheap = best_cheap(at, recipe)
         notice(f"of the normalisations, {title_of(cheap)} agrees with itself most")
-        methods.insert(0, ("normalise", recipe.model_copy(update={"method": cheap})))
+        control = longer_source(recipe)
+        methods = [("normalise", recipe.model_copy(update={"method": cheap})), (control.method.kind, control), *methods]
+    # A second thread is worth less to small networks than to a second fold.
+    side_by_side = default_workers() if cuda.is_available() else min(len(at.folds), usable_processors())
     for name, chosen in methods:
-        bags[name] = bag_of(at, name, chosen, on_fold, workers or default_workers())
+        bags[name] = bag_of(at, name, chosen, on_fold, workers or side_by_side)
     candidates = judged(at, bags)
     shares = phase_frequencies(at.data.fields, len(record.phases))
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}

@@ -171,3 +171,13 @@ class UdaRecipe(Strict):
         return tree | {
             key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
         }
+
+
+def longer_source(recipe: UdaRecipe) -> UdaRecipe:
+    """The control of a recipe: as many steps at the same rates on the source alone, under the same augmentation."""
+    return recipe.model_copy(
+        update={
+            "method": SourceOnly(), "mic": None, "robust_share": 0.0, "style_share": 0.0, "balanced_patches": False,
+            "statistics": "both", "statistics_only": False,
+        }
+    )  # fmt: skip

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.runs import Adaptation, Candidate
+from microseg.train.trust import promise
 
-SOURCE = "unadapted"
+SOURCE, LONGER = "unadapted", "source"
 # A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself.
 GAIN, FLOOR = 0.02, 0.6
 # Folds that agree on the target by this much less than on the source: a committee that disagrees wants labels (Seung et al.
@@ -64,9 +65,13 @@ def decide(
     """
     source = candidates[0]
     usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
-    best = max(usable, key=lambda item: item.trust)
-    chosen = best if best.trust > source.trust + GAIN and not likeness.is_familiar else source
-    compared = "" if best is source else f", {best.trust:.3f} with {best.name}"
+    # What needs no target: the source as it is, or trained as much longer. A gain is one over the better of them.
+    rivals = [item for item in usable if item.name in (SOURCE, LONGER)]
+    reference = max(rivals, key=lambda item: promise(item.model_dump()))
+    best = max([reference, *(item for item in usable if item not in rivals)], key=lambda item: item.trust)
+    chosen = best if best.trust > reference.trust + GAIN and not likeness.is_familiar else reference
+    compared = f", {reference.trust:.3f} after equally long source training" if reference is not source else ""
+    compared += f", {best.trust:.3f} with {best.name}" if best is not reference else ""
     evidence = (
         f"trust of the source's folds {likeness.at_home:.3f} on their own held-out fields and {likeness.abroad:.3f} on the "
         f"target; {likeness.in_texture}; "
@@ -80,11 +85,11 @@ def decide(
         )
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
-        verdict = "adapt" if chosen is not source else "do not adapt"
+        verdict = "adapt" if chosen not in rivals else "do not adapt"
     elif doubt := _doubt(chosen, source_fractions, likeness):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
-    elif chosen is source:
+    elif chosen is reference:
         verdict = "do not adapt"
     else:
         verdict = "adapt"

@@ -66,10 +66,21 @@ def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it()
     assert decide(candidates, KNOWN, Likeness(0.91, 0.91, 0.95, 2 * SHIFTED)).verdict == "adapt"
 
 
+def test_a_gain_is_one_over_equally_long_source_training() -> None:
+    source, longer = _candidate("unadapted", 0.9, source_miou=0.7), _candidate("source", 0.93, source_miou=0.74)
+    no_more = decide([source, longer, _candidate("dacs", 0.93 + GAIN / 2)], KNOWN, STRANGE)
+    more = decide([source, longer, _candidate("dacs", 0.93 + 2 * GAIN)], KNOWN, STRANGE)
+    assert (no_more.verdict, no_more.chosen) == ("do not adapt", "source")
+    assert "0.930 after equally long source training" in no_more.evidence
+    assert (more.verdict, more.chosen) == ("adapt", "dacs")
+    forgetful = decide([source, _candidate("source", 0.91, source_miou=0.5)], KNOWN, STRANGE)
+    assert forgetful.chosen == "unadapted"
+
+
 def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
-    found = decide([_candidate("unadapted", 0.9), _candidate("source", 0.9)], KNOWN, STRANGE, taken="source")
-    assert (found.verdict, found.chosen) == ("do not adapt", "source")
-    assert "source is taken all the same" in found.evidence
+    found = decide([_candidate("unadapted", 0.9), _candidate("minent", 0.9)], KNOWN, STRANGE, taken="minent")
+    assert (found.verdict, found.chosen) == ("do not adapt", "minent")
+    assert "minent is taken all the same" in found.evidence
 
 
 def test_labels_that_chose_are_stamped() -> None:
