@@ -143,11 +143,12 @@ def training_speed(
     core_px: int = 512,
     halo_px: int = 62,
     batch: int = 8,
+    reduced: bool = True,
 ) -> dict[str, Any]:
-    """Steps of AdaptSegNet: DeepLabv2, two discriminators, `batch` source and as many target tiles, bf16; random weights.
+    """Steps of AdaptSegNet: DeepLabv2, two discriminators, `batch` source and as many target tiles; random weights.
 
-    Tiles lie ready on the device. The hours are those of the recipe `uda-adaptsegnet-paper`, which the paper's 3,000
-    epochs are.
+    reduced: in bf16. Tiles lie ready on the device. The hours are those of the recipe `uda-adaptsegnet-paper`, which the
+    paper's 3,000 epochs are.
     """
     import torch
 
@@ -164,10 +165,10 @@ def training_speed(
             if is_cuda:
                 torch.cuda.synchronize()
             begun = time.perf_counter()
-        losses = ours(trained, tiles[step % 2], core_px, reduced=True)
+        losses = ours(trained, tiles[step % 2], core_px, reduced=reduced)
         trained.step()
         if not np.isfinite(sum(losses.values())):
-            raise MicrosegError(f"a loss became no number at step {step + 1} in bf16: {losses}.")
+            raise MicrosegError(f"a loss became no number at step {step + 1}: {losses}.")
     if is_cuda:
         torch.cuda.synchronize()
     per_second = steps / (time.perf_counter() - begun)
@@ -179,7 +180,8 @@ def training_speed(
         "paper_steps": paper_steps,
         "hours_of_the_paper": paper_steps / per_second / 3600,
         "losses": losses,
-        "network": f"DeepLabv2 {encoder}, {batch} + {batch} tiles of {core_px + 2 * halo_px} px, bf16",
+        "network": f"DeepLabv2 {encoder}, {batch} + {batch} tiles of {core_px + 2 * halo_px} px"
+        f"{', bf16' if reduced else ''}",
     }
 
 

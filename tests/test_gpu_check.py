@@ -14,6 +14,7 @@ import pytest
 from benchmarks import gpu_check, gpu_steps
 from benchmarks.gpu_check import Step, carry_out, markdown, profile_for, serves, steps, write_record
 from microseg.core.errors import MicrosegError
+from microseg.runtime import EngineOutput, open_engine
 from microseg.runtime.device import find_gpu
 from tests.command_line import parsed
 from tests.plans import needs_rtx
@@ -44,8 +45,8 @@ def test_without_a_gpu_one_message_and_nothing_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [False, True])
 def test_every_command_is_one_that_there_is(tmp_path: Path, given: bool) -> None:
-    own = (tmp_path / "run", tmp_path / "fields") if given else (None, None)
-    planned = steps(tmp_path, gpu_check.FLAVOURS, 24000, *own, 5.0)
+    run, fields = (tmp_path / "run", tmp_path / "fields") if given else (None, None)
+    planned = steps(tmp_path, gpu_check.FLAVOURS, 24000, run, fields, 5.0)
     names = [step.name for step in planned]
     assert len(set(names)) == len(names) and ("train" in names) != given
     for flavour in gpu_check.FLAVOURS:
@@ -175,20 +176,20 @@ def test_plans_that_disturb_each_other_are_told(exported: Path, unseen: Path, mo
             monkeypatch.setattr(engine, "run", lambda tiles: _flipped(run(tiles)))
         return engine
 
-    open_engine = gpu_steps.open_engine
     monkeypatch.setattr(gpu_steps, "open_engine", open_disturbed)
     with pytest.raises(MicrosegError, match=r"bagged\.onnx: 100\.0000 % of its labels change beside another engine"):
         gpu_steps.together_speed([exported, exported], unseen, 0.1)
 
 
 def _flipped(out: Any) -> Any:
-    from microseg.runtime import EngineOutput
-
     return EngineOutput(labels=1 - out.labels, votes=out.votes)
 
 
-def test_a_training_step_in_bf16() -> None:
-    found = gpu_steps.training_speed(1, encoder="tf_efficientnet_lite0", device="cpu", core_px=48, halo_px=8, batch=1)
+def test_a_training_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_steps, "WARM_UP_STEPS", 0)
+    found = gpu_steps.training_speed(
+        1, encoder="tf_efficientnet_lite0", device="cpu", core_px=48, halo_px=8, batch=1, reduced=False
+    )
     # 3,000 epochs of 28 fields of four tiles in batches of 8.
     assert found["paper_steps"] == 3000 * 28 * 4 / 8
     assert found["hours_of_the_paper"] == pytest.approx(found["paper_steps"] / found["steps_per_second"] / 3600)
