@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,23 +25,23 @@ ROOT = Path(__file__).parents[1]
 
 
 @needs_rtx
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_without_a_gpu_one_message_and_nothing_written(tmp_path: Path) -> None:
     if find_gpu("tensorrt-rtx") is not None:
         pytest.skip("this machine has a GPU")
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.gpu_check",
-        "--out",
-        str(tmp_path / "out"),
-        "--work",
-        str(tmp_path / "work"),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    command = [ROOT / "deploy" / "gpu-check", "--out", tmp_path / "out", "--work", tmp_path / "work"]
+
+    def check(*more: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHON": sys.executable}
+        return subprocess.run(
+            [*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8"
+        )
+
+    done = check()
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("gpu-check: needs an NVIDIA GPU and its driver, and none is found here. Remedy: ")
     assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
-    done = subprocess.run([*command, "--run", "a"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    done = check("--run", "a")
     assert done.returncode == 2 and "--run and --fields belong together" in done.stderr
 
 

@@ -48,6 +48,19 @@ def test_commands_are_held_against_the_real_ones() -> None:
             parsed(wrong)
 
 
+def test_the_commands_of_the_readme_are_real() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    programs = {"microseg", "microseg-station", "microseg-station-gpu"}
+    found = set()
+    for words in (shlex.split(line, comments=True) for line in blocks.splitlines()):
+        # As a program, or after the name of an image.
+        if words and (words[0] == "microseg" or words[:2] == ["docker", "run"]):
+            (at,) = (index for index, word in enumerate(words) if word in programs)
+            found.add(parsed(words[at + 1 :])[0])
+    assert {"segment", "export", "inspect", "verify", "tune"} <= found
+
+
 def test_every_image_of_the_issue_is_there() -> None:
     assert {path.stem for path in DOCKERFILES} == set(EXTRAS)
 

@@ -86,7 +86,7 @@ def require_equal(found: EngineOutput, wanted: EngineOutput, tolerance: float) -
     assert np.array_equal(found.labels[is_sure], wanted.labels[is_sure])
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("fp16", 2e-2), ("int8", 0.1)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("fp16", 1e-2)])
 def test_a_plan_says_what_onnx_runtime_says(build: Build, unseen: Path, precision: str, tolerance: float) -> None:
     plan = build(precision)
     tiles = micrographs(unseen)
@@ -99,10 +99,23 @@ def test_a_plan_says_what_onnx_runtime_says(build: Build, unseen: Path, precisio
     assert found.features is not None and np.isfinite(found.features).all()
 
 
-def test_the_layers_of_the_built_engine_are_known(build: Build) -> None:
-    info = read_manifest(build("fp16")).plan
+def test_int8_runs(build: Build, unseen: Path) -> None:
+    """Calibrated on noise, so that labels say little; `deploy/gpu-check` verifies those of a trained bag."""
+    plan = build("int8")
+    tiles = micrographs(unseen)
+    with open_engine(plan.with_suffix(".onnx"), device="cpu", runtime="onnxruntime") as reference:
+        wanted = reference.run(tiles, probability=True).probability
+    with open_engine(plan) as engine:
+        found = engine.run(tiles, probability=True).probability
+    assert found is not None and wanted is not None and np.isfinite(found).all()
+    assert np.abs(found - wanted).mean() < 0.1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_layers_of_the_built_engine_are_known(build: Build, precision: str) -> None:
+    info = read_manifest(build(precision)).plan
     assert info is not None and info.gpu is not None and info.engine_precisions
-    assert "fp16" in info.engine_precisions
+    assert precision in info.engine_precisions
 
 
 def test_buffers_and_graphs_change_no_label(build: Build) -> None:
