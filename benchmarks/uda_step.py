@@ -97,7 +97,7 @@ def ours(trained: Trained, tiles: Tiles, core_px: int = SIDE, *, reduced: bool =
 
     actors = Actors(
         network=trained.network,
-        teacher=trained.network,
+        teachers=[trained.network],
         discriminators=trained.discriminators,
         forward=forward,
         segmentation=lambda logits, labels: cross_entropy(logits, labels, None),
