@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 def test_without_a_gpu_one_message_and_nothing_written(tmp_path: Path) -> None:
     if find_gpu("tensorrt-rtx") is not None:
         pytest.skip("this machine has a GPU")
-    command = [ROOT / "deploy" / "gpu-check", "--out", tmp_path / "out", "--work", tmp_path / "work"]
+    command: list[str | Path] = [ROOT / "deploy" / "gpu-check", "--out", tmp_path / "out", "--work", tmp_path / "work"]
 
     def check(*more: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHON": sys.executable}
