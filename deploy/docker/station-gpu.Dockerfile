@@ -14,7 +14,8 @@ COPY --from=wheel /wheels /wheels
 # TensorRT is the image's own; the rest of the extra `tensorrt` is named here, CUDA's bindings of the image's CUDA.
 RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir \
       /wheels/*.whl "cuda-bindings>=13,<14" "onnx>=1.17" \
-    && python3 -c "import sys, tensorrt; assert sys.version_info >= (3, 11)"
+    && python3 -c "import sys, tensorrt; assert sys.version_info >= (3, 11)" \
+    && install --directory --mode=1777 /config
 ENV MICROSEG_CONFIG=/config
 USER 10001:10001
 WORKDIR /data
