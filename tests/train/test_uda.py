@@ -158,7 +158,7 @@ def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domain
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    settings = [part for setting in ONCE for part in ("--set", setting)]
+    settings = [part for setting in [*ONCE, "second_round=1"] for part in ("--set", setting)]
     done = microseg("train", "uda", "--target", "lom", *settings)
     assert done.status == 0, done.err
     assert "Source: runs/s-tiny" in done.out and "--pixel-size-um 0.1266" in done.out and "Verdict:" in done.out
