@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from microseg.export.shortcuts import grey_stem, narrow_heads
 from microseg.models.build import load_folds
 from microseg.models.network import Network
 
@@ -86,6 +87,7 @@ def build_onnx(networks: Sequence[Network], path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _any_size(model, stride)
+    model = narrow_heads(grey_stem(model))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
