@@ -57,7 +57,7 @@ def export_run(
     if out.exists():
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
     record, summary = read_run(run)
-    held = held_out(run, record.folds)
+    held = held_out(run, record.folders)
     tiles = [field.pixels[None, None] for field in held.fields]
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.graph import build_onnx, load_folds, run_torch
@@ -172,6 +172,7 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
         parity=[],
         fingerprints=summary.fingerprints,
         training_fields=record.fields,
+        distillation=summary.distillation,
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             run=run.resolve().name,
