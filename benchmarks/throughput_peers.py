@@ -65,7 +65,8 @@ def export_plain(path: Path, encoder: str) -> None:
             self.network = network
 
         def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-            return network(tiles).logits
+            logits: torch.Tensor = network(tiles).logits
+            return logits
 
     torch.onnx.export(
         Logits().eval(), (torch.zeros(1, 1, ORT_TILE_PX, ORT_TILE_PX),), path, input_names=["tiles"], output_names=["logits"],

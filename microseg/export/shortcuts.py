@@ -100,9 +100,10 @@ def small_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
         places = []
         for y, x in _PLACES:
             part = _two_taps(_two_taps(weight[:, :enlarged], 2, y), 3, x)
-            attributes = {"kernel_shape": [2, 2], "pads": [1 - y, 1 - x, y, x]}
             inputs = [resize.input[0], graph.constant(f"{name}.{y}{x}", part)]
-            places.append(helper.make_node("Conv", inputs, [f"{result}.{y}{x}"], f"{conv.name}.{y}{x}", **attributes))
+            taps = helper.make_node("Conv", inputs, [f"{result}.{y}{x}"], f"{conv.name}.{y}{x}")
+            taps.attribute.extend(_attributes(kernel_shape=[2, 2], pads=[1 - y, 1 - x, y, x]))
+            places.append(taps)
         made = [f"{result}.places", f"{result}.enlarged", f"{result}.skip"]
         join = helper.make_node("Concat", [node.output[0] for node in places], made[:1], f"{conv.name}.places", axis=1)
         conv.input[0], conv.input[1] = skip, graph.constant(name, weight[:, enlarged:])
@@ -169,11 +170,11 @@ class _Graph:
         )
 
     def insert_after(self, node: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> None:
-        self._after[node.name] = nodes
+        self._after[node.output[0]] = nodes
 
     def finished(self) -> onnx.ModelProto:
         """The model with what was inserted, and without what nothing reads any more."""
-        nodes = [each for node in self._graph.node for each in (node, *self._after.get(node.name, []))]
+        nodes = [each for node in self._graph.node for each in (node, *self._after.get(node.output[0], []))]
         read = {value.name for value in self._graph.output}
         kept = []
         for node in reversed(nodes):

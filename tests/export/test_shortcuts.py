@@ -44,9 +44,9 @@ def three_channels(mean: tuple[float, ...], std: tuple[float, ...]) -> onnx.Mode
     rng = np.random.default_rng(3)
     for tensor in model.graph.initializer:
         if tensor.name in values:
-            value = values[tensor.name].reshape(1, 3, 1, 1).astype(np.float32)
+            value = np.float32(values[tensor.name].reshape(1, 3, 1, 1))
         elif tensor.name.endswith("stem.weight"):
-            value = rng.standard_normal((tensor.dims[0], 3, 3, 3)).astype(np.float32) / 3
+            value = np.float32(rng.standard_normal((tensor.dims[0], 3, 3, 3)) / 3)
         else:
             continue
         tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
