@@ -94,7 +94,7 @@ def _reduced(model: ModelProto, precision: Precision) -> ModelProto:
     from microseg.export.fields import Field, calibration_tiles
     from microseg.export.half import kept_in_float32, to_half
     from microseg.export.int8 import activation_ranges, quantised
-    from microseg.export.processor import instruction_sets, weight_bits
+    from microseg.core.instructions import instruction_sets, weight_bits
     from microseg.export.shortcuts import small_upsampling
     from microseg.synthetic.tiles import reference_tiles
 

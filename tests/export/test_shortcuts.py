@@ -44,9 +44,9 @@ def three_channels(mean: tuple[float, ...], std: tuple[float, ...]) -> onnx.Mode
     rng = np.random.default_rng(3)
     for tensor in model.graph.initializer:
         if tensor.name in values:
-            value = np.float32(values[tensor.name].reshape(1, 3, 1, 1))
+            value = np.asarray(values[tensor.name].reshape(1, 3, 1, 1), np.float32)
         elif tensor.name.endswith("stem.weight"):
-            value = np.float32(rng.standard_normal((tensor.dims[0], 3, 3, 3)) / 3)
+            value = np.asarray(rng.standard_normal((tensor.dims[0], 3, 3, 3)) / 3, np.float32)
         else:
             continue
         tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
