@@ -90,11 +90,11 @@ def write_random_engine(
 
 def _reduced(model: ModelProto, precision: Precision) -> ModelProto:
     """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers but the heads."""
+    from microseg.core.instructions import instruction_sets, weight_bits
     from microseg.export.anatomy import last_convolutions, outside_convolutions, simplified
     from microseg.export.fields import Field, calibration_tiles
     from microseg.export.half import kept_in_float32, to_half
     from microseg.export.int8 import activation_ranges, quantised
-    from microseg.core.instructions import instruction_sets, weight_bits
     from microseg.export.shortcuts import small_upsampling
     from microseg.synthetic.tiles import reference_tiles
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from microseg.core.instructions import instruction_sets, weight_bits
 from microseg.core.manifest import Fidelity, Float32Layer, Precision, Quantisation
 from microseg.export.activations import Tiles, beyond_counter
 from microseg.export.anatomy import (
@@ -24,7 +25,6 @@ from microseg.export.fidelity import Judge, refuse_beyond_limits
 from microseg.export.fields import evenly
 from microseg.export.half import half_limits, kept_in_float32, rounded_twin, to_half
 from microseg.export.int8 import activation_ranges, quantised, saturation_limits
-from microseg.core.instructions import instruction_sets, weight_bits
 from microseg.export.sensitivity import harms, search
 
 # Each layer is tried alone: few tiles, so that it takes minutes.
