@@ -130,14 +130,19 @@ def sgemm() -> dict[str, Any]:
 
 
 def gflop(path: Path, height: int, width: int) -> float:
-    """10**9 multiplications and additions of the convolutions of an ONNX graph for a field, mirrored to multiples of 32."""
+    """10**9 multiplications and additions of the convolutions of an ONNX graph for a field, mirrored to multiples of 32.
+
+    Those of a graph for one size alone are counted there; they grow with the pixels.
+    """
     import onnx
 
     model = onnx.load(path)
     dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, value in zip(dims, (1, 1, -(-height // 32) * 32, -(-width // 32) * 32), strict=True):
-        dim.Clear()
-        dim.dim_value = value
+    wanted = (1, 1, -(-height // 32) * 32, -(-width // 32) * 32)
+    for dim, value in zip(dims, wanted, strict=True):
+        if not dim.dim_value:
+            dim.dim_value = value
+    counted = [dim.dim_value for dim in dims]
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -147,8 +152,9 @@ def gflop(path: Path, height: int, width: int) -> float:
         for value in (*inferred.value_info, *inferred.output)
     }
     weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    return sum(
+    found = sum(
         2e-9 * float(np.prod(shapes[node.output[0]])) * float(np.prod(weights[node.input[1]][1:]))
         for node in model.graph.node
         if node.op_type == "Conv"
     )
+    return found * float(np.prod(wanted)) / float(np.prod(counted))
