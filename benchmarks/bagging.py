@@ -131,10 +131,10 @@ def _joining(block: Any, folds: int) -> Any:
     import torch
     import torch.nn.functional as F
 
-    def forward(features: Tensor, height: int, width: int, skip: Tensor | None = None) -> Tensor:
+    def forward(features: Tensor, height: int, width: int, skip_connection: Tensor | None = None) -> Tensor:
         large = F.interpolate(features, size=(height, width), mode="nearest")
-        if skip is not None:
-            pairs = zip(large.chunk(folds, 1), skip.chunk(folds, 1), strict=True)
+        if skip_connection is not None:
+            pairs = zip(large.chunk(folds, 1), skip_connection.chunk(folds, 1), strict=True)
             large = torch.cat([part for pair in pairs for part in pair], 1)
         result: Tensor = block.conv2(block.conv1(large))
         return result
