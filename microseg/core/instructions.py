@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from microseg.core.manifest import Manifest
+    from microseg.core.manifest import Quantisation
 
 # x86: without one of these, pairs of 8-bit products are added in 16 bits, where full-range weights saturate.
 _VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
@@ -30,9 +30,8 @@ def weight_bits(found: list[str], machine: str = platform.machine()) -> int:
     return 8 if machine.lower() not in _X86 or any(name in _VNNI for name in found) else 7
 
 
-def saturation_notice(manifest: Manifest, found: list[str]) -> str | None:
-    """What to say of an INT8 engine with 8-bit weights on a processor where these saturate; None for any other."""
-    made = manifest.quantisation
+def saturation_notice(made: Quantisation | None, found: list[str]) -> str | None:
+    """What to say of an engine that was `made` with 8-bit weights on a processor where these saturate; None for any other."""
     if made is None or made.weight_bits == 7 or not found or weight_bits(found) == 8:
         return None
     return (

@@ -71,7 +71,9 @@ class Findings:
             if len(names) > 1:
                 listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
                 found.append(f"Identical files, each counted as a field: {listed}.")
-        if self.settings.device == "cpu" and (notice := saturation_notice(self.manifest, instruction_sets())):
+        if self.settings.device == "cpu" and (
+            notice := saturation_notice(self.manifest.quantisation, instruction_sets())
+        ):
             found.append(f"{notice[0].upper()}{notice[1:]}")
         if len({record.measured_px for record in self.measured}) > 1:
             found.append(

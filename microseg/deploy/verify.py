@@ -76,7 +76,7 @@ def verify(
         with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
             runtime = _runtime(engine)
             record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
-            if notice := saturation_notice(manifest, instruction_sets()):
+            if notice := saturation_notice(manifest.quantisation, instruction_sets()):
                 # Whether it matters is what the comparisons below tell.
                 record.add("processor", notice, "", True)
             if reference is not None:

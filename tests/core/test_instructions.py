@@ -9,7 +9,7 @@ import pytest
 
 from microseg.core import instructions
 from microseg.core.instructions import instruction_sets, saturation_notice, weight_bits
-from microseg.core.manifest import Manifest, Quantisation
+from microseg.core.manifest import Quantisation
 
 
 def test_the_instruction_set_decides_the_range_of_weights(tmp_path: Path) -> None:
@@ -32,6 +32,5 @@ def test_eight_bit_weights_without_vnni_are_told(
     made = Quantisation(
         activations="asymmetric", weight_bits=bits, instruction_sets=[], calibrated_on="s", calibration_tiles=1
     )
-    manifest = Manifest.model_construct(quantisation=made)
-    assert ("verify" in (saturation_notice(manifest, found) or "")) == is_told
-    assert saturation_notice(Manifest.model_construct(quantisation=None), found) is None
+    assert ("verify" in (saturation_notice(made, found) or "")) == is_told
+    assert saturation_notice(None, found) is None
