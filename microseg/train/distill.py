@@ -26,7 +26,7 @@ from microseg.train.curves import plot_histories
 from microseg.train.datasets import LabelledField
 from microseg.train.distill_recipe import DistillRecipe, settled
 from microseg.train.predict import predict_field
-from microseg.train.recipe import Recipe
+from microseg.train.recipe import RandomisedAugmentation, Recipe
 from microseg.train.runs import (
     VERSIONS,
     claim,
@@ -73,7 +73,10 @@ def run_distill(
     claim(out, student, DistillRecipe)
     if (out / "summary.json").is_file():
         return read_run(out)[1]
-    learned = [[answer.field for answer in answers(networks, lesson.learned, record, progress)] for lesson in lessons]
+    learned = [lesson.learned for lesson in lessons]
+    if recipe.rare_phase_share or isinstance(recipe.augmentation, RandomisedAugmentation):
+        # Tiles are then drawn, or changed, by phase; the bag's labels are good enough for that.
+        learned = [[answer.field for answer in answers(networks, fields, record, progress)] for fields in learned]
     kept = [lesson.compared or lesson.learned for lesson in lessons]
     compared = answers(networks, [field for fields in kept for field in fields], record, progress)
     folder = out / STUDENT
