@@ -173,6 +173,7 @@ def test_the_station_and_explain_take_it(engine: Path, student: Path, bare: Path
     assert microseg("verify", engine).status == 0
     assert microseg("segment", bare, "--engine", engine, "--out", tmp_path / "report").status == 0
     assert "2 of the measured fields trained this engine" in (tmp_path / "report" / "summary.json").read_text("utf-8")
+    assert "folds of the bag run" in (tmp_path / "report" / "report.html").read_text("utf-8")
     image = sorted(bare.iterdir())[0]
     done = microseg("explain", student, image, "--out", tmp_path / "cam", "--fold", "1")
     assert done.status == 0, done.err
@@ -230,6 +231,8 @@ def test_a_domain_is_prepared_as_the_bags_domain_that_it_belongs_to(
     assert prepared_as(source, adapted, "lom") == ("lom", "as told")
     other = record.model_copy(update={"adaptation": adaptation.model_copy(update={"fields": []})})
     assert prepared_as(unseen, other) == ("synthetic-s", "of the same name")
+    continued = record.model_copy(update={"earlier_domains": [target]})
+    assert prepared_as(source, continued) == ("synthetic-s", "of the same name")
     with pytest.raises(InputError, match=r"none of the bag's domains \('synthetic-s', 'lom'\).*--as NAME"):
         prepared_as(bare, other)
     upright, inverted = (
@@ -270,6 +273,18 @@ def test_what_is_null_is_the_bags() -> None:
     assert (found.encoder, found.tile, found.start_fold) == (bag.encoder, bag.tile, 0)
     other = DistillRecipe.model_validate({"task": "distill", "encoder": {"name": "resnet18", "weights": "none"}})
     assert settled(other, bag).start_fold is None, "its weights would not fit"
+
+
+def test_a_narrower_student_begins_with_the_first_channels(trained: Path) -> None:
+    start = trained / "fold0" / "model.safetensors"
+    recipe = DistillRecipe.model_validate({"task": "distill", "network": {"decoder_channels": [16, 8, 4]}})
+    own, fold = new_student(settled(recipe, tiny_recipe()), 2, 3, start).state_dict(), load_file(start)
+    for key, value in fold.items():
+        if key.startswith(("encoder.", "decoder.blocks.0.")):
+            assert np.array_equal(own[key].numpy(), value)
+    last = "decoder.blocks.2.conv1.0.weight"
+    assert len(fold[last]) == 8 and np.array_equal(own[last].numpy(), fold[last][:4])
+    assert np.array_equal(own["head.0.weight"].numpy(), np.tile(fold["head.0.weight"][:, :4], (3, 1, 1, 1)))
 
 
 def test_small_domains_count_as_much_as_large_ones(trained: Path, source: Path, bare: Path) -> None:
