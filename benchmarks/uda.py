@@ -201,6 +201,7 @@ def trained(run: Path, scored: Path) -> float | None:
     networks = [
         load_network(Recipe.model_validate(record.recipe), len(record.phases), folder / "model.safetensors")
         for folder in folders
+        if folder.parent == folders[-1].parent
     ]
     entry = record.adaptation.target
     entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": None})})
@@ -208,9 +209,9 @@ def trained(run: Path, scored: Path) -> float | None:
 
 
 def _trained_folds(run: Path, record: RunRecord) -> list[Path]:
-    """The folds of the run's method, not those of the control that `auto` trains beside it."""
+    """The folds of the run's method, of both rounds, not those of the control that `auto` trains beside it."""
     assert record.adaptation is not None
-    return sorted((run / "methods" / record.adaptation.recipe["method"]["kind"]).glob("fold*"))
+    return sorted((run / "methods").glob(f"{record.adaptation.recipe['method']['kind']}*/fold*"))
 
 
 def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:

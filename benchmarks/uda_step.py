@@ -94,7 +94,7 @@ def ours(trained: Trained, tiles: Tiles) -> dict[str, float]:
 
     actors = Actors(
         network=trained.network,
-        teacher=trained.network,
+        teachers=[trained.network],
         discriminators=trained.discriminators,
         forward=forward,
         segmentation=lambda logits, labels: cross_entropy(logits, labels, None),

@@ -63,9 +63,10 @@ LOSSES = ("segmentation", "target", "discriminator", "consistency", "masked")
 
 @dataclass(frozen=True)
 class AdaptJob:
-    """What one fold's adaptation takes. `start`: the source run's weights; `source`: its recipe, with its network.
+    """What one fold's adaptation takes. `start`: the weights it begins with; `source`: the source's recipe and network.
 
-    fields, held_out: labelled source fields. target: fields whose labels are all 255.
+    fields, held_out: labelled source fields. target: fields whose labels are all 255. teachers: weights of the bag that
+    pseudo-labels come from; none: from the network's own average.
     """
 
     recipe: UdaRecipe
@@ -77,6 +78,7 @@ class AdaptJob:
     start: Path
     fold: int
     folder: Path
+    teachers: Sequence[Path] = ()
 
     def run(self, report: Report, ranks: Ranks = ALONE) -> None:
         """Adapt this fold."""
@@ -102,6 +104,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
         norm.requires_grad_(False)
     teacher = deepcopy(network).requires_grad_(False)
     averaged = teacher.state_dict()
+    bag = [_teacher(job, path).to(device) for path in job.teachers]
     heads = 2 if getattr(source.network, "auxiliary_loss", 0) else 1
     discriminators = nn.ModuleList(
         Discriminator(len(job.phases)).to(device) for _ in range(heads if isinstance(method, AdaptSegNet) else 0)
@@ -172,7 +175,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
 
     momenta = [norm.momentum for norm in start_norms]
     actors = methods.Actors(
-        network, teacher, list(discriminators), forward,
+        network, bag or [teacher], list(discriminators), forward,
         lambda logits, labels: segmentation_loss(source.loss, logits, labels, weights),
         getattr(source.network, "auxiliary_loss", 0.0), source.tile.core_px,
         0.0 if recipe.statistics_only else 1.0, weights, torch.Generator(),
@@ -260,6 +263,10 @@ def load_network(source: Recipe, phases: int, weights: Path) -> Network:
     return network.eval()
 
 
+def _teacher(job: AdaptJob, weights: Path) -> Network:
+    return load_network(job.source, len(job.phases), weights).requires_grad_(False)
+
+
 def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
     values: dict[str, Any] = asdict(seen)
     found = values.pop("fractions")
@@ -284,6 +291,11 @@ def predict_map(network: Network, view: NDArray[np.uint8]) -> NDArray[np.float32
     return array
 
 
+def predict_mean(networks: Sequence[Network], view: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean softmax of several networks, float32 (P, h, w)."""
+    return np.asarray(np.mean([predict_map(network, view) for network in networks], axis=0), np.float32)
+
+
 def domain_tiles(job: AdaptJob, second_round: bool) -> DomainTiles:
     """Where the tiles come from; IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones."""
     recipe, source, phases = job.recipe, job.source, len(job.phases)
@@ -295,6 +307,6 @@ def domain_tiles(job: AdaptJob, second_round: bool) -> DomainTiles:
             lambda view: predict_map(first, view), target, side, recipe.method.easy_share, stride
         )
     elif recipe.balanced_patches:
-        start = load_network(source, phases, job.start)
-        places = balanced_places(lambda view: predict_map(start, view), target, job.fields, phases, side, stride)
+        knowing = [_teacher(job, path) for path in job.teachers or [job.start]]
+        places = balanced_places(lambda view: predict_mean(knowing, view), target, job.fields, phases, side, stride)
     return DomainTiles(recipe, source, fields, target, (recipe.seed, job.fold), places)

@@ -18,7 +18,7 @@ from microseg.core.preparation import PreparedField
 from microseg.core.runs import Candidate, RunRecord, read_run
 from microseg.core.scoring import Prediction, evaluation, score_fields
 from microseg.models.network import Network
-from microseg.train.adapt import AdaptJob, load_network, predict_map
+from microseg.train.adapt import AdaptJob, load_network, predict_map, predict_mean
 from microseg.train.criteria import agreement, fold_agreement, observe, views
 from microseg.train.curves import plot_adaptation
 from microseg.train.data import TrainingData
@@ -93,10 +93,13 @@ def source_bag(at: Adapting) -> Bag:
     return Bag(networks, None, [0] * len(at.folds), 0.0, [], float(np.mean([summary.folds[k].miou for k in at.folds])))
 
 
-def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers: int) -> Bag:
-    """The folds of one method: statistics folded in, or trained."""
+def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers: int, after: str | None = None) -> Bag:
+    """The folds of one method: statistics folded in, or trained. after: the method whose folds they begin with and whose
+    bag teaches them, instead of the source's and their own averages.
+    """
     if isinstance(recipe.method, Normalise):
         return _normalised(at, recipe.method, at.folds)
+    before = {fold: at.out / "methods" / after / f"fold{fold}" / "model.safetensors" for fold in at.folds if after}
     jobs = []
     for fold in at.folds:
         folder = at.out / "methods" / name / f"fold{fold}"
@@ -107,9 +110,10 @@ def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers:
             at.seen(fold),
             at.unseen(fold),
             at.target.fields,
-            at.weights(fold),
+            before.get(fold, at.weights(fold)),
             fold,
             folder,
+            tuple(before.values()),
         )
         if not (folder / "fold.json").is_file():
             jobs.append(job)
@@ -176,11 +180,7 @@ def _one(network: Network) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def _mean(networks: Sequence[Network]) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    def predict(view: NDArray[np.uint8]) -> NDArray[np.float32]:
-        total = np.sum([predict_map(network, view) for network in networks], axis=0)
-        return np.asarray(total / len(networks), np.float32)
-
-    return predict
+    return lambda view: predict_mean(networks, view)
 
 
 def judged(at: Adapting, bags: dict[str, Bag]) -> list[Candidate]:

@@ -49,11 +49,11 @@ class Actors:
     forward(tiles, domain): the network in training mode; whose tiles move its running statistics is settled there, those
     of "none" never do.
     segmentation(logits, labels): the source run's loss. auxiliary: weight of the second head's. on_target: 0 silences
-    every loss on the target. phase_weights: of the loss, or None.
+    every loss on the target. phase_weights: of the loss, or None. teachers: the averaged network, or an earlier round's bag.
     """
 
     network: Network
-    teacher: Network
+    teachers: Sequence[Network]
     discriminators: Sequence[nn.Module]
     forward: Callable[[Tensor, Domain], NetworkOutput]
     segmentation: Callable[[Tensor, Tensor], Tensor]
@@ -72,10 +72,10 @@ class Actors:
         return loss
 
     def taught(self, target: Tensor, debias: bool = True) -> Pseudo:
-        """Pseudo-labels int64 and confidence, each (N, S, S), of the averaged network on target tiles."""
-        self.teacher.eval()
+        """Pseudo-labels int64 and confidence, each (N, S, S), of the teachers' mean on target tiles."""
         with torch.inference_mode():
-            probability = self.teacher.forward_any_size(target).logits.float().softmax(1)
+            maps = [teacher.eval().forward_any_size(target).logits.float().softmax(1) for teacher in self.teachers]
+            probability = torch.stack(maps).mean(0)
         return pseudo_labels(probability.clone(), self.phase_weights if debias else None)
 
 

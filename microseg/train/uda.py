@@ -46,7 +46,7 @@ from microseg.train.recipe import Recipe
 from microseg.train.runs import VERSIONS, git_commit, package_version, read_fold, save_parity_tiles, summary_of
 from microseg.train.supervised import fold_info, score
 from microseg.train.target import read_target
-from microseg.train.uda_recipe import UdaRecipe, longer_source
+from microseg.train.uda_recipe import SECOND, UdaRecipe, longer_source, rounds
 from microseg.train.verdict import SOURCE, decide
 
 
@@ -87,7 +87,8 @@ def run_uda(
     record = _claim(at, recipe_name, recipe, auto, oracle, target_path)
     bags = {SOURCE: source_bag(at)}
     likeness = likeness_of(at, bags[SOURCE])
-    methods: list[tuple[str, UdaRecipe]] = [(recipe.method.kind, recipe)]
+    kind = recipe.method.kind
+    methods = [(kind + suffix, step) for suffix, step in zip(("", SECOND), rounds(recipe), strict=False)]
     if auto and likeness.is_familiar:
         notice("the target looks like the source's own fields, to its networks and in texture: nothing is trained")
         methods = []
@@ -99,7 +100,8 @@ def run_uda(
     # A second thread is worth less to small networks than to a second fold.
     side_by_side = default_workers() if cuda.is_available() else min(len(at.folds), usable_processors())
     for name, chosen in methods:
-        bags[name] = bag_of(at, name, chosen, on_fold, workers or side_by_side)
+        after = kind if name == kind + SECOND else None
+        bags[name] = bag_of(at, name, chosen, on_fold, workers or side_by_side, after)
     candidates = judged(at, bags)
     shares = phase_frequencies(at.data.fields, len(record.phases))
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}

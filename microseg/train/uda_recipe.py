@@ -10,6 +10,8 @@ from microseg.core.manifest import Strict
 from microseg.train.recipe import Augmentation, Optimiser, Positive, Schedule, Share
 
 Weight = Annotated[float, Field(ge=0)]
+# What the second round of a method is called after it, also as a folder: dacs-2.
+SECOND = "-2"
 
 
 class SourceOnly(Strict):
@@ -136,7 +138,8 @@ class UdaRecipe(Strict):
     steps, at the beginning, that the source alone is learned from, while target tiles pass through batch normalisation:
     with a strong `augmentation`, a teacher worth learning from. style_share: of source tiles, that are moved towards the
     target's radial spectrum and mean grey, each by a random part of the way. fraction_drift: factor by which a fraction
-    may leave those of source and start.
+    may leave those of source and start. second_round: steps that follow the others, in which every fold learns from the
+    pseudo-labels of the whole bag, on target tiles drawn as with `balanced_patches`.
     """
 
     task: Literal["uda"]
@@ -158,6 +161,7 @@ class UdaRecipe(Strict):
     snapshot_every: int = Field(50, ge=1)
     keep_snapshots: bool = False
     fraction_drift: float = Field(2.5, gt=1)
+    second_round: int = Field(0, ge=0)
     mixed_precision: bool = True
     seed: int = Field(0, ge=0)
 
@@ -172,12 +176,26 @@ class UdaRecipe(Strict):
             key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
         }
 
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> UdaRecipe:
+        if self.second_round and not isinstance(self.method, Dacs | Dast) and self.mic is None:
+            raise ValueError(f"second_round: method {self.method.kind} has no teacher; dacs, dast and mic have one")
+        return self
+
+
+def rounds(recipe: UdaRecipe) -> list[UdaRecipe]:
+    """The recipe, and what its second round is trained by."""
+    if not recipe.second_round:
+        return [recipe]
+    second = {"steps": recipe.second_round, "robust_share": 0.0, "balanced_patches": True, "second_round": 0}
+    return [recipe, recipe.model_copy(update=second)]
+
 
 def longer_source(recipe: UdaRecipe) -> UdaRecipe:
     """The control of a recipe: as many steps at the same rates on the source alone, under the same augmentation."""
     return recipe.model_copy(
         update={
-            "method": SourceOnly(), "mic": None, "robust_share": 0.0, "style_share": 0.0, "balanced_patches": False,
-            "statistics": "both", "statistics_only": False,
+            "steps": recipe.steps + recipe.second_round, "second_round": 0, "method": SourceOnly(), "mic": None,
+            "robust_share": 0.0, "style_share": 0.0, "balanced_patches": False, "statistics": "both", "statistics_only": False,
         }
     )  # fmt: skip

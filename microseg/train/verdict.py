@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.runs import Adaptation, Candidate
 from microseg.train.trust import promise
+from microseg.train.uda_recipe import SECOND
 
 SOURCE, LONGER = "unadapted", "source"
 # A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself.
@@ -86,7 +87,7 @@ def decide(
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen not in rivals else "do not adapt"
-    elif doubt := _doubt(chosen, source_fractions, likeness):
+    elif doubt := _doubt(chosen, source_fractions, likeness, _independent(chosen, candidates)):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
     elif chosen is reference:
@@ -102,14 +103,22 @@ def decide(
     )  # fmt: skip
 
 
-def _doubt(item: Candidate, source_fractions: dict[str, float], likeness: Likeness) -> str | None:
+def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:
+    """Agreement of an item's folds, or of the first round's where they have learned from each other since."""
+    names = (item.name, item.name.removesuffix(SECOND))
+    return min(other.fold_agreement for other in candidates if other.name in names)
+
+
+def _doubt(
+    item: Candidate, source_fractions: dict[str, float], likeness: Likeness, fold_agreement: float
+) -> str | None:
     """Why a result is not to be used without labels."""
     if lost := _lost_phase(item, source_fractions):
         return f"the phase {lost} is not found at all"
     if item.trust < FLOOR:
         return f"below {FLOOR:g} a network does not agree with itself"
-    if item.fold_agreement < likeness.folds_at_home - DISAGREE:
-        return f"the folds of {item.name} agree by more than {DISAGREE:g} less than at home"
+    if fold_agreement < likeness.folds_at_home - DISAGREE:
+        return f"the folds of {item.name.removesuffix(SECOND)} agree by more than {DISAGREE:g} less than at home"
     return None
 
 

@@ -116,6 +116,26 @@ def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) ->
     assert kept and all(np.allclose(start[key], end[key], atol=1e-6) for key in kept)
 
 
+def test_in_the_second_round_the_bag_teaches(place: Path, tmp_path: Path) -> None:
+    settings = [*ONCE, "second_round=2"]
+    summary = _run(place, tmp_path / "bag", "dacs", settings, folds=2)
+    assert summary.adaptation is not None
+    assert [item.name for item in summary.adaptation.candidates] == ["unadapted", "dacs", "dacs-2"]
+    history = (tmp_path / "bag" / "methods" / "dacs-2" / "fold0" / "history.csv").read_text(encoding="utf-8")
+    assert [line.split(",")[0] for line in history.splitlines()] == ["step", "0", "2"]
+    _run(place, tmp_path / "alone", "dacs", settings)
+    ends = [
+        load_file(tmp_path / name / "methods" / "dacs-2" / "fold0" / "last" / "step-0000002.safetensors")
+        for name in ("bag", "alone")
+    ]
+    assert any(not np.array_equal(ends[0][key], ends[1][key]) for key in ends[0])  # the other fold had its say
+
+
+def test_a_second_round_needs_a_teacher() -> None:
+    with pytest.raises(InputError, match="method minent has no teacher"):
+        load_uda_recipe("uda-minent", ["second_round=2"])
+
+
 def test_balanced_patches_and_kept_snapshots(place: Path, tmp_path: Path) -> None:
     _run(place, tmp_path / "run", "minent", [*ONCE, "balanced_patches=true", "keep_snapshots=true"])
     kept = sorted((tmp_path / "run" / "methods" / "minent" / "fold0" / "snapshots").iterdir())

@@ -58,6 +58,14 @@ def test_folds_that_disagree_want_labels_however_sure_each_is() -> None:
     assert "folds of dacs agree" in found.evidence
 
 
+def test_folds_that_were_taught_by_their_bag_count_as_they_agreed_before() -> None:
+    apart = _candidate("dacs", 0.9, fold_agreement=STRANGE.folds_at_home - 2 * DISAGREE)
+    taught = _candidate("dacs-2", 0.97, fold_agreement=STRANGE.folds_at_home)
+    found = decide([_candidate("unadapted", 0.8), apart, taught], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("label a few fields", "dacs-2")
+    assert decide([_candidate("unadapted", 0.8), taught], KNOWN, STRANGE).verdict == "adapt"
+
+
 def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it() -> None:
     candidates = [_candidate("unadapted", 0.9), _candidate("dacs", 0.99)]
     found = decide(candidates, KNOWN, Likeness(0.91, 0.90 + CLOSE, 0.95, SHIFTED / 2))
