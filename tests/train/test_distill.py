@@ -19,8 +19,8 @@ from microseg.core.runs import STUDENT, AdaptationRecord, RunRecord, RunSummary,
 from microseg.export.anatomy import fold_logits
 from microseg.models.build import load_folds
 from microseg.runtime import open_engine, read_manifest
+from microseg.train import stopping, supervised
 from microseg.train import student as loop
-from microseg.train import supervised
 from microseg.train.adapt import load_network
 from microseg.train.checkpoint import save_model
 from microseg.train.distill import run_distill
@@ -93,7 +93,7 @@ def test_each_head_learns_its_fold(trained: Path, bare: Path, tmp_path: Path) ->
     same, opposite = (load_network(tiny_recipe(), 2, trained / "fold0" / "model.safetensors") for _ in range(2))
     with torch.no_grad():
         for network, factor in ((same, 10), (opposite, -10)):  # ten times as sure as six steps of training made it
-            for weight in network.head.parameters():
+            for weight in network.get_submodule("head").parameters():
                 weight.mul_(factor)
     save_model(start, same.state_dict())
     lesson, _ = read_lesson(bare, record, None, compared=1, most=9, seed=0)
@@ -125,7 +125,7 @@ def test_a_student_that_was_cut_off_ends_as_one_that_was_not(
     def is_stopped_in_the_third_step(*arguments: Any) -> None:
         step(*arguments)
         if arguments[-1] == 2:
-            monkeypatch.setattr(loop.StopRequest, "made", True)
+            monkeypatch.setattr(stopping.StopRequest, "made", True)
 
     monkeypatch.setattr(loop, "average_weights", is_stopped_in_the_third_step)
     with pytest.raises(KeyboardInterrupt):
