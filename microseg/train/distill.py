@@ -139,7 +139,8 @@ def _record(
         *(field.model_copy(update={"fold": -1}) for field in record.fields),
         *(field for domain in domains for field in domain.fields),
     ]
-    digest = hashlib.sha256()
+    # What the student learns: the fields as they are prepared, and what these weights say of them.
+    digest = hashlib.sha256("".join(fold.weights_sha256 for fold in summary.folds).encode())
     for lesson in lessons:
         for field in [*lesson.learned, *lesson.compared]:
             digest.update(field.sha256.encode())
