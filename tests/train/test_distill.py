@@ -169,7 +169,10 @@ def test_its_engine_votes_by_head_at_the_cost_of_one_network(engine: Path, expor
     assert "of the bag's folds" in shown and "one network of 2 heads, of the bag run" in shown
 
 
-def test_the_station_and_explain_take_it(engine: Path, student: Path, bare: Path, tmp_path: Path) -> None:
+def test_the_station_and_explain_take_it(
+    engine: Path, student: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # `verify` leaves its record where it is called
     assert microseg("verify", engine).status == 0
     assert microseg("segment", bare, "--engine", engine, "--out", tmp_path / "report").status == 0
     assert "2 of the measured fields trained this engine" in (tmp_path / "report" / "summary.json").read_text("utf-8")
