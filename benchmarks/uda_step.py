@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ SEGMENTATION_AUXILIARY = 0.1
 class Trained:
     """A network with its discriminators and optimisers, the same each time it is built."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: Mapping[str, Any] = ENCODER, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        self.network = build_network(ENCODER, NETWORK, PHASES).to(memory_format=torch.channels_last).train()
-        self.discriminators = [Discriminator(PHASES) for _ in range(2)]
+        network = build_network(encoder, NETWORK, PHASES).to(device)
+        self.network = network.to(memory_format=torch.channels_last).train()
+        self.discriminators = [Discriminator(PHASES).to(device) for _ in range(2)]
         self.optimiser = torch.optim.SGD(
             self.network.parameter_groups(2.5e-4, 2.5e-3), lr=2.5e-4, momentum=0.9, weight_decay=5e-4
         )
@@ -86,11 +88,12 @@ def published(trained: Trained, tiles: Tiles) -> dict[str, float]:
     return {"segmentation": float(segmentation.detach()), "target": float(fooled.detach()), "discriminator": told[0]}
 
 
-def ours(trained: Trained, tiles: Tiles) -> dict[str, float]:
-    """The step of `train uda --method adaptsegnet`."""
+def ours(trained: Trained, tiles: Tiles, core_px: int = SIDE, *, reduced: bool = False) -> dict[str, float]:
+    """The step of `train uda --method adaptsegnet`; reduced: with autocast to bf16, as on a GPU."""
 
     def forward(batch: Tensor, domain: Domain) -> NetworkOutput:
-        return trained.network.forward_any_size(_channels_last(batch))
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=reduced):
+            return trained.network.forward_any_size(_channels_last(batch))
 
     actors = Actors(
         network=trained.network,
@@ -99,7 +102,7 @@ def ours(trained: Trained, tiles: Tiles) -> dict[str, float]:
         forward=forward,
         segmentation=lambda logits, labels: cross_entropy(logits, labels, None),
         auxiliary=SEGMENTATION_AUXILIARY,
-        core_px=SIDE,
+        core_px=core_px,
         on_target=1.0,
         phase_weights=None,
         generator=torch.Generator(),
@@ -118,7 +121,7 @@ def main() -> None:
     seconds: list[list[float]] = [[], []]
     differences = []
     for step in range(options.steps + 1):
-        tiles = _tiles(rng)
+        tiles = random_tiles(rng)
         losses: list[dict[str, float]] = [{}, {}]
         # Who is first changes, so that neither always finds warm caches.
         for which in (0, 1) if step % 2 else (1, 0):
@@ -145,10 +148,13 @@ def main() -> None:
         write_json(options.json, found | {"loss_differences": differences, "machine": machine()})
 
 
-def _tiles(rng: np.random.Generator) -> Tiles:
-    grey = rng.integers(0, 255, (2, BATCH, 1, SIDE, SIDE))
-    labels = rng.integers(0, PHASES, (BATCH, SIDE // 16, SIDE // 16)).repeat(16, 1).repeat(16, 2)
-    return Tiles(*(torch.from_numpy(part) for part in (grey[0].astype(np.float32), labels, grey[1].astype(np.float32))))
+def random_tiles(rng: np.random.Generator, side: int = SIDE, batch: int = BATCH, device: str = "cpu") -> Tiles:
+    """A step's worth of noise, with labels in patches of 16 px."""
+    grey = rng.integers(0, 255, (2, batch, 1, side, side))
+    patches = -(-side // 16)
+    labels = rng.integers(0, PHASES, (batch, patches, patches)).repeat(16, 1).repeat(16, 2)[:, :side, :side]
+    arrays = (grey[0].astype(np.float32), labels, grey[1].astype(np.float32))
+    return Tiles(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def _domain(logits: Tensor, label: float) -> Tensor:

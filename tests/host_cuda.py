@@ -7,6 +7,7 @@ the order of calls; it says nothing about a GPU.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class _Errors:
 class HostCuda:
     """The functions of `cuda.bindings.runtime` that an engine uses, each returning (status, value, ...)."""
 
-    cudaStreamNonBlocking = cudaEventDisableTiming = cudaHostAllocDefault = 0
+    cudaStreamNonBlocking = cudaEventDisableTiming = cudaEventBlockingSync = cudaHostAllocDefault = 0
     cudaMemcpyKind = cudaStreamCaptureMode = _Kinds
     cudaError_t = _Errors
 
@@ -70,7 +71,8 @@ class HostCuda:
         self.streams: dict[int, Stream] = {}
         self.memory: dict[int, Any] = {}
         self.launches = 0
-        self.fails = False
+        self.allocations_left = 1000
+        self.captures = True
 
     def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
         return 0, b"out of memory"
@@ -84,8 +86,9 @@ class HostCuda:
         return 0, Event()
 
     def cudaMalloc(self, size: int) -> tuple[int, int]:
-        if self.fails:
+        if not self.allocations_left:
             return 2, 0
+        self.allocations_left -= 1
         buffer = (ctypes.c_uint8 * size)()
         address = ctypes.addressof(buffer)
         self.memory[address] = buffer
@@ -131,7 +134,7 @@ class HostCuda:
 
     def cudaStreamEndCapture(self, stream: Stream) -> tuple[int, list[Callable[[], None]]]:
         captured, stream.capturing = stream.capturing, None
-        return 0, captured or []
+        return (0, captured or []) if self.captures else (901, [])
 
     def cudaGraphInstantiate(self, graph: list[Callable[[], None]], flags: int) -> tuple[int, Any]:
         return 0, list(graph)
@@ -195,6 +198,43 @@ class HostEngine:
     def create_execution_context(self, config: Any = None) -> HostContext:
         return self.context
 
+    def create_runtime_config(self) -> HostRuntimeConfig:
+        return HostRuntimeConfig(self)
+
+
+class HostRuntimeConfig:
+    """What TensorRT for RTX is told before it runs; its cache lives no longer than the engine."""
+
+    serialized: bytes | None = b"kernels"
+
+    def __init__(self, engine: HostEngine) -> None:
+        self.engine = weakref.ref(engine)
+        self.loaded: list[bytes] = []
+
+    def create_runtime_cache(self) -> HostRuntimeConfig:
+        return self
+
+    def set_runtime_cache(self, cache: HostRuntimeConfig) -> bool:
+        return cache is self
+
+    def deserialize(self, content: bytes) -> bool:
+        self.loaded.append(content)
+        return True
+
+    def serialize(self) -> bytes | None:
+        assert self.engine() is not None
+        return self.serialized
+
+
+class _Rtx:
+    """The names of TensorRT for RTX that an engine uses."""
+
+    class CudaGraphStrategy:
+        WHOLE_GRAPH_CAPTURE = 1
+
+    class DynamicShapesKernelSpecializationStrategy:
+        EAGER = 1
+
 
 class _Logger:
     """Nothing went wrong."""
@@ -211,7 +251,7 @@ def open_on_host(path: Path, cuda: HostCuda) -> TensorRTEngine:
         choice=Choice("tensorrt", "cuda", None),
         version="11.4",
         provider="rehearsal",
-        library=None,
+        library=_Rtx,
         runtime=None,
         engine=HostEngine(cuda),
         logger=_Logger(),

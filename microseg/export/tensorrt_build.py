@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ from microseg.core.errors import InputError
 from microseg.core.files import write_bytes
 from microseg.export.precisions import Precisions, engine_precisions, network_precisions
 from microseg.export.profile import FullProfile, Profile, RtxProfile
-from microseg.runtime.device import GpuInfo, find_gpu, require_gpu
+from microseg.runtime.device import CudaError, GpuInfo, find_gpu, require_gpu
 from microseg.runtime.tensorrt_library import EXTRAS, TITLES, collecting_logger, load_library
 
 _MEGABYTE = 1 << 20
@@ -97,7 +98,10 @@ def _gpu_for(name: str, profile: Profile) -> GpuInfo | None:
         return require_gpu(f"profile {name}: building with {TITLES['tensorrt']}", remedy, extra)
     if profile.refittable:
         return require_gpu(f"profile {name}: building a refittable plan", remedy, extra)
-    return find_gpu(extra)
+    # Only looked at afterwards, so one that fails is as good as none.
+    with suppress(CudaError):
+        return find_gpu(extra)
+    return None
 
 
 def _configure(library: Any, config: Any, profile: Profile) -> None:

@@ -23,6 +23,11 @@ class Lanes:
     def _new(self) -> Any:
         return checked(self._runtime, self._runtime.cudaStreamCreateWithFlags(self._runtime.cudaStreamNonBlocking))
 
+    def wait(self) -> None:
+        """Until nothing is under way, well or not."""
+        for stream in (self.up, self.compute, self.down):
+            self._runtime.cudaStreamSynchronize(stream)
+
     def close(self) -> None:
         """Give them back."""
         for stream in (self.up, self.compute, self.down):
@@ -44,8 +49,9 @@ class Slot:
             for name, size in sizes.items():
                 self._hosts[name] = checked(runtime, runtime.cudaHostAlloc(size, runtime.cudaHostAllocDefault))
                 self.device[name] = checked(runtime, runtime.cudaMalloc(size))
+            # Whoever waits sleeps: by default it would spin on a core that reading and writing need.
+            flags = runtime.cudaEventDisableTiming | runtime.cudaEventBlockingSync
             for _ in range(3):
-                flags = runtime.cudaEventDisableTiming
                 self._events.append(checked(runtime, runtime.cudaEventCreateWithFlags(flags)))
         except CudaError:
             self.close()

@@ -45,10 +45,20 @@ def find_gpu(extra: str) -> GpuInfo | None:
 
 
 def require_gpu(what: str, remedy: str, extra: str) -> GpuInfo:
-    """`find_gpu`, or InputError that says what needs the device, why none is found, and the remedy."""
-    gpu = find_gpu(extra)
+    """`find_gpu`, with the device taken into use; InputError says what needs it, why it cannot be had, and the remedy."""
+    runtime = cuda_runtime(extra)
+    try:
+        gpu = find_gpu(extra)
+        if gpu is not None:
+            # One that is listed may still refuse: another process has it alone, its memory is full, it is broken. On such
+            # a device, too, a call of TensorRT ends the interpreter.
+            checked(runtime, runtime.cudaSetDevice(0))
+            checked(runtime, runtime.cudaFree(0))
+    except CudaError as error:
+        raise InputError(
+            f"{what} needs the NVIDIA GPU of this machine, which cannot be used ({error}). {remedy}"
+        ) from error
     if gpu is None:
-        runtime = cuda_runtime(extra)
         status = runtime.cudaGetDeviceCount()[0]
         # CUDA says of a machine without driver that its driver is too old.
         has_driver = bool(runtime.cudaDriverGetVersion()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from microseg.runtime.signature import check_signature, wanted_outputs
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
 
+# OpenVINO reports its import to its maker through this package. Where that is missing, it has a stand-in that sends nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 try:
     import openvino
 except ImportError as error:

@@ -58,21 +58,28 @@ class TensorRTEngine(Closing):
         self._features = int(engine.get_tensor_shape("features")[-1])
         self._cache_path = path.with_name(f"{path.name}.kernels")
         self._cache: Any = None
-        self._context = self._new_context(library)
-        if self._context is None:
-            raise CudaError(logger.last())
-        self._lanes = Lanes(cuda)
-        side, batch = self._plan.tile_px.max, self._plan.batch.opt
-        sizes = {
-            name: int(np.prod(self._shape_of(name, batch, side, side))) * np.dtype(_DTYPES[name]).itemsize
-            for name in ("tiles", *self._plan.outputs)
-        }
-        self._slots = [Slot(cuda, sizes) for _ in range(_SLOTS)]
+        self._kernels = b""
+        self._slots: list[Slot] = []
         self._shape: tuple[int, ...] = ()
         self._warm: set[Slot] = set()
         self._graphs: dict[Slot, CapturedGraph] = {}
         # TensorRT for RTX captures its own.
         self._captures = self._plan.flavour == "tensorrt"
+        self._lanes = Lanes(cuda)
+        self._context = self._new_context(library)
+        try:
+            if self._context is None:
+                raise CudaError(logger.last())
+            side, batch = self._plan.tile_px.max, self._plan.batch.opt
+            sizes = {
+                name: int(np.prod(self._shape_of(name, batch, side, side))) * np.dtype(_DTYPES[name]).itemsize
+                for name in ("tiles", *self._plan.outputs)
+            }
+            for _ in range(_SLOTS):
+                self._slots.append(Slot(cuda, sizes))
+        except CudaError:
+            self._give_back()
+            raise
 
     def _new_context(self, library: Any) -> Any:
         if self._plan.flavour == "tensorrt":
@@ -83,9 +90,10 @@ class TensorRTEngine(Closing):
         # could get two answers in one report.
         config.dynamic_shapes_kernel_specialization_strategy = library.DynamicShapesKernelSpecializationStrategy.EAGER
         self._cache = config.create_runtime_cache()
-        if self._cache_path.is_file():
-            # TensorRT checks it and leaves one of another card or version aside.
-            self._cache.deserialize(self._cache_path.read_bytes())
+        # A start without it compiles again. TensorRT checks it and leaves one of another card or version aside.
+        with suppress(OSError):
+            self._kernels = self._cache_path.read_bytes()
+            self._cache.deserialize(self._kernels)
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 
@@ -152,13 +160,21 @@ class TensorRTEngine(Closing):
             self._shape = shape
         if slot not in self._graphs:
             for name, address in slot.device.items():
-                self._context.set_tensor_address(name, address)
+                if not self._context.set_tensor_address(name, address):
+                    raise CudaError(self._logger.last())
             # The first run of a shape sets up what a graph must not contain.
             if not self._captures or slot not in self._warm:
                 self._warm.add(slot)
                 self._execute()
                 return
-            self._graphs[slot] = CapturedGraph(self._cuda, self._lanes.compute, self._execute)
+            try:
+                self._graphs[slot] = CapturedGraph(self._cuda, self._lanes.compute, self._execute)
+            except CudaError:
+                # Not every network can be captured. Its kernels then go on being launched one by one, with the same
+                # results; what is wrong with the device fails here too.
+                self._captures = False
+                self._execute()
+                return
         self._graphs[slot].launch(self._lanes.compute)
 
     def _execute(self) -> None:
@@ -199,12 +215,22 @@ class TensorRTEngine(Closing):
         """Give device memory back; keep the kernels that were compiled, for the next start."""
         if self._context is None:
             return
+        if self._cache is not None:
+            kernels = self._cache.serialize()
+            if kernels is not None and bytes(kernels) != self._kernels:
+                # Read-only folders are common; the next start compiles again then.
+                with suppress(OSError):
+                    write_bytes(self._cache_path, bytes(kernels))
+        self._give_back()
+
+    def _give_back(self) -> None:
+        # An interrupted run leaves work under way, which must not lose its memory.
+        self._lanes.wait()
         self._drop_graphs()
         for slot in self._slots:
             slot.close()
         self._lanes.close()
-        self._context = self._engine = None
-        if self._cache is not None:
-            # Read-only folders are common; the next start compiles again then.
-            with suppress(OSError):
-                write_bytes(self._cache_path, bytes(self._cache.serialize()))
+        # In this order: each lives in the next.
+        self._context = None
+        self._cache = None
+        self._engine = None

@@ -43,6 +43,7 @@ def open_plan(path: Path, manifest: Manifest, choice: Choice) -> TensorRTEngine:
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise InputError(f"{path}: {TITLES[name]} cannot open it ({logger.last()}). {_rebuild(plan)}")
+    _require_tensors(path, manifest, library, engine)
     try:
         return TensorRTEngine(
             path=path,
@@ -134,6 +135,39 @@ def _require_valid(path: Path, plan: PlanInfo, gpu: GpuInfo, library: Any, answe
     raise InputError(
         f"{path}: {TITLES['tensorrt_rtx']} cannot run it: {'; '.join(found) or 'no reason given'}. {_rebuild(plan)}"
     )
+
+
+def _require_tensors(path: Path, manifest: Manifest, library: Any, engine: Any) -> None:
+    """The manifest decides how much memory every tensor gets, and TensorRT writes as much as the engine gives."""
+    plan = manifest.plan
+    assert plan is not None
+    folds, phases = len(manifest.folds), len(manifest.phases)
+    types = library.DataType
+    # Type, number of dimensions, and the second of them where it does not vary.
+    described: dict[str, tuple[Any, int, int | None]] = {
+        "tiles": (types.UINT8, 4, 1),
+        "labels": (types.UINT8, 3, None),
+        "votes": (types.UINT8, 4, folds),
+        "features": (types.FLOAT, 3, folds),
+        "probability": (types.FLOAT, 4, phases),
+    }
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    wrong = {"tiles", *plan.outputs} ^ set(names)
+    for name in set(names) - wrong:
+        dtype, dimensions, second = described.get(name, (None, 0, None))
+        shape = tuple(engine.get_tensor_shape(name))
+        if engine.get_tensor_dtype(name) != dtype or len(shape) != dimensions or second not in (None, shape[1]):
+            wrong.add(name)
+    sizes = zip(*((size.min, size.opt, size.max) for size in (plan.batch, plan.tile_px)), strict=True)
+    if "tiles" in names and [tuple(shape) for shape in engine.get_tensor_profile_shape("tiles", 0)] != [
+        (count, 1, side, side) for count, side in sizes
+    ]:
+        wrong.add("sizes of tiles and batches")
+    if wrong:
+        raise InputError(
+            f"{path}: is not what the manifest beside it describes ({', '.join(sorted(wrong))}), which was changed by hand. "
+            f"Remedy: copy both files again. {_rebuild(plan)}"
+        )
 
 
 def _rebuild(plan: PlanInfo) -> str:

@@ -25,7 +25,7 @@ from microseg.models.network import Network
 from microseg.models.unet import UNet
 from microseg.runtime import is_intact, read_manifest, verified_sha256
 from microseg.runtime.container import manifest_text, read_reference
-from microseg.runtime.device import GpuInfo
+from microseg.runtime.device import CudaError, GpuInfo
 from tests.chain import ENCODER, NETWORK
 from tests.engines import rewrite_manifest, with_reference
 from tests.plans import Silent, as_engine, half, needs_rtx, quantised
@@ -134,6 +134,14 @@ def test_int8_with_zero_points_of_zero_builds_and_no_other(single: Path, tmp_pat
     with pytest.raises(InputError, match=r"shifted.onnx: TensorRT for RTX cannot take its graph.*[Zz]ero point"):
         plan_of_engine(shifted, tmp_path / "shifted.plan", profile, Silent())
     assert not (tmp_path / "shifted.plan").exists()
+
+
+def test_a_card_that_fails_is_no_hindrance_where_none_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(extra: str) -> None:
+        raise CudaError("uncorrectable ECC error")
+
+    monkeypatch.setattr(tensorrt_build, "find_gpu", failing)
+    assert tensorrt_build._gpu_for("rtx-station", load_profile("rtx-station")[1]) is None
 
 
 @needs_rtx

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError, InputError
 from microseg.runtime.device import CudaError, checked
 from microseg.runtime.tensorrt_engine import TensorRTEngine
-from tests.host_cuda import HostCuda, open_on_host
+from tests.host_cuda import HostCuda, HostRuntimeConfig, open_on_host
 from tests.plans import write_plan
 
 
@@ -88,10 +88,60 @@ def test_memory_that_is_not_there_and_memory_given_back(tiny_engine: Path, tmp_p
         engine.run(tiles(3))
         assert cuda.memory
     assert not cuda.memory
-    cuda.fails = True
-    with pytest.raises(CudaError, match="out of memory"):
-        opened(tiny_engine, tmp_path, cuda)
-    assert not cuda.memory
+    # None, some of the first batch's, some of the second's.
+    for there in (0, 3, 11):
+        cuda.allocations_left = there
+        with pytest.raises(CudaError, match="out of memory"):
+            opened(tiny_engine, tmp_path, cuda)
+        assert not cuda.memory
+
+
+def test_a_network_that_cannot_be_captured_is_launched_kernel_by_kernel(engine: TensorRTEngine, cuda: HostCuda) -> None:
+    cuda.captures = False
+    for seed in range(4):
+        pixels = tiles(4, seed=seed)
+        assert np.array_equal(engine.run(pixels).labels, pixels[:, 0] > 100)
+    assert cuda.launches == 0
+
+
+def test_an_interrupted_run_leaves_nothing_under_way(
+    tiny_engine: Path, tmp_path: Path, cuda: HostCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    engine = opened(tiny_engine, tmp_path, cuda)
+    monkeypatch.setattr(engine, "_collect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(tiles(3))
+    assert any(stream.done < len(stream.work) for stream in cuda.streams.values())
+    engine.close()
+    assert all(stream.done == len(stream.work) for stream in cuda.streams.values())
+
+
+def test_compiled_kernels_are_kept_for_the_next_start(
+    tiny_engine: Path, tmp_path: Path, cuda: HostCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = tmp_path / "a.plan.kernels"
+
+    def start() -> list[bytes]:
+        with opened(tiny_engine, tmp_path, cuda, flavour="tensorrt_rtx") as engine:
+            pixels = tiles(3)
+            for _ in range(3):
+                assert np.array_equal(engine.run(pixels).labels, pixels[:, 0] > 100)
+            loaded: list[bytes] = engine._cache.loaded
+        return loaded
+
+    assert start() == [] and kernels.read_bytes() == b"kernels"
+    assert cuda.launches == 0, "TensorRT for RTX captures by itself"
+    before = kernels.stat()
+    assert start() == [b"kernels"] and kernels.stat() == before
+    monkeypatch.setattr(HostRuntimeConfig, "serialized", None)
+    assert start() == [b"kernels"] and kernels.stat() == before
+    kernels.unlink()
+    kernels.mkdir()
+    monkeypatch.setattr(HostRuntimeConfig, "serialized", b"others")
+    assert start() == []
 
 
 def test_a_failure_of_the_device_is_that_of_the_field(engine: TensorRTEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +164,7 @@ def test_the_installed_cuda_takes_these_calls() -> None:
         runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking),
         runtime.cudaHostAlloc(1, runtime.cudaHostAllocDefault),
         runtime.cudaMalloc(1),
-        runtime.cudaEventCreateWithFlags(runtime.cudaEventDisableTiming),
+        runtime.cudaEventCreateWithFlags(runtime.cudaEventDisableTiming | runtime.cudaEventBlockingSync),
         runtime.cudaMemcpyAsync(16, 32, 1, kind, stream),
         runtime.cudaEventRecord(event, stream),
         runtime.cudaStreamWaitEvent(stream, event, 0),
@@ -125,6 +175,8 @@ def test_the_installed_cuda_takes_these_calls() -> None:
         runtime.cudaGraphInstantiate(runtime.cudaGraph_t(0), 0),
         runtime.cudaGraphLaunch(runtime.cudaGraphExec_t(0), stream),
         runtime.cudaGetDeviceProperties(0),
+        runtime.cudaSetDevice(0),
+        runtime.cudaFree(0),
     ):
         with pytest.raises(CudaError, match="driver"):
             checked(runtime, answer)
@@ -135,7 +187,16 @@ def test_the_installed_tensorrt_has_these_names(name: str) -> None:
     library = pytest.importorskip(f"{name}_bindings", reason=f"{name} is not installed")
     wanted = {
         "Runtime": ["deserialize_cuda_engine"],
-        "ICudaEngine": ["get_tensor_shape", "create_execution_context", "create_engine_inspector"],
+        "ICudaEngine": [
+            "get_tensor_shape",
+            "get_tensor_dtype",
+            "get_tensor_name",
+            "get_tensor_profile_shape",
+            "num_io_tensors",
+            "create_execution_context",
+            "create_engine_inspector",
+        ],
+        "DataType": ["UINT8", "FLOAT"],
         "IExecutionContext": ["set_input_shape", "set_tensor_address", "execute_async_v3"],
     }
     if name == "tensorrt_rtx":

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.manifest import plan_manifest_path
-from microseg.runtime import engine_sha256, open_engine, read_manifest, tensorrt_open, verified_sha256
+from microseg.core.manifest import SizeRange, plan_manifest_path
+from microseg.runtime import device, engine_sha256, open_engine, read_manifest, tensorrt_open, verified_sha256
 from microseg.runtime.device import GpuInfo
 from tests.plans import needs_rtx, write_plan
 
@@ -149,6 +149,88 @@ def test_a_plan_of_another_version(
             InputError, match=rf"was built by TensorRT 11\.4\.0\.106, this is {version}\. Remedy: build"
         ):
             open_engine(path)
+
+
+class Tensors:
+    """The tensors of the engine that `plan_info` describes, by TensorRT's names; some changed."""
+
+    class DataType:
+        UINT8, FLOAT = "uint8", "float"
+
+    def __init__(self, **changes: tuple[str, tuple[int, ...]] | None) -> None:
+        tensors = {
+            "tiles": ("uint8", (-1, 1, -1, -1)),
+            "labels": ("uint8", (-1, -1, -1)),
+            "votes": ("uint8", (-1, 2, -1, -1)),
+            "features": ("float", (-1, 2, 1)),
+        }
+        self.tensors = {name: value for name, value in (tensors | changes).items() if value is not None}
+        self.num_io_tensors = len(self.tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self.tensors)[index]
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return self.tensors[name][0]
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.tensors[name][1]
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+        return [(1, 1, 16, 16), (2, 1, 32, 32), (2, 1, 64, 64)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "wrong"),
+    [
+        (Tensors(), {}, None),
+        (Tensors(votes=("uint8", (-1, 3, -1, -1))), {}, "votes"),
+        (Tensors(labels=("int32", (-1, -1, -1))), {}, "labels"),
+        (Tensors(tiles=("uint8", (-1, 3, -1, -1))), {}, "tiles"),
+        (Tensors(probability=("float", (-1, 2, -1, -1))), {}, "probability"),
+        (Tensors(features=None), {}, "features"),
+        (Tensors(), {"outputs": ["labels", "votes", "features", "probability"]}, "probability"),
+        (Tensors(), {"tile_px": SizeRange(min=16, opt=32, max=48)}, "sizes of tiles and batches"),
+        (Tensors(), {"batch": SizeRange(min=1, opt=1, max=2)}, "sizes of tiles and batches"),
+    ],
+)
+def test_a_manifest_that_is_not_the_engines(
+    tiny_engine: Path, tmp_path: Path, engine: Tensors, changes: dict[str, Any], wrong: str | None
+) -> None:
+    """Buffers are as large as the manifest says: with one fold too few there, the card would write beyond them."""
+    path = write_plan(tiny_engine, tmp_path / "a.plan", **changes)
+    manifest = read_manifest(path)
+    if wrong is None:
+        tensorrt_open._require_tensors(path, manifest, Tensors, engine)
+        return
+    with pytest.raises(
+        InputError, match=rf"is not what the manifest beside it describes \({wrong}\), which was changed"
+    ):
+        tensorrt_open._require_tensors(path, manifest, Tensors, engine)
+
+
+@pytest.mark.parametrize("fails", ["cudaSetDevice", "cudaFree", "cudaGetDeviceProperties"])
+def test_a_gpu_that_refuses(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """One that another process has alone is listed all the same; TensorRT must not get to see it."""
+
+    class Refusing:
+        cudaError_t = SimpleNamespace(cudaSuccess=0)
+
+        def __getattr__(self, name: str) -> Any:
+            values = {
+                "cudaGetDeviceCount": (0, 1),
+                "cudaDriverGetVersion": (0, 13000),
+                "cudaGetDeviceProperties": (0, SimpleNamespace(name=b"NVIDIA RTX A4000", major=8, minor=6)),
+                "cudaGetErrorString": (0, b"exclusive-process device"),
+            }
+            return lambda *arguments: (46, None) if name == fails else values.get(name, (0,))
+
+    monkeypatch.setattr(device, "cuda_runtime", lambda extra: Refusing())
+    path = write_plan(tiny_engine, tmp_path / "a.plan")
+    with pytest.raises(
+        InputError, match=r"a\.plan: a TensorRT plan needs the NVIDIA GPU.*exclusive-process.*\.onnx file"
+    ):
+        open_engine(path)
 
 
 @needs_rtx

@@ -1,0 +1,189 @@
+"""What lies in the top-level deploy/: images, units and manifests that name files, extras and commands which exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from configparser import ConfigParser
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.command_line import parsed
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
+EXTRAS = {"station-cpu": {"cpu"}, "station-gpu": set[str](), "training": {"train", "export"}}
+
+
+def project() -> dict[str, Any]:
+    content: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return content
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """(NAME, rest) of a Dockerfile's lines, continued ones joined."""
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    lines = "\n".join(kept).replace("\\\n", " ").splitlines()
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return [(name.upper(), " ".join(rest.split())) for name, rest in pairs]
+
+
+def last(steps: list[tuple[str, str]], name: str) -> str:
+    return [rest for step, rest in steps if step == name][-1]
+
+
+def test_commands_are_held_against_the_real_ones() -> None:
+    assert parsed(["train", "supervised", "/data", "--recipe", "S.10"])[0] == "train supervised"
+    for wrong in (["measure"], ["segment", "a", "--engine", "b", "--fast"], ["train", "supervised"]):
+        with pytest.raises(Exception, match=r"No such|Missing"):
+            parsed(wrong)
+
+
+def test_the_commands_of_the_readme_are_real() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    programs = {"microseg", "microseg-station", "microseg-station-gpu"}
+    found = set()
+    for words in (shlex.split(line, comments=True) for line in blocks.splitlines()):
+        # As a program, or after the name of an image.
+        if words and (words[0] == "microseg" or words[:2] == ["docker", "run"]):
+            (at,) = (index for index, word in enumerate(words) if word in programs)
+            found.add(parsed(words[at + 1 :])[0])
+    assert {"segment", "export", "inspect", "verify", "tune"} <= found
+
+
+def test_every_image_of_the_issue_is_there() -> None:
+    assert {path.stem for path in DOCKERFILES} == set(EXTRAS)
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+class TestDockerfile:
+    def test_bases_are_pinned_and_new_enough(self, path: Path) -> None:
+        bases = [rest.split()[0] for name, rest in instructions(path) if name == "FROM"]
+        least = tuple(map(int, project()["requires-python"].removeprefix(">=").split(".")))
+        for base in bases:
+            image, _, tag = base.rpartition(":")
+            if image == "python":
+                python = re.fullmatch(r"(\d+)\.(\d+)\.\d+-slim-[a-z]+", tag)
+                assert python is not None and tuple(map(int, python.groups())) >= least
+            else:
+                assert image.endswith("/tensorrt") and re.fullmatch(r"\d\d\.\d\d-py3", tag)
+                # What no tag shows is asked of the image while it is built.
+                assert f"sys.version_info >= {least}" in last(instructions(path), "RUN")
+
+    def test_the_extras_exist_and_bring_torch_to_training_alone(self, path: Path) -> None:
+        install = last(instructions(path), "RUN")
+        found = re.search(r"\.whl\)\[([\w,-]+)\]", install)
+        extras = set(found[1].split(",")) if found else set()
+        known = project()["optional-dependencies"]
+        assert extras == EXTRAS[path.stem] and extras <= set(known)
+        requirements = [re.split(r"[><=;~ ]", item)[0] for extra in extras for item in known[extra]]
+        assert ("torch" in requirements) == (path.stem == "training")
+
+    def test_the_gpu_station_has_the_rest_of_its_extra(self, path: Path) -> None:
+        if path.stem != "station-gpu":
+            return
+        named = re.findall(r'"([\w-]+)>=', last(instructions(path), "RUN"))
+        extra = {re.split(r"[><=]", item)[0] for item in project()["optional-dependencies"]["tensorrt"]}
+        assert set(named) == extra - {"tensorrt"}
+
+    def test_what_is_copied_exists_and_is_not_ignored(self, path: Path) -> None:
+        lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        allowed = [line[1:] for line in lines if line.startswith("!")]
+        assert "*" in lines
+        for name, rest in instructions(path):
+            if name == "COPY" and not rest.startswith("--from"):
+                for source in rest.split()[:-1]:
+                    assert (ROOT / source).exists() and any(fnmatch(source, pattern) for pattern in allowed), source
+
+    def test_it_holds_what_the_wheel_is_made_of(self, path: Path) -> None:
+        wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"][
+            "targets"
+        ]
+        needed = {"pyproject.toml", project()["readme"], *project()["license-files"]}
+        needed |= {*wheel["wheel"]["packages"], *wheel["wheel"]["force-include"]}
+        copied = {source for name, rest in instructions(path) if name == "COPY" for source in rest.split()[:-1]}
+        assert needed <= copied
+
+    def test_it_runs_the_command_and_not_as_root(self, path: Path) -> None:
+        steps = instructions(path)
+        assert shlex.split(last(steps, "ENTRYPOINT").strip("[]")) == list(project()["scripts"])
+        user = last(steps, "USER")
+        assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", user)
+        after = [name for name, _ in steps][[name for name, _ in steps].index("USER") :]
+        assert not {"RUN", "COPY", "ADD"} & set(after)
+        assert not {"ADD", "SHELL"} & {name for name, _ in steps}
+        assert last(steps, "HEALTHCHECK") == "NONE"
+        # A volume takes over whose a folder of the image is; one that is not there would be root's.
+        if path.stem.startswith("station"):
+            folder = last(steps, "ENV").partition("MICROSEG_CONFIG=")[2]
+            assert f"--mode=1777 {folder}" in last(steps, "RUN")
+
+
+def unit(name: str) -> ConfigParser:
+    parser = ConfigParser(strict=False, interpolation=None, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(DEPLOY / "systemd" / name, encoding="utf-8")
+    return parser
+
+
+def test_the_unit_measures_with_a_real_command() -> None:
+    service = unit("microseg-segment@.service")
+    program, *arguments = shlex.split(service["Service"]["ExecStart"])
+    assert Path(program).name in project()["scripts"]
+    command, values = parsed(arguments)
+    assert command == "segment"
+    folder = service["Service"]["WorkingDirectory"]
+    assert service["Unit"]["ConditionDirectoryNotEmpty"] == f"{folder}/{values['input_path']}"
+    assert service["Unit"]["ConditionPathExists"] == f"{folder}/{values['engine']}"
+    assert folder.startswith(service["Service"]["ReadWritePaths"])
+    assert "report" in str(values["out"]) and service["Service"]["SuccessExitStatus"] == "130"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    for path in (DEPLOY / "systemd").iterdir():
+        # It wants programs that exist, users that exist, and instances.
+        text = path.read_text(encoding="utf-8").replace("/opt/microseg/bin/microseg", sys.executable)
+        (tmp_path / path.name.replace("@", "@a")).write_text(
+            text.replace("User=microseg", "User=root"), encoding="utf-8"
+        )
+    units = sorted(tmp_path.iterdir())
+    assert len(units) == 2
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *units], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_job_trains_with_a_real_command() -> None:
+    (job,) = yaml.safe_load_all((DEPLOY / "kubernetes" / "train-job.yaml").read_text(encoding="utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    command, values = parsed(container["args"])
+    assert command == "train supervised" and values["resume"] is True
+    from microseg.train.recipe_file import load_recipe
+
+    load_recipe(values["recipe"])
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert set(mounts.values()) == {volume["name"] for volume in pod["volumes"]}
+    assert str(values["domain"]).startswith("/data/") and str(values["out"]).startswith("/runs/")
+    assert {"/data", "/runs", "/tmp", "/dev/shm"} == set(mounts)
+    user = last(instructions(DEPLOY / "docker" / "training.Dockerfile"), "USER").split(":")
+    assert [str(pod["securityContext"][key]) for key in ("runAsUser", "runAsGroup")] == user
+    tag = container["image"].rpartition(":")[2]
+    assert tag == project()["version"]
+    failed = job["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]
+    assert failed["containerName"] == container["name"] and failed["values"] == [2]
+    # A failure policy takes no other.
+    assert pod["restartPolicy"] == "Never"
