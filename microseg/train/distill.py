@@ -26,7 +26,7 @@ from microseg.train.curves import plot_histories
 from microseg.train.datasets import LabelledField
 from microseg.train.distill_recipe import DistillRecipe, settled
 from microseg.train.predict import predict_field
-from microseg.train.recipe import Recipe
+from microseg.train.recipe import RandomisedAugmentation, Recipe
 from microseg.train.runs import (
     VERSIONS,
     claim,
@@ -53,7 +53,6 @@ def run_distill(
     names: Sequence[str] = (),
     report: Report = lambda step, steps, text: None,
     notice: Callable[[str], None] = lambda text: None,
-    progress: Callable[[str], None] = lambda name: None,
 ) -> RunSummary:
     """Train a student of the bag of `run` on the fields of `domains`, whose masks are not opened, into `out`.
 
@@ -70,10 +69,17 @@ def run_distill(
     lessons = _lessons(domains, names, record, recipe, notice)
     student = _record(run, record, summary, lessons, recipe_name, recipe)
     networks = load_networks(run, record, summary)
+
+    def progress(name: str) -> None:
+        report(0, recipe.steps, f"asking the bag about {name}")
+
     claim(out, student, DistillRecipe)
     if (out / "summary.json").is_file():
         return read_run(out)[1]
-    learned = [[answer.field for answer in answers(networks, lesson.learned, record, progress)] for lesson in lessons]
+    learned = [lesson.learned for lesson in lessons]
+    if recipe.rare_phase_share or isinstance(recipe.augmentation, RandomisedAugmentation):
+        # Tiles are then drawn, or changed, by phase; the bag's labels are good enough for that.
+        learned = [[answer.field for answer in answers(networks, fields, record, progress)] for fields in learned]
     kept = [lesson.compared or lesson.learned for lesson in lessons]
     compared = answers(networks, [field for fields in kept for field in fields], record, progress)
     folder = out / STUDENT
@@ -83,7 +89,10 @@ def run_distill(
         recipe, len(record.phases), networks, balanced(learned), compared, start, record.halo_px, folder, report
     )
     found = compare(network, compared, len(record.phases), record.halo_px)
-    written = _summary(student, summary, _measured(student, found, lessons), network, learned, folder, seconds)
+    # Engines are asked what they were made for last.
+    newest = [lesson for lesson in lessons if lesson.entry == student.domains[-1]] or lessons
+    fields = [field for lesson in newest for field in lesson.learned]
+    written = _summary(student, summary, _measured(student, found, lessons), network, fields, folder, seconds)
     plot_histories(out / "history.png", [folder], "mIoU with the bag, fields not learned from")
     write_json(out / "summary.json", written.model_dump(mode="json"))
     return written
@@ -130,7 +139,8 @@ def _record(
         *(field.model_copy(update={"fold": -1}) for field in record.fields),
         *(field for domain in domains for field in domain.fields),
     ]
-    digest = hashlib.sha256()
+    # What the student learns: the fields as they are prepared, and what these weights say of them.
+    digest = hashlib.sha256("".join(fold.weights_sha256 for fold in summary.folds).encode())
     for lesson in lessons:
         for field in [*lesson.learned, *lesson.compared]:
             digest.update(field.sha256.encode())
@@ -190,13 +200,13 @@ def _summary(
     bag: RunSummary,
     measured: Distillation,
     network: Network,
-    learned: Sequence[Sequence[LabelledField]],
+    fields: Sequence[LabelledField],
     folder: Path,
     seconds: float,
 ) -> RunSummary:
-    """The bag's scores, the student's hash, and the features of what it learned on last, which its heads share."""
+    """The bag's scores, the student's hash, and the mean and spread of its features on `fields`, which its heads share."""
     sha256 = sha256_of(folder / "model.safetensors")
-    features = [predict_field([network], field.image, student.stride, student.halo_px)[1][0] for field in learned[-1]]
+    features = [predict_field([network], field.image, student.stride, student.halo_px)[1][0] for field in fields]
     mean, std = np.mean(features, axis=0).tolist(), np.std(features, axis=0).tolist()
     results = [
         FoldResult(

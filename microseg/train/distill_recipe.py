@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from microseg.core.manifest import Strict
-from microseg.train.domain_tiles import robust_augmentation
 from microseg.train.recipe import (
     Augmentation,
     DeepLabV2Config,
@@ -31,10 +30,9 @@ class DistillRecipe(Strict):
     encoder: null is the bag's. network: null is the bag's, the last two stages of a U-Net's decoder `narrow` times as
     wide, in eights rounded up: they cost as much as the encoder. start_fold: the fold whose weights the student begins
     with, null for the encoder's own; another encoder than the bag's begins with its own. tile: the loss counts on all of
-    it, for bag and student see the same. augmentation: null is the bag's pipeline, or the extended one where that is
-    weaker. bag_weight: of the loss on the mean of the heads, beside that of each head. batch: tiles of a step.
-    compared_fields: of each domain, that are not learned from and show how well the student does; a third at most.
-    max_fields: of each domain, drawn by seed.
+    it, for bag and student see the same. bag_weight: of the loss on the mean of the heads, beside that of each head.
+    batch: tiles of a step. compared_fields: of each domain, that are not learned from and show how well the student does;
+    a third at most. max_fields: of each domain, drawn by seed.
     """
 
     task: Literal["distill"]
@@ -80,7 +78,7 @@ def settled(recipe: DistillRecipe, bag: Recipe) -> DistillRecipe:
             "network": network,
             "start_fold": recipe.start_fold if starts else None,
             "tile": recipe.tile or bag.tile,
-            "augmentation": recipe.augmentation or robust_augmentation(bag.augmentation),
+            "augmentation": recipe.augmentation or bag.augmentation,
             "rare_phase_share": bag.rare_phase_share if recipe.rare_phase_share is None else recipe.rare_phase_share,
         }
     )

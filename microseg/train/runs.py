@@ -173,7 +173,7 @@ def claim(out: Path, record: RunRecord, recipe: type[BaseModel]) -> None:
         except ValidationError as error:
             raise InputError(f"{out}: holds a run of another kind. Remedy: another --out.") from error
         before = before.model_copy(update={"recipe": completed})
-        for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256", "distillation"):
+        for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256"):
             if getattr(before, key) != getattr(record, key):
                 raise InputError(
                     f"{out}: holds a run with another {key}. Remedy: the same command as before, or another --out."

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from microseg.core.errors import TrainingError
 from microseg.core.metrics import confusion_matrix, mean_iou
@@ -59,8 +59,8 @@ def train_student(
 ) -> tuple[Network, float]:
     """Train one student; leaves model.safetensors, history.csv and last/ in `folder`, and continues what is there.
 
-    recipe: settled. bag: its networks, in evaluation mode. fields: with the bag's labels, by which tiles are drawn and
-    changed; the loss goes by what each fold says of the changed tile. start: weights to begin with where they fit.
+    recipe: settled. bag: its networks, in evaluation mode. fields: with the bag's labels where tiles are drawn or changed by
+    phase; the loss goes by what each fold says of the changed tile. start: weights to begin with where they fit.
     Returns the averaged network in evaluation mode and the seconds of training. Deterministic for one machine and thread
     count. Raises TrainingError; KeyboardInterrupt when told to stop, with the state saved.
     """
@@ -68,6 +68,8 @@ def train_student(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed_of(recipe.seed, 0))
     network = new_student(recipe, phases, len(bag), start).to(device).to(memory_format=torch.channels_last)
+    # What the fold normalises by is part of what it says, and tiles of several domains in a batch would change it.
+    frozen = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and start is not None]
     averaged = {key: value.detach().clone() for key, value in network.state_dict().items()}
     rates = recipe.optimiser
     groups = network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
@@ -98,6 +100,8 @@ def train_student(
             for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                 group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
             network.train()
+            for norm in frozen:
+                norm.eval()
             optimiser.zero_grad(set_to_none=True)
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=is_reduced):

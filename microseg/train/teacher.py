@@ -85,13 +85,13 @@ def _entry_of(domain: Domain, hashes: set[str], record: RunRecord, name: str | N
     """The bag's domain: the one named; else whose fields these are; else of that name; else the only one."""
     if name is not None:
         return record.domain_called(name), "as told"
-    known = [({field.sha256 for field in record.fields}, record.domain)]
+    # A run that continues another one lists the fields of both, and does not say which are whose.
+    known = [] if record.earlier_domains else [({field.sha256 for field in record.fields}, record.domain)]
     if record.adaptation is not None:
         known.append(({field.sha256 for field in record.adaptation.fields}, record.adaptation.target))
-    shared = [(len(hashes & theirs), entry) for theirs, entry in known]
-    most, entry = max(shared, key=lambda item: item[0])
-    if most:
-        return entry, "the bag was trained on fields of it"
+    shared = [(len(hashes & theirs), entry) for theirs, entry in known if hashes & theirs]
+    if shared:
+        return max(shared, key=lambda item: item[0])[1], "the bag was trained on fields of it"
     for entry in record.domains:
         if entry.name == domain.name:
             return entry, "of the same name"
@@ -122,9 +122,9 @@ def answers(
 
 def soft_labels(bag: Sequence[Network], tiles: Tensor) -> Tensor:
     """Each fold's probabilities, float32 (N, F, P, S, S), of tiles (N, 1, S, S)."""
-    with torch.inference_mode():
+    with torch.no_grad():
         outs = [network.forward_any_size(tiles).logits.float().softmax(1) for network in bag]
-    return torch.stack(outs, 1).clone()
+    return torch.stack(outs, 1)
 
 
 def balanced(lessons: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:
