@@ -1,4 +1,4 @@
-"""An engine with random weights: it takes the time and the memory of a trained one."""
+"""An engine with random weights: it takes the time and the memory of a trained one, in every precision."""
 
 from __future__ import annotations
 
@@ -12,45 +12,58 @@ from microseg.core.manifest import (
     Grid,
     Manifest,
     PhaseInfo,
+    Precision,
     Provenance,
 )
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from microseg.models.unet import UNet
 
 _HALO_PX = 62
 _NO_HASH = "0" * 64
+DECODER = (256, 128, 64, 32, 16)
 
 
-_DECODER = (256, 128, 64, 32, 16)
-
-
-def build_network(encoder: str, seed: int = 0, decoder: tuple[int, ...] = _DECODER) -> UNet:
-    """A two-phase U-Net with random weights, the same for one seed."""
+def build_network(encoder: str, seed: int = 0, decoder: tuple[int, ...] = DECODER, heads: int = 1) -> UNet:
+    """A two-phase U-Net with random weights, the same for one seed. heads: as many as the bag has folds, of a student."""
     import torch
 
     from microseg.models.unet import UNet
 
     torch.manual_seed(seed)
-    return UNet(encoder, 2, "none", decoder).eval()
+    return UNet(encoder, 2, "none", decoder, heads).eval()
 
 
 def write_random_engine(
-    path: Path, encoder: str, folds: int, bytes_per_pixel: float, decoder: tuple[int, ...] = _DECODER
+    path: Path,
+    encoder: str,
+    folds: int,
+    bytes_per_pixel: float,
+    decoder: tuple[int, ...] = DECODER,
+    *,
+    precision: Precision = "fp32",
+    is_student: bool = False,
 ) -> Path:
-    """Export `folds` random networks as one engine for the synthetic phases, on native pixels."""
+    """Export `folds` random networks, or a student of so many, as one engine for the synthetic phases, on native pixels."""
     import onnx
 
     from microseg.export.graph import build_onnx
     from microseg.runtime import model_sha256
 
-    networks = [build_network(encoder, seed, decoder) for seed in range(folds)]
+    if is_student:
+        networks = [build_network(encoder, 0, decoder, folds)]
+    else:
+        networks = [build_network(encoder, seed, decoder) for seed in range(folds)]
     build_onnx(networks, path)
+    onnx.save(_reduced(onnx.load(path), precision), path)
     manifest = Manifest(
         phases=[PhaseInfo(name="ferrite", color="#0072b2"), PhaseInfo(name="lath-bainite", color="#e69f00")],
         domains=[DomainEntry(name="s")],
         default_domain="s",
         grid=Grid(),
+        precision=precision,
         tile_core_px=512,
         halo_px=_HALO_PX,
         stride=networks[0].stride,
@@ -73,3 +86,24 @@ def write_random_engine(
     onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})
     onnx.save(model, path)
     return path
+
+
+def _reduced(model: ModelProto, precision: Precision) -> ModelProto:
+    """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers but the heads."""
+    from microseg.core.instructions import instruction_sets, weight_bits
+    from microseg.export.anatomy import last_convolutions, outside_convolutions, simplified
+    from microseg.export.fields import Field, calibration_tiles
+    from microseg.export.half import kept_in_float32, to_half
+    from microseg.export.int8 import activation_ranges, quantised
+    from microseg.export.shortcuts import small_upsampling
+    from microseg.synthetic.tiles import reference_tiles
+
+    if precision == "fp32":
+        return small_upsampling(model)
+    plain = simplified(model)
+    tiles = calibration_tiles([Field(*named) for named in reference_tiles()], 32)
+    if precision == "fp16":
+        return to_half(plain, kept_in_float32(plain, tiles))
+    kept = {*outside_convolutions(plain), *last_convolutions(plain)}
+    is_reduced = weight_bits(instruction_sets()) == 7
+    return quantised(plain, activation_ranges(plain, tiles), kept, reduced_range=is_reduced)

@@ -1,247 +1,195 @@
-"""`python -m benchmarks.throughput`: `microseg segment` against what people run today, on the same weights.
+"""`python -m benchmarks.throughput [--json FILE]`: `microseg segment` against what people run today, on the same weights.
 
-Every peer runs in a process of its own, one after the other, `--repeats` times; figures are medians. The peers' times
-are those of decoding, inference and labels, without start, masks, overlays and report; `segment`'s is the whole
-command.
+Every side runs in a process of its own, one after the other, `--repeats` times; figures are medians of the repeats, ratios
+of what ran side by side. `segment` is the whole command from its start to the page, masks and overlays written, as a user
+types it; peers (`benchmarks.throughput_peers`) are timed without their start. Nothing is kept between runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.machine import machine, versions
+from benchmarks.random_engine import DECODER, write_random_engine
+from benchmarks.throughput_peers import NAMES, PLAIN, TORCH, export_plain, run_peer, skipped
+from benchmarks.throughput_sides import gflop, images, run_network, run_segment, run_start, sgemm
+from microseg.core.files import write_json
+from microseg.core.manifest import Precision
 
 ENCODER = "resnet18"
 WIDTH, HEIGHT = 1024, 717
+MEGAPIXELS = WIDTH * HEIGHT / 1e6
+FOLDS = 5
 BYTES_PER_PIXEL = 600.0
-TILE_PX, CORE_PX, HALO_PX = 636, 512, 62
-MONAI_ROI_PX, MONAI_OVERLAP = 512, 0.25
-PEERS = ("naive", "monai", "network", "segment")
+# As the recipe `distill` has it: the bag's network, its last stages narrower.
+STUDENT_DECODER = (256, 128, 64, 24, 16)
+# name -> what, folds, whether a student, precision
+ENGINES: dict[str, tuple[str, int, bool, Precision]] = {
+    "f32": ("one network, float32", 1, False, "fp32"),
+    "fp16": ("one network, FP16", 1, False, "fp16"),
+    "int8": ("one network, INT8", 1, False, "int8"),
+    "bag": ("bag of five, float32", FOLDS, False, "fp32"),
+    "bag_int8": ("bag of five, INT8", FOLDS, False, "int8"),
+    "student": ("student of a bag of five, float32", FOLDS, True, "fp32"),
+    "student_int8": ("student of a bag of five, INT8", FOLDS, True, "int8"),
+}
+# Of the fields; what takes longer per field measures fewer. Peers are timed without their start, which needs no spreading.
+SHARES = {"bag": 0.25, "fp16": 0.25, "network_1": 0.25, "network_2": 0.25} | dict.fromkeys(NAMES, 0.15)
 
 
 def main() -> None:
     """Measure, print a table, and write JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--fields", type=int, default=20)
+    parser.add_argument("--fields", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="folder for fields, engine and reports (default: temporary)")
-    parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help="folder for fields, engines and reports (default: temporary)")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peer:
-        print(json.dumps(_RUN[options.peer](options.work)))
+    if options.side:
+        print(json.dumps(run_side(options.side, options.work, options.fields)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         found = measure(options.work or Path(temporary), options.fields, options.repeats)
     _print(found)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, found)
+
+
+def run_side(side: str, work: Path, fields: int) -> dict[str, Any]:
+    """What one process of its own measures: `seconds` for `fields` fields, and `settings`."""
+    paths = images(work)[:fields]
+    match side.split("_"):
+        case ["start"]:
+            return run_start(work / "f32.onnx", paths[0], work)
+        case ["sgemm"]:
+            return sgemm()
+        case ["network", threads] if threads.isdigit():
+            return run_network(work / "f32.onnx", paths, int(threads))
+        case ["network", *engine]:
+            return run_network(work / f"{'_'.join(engine)}.onnx", paths, None)
+    if side in NAMES:
+        return run_peer(side, paths, work, ENCODER)
+    return run_segment(work / f"{side}.onnx", paths, work)
 
 
 def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
-    """All figures: the ratios at the top, then every raw time."""
-    from benchmarks.random_engine import write_random_engine
+    """All figures: the ratios at the top, then every row and every raw time."""
     from microseg.runtime import engine_sha256
     from microseg.synthetic.folder import write_domain
 
     work.mkdir(parents=True, exist_ok=True)
     write_domain(work / "domain", "s", fields, 0, size_px=(WIDTH, HEIGHT))
-    engine = write_random_engine(work / "engine.onnx", ENCODER, 1, BYTES_PER_PIXEL)
-    runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in PEERS}
+    export_plain(work / PLAIN, ENCODER)
+    for name, (_, folds, is_student, precision) in ENGINES.items():
+        decoder = STUDENT_DECODER if is_student else DECODER
+        write_random_engine(
+            work / f"{name}.onnx", ENCODER, folds, BYTES_PER_PIXEL, decoder, precision=precision, is_student=is_student
+        )
+    absent = skipped()
+    peers = [peer for peer in NAMES if peer not in absent]
+    # What is compared with each other runs close together.
+    sides = ["sgemm", "start", *peers, "f32", "network_f32", "int8", "network_int8", "fp16", "bag", "student",
+             "bag_int8", "student_int8", "network_1", "network_2"]  # fmt: skip
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(repeats):
-        for peer in PEERS:
-            command = [sys.executable, "-m", "benchmarks.throughput", "--peer", peer, "--work", str(work)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            runs[peer].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{peer}: {runs[peer][-1]['seconds']:.2f} s", file=sys.stderr)
-    seconds = {peer: [run["seconds"] for run in found] for peer, found in runs.items()}
-    # On a machine that others use too, what ran side by side is compared, and the median of the repeats taken.
-    over = {peer: [time / s for time, s in zip(seconds[peer], seconds["segment"], strict=True)] for peer in PEERS}
-    return {
-        "ratio_to_monai": statistics.median(over["monai"]),
-        "ratio_to_naive": statistics.median(over["naive"]),
-        "outside_network_share": 1 - statistics.median(over["network"]),
-        "fields": fields,
+        for side in sides:
+            count = max(2, round(fields * SHARES.get(side, 1)))
+            command = [sys.executable, "-m", "benchmarks.throughput", "--side", side, "--work", str(work)]
+            done = subprocess.run([*command, "--fields", str(count)], capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{side}: {done.stderr[-2000:]}")
+            runs[side].append(json.loads(done.stdout.splitlines()[-1]) | {"fields": count})
+            print(f"{side}: {runs[side][-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
+    found = figures({side: [run["seconds"] / run["fields"] for run in of] for side, of in runs.items()}, peers)
+    plain, ours = (gflop(work / name, HEIGHT, WIDTH) for name in (PLAIN, "f32.onnx"))
+    peak = max(run["gflops"] for run in runs["sgemm"])
+    return found | {
+        "start_to_first_inference_seconds": median(run["seconds"] for run in runs["start"]),
+        "roofline": {
+            "sgemm_gflops": peak,
+            "gflop_per_field": plain,
+            "gflop_per_field_of_our_graph": ours,
+            "network_alone": plain / peak / found["seconds_per_field"]["network_f32"],
+            "segment": plain / peak / found["seconds_per_field"]["f32"],
+        },
         "field_px": [WIDTH, HEIGHT],
-        "network": f"U-Net {ENCODER}, one fold, random weights",
-        "median_seconds": {peer: statistics.median(times) for peer, times in seconds.items()},
-        "over_segment": over,
-        "seconds": seconds,
-        "settings": {peer: found[-1]["settings"] for peer, found in runs.items()},
-        "versions": versions("microseg", "torch", "monai", "onnxruntime", "segmentation-models-pytorch", "numpy"),
+        "network": f"U-Net {ENCODER}, decoder {DECODER}, two phases, random weights; student's decoder {STUDENT_DECODER}",
+        "int8": "all layers but the heads; which of a trained bag stay float32: benchmarks.precision",
+        "skipped": absent,
+        "fields": {side: of[-1]["fields"] for side, of in runs.items()},
+        "seconds": {side: [run["seconds"] for run in of] for side, of in runs.items()},
+        "settings": {side: of[-1]["settings"] for side, of in runs.items()},
+        "versions": versions(
+            "microseg", "torch", "monai", "pytorch-toolbelt", "onnxruntime", "openvino", "segmentation-models-pytorch",
+            "numpy", "opencv-python-headless",
+        ),
         "machine": machine(),
-        "engine_sha256": engine_sha256(engine),
-    }
+        "engine_sha256": {name: engine_sha256(work / f"{name}.onnx") for name in ENGINES},
+    }  # fmt: skip
 
 
-def _run_segment(work: Path) -> dict[str, Any]:
-    """The command as a user types it, start to end, into a new report."""
-    with tempfile.TemporaryDirectory(dir=work) as out:
-        command = [
-            sys.executable,
-            "-c",
-            "from microseg.cli.main import main; main()",
-            "segment",
-            str(work / "domain"),
-            "--engine",
-            str(work / "engine.onnx"),
-            "--out",
-            f"{out}/report",
-        ]
-        begun = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds = time.perf_counter() - begun
-        summary = json.loads(Path(out, "report", "summary.json").read_text(encoding="utf-8"))
-    return {"seconds": seconds, "settings": summary["settings"] | summary["run"]}
+def figures(each: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
+    """Ratios, slower over faster, from seconds per field of every repeat: medians of what ran side by side."""
+    seconds = {side: median(of) for side, of in each.items()}
+    torch_peer = min((peer for peer in peers if peer in TORCH), key=lambda peer: seconds[peer])
 
+    def over(slow: str, fast: str, times: float = 1.0) -> float:
+        return median(times * a / b for a, b in zip(each[slow], each[fast], strict=True))
 
-def _run_network(work: Path) -> dict[str, Any]:
-    """The engine alone on the arrays that `segment` prepares, with all threads."""
-    from microseg.core.manifest import Grid, Preparation
-    from microseg.core.preparation import open_prepared
-    from microseg.core.tiling import extract, plan_tiles
-    from microseg.deploy.segment import max_tile_pixels
-    from microseg.runtime import open_engine
-
-    path = work / "engine.onnx"
-    engine = open_engine(path)
-    manifest = engine.manifest
-    limit = max_tile_pixels(manifest, path.stat().st_size, None)
-    batches = []
-    for image in _images(work):
-        with open_prepared(image, Preparation(), Grid()) as field:
-            plan = plan_tiles(*field.shape, manifest.stride, manifest.halo_px, limit)
-            batches += [extract(field.rows, tile, *field.shape)[None, None] for tile in plan]
-    engine.run(batches[0])
-    begun = time.perf_counter()
-    for batch in batches:
-        engine.run(batch)
+    named = {"monai": "ratio_to_monai", "naive": "ratio_to_naive"}
     return {
-        "seconds": time.perf_counter() - begun,
-        "settings": {"provider": engine.provider, "tiles": len(batches), "tile_px": list(batches[0].shape[2:])},
+        "ratio_f32_to_torch_peer": over(torch_peer, "f32"),
+        "ratio_f32_to_ort_tiles": over("ort_tiles", "f32"),
+        "ratio_int8_to_torch_peer": over(torch_peer, "int8"),
+        "ratio_distilled_to_bag": over("bag", "student"),
+        "ratio_distilled_int8_to_bag_int8": over("bag_int8", "student_int8"),
+        "ratio_distilled_int8_to_peer_bag": over(torch_peer, "student_int8", FOLDS),
+        "outside_network_share": 1 - over("network_f32", "f32"),
+        "outside_network_share_int8": 1 - over("network_int8", "int8"),
+        "scaling_two_threads": over("network_1", "network_2") / 2,
+        **{key: over(peer, "f32") for peer, key in named.items() if peer in peers},
+        "fastest_torch_peer": torch_peer,
+        "seconds_per_field": seconds,
+        "fields_per_second": {side: 1 / value for side, value in seconds.items() if side not in ("sgemm", "start")},
+        "megapixels_per_second": {
+            side: MEGAPIXELS / value for side, value in seconds.items() if side not in ("sgemm", "start")
+        },
     }
-
-
-def _run_naive(work: Path) -> dict[str, Any]:
-    """A loop over the paper's tiles in torch, as most scripts do it."""
-
-    def labels(forward: Callable[[Any], Any], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        import torch
-
-        height, width = image.shape
-        down, across = -(-height // CORE_PX) * CORE_PX, -(-width // CORE_PX) * CORE_PX
-        pads = ((HALO_PX, down - height + HALO_PX), (HALO_PX, across - width + HALO_PX))
-        padded = np.pad(image, pads, mode="reflect")
-        result = np.empty((down, across), np.uint8)
-        for top in range(0, down, CORE_PX):
-            for left in range(0, across, CORE_PX):
-                tile = torch.from_numpy(padded[top : top + TILE_PX, left : left + TILE_PX].copy())[None, None].float()
-                found = forward(tile).argmax(1)[0, HALO_PX : HALO_PX + CORE_PX, HALO_PX : HALO_PX + CORE_PX]
-                result[top : top + CORE_PX, left : left + CORE_PX] = found.numpy()
-        return result[:height, :width]
-
-    return _run_torch(work, labels, {"tile_px": TILE_PX, "core_px": CORE_PX})
-
-
-def _run_monai(work: Path) -> dict[str, Any]:
-    """MONAI's sliding window as its users run it."""
-
-    def labels(forward: Callable[[Any], Any], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        import torch
-        from monai.inferers.utils import sliding_window_inference
-
-        tile = torch.from_numpy(image)[None, None].float()
-        found: Any = sliding_window_inference(tile, MONAI_ROI_PX, 1, forward, overlap=MONAI_OVERLAP)
-        return np.asarray(found.argmax(1)[0].to(torch.uint8).numpy())
-
-    return _run_torch(work, labels, {"roi_px": MONAI_ROI_PX, "overlap": MONAI_OVERLAP, "sw_batch_size": 1})
-
-
-def _run_torch(
-    work: Path, labels: Callable[[Callable[[Any], Any], NDArray[np.uint8]], NDArray[np.uint8]], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Time `labels` on all fields, with the threads and memory format that are fastest on the first one."""
-    import os
-
-    import torch
-
-    from benchmarks.random_engine import build_network
-    from microseg.core.micrograph import open_micrograph
-
-    network = build_network(ENCODER)
-    images = _images(work)
-
-    def decoded(path: Path) -> NDArray[np.uint8]:
-        with open_micrograph(path) as micrograph:
-            return np.asarray(micrograph.rows(0, micrograph.height))
-
-    def use(threads: int, is_channels_last: bool) -> Callable[[Any], Any]:
-        torch.set_num_threads(threads)
-        layout = torch.channels_last if is_channels_last else torch.contiguous_format
-        network.to(memory_format=layout)
-        return lambda tiles: network.forward_any_size(tiles.contiguous(memory_format=layout)).logits
-
-    def seconds(choice: tuple[int, bool]) -> float:
-        forward = use(*choice)
-        image = decoded(images[0])
-        labels(forward, image)
-        begun = time.perf_counter()
-        labels(forward, image)
-        return time.perf_counter() - begun
-
-    cores = os.cpu_count() or 1
-    with torch.inference_mode():
-        choices = [(threads, layout) for threads in sorted({cores, max(1, cores // 2)}) for layout in (False, True)]
-        tried = {choice: seconds(choice) for choice in choices}
-        best = min(tried, key=lambda choice: tried[choice])
-        forward = use(*best)
-        begun = time.perf_counter()
-        for image in images:
-            labels(forward, decoded(image))
-        total = time.perf_counter() - begun
-    trials = [{"threads": t, "channels_last": c, "seconds_per_field": s} for (t, c), s in tried.items()]
-    return {"seconds": total, "settings": settings | {"threads": best[0], "channels_last": best[1], "trials": trials}}
-
-
-def _images(work: Path) -> list[Path]:
-    return sorted((work / "domain" / "images").iterdir())
-
-
-_RUN: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "naive": _run_naive,
-    "monai": _run_monai,
-    "network": _run_network,
-    "segment": _run_segment,
-}
 
 
 def _print(found: dict[str, Any]) -> None:
-    print(f"{found['fields']} fields of {WIDTH} x {HEIGHT} px, {found['network']}, {found['machine']['processor']}")
-    names = {
-        "naive": f"torch, {TILE_PX} px tile loop",
-        "monai": f"MONAI sliding_window_inference, {MONAI_ROI_PX} px, overlap {MONAI_OVERLAP}",
-        "network": "the engine alone (ONNX Runtime)",
-        "segment": "microseg segment, end to end",
-    }
-    for peer, name in names.items():
-        seconds = found["median_seconds"][peer]
-        print(f"  {name:58s} {seconds:7.2f} s  {seconds / found['fields']:6.3f} s/field")
-    print(f"faster than MONAI by {found['ratio_to_monai']:.2f}, than the tile loop by {found['ratio_to_naive']:.2f}")
-    print(
-        f"outside the network: {100 * found['outside_network_share']:.1f} % of the wall time (medians of the repeats)"
-    )
+    rows = NAMES | {name: f"microseg segment, {what}" for name, (what, *_) in ENGINES.items()}
+    rows |= {"network_f32": "the float32 engine alone", "network_int8": "the INT8 engine alone"}
+    title = f"Fields of {WIDTH} x {HEIGHT} px, U-Net {ENCODER}, {found['machine']['processor']}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("what")
+    for column in ("s/field", "fields/s", "megapixels/s", "runtime"):
+        table.add_column(column, justify="right")
+    for side, name in rows.items():
+        if side in found["skipped"]:
+            table.add_row(name, found["skipped"][side])
+            continue
+        values = [
+            f"{found[key][side]:.3f}" for key in ("seconds_per_field", "fields_per_second", "megapixels_per_second")
+        ]
+        table.add_row(name, *values, str(found["settings"][side].get("runtime", "")))
+    console = Console(width=150)
+    console.print(table)
+    for key, value in found.items():
+        if isinstance(value, float):
+            console.print(f"{key}: {value:.3f}", highlight=False)
+    console.print({key: round(value, 3) for key, value in found["roofline"].items()})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,13 @@ import yaml
 
 from microseg.core.domain import load_domain
 from microseg.core.domain_file import read_domain_file
-from microseg.train.recipe_file import load_pretrain_recipe, load_recipe, load_uda_recipe, recipe_names
+from microseg.train.recipe_file import (
+    load_distill_recipe,
+    load_pretrain_recipe,
+    load_recipe,
+    load_uda_recipe,
+    recipe_names,
+)
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("MICROSEG_DATA", ROOT / ".." / "shared" / "data"))
@@ -57,7 +63,11 @@ def test_the_papers_rows_are_as_the_paper_gives_them(number: int, weights: str, 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipes_load_by_file_and_by_name(path: Path) -> None:
-    loads: dict[str, Callable[..., tuple[str, Any]]] = {"pretrain": load_pretrain_recipe, "uda": load_uda_recipe}
+    loads: dict[str, Callable[..., tuple[str, Any]]] = {
+        "distill": load_distill_recipe,
+        "pretrain": load_pretrain_recipe,
+        "uda": load_uda_recipe,
+    }
     load: Callable[..., tuple[str, Any]] = loads.get(path.stem.partition("-")[0], load_recipe)
     name, recipe = load(str(path))
     assert load(path.stem) == (name, recipe)

@@ -32,6 +32,8 @@ def inspect(
     grid, origin = manifest.grid, manifest.provenance
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
     intact = "as exported" if is_intact(engine, manifest) else "CHANGED since the export"
+    student = manifest.distillation
+    whose = "" if student is None else ", of the bag's folds"
     rows = {
         "phases": ", ".join(f"[{p.color}]██[/] {escape(p.name)}" for p in manifest.phases),
         "domains": ", ".join(f"{escape(d.name)} ({d.role})" for d in manifest.domains),
@@ -39,13 +41,19 @@ def inspect(
         "tile": f"core {manifest.tile_core_px} px, halo {manifest.halo_px} px, stride {manifest.stride} px",
         "memory": f"{manifest.bytes_per_pixel:.0f} bytes per pixel of a tile",
         "precision": manifest.precision,
-        "folds": ", ".join(f"{fold.miou:.3f}" for fold in manifest.folds) + " (mIoU on held-out fields)",
+        "folds": ", ".join(f"{fold.miou:.3f}" for fold in manifest.folds) + f" (mIoU on held-out fields{whose})",
         "training fields": str(len(manifest.training_fields)),
         "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
         "model": f"{intact}, SHA-256 {manifest.model_sha256}",
         "file": f"SHA-256 {engine_sha256(engine)}",
     }
+    if student is not None:
+        points = ", ".join(f"{escape(phase)} {value:.2f}" for phase, value in student.points.items())
+        rows["student"] = (
+            f"one network of {len(manifest.folds)} heads, of the bag {escape(student.run)}: mIoU with it "
+            f"{student.agreement:.3f}, fractions within {points} points on {len(student.compared) or 'learned'} fields"
+        )
     if manifest.plan is not None:
         rows |= _plan_rows(manifest.plan)
     for name, value in rows.items():

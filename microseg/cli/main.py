@@ -10,6 +10,7 @@ import typer
 
 from microseg import __version__
 from microseg.cli.check import check
+from microseg.cli.distill import distill
 from microseg.cli.evaluate import evaluate
 from microseg.cli.explain import explain
 from microseg.cli.export import export
@@ -55,6 +56,7 @@ app.command(rich_help_panel=LOOK)(synth)
 app.command(rich_help_panel=LOOK)(check)
 app.command(rich_help_panel=LOOK)(preview)
 app.add_typer(train, name="train", rich_help_panel=TRAIN)
+app.command(rich_help_panel=TRAIN)(distill)
 app.command(rich_help_panel=TRAIN)(study)
 app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=TRAIN)(explain)

@@ -16,7 +16,7 @@ from microseg.core.folds import assign_folds
 from microseg.core.inference import infer_phases, refuse_mixed_folder
 from microseg.core.intensity import combined_rule
 from microseg.core.labels import read_mask, to_phases
-from microseg.core.manifest import Grid, Intensity, PhaseInfo, Preparation
+from microseg.core.manifest import DomainEntry, Grid, Intensity, PhaseInfo, Preparation
 from microseg.core.micrograph import find_images
 from microseg.core.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.phases import PhaseSpec
@@ -30,6 +30,7 @@ __all__ = [
     "assign_folds",
     "load_domain",
     "native_labels",
+    "preparation_as",
     "prepared_and_labels",
     "read_labels",
     "resolve_intensity",
@@ -190,6 +191,19 @@ def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple
     """
     with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
         return prepared.rows(0, prepared.shape[0]), labels_to_grid(native_labels(field, domain), prepared.shape)
+
+
+def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:
+    """How a domain's fields are prepared as a run's or engine's `entry`: what its domain.yaml states wins.
+
+    The pixel size of the entry is left out: it is the fallback where neither domain.yaml nor files state one. Raises
+    InputError for a field that cannot be read.
+    """
+    if "intensity" in domain.explicit:
+        # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
+        resolved = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
+        domain = replace(domain, preparation=resolved)
+    return domain.preparation_over(entry.preparation.model_copy(update={"pixel_size_um": None}))
 
 
 def resolve_intensity(domain: Domain) -> Intensity:

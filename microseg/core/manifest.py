@@ -86,7 +86,7 @@ class Grid(Strict):
 
 
 class TrainingField(Strict):
-    """A field that the run was trained on. `fold` is the fold that held it out (did not see it)."""
+    """A field that the run was trained on. `fold` is the fold that held it out (did not see it), -1 where none did."""
 
     name: str
     sha256: str
@@ -169,6 +169,29 @@ class Fingerprint(Strict):
     fold: int
     mean: list[float]
     std: list[float]
+
+
+class Distillation(Strict):
+    """What an engine or run says that is a student: one network whose heads reproduce the folds of a bag.
+
+    The scores of its folds are then the bag's, for a student holds nothing out: it has learned from all folds, and
+    they together have seen every labelled field.
+    run: the bag's. weights_sha256: of the bag's folds. learned: fields whose soft labels it learned. compared: the names
+    of fields that it did not learn from, and on which the rest is measured, on the network's grid; on the learned ones where
+    there is a single field. agreement: mIoU of its labels with the bag's, pooled. heads: the same of each head with its fold.
+    points: of each phase, the largest difference of its area fraction on a field, percentage points. spread_points,
+    bag_spread_points: standard deviation of each phase's fraction over heads and over folds, mean over the fields.
+    """
+
+    run: str
+    weights_sha256: list[str]
+    learned: int
+    compared: list[str]
+    agreement: float
+    heads: list[float]
+    points: dict[str, float]
+    spread_points: dict[str, float]
+    bag_spread_points: dict[str, float]
 
 
 class Provenance(Strict):
@@ -256,6 +279,7 @@ class Manifest(Strict):
     quantisation: Quantisation | None = None
     fingerprints: list[Fingerprint]
     training_fields: list[TrainingField]
+    distillation: Distillation | None = None
     provenance: Provenance
     model_sha256: str
     plan: PlanInfo | None = None

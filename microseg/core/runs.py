@@ -10,9 +10,20 @@ from pydantic import Field, ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
-from microseg.core.manifest import DomainEntry, Fingerprint, FoldInfo, Grid, PhaseInfo, Strict, TrainingField
+from microseg.core.manifest import (
+    Distillation,
+    DomainEntry,
+    Fingerprint,
+    FoldInfo,
+    Grid,
+    PhaseInfo,
+    Strict,
+    TrainingField,
+)
 
 RUN_VERSION = 1
+# The folder of a student in its run.
+STUDENT = "student"
 
 
 class AdaptationRecord(Strict):
@@ -27,11 +38,32 @@ class AdaptationRecord(Strict):
     oracle: bool = False
 
 
+class DistilledDomain(Strict):
+    """Fields that a student learned the bag's soft labels of. prepared_as: the bag's domain that they belong to."""
+
+    source: str
+    prepared_as: str
+    fields: list[TrainingField]
+
+
+class DistillationRecord(Strict):
+    """What a student has beyond its bag: the run that it reproduces, the weights of its folds, and what it learned on.
+
+    compared: of each domain, the hashes of the fields that were kept for the comparison with the bag.
+    """
+
+    run: str
+    weights_sha256: list[str]
+    domains: list[DistilledDomain]
+    compared: list[str]
+
+
 class RunRecord(Strict):
     """`run.yaml`: everything that decides the weights, and where they came from.
 
     adaptation: what an adapted run has beyond its source's. continued_from: the run whose weights it began with, and
-    earlier_domains: those that it can still measure.
+    earlier_domains: those that it can still measure. distillation: of a student, one network with a head for each of the
+    bag's `folds`; what it measures is what its bag does, and no field is held out (fold -1).
     """
 
     run_version: int = RUN_VERSION
@@ -54,6 +86,12 @@ class RunRecord(Strict):
     adaptation: AdaptationRecord | None = None
     continued_from: str | None = None
     earlier_domains: list[DomainEntry] = Field(default_factory=list)
+    distillation: DistillationRecord | None = None
+
+    @property
+    def folders(self) -> list[str]:
+        """Where the run's networks are, one folder for each."""
+        return [f"fold{fold}" for fold in range(self.folds)] if self.distillation is None else [STUDENT]
 
     @property
     def domains(self) -> list[DomainEntry]:
@@ -122,6 +160,7 @@ class RunSummary(Strict):
     """`summary.json`: written when every fold is done. seconds: of training, all folds, interruptions left out.
 
     earlier_miou: mean over folds on the domain that the run it continues was trained on (its held-out fields).
+    distillation: of a student; the scores of the folds are then the bag's.
     """
 
     folds: list[FoldInfo]
@@ -133,6 +172,7 @@ class RunSummary(Strict):
     seconds: float
     adaptation: Adaptation | None = None
     earlier_miou: float | None = None
+    distillation: Distillation | None = None
 
 
 class PretrainSummary(Strict):
@@ -182,6 +222,12 @@ def read_run(run: Path) -> tuple[RunRecord, RunSummary]:
         return record, RunSummary.model_validate(json.loads((run / "summary.json").read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:
         raise InputError(f"{run / 'summary.json'}: not a summary that this version reads: {error}") from error
+
+
+def refuse_student(run: Path, record: RunRecord) -> None:
+    """Raise InputError where a run is a student, and something wants the bag: to train on from, or to reproduce."""
+    if record.distillation is not None:
+        raise InputError(f"{run}: is a student that was distilled. Remedy: its bag, {record.distillation.run}.")
 
 
 def read_record(run: Path) -> RunRecord:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.baseline import MAX_PHASES, assign, best_assignment, otsu_classes
-from microseg.core.domain import Domain, DomainField, native_labels, resolve_intensity
+from microseg.core.domain import Domain, DomainField, native_labels, preparation_as
 from microseg.core.errors import FieldError, InputError
 from microseg.core.files import sha256_of
 from microseg.core.manifest import DomainEntry, Grid, PhaseInfo, Preparation
@@ -62,12 +62,8 @@ def score_fields(
     """
     if domain.phases_inferred:
         domain = domain.with_phases(phases)
-    if "intensity" in domain.explicit:
-        # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
-        resolved = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
-        domain = replace(domain, preparation=resolved)
     to_engine = _phase_table(domain, phases)
-    preparation = domain.preparation_over(entry.preparation.model_copy(update={"pixel_size_um": None}))
+    preparation = preparation_as(domain, entry)
     scores = []
     for field in domain.fields:
         progress(field.name)

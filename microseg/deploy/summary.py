@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.manifest import Manifest
 from microseg.deploy.records import FailedField, FieldRecord, ReportSettings
 from microseg.deploy.statistics import PhaseStatistics, phase_statistics, standard_deviation
@@ -70,6 +71,10 @@ class Findings:
             if len(names) > 1:
                 listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
                 found.append(f"Identical files, each counted as a field: {listed}.")
+        if self.settings.device == "cpu" and (
+            notice := saturation_notice(self.manifest.quantisation, instruction_sets())
+        ):
+            found.append(f"{notice[0].upper()}{notice[1:]}")
         if len({record.measured_px for record in self.measured}) > 1:
             found.append(
                 "The fields differ in size: the mean gives each the same weight, the pooled fraction each pixel."

@@ -13,6 +13,7 @@ from microseg import __version__
 from microseg.core.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.files import write_text
+from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
 from microseg.core.manifest import Manifest, plan_manifest_path
 from microseg.core.reference import Reference, text_sha256
@@ -75,6 +76,9 @@ def verify(
         with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
             runtime = _runtime(engine)
             record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
+            if notice := saturation_notice(manifest.quantisation, instruction_sets()):
+                # Whether it matters is what the comparisons below tell.
+                record.add("processor", notice, "", True)
             if reference is not None:
                 progress("reference tiles")
                 check_reference(record, engine, reference)

@@ -132,6 +132,21 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     return [Layer(layer_name(place[0]), tuple(dict.fromkeys(node.name for node in place))) for place in places]
 
 
+def last_convolutions(model: onnx.ModelProto) -> set[str]:
+    """Convolutions that no other one follows."""
+    followed: set[str] = set()
+    last = set()
+    for node in reversed(model.graph.node):
+        before = any(name in followed for name in node.output)
+        if node.op_type in CONVOLUTIONS:
+            if not before:
+                last.add(node.name)
+            before = True
+        if before:
+            followed.update(node.input)
+    return last
+
+
 def layer_name(node: onnx.NodeProto) -> str:
     """What a person calls the layer: `encoder.layer1.0.conv1` where the weight kept its name, else the node's name."""
     weight = node.input[1] if len(node.input) > 1 else ""

@@ -23,6 +23,7 @@ from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits
 from microseg.export.precision import reduce_precision
 from microseg.export.reference import Candidates, add_reference
+from microseg.export.shortcuts import small_upsampling
 from microseg.runtime import model_sha256, open_engine
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
@@ -56,7 +57,7 @@ def export_run(
     if out.exists():
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
     record, summary = read_run(run)
-    held = held_out(run, record.folds)
+    held = held_out(run, record.folders)
     tiles = [field.pixels[None, None] for field in held.fields]
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.graph import build_onnx, load_folds, run_torch
@@ -68,6 +69,9 @@ def export_run(
             draft = Path(folder) / "engine.onnx"
             progress("building the graph")
             build_onnx(networks, draft)
+            if precision == "fp32":
+                # In INT8 what it saves is little, and OpenVINO does not take it.
+                onnx.save(small_upsampling(onnx.load(draft)), draft)
             manifest = _manifest(run, record, summary, draft)
             _write_manifest(draft, manifest)
             progress("comparing with torch")
@@ -168,6 +172,7 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
         parity=[],
         fingerprints=summary.fingerprints,
         training_fields=record.fields,
+        distillation=summary.distillation,
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             run=run.resolve().name,

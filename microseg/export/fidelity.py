@@ -69,7 +69,10 @@ class Judge:
         self, model: onnx.ModelProto, precision: Precision, arithmetic: Arithmetic = "onnxruntime"
     ) -> list[Fidelity]:
         """Figures of a graph with the engine's inputs and outputs, one per set of fields; nothing saturated as yet."""
-        running = session(model)
+        return self.of(session(model), precision, arithmetic)
+
+    def of(self, running: Any, precision: Precision, arithmetic: Arithmetic = "onnxruntime") -> list[Fidelity]:
+        """The same of whatever runs as a session of ONNX Runtime does."""
         return [self._compare(place, running, precision, arithmetic) for place in range(len(self._sets))]
 
     def with_saturation(self, found: Sequence[Fidelity], count: Callable[[NDArray[np.uint8]], int]) -> list[Fidelity]:

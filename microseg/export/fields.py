@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from microseg.core.domain import load_domain, resolve_intensity
+from microseg.core.domain import load_domain, preparation_as
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation import open_prepared
 from microseg.core.runs import RunRecord
@@ -43,11 +43,12 @@ class FieldSet:
     fields: tuple[Field, ...]
 
 
-def held_out(run: Path, folds: int) -> FieldSet:
-    """The held-out tiles that training kept in the run. Raises InputError where there are none."""
-    paths = [path for fold in range(folds) for path in sorted((run / f"fold{fold}" / "parity").glob("*.png"))]
+def held_out(run: Path, folders: Sequence[str]) -> FieldSet:
+    """The held-out tiles that training kept in the run, beside its networks. Raises InputError where there are none."""
+    paths = [path for folder in folders for path in sorted((run / folder / "parity").glob("*.png"))]
     if not paths:
-        raise InputError(f"{run}: holds no tiles to compare the engine on (fold*/parity). Remedy: train it again.")
+        where = ", ".join(f"{folder}/parity" for folder in folders)
+        raise InputError(f"{run}: holds no tiles to compare the engine on ({where}). Remedy: train it again.")
     fields = []
     for path in paths:
         with Image.open(path) as image:
@@ -62,12 +63,8 @@ def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
     domain, no image in it, an image that cannot be read.
     """
     domain = load_domain(source, masks=False)
-    if "intensity" in domain.explicit:
-        # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
-        resolved = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
-        domain = replace(domain, preparation=resolved)
     entry = next((entry for entry in record.domains if entry.name == domain.name), record.domains[-1])
-    preparation = domain.preparation_over(entry.preparation.model_copy(update={"pixel_size_um": None}))
+    preparation = preparation_as(domain, entry)
     fallback_um = entry.preparation.pixel_size_um
     fields = []
     for item in evenly(domain.fields, MAX_FIELDS):

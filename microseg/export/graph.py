@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from microseg.export.shortcuts import grey_stem, narrow_heads
 from microseg.models.build import load_folds
 from microseg.models.network import Network
 
@@ -33,25 +34,25 @@ class BagOutput(NamedTuple):
 
 
 class Bag(nn.Module):
-    """Bagging as in Goetz et al. (2022): the mean of the folds' probabilities decides."""
+    """Bagging as in Goetz et al. (2022): the mean of the folds' probabilities decides. A student's heads are its folds."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         """Wrap trained networks of one shape."""
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks: Iterable[Network] = nn.ModuleList(networks)  # type: ignore[assignment]
 
     def forward(self, tiles: Tensor) -> BagOutput:
         """Tiles uint8 (N, 1, H, W), H and W multiples of the stride."""
         votes, features = [], []
         total: Tensor | None = None
         for network in self.networks:
-            out = network(tiles)
-            votes.append(out.logits.argmax(1).to(torch.uint8))
-            features.append(out.features)
-            soft = _softmax(out.logits)
-            total = soft if total is None else total + soft
+            for out in network.of_heads(tiles):
+                votes.append(out.logits.argmax(1).to(torch.uint8))
+                features.append(out.features)
+                soft = _softmax(out.logits)
+                total = soft if total is None else total + soft
         assert total is not None
-        probability = total / len(self.networks)
+        probability = total / len(votes)
         # One fold decides alone: then no label waits for a probability.
         labels = votes[0] if len(votes) == 1 else probability.argmax(1).to(torch.uint8)
         return BagOutput(labels, torch.stack(votes, 1), torch.stack(features, 1), probability)
@@ -86,6 +87,7 @@ def build_onnx(networks: Sequence[Network], path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _any_size(model, stride)
+    model = narrow_heads(grey_stem(model))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -122,4 +124,5 @@ def run_torch(networks: Sequence[Network], tiles: NDArray[np.uint8]) -> list[NDA
     """Each fold's probability, float32 (N, P, H, W), as torch computes it: what the engine is compared with."""
     with torch.inference_mode():
         batch = torch.tensor(tiles)
-        return [network.eval().cpu()(batch).logits.softmax(1).numpy() for network in networks]
+        outs = [out for network in networks for out in network.eval().cpu().of_heads(batch)]
+        return [out.logits.softmax(1).numpy() for out in outs]

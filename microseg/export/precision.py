@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from microseg.core.instructions import instruction_sets, weight_bits
 from microseg.core.manifest import Fidelity, Float32Layer, Precision, Quantisation
 from microseg.export.activations import Tiles, beyond_counter
 from microseg.export.anatomy import (
@@ -14,6 +15,7 @@ from microseg.export.anatomy import (
     BEFORE,
     CONVOLUTIONS,
     SUM,
+    last_convolutions,
     layer_name,
     layers,
     outside_convolutions,
@@ -23,7 +25,6 @@ from microseg.export.fidelity import Judge, refuse_beyond_limits
 from microseg.export.fields import evenly
 from microseg.export.half import half_limits, kept_in_float32, rounded_twin, to_half
 from microseg.export.int8 import activation_ranges, quantised, saturation_limits
-from microseg.export.processor import instruction_sets, weight_bits
 from microseg.export.sensitivity import harms, search
 
 # Each layer is tried alone: few tiles, so that it takes minutes.
@@ -99,7 +100,7 @@ def to_int8(
     ranges, sets = activation_ranges(plain, tiles), instruction_sets()
     bits = weight_bits(sets)
     outside, every = outside_convolutions(plain), layers(plain)
-    heads = [layer for layer in every if set(layer.nodes) & _last_convolutions(plain)]
+    heads = [layer for layer in every if set(layer.nodes) & last_convolutions(plain)]
     places = [layer for layer in every if layer not in heads]
     always = {*outside, *(name for layer in heads for name in layer.nodes)}
 
@@ -129,21 +130,6 @@ def to_int8(
     )
     fidelity = judge.with_saturation(found.fidelity, counter)
     return Reduced(found.model, _rows(plain, reasons), fidelity, quantisation)
-
-
-def _last_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Convolutions that no other one follows."""
-    followed: set[str] = set()
-    last = set()
-    for node in reversed(model.graph.node):
-        before = any(name in followed for name in node.output)
-        if node.op_type in CONVOLUTIONS:
-            if not before:
-                last.add(node.name)
-            before = True
-        if before:
-            followed.update(node.input)
-    return last
 
 
 def _rows(model: onnx.ModelProto, reasons: Mapping[str, str]) -> list[Float32Layer]:

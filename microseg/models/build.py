@@ -16,28 +16,36 @@ from microseg.models.network import Network
 from microseg.models.unet import UNet
 
 
-def build_network(encoder: Mapping[str, Any], network: Mapping[str, Any], phases: int) -> Network:
-    """The network that a recipe's `encoder` and `network` describe, with its initial weights. Raises InputError."""
+def build_network(encoder: Mapping[str, Any], network: Mapping[str, Any], phases: int, heads: int = 1) -> Network:
+    """The network that a recipe's `encoder` and `network` describe, with its initial weights. Raises InputError.
+
+    heads: of a student, one for each fold of its bag.
+    """
     name, weights = encoder["name"], encoder["weights"]
     match network["kind"]:
         case "unet":
-            return UNet(name, phases, weights, tuple(network["decoder_channels"]))
+            return UNet(name, phases, weights, tuple(network["decoder_channels"]), heads)
         case "deeplabv2":
-            return DeepLabV2(name, phases, weights, network["aspp_branches"], auxiliary=network["auxiliary_loss"] > 0)
+            auxiliary = network["auxiliary_loss"] > 0
+            return DeepLabV2(name, phases, weights, network["aspp_branches"], auxiliary, heads)
         case other:
             raise InputError(f"network.kind {other!r}: this version knows unet and deeplabv2.")
 
 
 def load_folds(run: Path, record: RunRecord, summary: RunSummary) -> list[Network]:
-    """The folds' best networks in evaluation mode, on the CPU. Raises InputError where a file is not what training wrote."""
+    """A run's networks in evaluation mode, on the CPU: one for each fold, or a student with a head for each.
+
+    Raises InputError where a file is not what training wrote.
+    """
     # The trained weights replace the initial ones, which need not be at hand any more.
     encoder = record.recipe["encoder"] | {"weights": "none"}
     networks = []
-    for info in summary.folds:
-        path = run / f"fold{info.index}" / "model.safetensors"
+    heads = 1 if record.distillation is None else record.folds
+    for folder, info in zip(record.folders, summary.folds[::heads], strict=True):
+        path = run / folder / "model.safetensors"
         if not path.is_file() or sha256_of(path) != info.weights_sha256:
             raise InputError(f"{path}: is missing or not what training wrote. Remedy: restore it or train again.")
-        network = build_network(encoder, record.recipe["network"], len(record.phases))
+        network = build_network(encoder, record.recipe["network"], len(record.phases), heads)
         network.load_state_dict(load_file(path))
         networks.append(network.eval())
     return networks

@@ -25,14 +25,20 @@ class DeepLabV2(Network):
     """
 
     def __init__(
-        self, encoder: str, phases: int, weights: str, aspp_branches: int = 4, auxiliary: bool = False
+        self,
+        encoder: str,
+        phases: int,
+        weights: str,
+        aspp_branches: int = 4,
+        auxiliary: bool = False,
+        heads: int = 1,
     ) -> None:
         """Build with `weights` as for U-Net; `auxiliary` adds a head on the stage before the last (ResNet's layer 3).
 
         `aspp_branches` 2 repeats the published AdaptSegNet code, whose classifier returns after its second dilation.
         Raises InputError for what does not exist.
         """
-        super().__init__(encoder, phases, OUTPUT_STRIDE)
+        super().__init__(encoder, phases, OUTPUT_STRIDE, heads)
         try:
             backbone: Any = timm.create_model(
                 encoder.removeprefix("tu-"),
@@ -48,7 +54,7 @@ class DeepLabV2(Network):
         load_initial(self.encoder, encoder, weights)
         _dilate(self.encoder)
         fix_same_padding(self.encoder)
-        self.classifier = DilatedClassifier(last, phases, RATES[:aspp_branches])
+        self.classifier = DilatedClassifier(last, heads * phases, RATES[:aspp_branches])
         self.auxiliary = DilatedClassifier(before_last, phases, RATES[:aspp_branches]) if auxiliary else None
 
     def forward(self, tiles: Tensor) -> NetworkOutput:

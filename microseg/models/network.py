@@ -15,6 +15,7 @@ from microseg.models.weights import normalisation
 class NetworkOutput(NamedTuple):
     """`logits` float (N, P, H, W) of the tile's size, `features` float (N, D): the bottleneck, averaged over the tile.
 
+    A network with several heads has their logits one after the other: (N, heads * P, H, W).
     `auxiliary`: logits of a head on a shallower stage, where the network has one.
     """
 
@@ -27,15 +28,17 @@ class Network(nn.Module):
     """Grey tiles (N, 1, H, W), uint8 or float in 0-255, to logits and pooled features.
 
     H and W must be multiples of `stride`; `forward_any_size` pads and crops for training. `encoder` is what pre-training
-    fills and what fine-tuning trains at a rate of its own.
+    fills and what fine-tuning trains at a rate of its own. `heads`: 1, or one for each fold of the bag that a student
+    reproduces; they share everything before them.
     """
 
     encoder: nn.Module
 
-    def __init__(self, encoder_name: str, phases: int, stride: int) -> None:
+    def __init__(self, encoder_name: str, phases: int, stride: int, heads: int = 1) -> None:
         """Keep what the encoder's weights expect of their input."""
         super().__init__()
         self.phases = phases
+        self.heads = heads
         self.stride = stride
         mean, std = normalisation(encoder_name)
         self.mean: Tensor
@@ -46,6 +49,13 @@ class Network(nn.Module):
     def forward(self, tiles: Tensor) -> NetworkOutput:
         """Logits and features of tiles whose sides are multiples of `stride`."""
         raise NotImplementedError
+
+    def of_heads(self, tiles: Tensor) -> list[NetworkOutput]:
+        """What each head says of tiles that `stride` divides: logits (N, P, H, W) and the features, which they share."""
+        out: NetworkOutput = self(tiles)
+        if self.heads == 1:
+            return [out]
+        return [NetworkOutput(logits, out.features) for logits in out.logits.chunk(self.heads, 1)]
 
     def normalised(self, tiles: Tensor) -> Tensor:
         """Tiles (N, 1, H, W) as the encoder's weights know them, float (N, 3, H, W)."""

@@ -12,18 +12,20 @@ from microseg.models.weights import cannot_build, from_hub, load_initial
 class UNet(Network):
     """The decoder and head of segmentation-models-pytorch; one decoder width per stage of the encoder that is used."""
 
-    def __init__(self, encoder: str, phases: int, weights: str, decoder_channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, encoder: str, phases: int, weights: str, decoder_channels: tuple[int, ...], heads: int = 1
+    ) -> None:
         """Build with `weights` imagenet, none, a file or a pre-training run. Raises InputError for what does not exist."""
         name = encoder_name(encoder)
         depth = len(decoder_channels)
-        super().__init__(name, phases, 2**depth)
+        super().__init__(name, phases, 2**depth, heads)
         try:
             net = smp.Unet(
                 name,
                 encoder_depth=depth,
                 encoder_weights="imagenet" if from_hub(encoder, weights) else None,
                 decoder_channels=decoder_channels,
-                classes=phases,
+                classes=heads * phases,
             )
         except (KeyError, RuntimeError, ValueError, OSError) as error:
             raise cannot_build(encoder, weights, error) from error

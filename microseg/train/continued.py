@@ -12,7 +12,7 @@ import numpy as np
 from microseg.core.errors import InputError
 from microseg.core.manifest import PhaseInfo, TrainingField
 from microseg.core.metrics import mean_iou
-from microseg.core.runs import RunRecord, read_run
+from microseg.core.runs import RunRecord, read_run, refuse_student
 from microseg.models.build import build_network
 from microseg.train import checkpoint
 from microseg.train.data import load_training_data
@@ -72,6 +72,7 @@ class Earlier:
 def read_earlier(run: Path, recipe: Recipe) -> Earlier:
     """The run behind `--init`. Raises InputError: not finished, another network, or its labelled data are gone."""
     record, _ = read_run(run)
+    refuse_student(run, record)
     before = Recipe.model_validate(record.recipe)
     for key, old, new in (
         ("encoder.name", before.encoder.name, recipe.encoder.name),

@@ -19,8 +19,8 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     write_text(folder / "history.csv", text.getvalue())
 
 
-def plot_histories(path: Path, folders: list[Path]) -> None:
-    """Loss and validation mIoU of every fold against the step, as one PNG."""
+def plot_histories(path: Path, folders: list[Path], scored: str = "mIoU on the held-out fold") -> None:
+    """Loss and mIoU, which is `scored` in words, of every fold against the step, as one PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -31,7 +31,7 @@ def plot_histories(path: Path, folders: list[Path]) -> None:
         loss.plot(steps, [float(row["loss"]) for row in rows], marker=".", label=folder.name)
         miou.plot(steps, [float(row["miou"]) for row in rows], marker=".", label=folder.name)
     loss.set(xlabel="step", ylabel="training loss")
-    miou.set(xlabel="step", ylabel="mIoU on the held-out fold")
+    miou.set(xlabel="step", ylabel=scored)
     miou.legend(frameon=False)
     for axes in (loss, miou):
         axes.spines[["top", "right"]].set_visible(False)

@@ -43,9 +43,11 @@ def evaluate_networks(
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
         # A field of the training set is scored by the one fold that held it out (-1: none did), any other field by all.
         fold = held_out_by.get(sha256)
-        used = list(range(record.folds)) if fold is None or fold < 0 else [fold]
+        is_held_out = fold is not None and fold >= 0
+        used = [fold] if fold is not None and is_held_out else list(range(record.folds))
         image = prepared.rows(0, prepared.shape[0])
-        probability, _ = predict_field([networks[k] for k in used], image, record.stride, record.halo_px)
+        chosen = [networks[k] for k in used] if is_held_out else networks
+        probability, _ = predict_field(chosen, image, record.stride, record.halo_px)
         votes = {k: soft.argmax(0).astype(np.uint8) for k, soft in zip(used, probability, strict=True)}
         return Prediction(probability.mean(0).argmax(0).astype(np.uint8), votes, seen=fold == -1)
 

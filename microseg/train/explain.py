@@ -59,13 +59,15 @@ def explain(
         raise InputError(f"--phase {phase}: this run knows {', '.join(names)}.")
     if not 0 <= fold < record.folds:
         raise InputError(f"--fold {fold}: this run has the folds 0 to {record.folds - 1}.")
-    network = load_networks(run, record, summary)[fold]
+    networks = load_networks(run, record, summary)
+    # A student is one network, and `fold` one of its heads.
+    network, head = (networks[fold], 0) if record.distillation is None else (networks[0], fold)
     layer = layer or default_layer(network)
     module = _module(network, layer)
     pictures = []
     for name, image, labels in _fields(images, record):
         progress(name)
-        predicted, heat = grad_cam(network, module, image, names.index(phase))
+        predicted, heat = grad_cam(network, module, image, names.index(phase), head)
         picture = out / f"{name}.png"
         _draw(picture, Explanation(image, predicted, heat, labels), record.phases, f"{name}: {phase}, {layer}")
         pictures.append(picture)
@@ -73,12 +75,12 @@ def explain(
 
 
 def grad_cam(
-    network: Network, module: nn.Module, image: NDArray[np.uint8], phase: int
+    network: Network, module: nn.Module, image: NDArray[np.uint8], phase: int, head: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Predicted labels uint8 (h, w) and Grad-CAM (Selvaraju et al. 2017) float32 (h, w), 0 to 1, of a field uint8 (h, w).
 
     The score is the sum of the phase's logits over the pixels that are called by it (Seg-Grad-CAM, Vinogradova et al.
-    2020), over all pixels where none is. Heat is zero where nothing speaks for the phase.
+    2020), over all pixels where none is. Heat is zero where nothing speaks for the phase. `head`: of a student.
     """
     kept: list[Tensor] = []
 
@@ -92,7 +94,7 @@ def grad_cam(
     tiles = torch.from_numpy(image)[None, None].to(device).float().requires_grad_()
     handle = module.register_forward_hook(keep)
     try:
-        logits = network.forward_any_size(tiles).logits[0]
+        logits = network.forward_any_size(tiles).logits[0].chunk(network.heads)[head]
     finally:
         handle.remove()
     predicted = logits.argmax(0)

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from microseg.core.tiling import extract, plan_tiles
+from microseg.models.network import Network
 
 # A whole 1024 x 1024 field in one pass; larger ones in tiles.
 MAX_PIXELS = 1_200_000
 
 
 def predict_field(
-    networks: Sequence[nn.Module], image: NDArray[np.uint8], stride: int, halo_px: int
+    networks: Sequence[Network], image: NDArray[np.uint8], stride: int, halo_px: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities float32 (F, P, h, w) and features (F, D) of a field uint8 (h, w), one row per network."""
+    """Probabilities float32 (F, P, h, w) and features (F, D) of a field uint8 (h, w), one row per network, or per head."""
     height, width = image.shape
     tiles = plan_tiles(height, width, stride, halo_px, MAX_PIXELS)
     probability: NDArray[np.float32] | None = None
@@ -28,7 +28,7 @@ def predict_field(
         pixels = extract(lambda start, stop: image[start:stop], tile, height, width)
         batch = torch.tensor(pixels)[None, None].to(device)
         with torch.inference_mode():
-            outs = [network(batch) for network in networks]
+            outs = [out for network in networks for out in network.of_heads(batch)]
         soft = torch.stack([out.logits[0].softmax(0) for out in outs]).cpu().numpy()
         features.append(torch.stack([out.features[0] for out in outs]).cpu().numpy())
         if probability is None:

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.files import read_yaml
-from microseg.core.runs import read_record
+from microseg.core.runs import read_record, refuse_student
+from microseg.train.distill_recipe import DistillRecipe
 from microseg.train.recipe import PretrainRecipe, Recipe
 from microseg.train.uda_recipe import UdaRecipe
 
 PACKAGED = Path(__file__).parent / "recipes"
 CHECKOUT = Path(__file__).parents[2] / "train"
-AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainRecipe, UdaRecipe)
+AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainRecipe, UdaRecipe, DistillRecipe)
 
 
 def recipe_names() -> list[str]:
@@ -52,6 +53,13 @@ def load_uda_recipe(
     return _load(name_or_file, overrides, {"seed": seed}, UdaRecipe)
 
 
+def load_distill_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, seed: int | None = None
+) -> tuple[str, DistillRecipe]:
+    """The same for `distill`."""
+    return _load(name_or_file, overrides, {"seed": seed}, DistillRecipe)
+
+
 def _load(
     name_or_file: str, overrides: Sequence[str], options: dict[str, int | None], model: type[AnyRecipe]
 ) -> tuple[str, AnyRecipe]:
@@ -64,6 +72,7 @@ def recipe_of_run(
 ) -> tuple[str, Recipe]:
     """(name, recipe) that a supervised run, or the source of an adapted one, was trained by, with overrides."""
     record = read_record(run)
+    refuse_student(run, record)
     tree = deepcopy(record.recipe)
     return record.recipe_name, _checked(run, tree, overrides, {"folds": folds, "seed": seed}, Recipe)
 
@@ -76,7 +85,8 @@ def _checked(
     tree |= {key: value for key, value in options.items() if value is not None}
     task = tree.get("task", "supervised")
     if task not in get_args(model.model_fields["task"].annotation):
-        raise InputError(f"{path}: is a recipe of `train {task}`. Remedy: that command, or another --recipe.")
+        command = task if task == "distill" else f"train {task}"
+        raise InputError(f"{path}: is a recipe of `{command}`. Remedy: that command, or another --recipe.")
     try:
         return model.model_validate(tree)
     except ValidationError as error:

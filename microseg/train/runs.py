@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
@@ -54,7 +55,7 @@ def run_supervised(
     """
     ranks = ranks_of_torchrun()
     if ranks.writes:
-        _refuse_existing(out, resume)
+        refuse_existing(out, resume)
     earlier = read_earlier(init, recipe) if init is not None else None
     data = load_training_data(source, recipe.scale, recipe.folds, earlier.record.grid if earlier else None)
     fields, held, phases, stride = data.fields, data.folds, data.phases, recipe.network.stride
@@ -85,7 +86,7 @@ def run_supervised(
         versions={name: package_version(name) for name in VERSIONS},
     )
     if ranks.writes:
-        _claim(out, record)
+        claim(out, record, Recipe)
     ranks.wait()
     if (out / "summary.json").is_file():
         return read_run(out)[1]
@@ -129,7 +130,7 @@ def read_fold(folder: Path) -> FoldResult:
 
 
 def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[Network]:
-    """The folds' best networks, on the GPU where the machine has one. Raises InputError."""
+    """The run's networks as `load_folds` gives them, on the GPU where the machine has one. Raises InputError."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -153,7 +154,7 @@ def summary_of(results: list[FoldResult]) -> RunSummary:
     )
 
 
-def _refuse_existing(out: Path, resume: bool) -> None:
+def refuse_existing(out: Path, resume: bool) -> None:
     """Before anything is read: `out` must be new, or a run to be resumed."""
     if (out / "run.yaml").is_file():
         if not resume:
@@ -162,12 +163,15 @@ def _refuse_existing(out: Path, resume: bool) -> None:
         raise InputError(f"{out}: exists and is not a run folder. Remedy: another --out.")
 
 
-def _claim(out: Path, record: RunRecord) -> None:
-    """Write run.yaml into a new folder, or make sure that an existing one is this very run."""
+def claim(out: Path, record: RunRecord, recipe: type[BaseModel]) -> None:
+    """Write run.yaml into a new folder, or make sure that an existing one is this very run. recipe: the kind it has."""
     if (out / "run.yaml").is_file():
         before = read_record(out)
         # A run of an older version lacks the keys that came since; their defaults are what it did.
-        completed = Recipe.model_validate(before.recipe).model_dump(mode="json")
+        try:
+            completed = recipe.model_validate(before.recipe).model_dump(mode="json")
+        except ValidationError as error:
+            raise InputError(f"{out}: holds a run of another kind. Remedy: another --out.") from error
         before = before.model_copy(update={"recipe": completed})
         for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256"):
             if getattr(before, key) != getattr(record, key):
@@ -218,7 +222,8 @@ def newest_supervised_run(runs: Path, trained_on: Path | None = None) -> Path:
                 record = read_record(path.parent)
             except InputError:
                 continue
-            if record.adaptation is None and (trained_on is None or trained_on.resolve() == Path(record.domain_source)):
+            is_supervised = record.adaptation is None and record.distillation is None
+            if is_supervised and (trained_on is None or trained_on.resolve() == Path(record.domain_source)):
                 found.append(((path.parent / "summary.json").stat().st_mtime, path.parent))
     if not found:
         which = f" of {trained_on}" if trained_on else ""

@@ -55,7 +55,7 @@ def read_target(
     are an InputError that shows it. InputError also: no images, only fields of the source, other phases.
     """
     domain = load_domain(path, masks=False)
-    _refuse_other_phases(domain, record.phases)
+    refuse_unknown_phases(domain, record.phases)
     stated = domain.preparation
     given = {"invert": invert, "pixel_size_um": pixel_size_um}
     stated = stated.model_copy(update={key: value for key, value in given.items() if value is not None})
@@ -155,12 +155,13 @@ def _stated_pixel_size(domain: Domain) -> float | None:
     return float(np.median(known)) if known and len(known) == len(sizes) else None
 
 
-def _refuse_other_phases(domain: Domain, phases: Sequence[PhaseInfo]) -> None:
+def refuse_unknown_phases(domain: Domain, phases: Sequence[PhaseInfo]) -> None:
+    """Raise InputError where a domain.yaml names a phase that the run does not know."""
     names = [phase.name for phase in phases]
     other = [phase.name for phase in domain.phases if phase.name not in names]
     if other:
         raise InputError(
-            f"{domain.source}: names the phase {other[0]!r}, but the source run tells {', '.join(names)} apart. "
+            f"{domain.source}: names the phase {other[0]!r}, but the run tells {', '.join(names)} apart. "
             "Remedy: the run's names under `phases`, or none."
         )
 

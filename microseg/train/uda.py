@@ -13,7 +13,15 @@ from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
 from microseg.core.manifest import Fingerprint, TrainingField
 from microseg.core.processors import usable_processors
-from microseg.core.runs import Adaptation, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
+from microseg.core.runs import (
+    Adaptation,
+    AdaptationRecord,
+    RunRecord,
+    RunSummary,
+    read_record,
+    read_run,
+    refuse_student,
+)
 from microseg.train import checkpoint
 from microseg.train.adapt import load_network, predict_map
 from microseg.train.bags import (
@@ -116,6 +124,7 @@ def _settle(
     auto: bool,
 ) -> Adapting:
     record, _ = read_run(source_run)
+    refuse_student(source_run, record)
     if record.adaptation is not None:
         raise InputError(f"{source_run}: is an adapted run. Remedy: the supervised one, as --source.")
     where = source_data or Path(record.domain_source)

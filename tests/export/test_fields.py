@@ -80,10 +80,10 @@ def test_what_cannot_calibrate_is_named(record: RunRecord, tmp_path: Path, kind:
 
 
 def test_held_out_tiles_are_those_of_training(trained: Path, tmp_path: Path) -> None:
-    found = held_out(trained, 2)
+    found = held_out(trained, ["fold0", "fold1"])
     assert len(found.fields) == len(list(trained.glob("fold*/parity/*.png")))
     with pytest.raises(InputError, match="no tiles to compare"):
-        held_out(tmp_path, 2)
+        held_out(tmp_path, ["fold0", "fold1"])
 
 
 def test_calibration_tiles_are_bounded_and_of_every_field(monkeypatch: pytest.MonkeyPatch) -> None:

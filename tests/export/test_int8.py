@@ -18,7 +18,6 @@ from microseg.export.fidelity import worst
 from microseg.export.fields import FieldSet, calibration_tiles
 from microseg.export.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.precision import reduce_precision
-from microseg.export.processor import instruction_sets, weight_bits
 from microseg.export.sensitivity import harms, search
 from tests.export.bags import bag, fields, judge
 
@@ -159,17 +158,6 @@ def test_tiles_of_another_material_are_named_as_the_cause() -> None:
     with pytest.raises(GateError, match="calibrated on wood: if that is another material") as caught:
         reduce_precision(MODEL, "int8", flat, judge(MODEL), calibrated_on="wood")
     assert "Nothing was written" in str(caught.value)
-
-
-def test_the_instruction_set_decides_the_range_of_weights(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("flags\t\t: fpu avx2 avx512bw avx512_vnni\n", encoding="utf-8")
-    assert instruction_sets(cpuinfo) == ["avx512_vnni", "avx2", "avx512bw"]
-    assert weight_bits(["avx512_vnni", "avx2"], "x86_64") == 8
-    assert weight_bits(["avx2", "avx512bw"], "x86_64") == 7
-    assert weight_bits([], "AMD64") == 7
-    assert weight_bits([], "aarch64") == 8
-    assert instruction_sets(tmp_path / "none") == []
 
 
 def test_a_bag_of_one_field_set_is_judged_on_all_of_them() -> None:

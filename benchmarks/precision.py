@@ -1,0 +1,192 @@
+"""FP16 and INT8 engines against float32 torch, on fields that neither training nor calibration has seen.
+
+`python -m benchmarks.precision [--json FILE] [--only superalloy] [--run superalloy=FOLDER] [--runs FOLDER]`. The bags are those
+of the shipped recipes; what is absent is trained. Engines are exported as users do it, `--calibrate` on the training domain,
+so that export's gate has passed them there; the figures are the same gate's on the test fields, of the engine in the
+runtime that `segment` picks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import machine, versions
+from benchmarks.real_data import CASES as REAL
+from benchmarks.real_data import DATA
+from benchmarks.uda import SCORED_SEED, SOURCE_FIELDS, SOURCE_SEED
+from microseg.core.errors import GateError
+from microseg.core.files import write_json
+from microseg.core.manifest import Fidelity, Precision
+from microseg.core.runs import read_run
+from microseg.export.engine import export_run
+from microseg.export.fidelity import Judge, worst
+from microseg.export.fields import calibration_domain
+from microseg.export.graph import load_folds, run_torch
+from microseg.runtime import Engine, engine_sha256, open_engine
+from microseg.synthetic.folder import write_domain
+from microseg.train.recipe_file import load_recipe
+from microseg.train.runs import run_supervised
+
+PRECISIONS: tuple[Precision, ...] = ("fp16", "int8")
+CASES = ("superalloy", "coating", "synthetic")
+SCORED_FIELDS = 4
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What a bag was trained on, which calibrates too, and the fields that it is judged on."""
+
+    trained: Path
+    tested: Path
+
+
+class AsSession:
+    """An engine that answers as a session of ONNX Runtime does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(self, names: list[str], feeds: dict[str, NDArray[np.uint8]]) -> list[Any]:
+        """The outputs named, of the tiles."""
+        found = self._engine.run(feeds["tiles"], features=True, probability=True)
+        return [getattr(found, name) for name in names]
+
+
+def main() -> None:
+    """Export and judge, print a row per engine, and write JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--run", action="append", default=[], metavar="CASE=FOLDER", help="the bag of a case")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for runs, engines and synthetic fields")
+    options = parser.parse_args()
+    given = {name: Path(folder) for name, _, folder in (item.partition("=") for item in options.run)}
+    console = Console(width=150)
+    results = {}
+    for name in options.only:
+        results[name] = run_case(name, options.runs, given.get(name), console)
+        _print(console, {name: results[name]})
+    passed = [engine["passed"] for case in results.values() for engine in case["engines"].values()]
+    if options.json:
+        found = {"all_within_the_gate": all(passed), "cases": results, "machine": machine()}
+        write_json(options.json, found | {"versions": versions("microseg", "torch", "onnx", "onnxruntime", "openvino")})
+
+
+def run_case(name: str, runs: Path, given: Path | None, console: Console) -> dict[str, Any]:
+    """Both engines of one bag, judged; what exists is used as it is."""
+    domains = domains_of(name, runs)
+    run = given or runs / f"{name}-benchmark"
+    if given is None:
+        recipe_name, recipe = load_recipe(name)
+        console.print(f"{name}: microseg train supervised {domains.trained} --recipe {recipe_name} --out {run}")
+        run_supervised(domains.trained, recipe_name, recipe, run, resume=True)
+    record, summary = read_run(run)
+    networks = load_folds(run, record, summary)
+    judge = Judge(
+        [calibration_domain(domains.tested, record)],
+        [phase.name for phase in record.phases],
+        record.stride,
+        record.halo_px,
+        lambda pixels: run_torch(networks, pixels),
+    )
+    engines = {}
+    for precision in PRECISIONS:
+        path = runs / f"{name}-{precision}.onnx"
+        path.unlink(missing_ok=True)
+        console.print(f"{name}: microseg export {run} --precision {precision} --calibrate {domains.trained}")
+        engines[precision] = _judged(path, run, domains, precision, judge)
+    return {"bag": record.recipe_name, "folds": len(summary.folds), "engines": engines}
+
+
+def domains_of(name: str, runs: Path) -> Domains:
+    """The domains of a case; synthetic fields are written."""
+    if name in REAL:
+        trained, tested = REAL[name]
+        return Domains(DATA / f"{trained}.yaml", DATA / f"{tested[0]}.yaml")
+    fields = {"precision-s": (SOURCE_FIELDS, SOURCE_SEED), "precision-s-test": (SCORED_FIELDS, SCORED_SEED)}
+    for folder, (count, seed) in fields.items():
+        if not (runs / folder).exists():
+            write_domain(runs / folder, "s", count, seed)
+    return Domains(*(runs / folder for folder in fields))
+
+
+def _judged(path: Path, run: Path, domains: Domains, precision: Precision, judge: Judge) -> dict[str, Any]:
+    try:
+        manifest = export_run(run, path, precision=precision, calibrate=domains.trained)
+    except GateError as refused:
+        return {"passed": False, "refused": str(refused)}
+    with open_engine(path) as engine:
+        found = {engine.choice.runtime: judge.of(AsSession(engine), precision)}
+        runtime = f"{engine.choice.runtime} {engine.version}"
+    found["onnxruntime"] = judge(onnx.load(path), precision)
+    return {
+        "passed": all(worst(each).ratio <= 1 for each in found.values()),
+        "runtime": runtime,
+        "tested": {kind: _figures(each) for kind, each in found.items()},
+        "float32_layers": [layer.model_dump() for layer in manifest.float32_layers],
+        "quantisation": manifest.quantisation and manifest.quantisation.model_dump(),
+        "exported": [each.model_dump() for each in manifest.fidelity],
+        "engine_sha256": engine_sha256(path),
+    }
+
+
+def _figures(found: list[Fidelity]) -> dict[str, Any]:
+    """The largest difference of every phase beside its limit, and labels that differ."""
+    (judged,) = found
+    return {
+        "nearest_to_its_limit": worst(found).ratio,
+        "which": worst(found).words,
+        "points": {
+            phase: max(abs(field.engine_percent[phase] - field.torch_percent[phase]) for field in judged.fields)
+            for phase in judged.limits_points
+        },
+        "limits_points": judged.limits_points,
+        "label_disagreement": max(field.label_disagreement for field in judged.fields),
+        "label_limit": judged.label_limit,
+        "fold_disagreement": judged.fold_disagreement,
+        "fields": [field.model_dump() for field in judged.fields],
+    }
+
+
+def _print(console: Console, results: dict[str, Any]) -> None:
+    table = Table(
+        title="Engines against float32 torch on the test fields: largest difference of a field", title_justify="left"
+    )
+    for column in (
+        "bag",
+        "precision",
+        "runtime",
+        "points of a phase (limit)",
+        "labels (limit)",
+        "float32 layers",
+        "passed",
+    ):
+        table.add_column(column)
+    for name, case in results.items():
+        for precision, engine in case["engines"].items():
+            if "refused" in engine:
+                table.add_row(name, precision, "", engine["refused"], "", "", "no")
+                continue
+            kept = [layer["layer"] for layer in engine["float32_layers"]]
+            for runtime, figures in engine["tested"].items():
+                points = "\n".join(
+                    f"{phase} {value:.3f} ({figures['limits_points'][phase]:.3f})"
+                    for phase, value in figures["points"].items()
+                )
+                labels = f"{100 * figures['label_disagreement']:.3f} % ({100 * figures['label_limit']:.1f} %)"
+                passed = "yes" if figures["nearest_to_its_limit"] <= 1 else "NO"
+                table.add_row(name, precision, runtime, points, labels, ", ".join(kept), passed)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What `benchmarks.throughput` times of microseg itself, and what the processor can do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_COMMAND = "from microseg.cli.main import main; main()"
+# `segment` with a clock on the first call of an engine, put there while the runtime's module is imported.
+_FIRST_INFERENCE = """
+import importlib.util, sys, time
+
+class Clock:
+    def find_spec(self, name, path, target=None):
+        if name not in ("microseg.runtime.onnx_engine", "microseg.runtime.openvino_engine"):
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            engine = module.OnnxEngine if hasattr(module, "OnnxEngine") else module.OpenVinoEngine
+            run = engine.run
+
+            def timed(self, *tiles, **wanted):
+                print("first inference:", time.time(), flush=True)
+                engine.run = run
+                return run(self, *tiles, **wanted)
+
+            engine.run = timed
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Clock())
+"""
+_SGEMM_SIDE, _SGEMM_REPEATS = 3000, 8
+
+
+def images(work: Path) -> list[Path]:
+    """The benchmark's fields."""
+    return sorted((work / "domain" / "images").iterdir())
+
+
+def run_segment(engine: Path, fields: Sequence[Path], work: Path) -> dict[str, Any]:
+    """The command as a user types it, start to end, into a new report."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        source = Path(folder, "fields")
+        source.mkdir()
+        for field in fields:
+            (source / field.name).symlink_to(field)
+        command = ["segment", str(source), "--engine", str(engine), "--out", f"{folder}/report", "--no-profile"]
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", _COMMAND, *command], check=True, capture_output=True)
+        seconds = time.perf_counter() - begun
+        summary = json.loads(Path(folder, "report", "summary.json").read_text(encoding="utf-8"))
+        assert summary["fields"]["measured"] == len(fields)
+    return {"seconds": seconds, "settings": summary["settings"] | summary["run"]}
+
+
+def run_start(engine: Path, field: Path, work: Path) -> dict[str, Any]:
+    """From the start of the interpreter to the first inference of `segment`, the engine's file read before."""
+    engine.read_bytes()
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        command = ["segment", str(field), "--engine", str(engine), "--out", f"{folder}/report"]
+        begun = time.time()
+        done = subprocess.run(
+            [sys.executable, "-c", _FIRST_INFERENCE + _COMMAND, *command], check=True, capture_output=True, text=True
+        )
+        at = next(line for line in done.stdout.splitlines() if line.startswith("first inference:"))
+    return {"seconds": float(at.rpartition(":")[2]) - begun, "settings": {}}
+
+
+def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict[str, Any]:
+    """The engine alone on the arrays that `segment` prepares; threads: None for all."""
+    from microseg.core.manifest import Grid, Preparation
+    from microseg.core.preparation import open_prepared
+    from microseg.core.tiling import extract, plan_tiles
+    from microseg.deploy.segment import max_tile_pixels
+    from microseg.runtime import open_engine
+
+    engine = open_engine(path, threads)
+    manifest = engine.manifest
+    limit = max_tile_pixels(manifest, path.stat().st_size, None)
+    batches = []
+    for image in fields:
+        with open_prepared(image, Preparation(), Grid()) as field:
+            plan = plan_tiles(*field.shape, manifest.stride, manifest.halo_px, limit)
+            batches += [extract(field.rows, tile, *field.shape)[None, None] for tile in plan]
+    engine.run(batches[0])
+    begun = time.perf_counter()
+    for batch in batches:
+        engine.run(batch)
+    seconds = time.perf_counter() - begun
+    settings = {
+        "runtime": f"{engine.choice.runtime} {engine.version}",
+        "threads": engine.choice.threads,
+        "tiles": len(batches),
+        "tile_px": list(batches[0].shape[2:]),
+    }
+    return {"seconds": seconds, "settings": settings}
+
+
+def sgemm() -> dict[str, Any]:
+    """The best rate of a big float32 matrix product, by NumPy's or torch's library."""
+    import torch
+
+    from microseg.core.processors import usable_processors
+
+    torch.set_num_threads(usable_processors())
+    a = np.random.default_rng(0).random((_SGEMM_SIDE, _SGEMM_SIDE), np.float32)
+    tensor = torch.from_numpy(a)
+    best = {"numpy": np.inf, "torch": np.inf}
+    for _ in range(_SGEMM_REPEATS):
+        for name, operand in (("numpy", a), ("torch", tensor)):
+            begun = time.perf_counter()
+            operand @ operand
+            best[name] = min(best[name], time.perf_counter() - begun)
+    gflops = {name: 2e-9 * _SGEMM_SIDE**3 / seconds for name, seconds in best.items()}
+    return {"seconds": min(best.values()), "gflops": max(gflops.values()), "settings": gflops}
+
+
+def gflop(path: Path, height: int, width: int) -> float:
+    """10**9 multiplications and additions of the convolutions of an ONNX graph for a field, mirrored to multiples of 32.
+
+    Those of a graph for one size alone are counted there; they grow with the pixels.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    wanted = (1, 1, -(-height // 32) * 32, -(-width // 32) * 32)
+    for dim, value in zip(dims, wanted, strict=True):
+        if not dim.dim_value:
+            dim.dim_value = value
+    counted = [dim.dim_value for dim in dims]
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    found = sum(
+        2e-9 * float(np.prod(shapes[node.output[0]])) * float(np.prod(weights[node.input[1]][1:]))
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    )
+    return found * float(np.prod(wanted)) / float(np.prod(counted))
