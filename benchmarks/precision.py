@@ -9,6 +9,7 @@ runtime that `segment` picks.
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,17 @@ def main() -> None:
     options = parser.parse_args()
     given = {name: Path(folder) for name, _, folder in (item.partition("=") for item in options.run)}
     console = Console(width=150)
-    results = {}
+    # Cases that are not asked for now keep their figures.
+    is_there = options.json is not None and options.json.is_file()
+    results = json.loads(options.json.read_text(encoding="utf-8"))["cases"] if is_there else {}
     for name in options.only:
         results[name] = run_case(name, options.runs, given.get(name), console)
         _print(console, {name: results[name]})
-    passed = [engine["passed"] for case in results.values() for engine in case["engines"].values()]
-    if options.json:
-        found = {"all_within_the_gate": all(passed), "cases": results, "machine": machine()}
-        write_json(options.json, found | {"versions": versions("microseg", "torch", "onnx", "onnxruntime", "openvino")})
+        passed = [engine["passed"] for case in results.values() for engine in case["engines"].values()]
+        if options.json:
+            found = {"all_within_the_gate": all(passed), "cases": results, "machine": machine()}
+            used = versions("microseg", "torch", "onnx", "onnxruntime", "openvino")
+            write_json(options.json, found | {"versions": used})
 
 
 def run_case(name: str, runs: Path, given: Path | None, console: Console) -> dict[str, Any]:
