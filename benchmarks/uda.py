@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,6 @@ def row(
     steps = [] if method == "normalise" else [*settings, "keep_snapshots=true"]
     recipe_name, recipe = load_uda_recipe(f"uda-{method}", steps, seed=seed)
     auto = method == "auto"
-    started = time.monotonic()
     notices: list[str] = []
     # What a user with a bare folder has: only `auto` finds out about polarity and pixel size by itself.
     given = target / "images" if auto and case.kind and case.kind != "noise" else target
@@ -156,11 +154,13 @@ def row(
     )  # fmt: skip
     said = out / "benchmark.json"  # of the process that trained: other rows share the run
     if not said.is_file():
-        write_json(said, {"minutes": (time.monotonic() - started) / 60, "notices": notices})
+        write_json(said, {"notices": notices})
     assert summary.adaptation is not None
+    # Of training alone, interruptions left out.
+    minutes = sum(candidate.minutes for candidate in summary.adaptation.candidates)
     result: dict[str, Any] = {"case": case_name, "method": method, "label": label, "seed": seed}
     result |= json.loads(said.read_text(encoding="utf-8"))
-    result |= {"folds": len(summary.folds), "decision": summary.adaptation.model_dump(mode="json")}
+    result |= {"minutes": minutes, "folds": len(summary.folds), "decision": summary.adaptation.model_dump(mode="json")}
     if scored is not None:
         result |= {"before": evaluate_run(source, scored), "after": evaluate_run(out, scored)}
         if case.kind == "t3":
