@@ -9,6 +9,7 @@ fields that neither has seen; times are of the engine on the prepared field, bag
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,14 +82,16 @@ def main() -> None:
         "--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe `distill`"
     )
     options = parser.parse_args()
-    cases: dict[str, Any] = {}
+    # Cases that are not asked for now keep their figures.
+    is_there = options.json is not None and options.json.is_file()
+    cases: dict[str, Any] = json.loads(options.json.read_text(encoding="utf-8"))["cases"] if is_there else {}
+    packages = versions("microseg", "torch", "onnxruntime", "segmentation-models-pytorch", "numpy")
     for name in options.only:
         case = prepared(name, options.superalloy, options.uda)
         cases[name] = run_case(name, case, options.runs, options.precision, options.threads, options.settings)
         Console(width=200).print(table(cases))
-    if options.json:
-        packages = versions("microseg", "torch", "onnxruntime", "segmentation-models-pytorch", "numpy")
-        write_json(options.json, {"machine": machine(), "versions": packages, "cases": cases})
+        if options.json:
+            write_json(options.json, {"machine": machine(), "versions": packages, "cases": cases})
 
 
 def prepared(name: str, superalloy: Path, runs: Path) -> Case:
