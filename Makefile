@@ -19,8 +19,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Training and a station's runtimes never share a process, and some of those leave a signal stack behind on which SIGTERM,
-# which training listens for, ends in a segmentation fault.
+# Training by itself: in a process that has loaded TensorRT, OpenVINO and ONNX Runtime before, SIGTERM, which training listens
+# for, ends in a segmentation fault. Nobody trains and runs engines in one process but these tests.
 test: lint
 	$(BIN)/python -m pytest --ignore tests/train
 	$(BIN)/python -m pytest tests/train
