@@ -46,7 +46,7 @@ class OnnxEngine(Closing):
         self._session = session
         inputs = {node.name: (node.type, node.shape) for node in session.get_inputs()}
         check_signature(path, inputs, [node.name for node in session.get_outputs()], "tensor(uint8)")
-        # Work that no wanted output needs (features, the stored probability) is left out.
+        # A request to leave out work that no wanted output needs (features, the stored probability).
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
 

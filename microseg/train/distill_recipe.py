@@ -18,6 +18,7 @@ from microseg.train.recipe import (
     Share,
     Tile,
     UNetConfig,
+    with_kinds,
 )
 
 # Runtimes compute eight channels at once.
@@ -59,12 +60,7 @@ class DistillRecipe(Strict):
     @classmethod
     def _default_kinds(cls, tree: Any) -> Any:
         """`--set network.decoder_channels=[64,32,16]` needs no `kind` where it means the default one."""
-        if not isinstance(tree, dict):
-            return tree
-        defaults = {"network": "unet", "augmentation": "basic"}
-        return tree | {
-            key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
-        }
+        return with_kinds(tree, {"network": "unet", "augmentation": "basic"})
 
 
 def settled(recipe: DistillRecipe, bag: Recipe) -> DistillRecipe:

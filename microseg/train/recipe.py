@@ -21,6 +21,13 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
+def with_kinds(tree: Any, defaults: dict[str, str]) -> Any:
+    """A recipe's tree in which what `defaults` names has that `kind` where it says none; anything but a mapping as it is."""
+    if not isinstance(tree, dict):
+        return tree
+    return tree | {key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)}
+
+
 class Encoder(Strict):
     """Any segmentation-models-pytorch or timm encoder; weights: imagenet, none, a file, or a pre-training run."""
 
@@ -169,12 +176,7 @@ class _Training(Strict):
     @classmethod
     def _default_kinds(cls, tree: Any) -> Any:
         """`--set loss.dice=0.5` needs no `loss.kind` where it means the default one."""
-        if not isinstance(tree, dict):
-            return tree
-        defaults = {"network": "unet", "augmentation": "basic", "loss": "cross_entropy"}
-        return tree | {
-            key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
-        }
+        return with_kinds(tree, {"network": "unet", "augmentation": "basic", "loss": "cross_entropy"})
 
 
 class Recipe(_Training):

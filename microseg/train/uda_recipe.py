@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from microseg.core.manifest import Strict
-from microseg.train.recipe import Augmentation, Optimiser, Positive, Schedule, Share
+from microseg.train.recipe import Augmentation, Optimiser, Positive, Schedule, Share, with_kinds
 
 Weight = Annotated[float, Field(ge=0)]
 # What the second round of a method is called after it, also as a folder: dacs-2.
@@ -169,12 +169,7 @@ class UdaRecipe(Strict):
     @classmethod
     def _default_kinds(cls, tree: Any) -> Any:
         """`--set target_augmentation.strength=1` needs no `kind` where it means the default one."""
-        if not isinstance(tree, dict):
-            return tree
-        defaults = {"target_augmentation": "extended", "augmentation": "basic"}
-        return tree | {
-            key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)
-        }
+        return with_kinds(tree, {"target_augmentation": "extended", "augmentation": "basic"})
 
     @model_validator(mode="after")
     def _has_a_teacher(self) -> UdaRecipe:
