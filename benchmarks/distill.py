@@ -30,10 +30,10 @@ from microseg.core.files import write_json
 from microseg.core.manifest import Precision
 from microseg.core.preparation import PreparedField
 from microseg.core.scoring import Prediction, evaluation, score_fields
+from microseg.core.tolerance import LIMITS
 from microseg.deploy.segment import max_tile_pixels
 from microseg.deploy.whole import label_field
 from microseg.export.engine import export_run
-from microseg.export.fidelity import LIMITS
 from microseg.runtime import Engine, engine_sha256, open_engine
 from microseg.train.distill import run_distill
 from microseg.train.recipe_file import load_distill_recipe, load_recipe, load_uda_recipe

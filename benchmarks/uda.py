@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from microseg.train.recipe import Recipe
 from microseg.train.recipe_file import load_recipe, load_uda_recipe
 from microseg.train.runs import run_supervised
 from microseg.train.uda import run_uda
+from microseg.train.uda_recipe import UdaRecipe, longer_source
 
 DATA = Path(__file__).parent / "data"
 SOURCE_FIELDS, TARGET_FIELDS = 12, 6
@@ -145,6 +147,8 @@ def row(
     steps = [] if method == "normalise" else [*settings, "keep_snapshots=true"]
     recipe_name, recipe = load_uda_recipe(f"uda-{method}", steps, seed=seed)
     auto = method == "auto"
+    if auto:
+        lend_control(runs / "runs" / run_name(case, "source", label, seed), out, recipe)
     notices: list[str] = []
     # What a user with a bare folder has: only `auto` finds out about polarity and pixel size by itself.
     given = target / "images" if auto and case.kind and case.kind != "noise" else target
@@ -181,6 +185,23 @@ def run_name(case: Case, method: str, label: str, seed: int) -> str:
     target = f"{case.kind}-{case.fraction:g}" if case.kind else case.target
     parts = [case.source, *([] if method == "source" else [target]), method, label, str(seed)]
     return "-".join(part for part in parts if part)
+
+
+def lend_control(control: Path, out: Path, recipe: UdaRecipe) -> None:
+    """Equally long source training looks at no target: where its row has been trained, `auto` need not do so again.
+
+    What its history says of the target is that row's; its weights and the verdict's figures are as if trained here.
+    """
+    kept = out / "methods" / "source"
+    if kept.exists() or not (control / "summary.json").is_file():
+        return
+    record = read_record(control)
+    assert record.adaptation is not None
+    if UdaRecipe.model_validate(record.adaptation.recipe) != longer_source(recipe):
+        return
+    shutil.copytree(control / "methods" / "source", kept)
+    for path in kept.glob("fold*/fold.json"):
+        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"warnings": []})
 
 
 def as_it_comes(scored: Path) -> Path:

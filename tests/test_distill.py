@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from microseg.core import tolerance
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.files import sha256_of, write_yaml
 from microseg.core.manifest import DomainEntry, Preparation, TrainingField
 from microseg.core.runs import STUDENT, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
 from microseg.export.anatomy import fold_logits
-from microseg.models.build import load_folds
+from microseg.models.build import build_network, load_folds
 from microseg.runtime import open_engine, read_manifest
 from microseg.train import stopping, supervised
 from microseg.train import student as loop
@@ -29,10 +30,16 @@ from microseg.train.evaluate import evaluate_run
 from microseg.train.predict import predict_field
 from microseg.train.recipe_file import load_distill_recipe
 from microseg.train.runs import newest_supervised_run
+from microseg.train.spread import set_heads_apart
 from microseg.train.student import distillation_loss, new_student, train_student
-from microseg.train.teacher import answers, balanced, read_lesson
+from microseg.train.teacher import Answer, answers, balanced, read_lesson
 from tests.chain import microseg, tiny_recipe
 from tests.plans import Silent, needs_rtx
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {"kind": "unet", "decoder_channels": [16, 8, 8]},
+    "deeplabv2": {"kind": "deeplabv2", "aspp_branches": 2, "auxiliary_loss": 0.0},
+}
 
 SHORT = ["steps=4", "batch=2", "validate_every=2", "ema_decay=0.8"]
 
@@ -116,6 +123,33 @@ def test_each_head_learns_its_fold(trained: Path, bare: Path, tmp_path: Path) ->
     assert np.abs(mine - first).mean() < 0.5 * apart and np.abs(turned - second).mean() < 0.5 * apart
 
 
+@pytest.mark.parametrize("kind", ["unet", "deeplabv2"])
+def test_heads_spread_as_the_folds_do_and_decide_as_before(kind: str, bare: Path, trained: Path) -> None:
+    """Folds twice as far apart as the heads: the factor is found, and the mean of the logits stays."""
+    record = read_record(trained)
+    torch.manual_seed(0)
+    network = build_network({"name": "tf_efficientnet_lite0", "weights": "none"}, NETWORKS[kind], 2, heads=3)
+    (layer, *_) = [module for module in network.last.modules() if isinstance(module, torch.nn.Conv2d)]
+    with torch.no_grad():
+        assert layer.bias is not None
+        layer.bias += torch.tensor([0.0, 0.1, 0.05, 0.0, -0.1, 0.0])
+    lesson, _ = read_lesson(bare, record, None, compared=1, most=3, seed=0)
+    asked = []
+    for field in lesson.learned:
+        soft, _ = predict_field([network.eval()], field.image, network.stride, record.halo_px)
+        logits = np.log(soft)
+        votes = (logits.mean(0) + 2 * (logits - logits.mean(0))).argmax(1).astype(np.uint8)
+        asked.append(Answer(field, votes))
+    tile = torch.from_numpy(lesson.learned[0].image[:64, :64]).float()[None, None]
+    before = torch.stack([out.logits for out in network.of_heads(tile)])
+    assert set_heads_apart(network, asked, record.halo_px) == pytest.approx(2, rel=0.07)
+    after = torch.stack([out.logits for out in network.of_heads(tile)])
+    assert torch.allclose(after.mean(0), before.mean(0), atol=1e-5)
+    found = loop.compare(network, asked, 2, record.halo_px)
+    assert found.bag_spreads.mean() > 0.001
+    assert found.spreads.mean() == pytest.approx(found.bag_spreads.mean(), rel=0.1)
+
+
 def test_a_student_that_was_cut_off_ends_as_one_that_was_not(
     trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,17 +220,17 @@ def test_the_station_and_explain_take_it(
 def test_it_becomes_smaller_engines_and_plans(
     engine: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from microseg.core.tolerance import Limit
     from microseg.export import engine as module
-    from microseg.export import fidelity, graph
+    from microseg.export import graph
     from microseg.export.engine import export_run
-    from microseg.export.fidelity import Limit
     from microseg.export.plan import plan_of_engine
 
     monkeypatch.setattr(graph, "build_onnx", lambda networks, path: shutil.copyfile(engine, path))
     monkeypatch.setattr(module, "measure_bytes_per_pixel", lambda path, stride: 100.0)
     # A few steps of training leave logits that hardly differ: rounding decides many pixels otherwise.
     for precision in ("fp16", "int8"):
-        monkeypatch.setitem(fidelity.LIMITS, precision, Limit(0.5, 20.0, 5.0))
+        monkeypatch.setitem(tolerance.LIMITS, precision, Limit(0.5, 20.0, 5.0))
     assert export_run(student, tmp_path / "half.onnx", precision="fp16").distillation is not None
     export_run(student, tmp_path / "int8.onnx", precision="int8", symmetric=True)
     profile = tmp_path / "small.yaml"

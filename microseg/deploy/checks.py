@@ -44,7 +44,8 @@ class Record:
     def compare(self, name: str, seen: Difference, means: Sequence[float]) -> None:
         """Labels, and every phase's fraction by its mean."""
         self.labels(f"{name}: labels", seen.labels)
-        for phase, points, limit in zip(self.phases, seen.points, point_limits(self.precision, means), strict=True):
+        limits = point_limits(self.precision, means, seen.pixels)
+        for phase, points, limit in zip(self.phases, seen.points, limits, strict=True):
             self.add(f"{name}: {phase}", f"{points:.4f} points", f"{limit:.3g} points", points <= limit)
 
     @property
@@ -98,10 +99,11 @@ def check_fields(record: Record, found: FieldDifferences, against: Path) -> None
         record.add(f"field {name}", reason, "measured", False)
     if not found.each:
         return
-    pixels = sum(size for _, _, size in found.each)
-    record.labels(f"fields against {against.name}: labels", sum(d.labels * size for _, d, size in found.each) / pixels)
-    limits = point_limits(record.precision, found.means)
-    for name, seen, _ in found.each:
+    pixels = [seen.pixels for _, seen in found.each]
+    wrong = sum(seen.labels * seen.pixels for _, seen in found.each)
+    record.labels(f"fields against {against.name}: labels", wrong / sum(pixels))
+    limits = point_limits(record.precision, found.means, min(pixels))
+    for name, seen in found.each:
         worst = int(np.argmax([points / limit for points, limit in zip(seen.points, limits, strict=True)]))
         record.add(
             f"field {name}: {record.phases[worst]}",

@@ -24,11 +24,11 @@ Labeller = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 class FieldDifferences:
     """What was found on the network's grid.
 
-    each: name, difference and pixels of every field. means: mean fraction of every phase, 0-1, by the second labeller.
+    each: name and difference of every field. means: mean fraction of every phase, 0-1, by the second labeller.
     failed: name and reason of fields that could not be labelled.
     """
 
-    each: list[tuple[str, Difference, int]]
+    each: list[tuple[str, Difference]]
     means: list[float]
     failed: list[tuple[str, str]]
 
@@ -59,7 +59,7 @@ def compare_fields(
             ) as prepared:
                 image = prepared.rows(0, prepared.shape[0])
             wanted = theirs(image)
-            each.append((field.name, difference([ours(image)], [wanted], phases), image.size))
+            each.append((field.name, difference([ours(image)], [wanted], phases)))
         except FieldError as error:
             failed.append((field.name, readable(str(error))))
             continue

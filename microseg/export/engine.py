@@ -16,8 +16,9 @@ from microseg.core.errors import InputError
 from microseg.core.files import replacing
 from microseg.core.manifest import METADATA_KEY, FoldParity, Manifest, Precision, Provenance
 from microseg.core.runs import RunRecord, RunSummary, read_run
+from microseg.core.tolerance import LIMITS
 from microseg.export.anatomy import fold_logits
-from microseg.export.fidelity import LIMITS, Judge
+from microseg.export.fidelity import Judge
 from microseg.export.fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits

@@ -11,28 +11,12 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
 from microseg.core.manifest import Fidelity, FieldFidelity, Precision
+from microseg.core.tolerance import LIMITS, point_limits
 from microseg.export.activations import session
 from microseg.export.fields import FieldSet, stitched
 
 Probabilities = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 Arithmetic = Literal["onnxruntime", "rounded to fp16"]
-
-
-class Limit(NamedTuple):
-    """labels: share that may differ. points: of a phase's fraction on a field; share: the same, of the phase's mean."""
-
-    labels: float
-    points: float
-    share: float
-
-
-LIMITS: dict[Precision, Limit] = {
-    "fp32": Limit(2e-4, 0.01, np.inf),
-    "fp16": Limit(5e-3, 0.1, 0.02),
-    "int8": Limit(2e-2, 0.3, 0.05),
-}
-# An absent phase has no mean to take a share of; ten pixels of a megapixel are nothing.
-LEAST_POINTS = 0.001
 
 
 class Judge:
@@ -56,14 +40,10 @@ class Judge:
 
     def limits_points(self, precision: Precision, place: int) -> dict[str, float]:
         """Limit of each phase on the fields of set `place`, percentage points; never less than a pixel of a field."""
-        limit, labels = LIMITS[precision], [found[0] for found in self._wanted[place]]
-        least = max(LEAST_POINTS, 100 / min(field.size for field in labels))
-        means = np.mean([list(_percent(field, self._phases).values()) for field in labels], axis=0)
-        return {
-            # An infinite share of an absent phase is no number.
-            name: max(least, min(limit.points, limit.share * mean if mean else 0.0))
-            for name, mean in zip(self._phases, means.tolist(), strict=True)
-        }
+        labels = [found[0] for found in self._wanted[place]]
+        means = np.mean([list(_percent(field, self._phases).values()) for field in labels], axis=0) / 100
+        pixels = min(field.size for field in labels)
+        return dict(zip(self._phases, point_limits(precision, means.tolist(), pixels), strict=True))
 
     def __call__(
         self, model: onnx.ModelProto, precision: Precision, arithmetic: Arithmetic = "onnxruntime"

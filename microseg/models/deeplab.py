@@ -57,6 +57,11 @@ class DeepLabV2(Network):
         self.classifier = DilatedClassifier(last, heads * phases, RATES[:aspp_branches])
         self.auxiliary = DilatedClassifier(before_last, phases, RATES[:aspp_branches]) if auxiliary else None
 
+    @property
+    def last(self) -> nn.Module:
+        """The dilated classifiers."""
+        return self.classifier
+
     def forward(self, tiles: Tensor) -> NetworkOutput:
         """Logits, features and, where there is such a head, auxiliary logits of tiles that `stride` divides."""
         before_last, last = self.encoder(self.normalised(tiles))

@@ -50,6 +50,20 @@ class Network(nn.Module):
         """Logits and features of tiles whose sides are multiples of `stride`."""
         raise NotImplementedError
 
+    @property
+    def last(self) -> nn.Module:
+        """The layers that make logits of what the heads share."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def set_apart(self, factor: float) -> None:
+        """Move every head's logits away from the heads' mean, which stays, to `factor` times their distance."""
+        for layer in self.last.modules():
+            if isinstance(layer, nn.Conv2d):
+                for values in layer.parameters():
+                    each = values.reshape(self.heads, -1)
+                    values.copy_(torch.lerp(each.mean(0), each, factor).reshape(values.shape))
+
     def of_heads(self, tiles: Tensor) -> list[NetworkOutput]:
         """What each head says of tiles that `stride` divides: logits (N, P, H, W) and the features, which they share."""
         out: NetworkOutput = self(tiles)

@@ -29,10 +29,16 @@ class UNet(Network):
             )
         except (KeyError, RuntimeError, ValueError, OSError) as error:
             raise cannot_build(encoder, weights, error) from error
-        self.encoder, self.decoder, self.head = net.encoder, net.decoder, net.segmentation_head
+        self.encoder, self.decoder = net.encoder, net.decoder
+        self.head: nn.Module = net.segmentation_head
         load_initial(self.encoder, encoder, weights)
         _drop_unused_stages(self.encoder)
         fix_same_padding(self.encoder)
+
+    @property
+    def last(self) -> nn.Module:
+        """The head of segmentation-models-pytorch."""
+        return self.head
 
     def forward(self, tiles: Tensor) -> NetworkOutput:
         """Logits and features of tiles whose sides are multiples of `stride`."""

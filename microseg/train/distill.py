@@ -22,6 +22,7 @@ from microseg.core.runs import (
     refuse_student,
 )
 from microseg.models.network import Network
+from microseg.train.checkpoint import save_model
 from microseg.train.curves import plot_histories
 from microseg.train.datasets import LabelledField
 from microseg.train.distill_recipe import DistillRecipe, settled
@@ -37,9 +38,13 @@ from microseg.train.runs import (
     save_parity_tiles,
     summary_of,
 )
+from microseg.train.spread import set_heads_apart
 from microseg.train.student import Comparison, compare, train_student
 from microseg.train.supervised import FoldResult, Report
 from microseg.train.teacher import Lesson, answers, balanced, read_lesson
+
+# Fields of each domain whose spread the heads are given, at least.
+ASKED = 8
 
 
 def run_distill(
@@ -77,9 +82,11 @@ def run_distill(
     if (out / "summary.json").is_file():
         return read_run(out)[1]
     learned = [lesson.learned for lesson in lessons]
-    if recipe.rare_phase_share or isinstance(recipe.augmentation, RandomisedAugmentation):
-        # Tiles are then drawn, or changed, by phase; the bag's labels are good enough for that.
-        learned = [[answer.field for answer in answers(networks, fields, record, progress)] for fields in learned]
+    # Tiles that are drawn, or changed, by phase need labels; the bag's are good enough for that.
+    by_phase = bool(recipe.rare_phase_share) or isinstance(recipe.augmentation, RandomisedAugmentation)
+    told = [answers(networks, fields[: None if by_phase else ASKED], record, progress) for fields in learned]
+    if by_phase:
+        learned = [[answer.field for answer in of] for of in told]
     kept = [lesson.compared or lesson.learned for lesson in lessons]
     compared = answers(networks, [field for fields in kept for field in fields], record, progress)
     folder = out / STUDENT
@@ -88,6 +95,8 @@ def run_distill(
     network, seconds = train_student(
         recipe, len(record.phases), networks, balanced(learned), compared, start, record.halo_px, folder, report
     )
+    set_heads_apart(network, [answer for of in told for answer in of], record.halo_px)
+    save_model(folder / "model.safetensors", network.state_dict())
     found = compare(network, compared, len(record.phases), record.halo_px)
     # Engines are asked what they were made for last.
     newest = [lesson for lesson in lessons if lesson.entry == student.domains[-1]] or lessons

@@ -50,9 +50,10 @@ class DomainTiles(Closing):
             recipe.target_augmentation or mild,
         )
         workers = LOADERS if torch.cuda.is_available() else 1
-        self._style = (
-            Style.between([f.image for f in fields], [f.image for f in target]) if recipe.style_share else None
-        )
+        self._style = None
+        if recipe.style_share:
+            images, weights = _looks(target, places, side)
+            self._style = Style.between([field.image for field in fields], images, weights)
         self._style_share, self._seed = recipe.style_share, seed
         self._source = TileSampler(
             fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
@@ -81,6 +82,22 @@ class DomainTiles(Closing):
         """End the threads."""
         self._source.close()
         self._target.close()
+
+
+def _looks(
+    target: Sequence[LabelledField], places: Places | None, side: int
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64] | None]:
+    """What the target's spectrum and mean grey are taken from: its fields, or its tiles as often as they are drawn.
+
+    With other phase fractions than the source's, the fields are darker or brighter than its phases are.
+    """
+    if places is None:
+        return [field.image for field in target], None
+    cuts = []
+    for index, (y, x) in places.centres:
+        top, left = (max(0, round(middle - (side - 1) / 2)) for middle in (y, x))
+        cuts.append(target[index].image[top : top + side, left : left + side])
+    return cuts, places.probabilities
 
 
 def robust_augmentation(augmentation: Augmentation) -> Augmentation:

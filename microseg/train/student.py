@@ -25,6 +25,7 @@ from microseg.train.curves import write_history
 from microseg.train.datasets import LabelledField, TileSampler
 from microseg.train.distill_recipe import DistillRecipe
 from microseg.train.predict import predict_field
+from microseg.train.spread import spread_of
 from microseg.train.stopping import StopRequest
 from microseg.train.supervised import LOADERS, Report, average_weights, rate_factor, seed_of
 from microseg.train.teacher import Answer, soft_labels
@@ -192,10 +193,9 @@ def compare(network: Network, fields: Sequence[Answer], phases: int, halo_px: in
         total += confusion_matrix(item.field.labels, labels, phases)
         for index, (wanted, said) in enumerate(zip(item.votes, votes, strict=True)):
             each[index] += confusion_matrix(wanted, said, phases)
-        ours, theirs = ([_fractions(vote, phases) for vote in of] for of in (votes, item.votes))
         differences.append(_fractions(labels, phases) - _fractions(item.field.labels, phases))
-        spreads.append(np.std(ours, axis=0, ddof=min(1, network.heads - 1)))
-        bag_spreads.append(np.std(theirs, axis=0, ddof=min(1, network.heads - 1)))
+        spreads.append(spread_of(votes, phases))
+        bag_spreads.append(spread_of(item.votes, phases))
     return Comparison(
         mean_iou(total),
         [mean_iou(confusion) for confusion in each],

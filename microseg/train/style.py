@@ -26,10 +26,18 @@ class Style:
     mean_target: float
 
     @classmethod
-    def between(cls, source: Sequence[NDArray[np.uint8]], target: Sequence[NDArray[np.uint8]]) -> Style:
-        """From the fields of both domains, uint8 (h, w)."""
-        gain = (radial_spectrum(target) - radial_spectrum(source)).clip(-np.log(100), np.log(_MOST))
-        means = [float(np.mean([image.mean() for image in images])) for images in (source, target)]
+    def between(
+        cls,
+        source: Sequence[NDArray[np.uint8]],
+        target: Sequence[NDArray[np.uint8]],
+        weights: NDArray[np.float64] | None = None,
+    ) -> Style:
+        """From the fields of both domains, or cuts of them, uint8 (h, w); `weights` (n,) are those of the target's."""
+        gain = (radial_spectrum(target, weights) - radial_spectrum(source)).clip(-np.log(100), np.log(_MOST))
+        means = [
+            float(np.average([image.mean() for image in images], weights=by))
+            for images, by in ((source, None), (target, weights))
+        ]
         return cls(gain, *means)
 
     def carried_over(self, tiles: Tensor, strengths: Tensor) -> Tensor:
@@ -52,19 +60,24 @@ class Style:
         return inner
 
 
-def radial_spectrum(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """Log amplitude (bands,) by radial frequency, 0 to 0.5 cycles/px: Welch's mean over Hann windows of all fields."""
+def radial_spectrum(
+    images: Sequence[NDArray[np.uint8]], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Log amplitude (bands,) by radial frequency, 0 to 0.5 cycles/px: Welch's mean over Hann windows of all images.
+
+    weights (n,): of every window of an image; by default all windows count alike.
+    """
     window = np.outer(np.hanning(_WINDOW_PX), np.hanning(_WINDOW_PX))
-    total, count = np.zeros((_WINDOW_PX, _WINDOW_PX // 2 + 1)), 0
-    for image in images:
+    total, count = np.zeros((_WINDOW_PX, _WINDOW_PX // 2 + 1)), 0.0
+    for image, weight in zip(images, np.ones(len(images)) if weights is None else weights, strict=True):
         height, width = image.shape
         pad = [(0, max(0, _WINDOW_PX - height)), (0, max(0, _WINDOW_PX - width))]
         grey = np.pad(image, pad, mode="symmetric").astype(np.float64)
         for top in range(0, grey.shape[0] - _WINDOW_PX + 1, _WINDOW_PX // 2):
             for left in range(0, grey.shape[1] - _WINDOW_PX + 1, _WINDOW_PX // 2):
                 cut = grey[top : top + _WINDOW_PX, left : left + _WINDOW_PX]
-                total += np.abs(np.fft.rfft2((cut - cut.mean()) * window)) ** 2
-                count += 1
+                total += weight * np.abs(np.fft.rfft2((cut - cut.mean()) * window)) ** 2
+                count += float(weight)
     power = total / count
     radius = np.hypot(np.fft.fftfreq(_WINDOW_PX)[:, None], np.fft.rfftfreq(_WINDOW_PX)[None])
     places = np.rint(radius.clip(max=0.5) / 0.5 * (_BANDS - 1)).astype(int)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
 from microseg.core.manifest import Fidelity, FieldFidelity
-from microseg.export.fidelity import LEAST_POINTS, LIMITS, Judge, refuse_beyond_limits, worst
+from microseg.core.tolerance import LEAST_POINTS, LIMITS
+from microseg.export.fidelity import Judge, refuse_beyond_limits, worst
 from microseg.export.fields import Field, FieldSet
 from tests.export.bags import PHASES, bag, fields, judge, probabilities
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from microseg.core import tolerance
 from microseg.core.errors import InputError
 from microseg.core.manifest import Fidelity, Manifest
+from microseg.core.tolerance import Limit
 from microseg.export import engine as module
 from microseg.export import fidelity, graph, precision
 from microseg.export.engine import export_run
-from microseg.export.fidelity import Limit
 from microseg.runtime import model_sha256, open_engine, read_manifest
 from microseg.runtime.container import read_reference
 from tests.chain import microseg
@@ -33,12 +34,12 @@ def _ready_made(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
 @pytest.fixture
 def wide_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six steps of training leave logits that hardly differ: INT8 decides many pixels otherwise."""
-    monkeypatch.setitem(fidelity.LIMITS, "int8", Limit(0.5, 20.0, 5.0))
+    monkeypatch.setitem(tolerance.LIMITS, "int8", Limit(0.5, 20.0, 5.0))
 
 
 @pytest.fixture
 def strict_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fidelity.LIMITS, "int8", Limit(1e-9, 1e-9, 1e-9))
+    monkeypatch.setitem(tolerance.LIMITS, "int8", Limit(1e-9, 1e-9, 1e-9))
     # No layer is tried alone: that takes its time and is tested elsewhere.
     monkeypatch.setattr(precision, "harms", lambda model, places, *rest: [0.0] * len(places))
 
