@@ -97,7 +97,7 @@ def ours(trained: Trained, tiles: Tiles, core_px: int = SIDE, *, reduced: bool =
 
     actors = Actors(
         network=trained.network,
-        teachers=[trained.network],
+        teacher=trained.network,
         discriminators=trained.discriminators,
         forward=forward,
         segmentation=lambda logits, labels: cross_entropy(logits, labels, None),
@@ -154,7 +154,8 @@ def random_tiles(rng: np.random.Generator, side: int = SIDE, batch: int = BATCH,
     patches = -(-side // 16)
     labels = rng.integers(0, PHASES, (batch, patches, patches)).repeat(16, 1).repeat(16, 2)[:, :side, :side]
     arrays = (grey[0].astype(np.float32), labels, grey[1].astype(np.float32))
-    return Tiles(*(torch.from_numpy(array).to(device) for array in arrays))
+    source, truth, target = (torch.from_numpy(array).to(device) for array in arrays)
+    return Tiles(source, truth, target)
 
 
 def _domain(logits: Tensor, label: float) -> Tensor:

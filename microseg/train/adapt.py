@@ -25,10 +25,11 @@ from microseg.models.build import build_network
 from microseg.models.discriminator import Discriminator
 from microseg.models.network import Network, NetworkOutput
 from microseg.train import checkpoint, methods
+from microseg.train.alignment import decoded
 from microseg.train.criteria import Observed, observe, views
 from microseg.train.curves import write_history
 from microseg.train.datasets import LabelledField
-from microseg.train.domain_tiles import DomainTiles, balanced_places, relighting, split_by_entropy
+from microseg.train.domain_tiles import DomainTiles, balanced_places, relighting, split_by_entropy, told_by
 from microseg.train.ranks import ALONE, Ranks
 from microseg.train.recipe import Recipe
 from microseg.train.stopping import StopRequest
@@ -104,7 +105,6 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
         norm.requires_grad_(False)
     teacher = deepcopy(network).requires_grad_(False)
     averaged = teacher.state_dict()
-    bag = [_teacher(job, path).to(device) for path in job.teachers]
     heads = 2 if getattr(source.network, "auxiliary_loss", 0) else 1
     discriminators = nn.ModuleList(
         Discriminator(len(job.phases)).to(device) for _ in range(heads if isinstance(method, AdaptSegNet) else 0)
@@ -132,7 +132,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
     upright = getattr(source.augmentation, "upright", False)
     weights = phase_weights(source, job.fields, len(job.phases), device)
     halfway = recipe.steps // 2
-    tiles_of = domain_tiles(job, second_round=done > halfway)
+    tiles_of = domain_tiles(job, weights, device, second_round=done > halfway)
     # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
     is_reduced = recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
 
@@ -175,7 +175,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
 
     momenta = [norm.momentum for norm in start_norms]
     actors = methods.Actors(
-        network, bag or [teacher], list(discriminators), forward,
+        network, teacher, list(discriminators), forward,
         lambda logits, labels: segmentation_loss(source.loss, logits, labels, weights),
         getattr(source.network, "auxiliary_loss", 0.0), source.tile.core_px,
         0.0 if recipe.statistics_only else 1.0, weights, torch.Generator(),
@@ -188,7 +188,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
             if isinstance(method, IntraDA) and step == halfway:
                 coming.result()
                 checkpoint.save_model(folder / ROUND_ONE, averaged)
-                tiles_of = domain_tiles(job, second_round=True)
+                tiles_of = domain_tiles(job, weights, device, second_round=True)
                 coming = ahead.submit(tiles_of.draw, step, device)
             tiles = coming.result()
             coming = ahead.submit(tiles_of.draw, step + 1, device)
@@ -197,7 +197,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
             actors.generator.manual_seed(seed)
             relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
             # What the teacher says of the step's target tiles, asked once by all who need it.
-            taught = cache(partial(actors.taught, tiles.target, getattr(method, "debias", True)))
+            taught = cache(partial(actors.taught, tiles, getattr(method, "debias", True)))
             for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                 group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
             is_robust_phase = step < recipe.robust_share * recipe.steps
@@ -263,10 +263,6 @@ def load_network(source: Recipe, phases: int, weights: Path) -> Network:
     return network.eval()
 
 
-def _teacher(job: AdaptJob, weights: Path) -> Network:
-    return load_network(job.source, len(job.phases), weights).requires_grad_(False)
-
-
 def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
     values: dict[str, Any] = asdict(seen)
     found = values.pop("fractions")
@@ -296,8 +292,11 @@ def predict_mean(networks: Sequence[Network], view: NDArray[np.uint8]) -> NDArra
     return np.asarray(np.mean([predict_map(network, view) for network in networks], axis=0), np.float32)
 
 
-def domain_tiles(job: AdaptJob, second_round: bool) -> DomainTiles:
-    """Where the tiles come from; IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones."""
+def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.device, second_round: bool) -> DomainTiles:
+    """Where the tiles come from; IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones.
+
+    phase_weights: of the source's loss.
+    """
     recipe, source, phases = job.recipe, job.source, len(job.phases)
     side, stride = source.tile.core_px + 2 * source.tile.halo_px, source.network.stride
     fields, target, places = job.fields, job.target, None
@@ -306,7 +305,15 @@ def domain_tiles(job: AdaptJob, second_round: bool) -> DomainTiles:
         fields, target = split_by_entropy(
             lambda view: predict_map(first, view), target, side, recipe.method.easy_share, stride
         )
-    elif recipe.balanced_patches:
-        knowing = [_teacher(job, path) for path in job.teachers or [job.start]]
-        places = balanced_places(lambda view: predict_mean(knowing, view), target, job.fields, phases, side, stride)
-    return DomainTiles(recipe, source, fields, target, (recipe.seed, job.fold), places)
+        return DomainTiles(recipe, source, fields, target, (recipe.seed, job.fold), None)
+    if job.teachers or recipe.balanced_patches:
+        bag = [load_network(source, phases, path).to(device) for path in job.teachers or [job.start]]
+        freed_of = phase_weights if getattr(recipe.method, "debias", True) else None
+        told = told_by(lambda view: predict_mean(bag, view), target, stride, freed_of)
+        if recipe.balanced_patches:
+            pseudo = [decoded(torch.from_numpy(field.labels), phases)[0].numpy() for field in told]
+            places = balanced_places(pseudo, job.fields, phases, side)
+        target = told if job.teachers else target
+    return DomainTiles(
+        recipe, source, fields, target, (recipe.seed, job.fold), places, phases if job.teachers else None
+    )

@@ -61,6 +61,20 @@ def pseudo_labels(probability: Tensor, phase_weights: Tensor | None) -> tuple[Te
     return labels, confidence
 
 
+def coded(labels: Tensor, confidence: Tensor, phases: int) -> Tensor:
+    """Pseudo-labels and their confidence (1 / P to 1) in one uint8 map, which a tile's geometry can turn: see `decoded`."""
+    levels = 255 // phases
+    level = ((confidence - 1 / phases) / (1 - 1 / phases) * (levels - 1)).round().clamp(0, levels - 1)
+    return (labels * levels + level.long()).to(torch.uint8)
+
+
+def decoded(codes: Tensor, phases: int) -> tuple[Tensor, Tensor]:
+    """(labels int64, confidence float) of `coded`, the confidence in 255 // P steps."""
+    levels = 255 // phases
+    labels, level = codes.long() // levels, codes.long() % levels
+    return labels, 1 / phases + level.float() / (levels - 1) * (1 - 1 / phases)
+
+
 def pixel_weights(confidence: Tensor, threshold: float, phases: int, weighting: Literal["image", "pixel"]) -> Tensor:
     """Weights (N, H, W) of pseudo-labelled pixels: the share of sure ones in their image, or their own certainty.
 

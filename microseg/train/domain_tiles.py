@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from microseg.core.files import Closing
 from microseg.core.tiling import extract, plan_tiles
+from microseg.train.alignment import coded, decoded, pseudo_labels
 from microseg.train.augmentation import Augmentation, appearance
 from microseg.train.datasets import LabelledField, Places, TileSampler, phase_frequencies
 from microseg.train.methods import Tiles
@@ -40,8 +42,12 @@ class DomainTiles(Closing):
         target: Sequence[LabelledField],
         seed: tuple[int, int],
         places: Places | None,
+        told_phases: int | None = None,
     ) -> None:
-        """`seed`: run and fold. `places`: where target tiles are drawn from, and how often; None: anywhere."""
+        """`seed`: run and fold. `places`: where target tiles are drawn from, and how often; None: anywhere.
+
+        told_phases: the target's labels are `alignment.coded` ones of so many phases.
+        """
         side = source.tile.core_px + 2 * source.tile.halo_px
         turn = _UPRIGHT_TURN_DEG if getattr(source.augmentation, "upright", False) else 180.0
         mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
@@ -54,7 +60,7 @@ class DomainTiles(Closing):
         if recipe.style_share:
             images, weights = _looks(target, places, side)
             self._style = Style.between([field.image for field in fields], images, weights)
-        self._style_share, self._seed = recipe.style_share, seed
+        self._style_share, self._seed, self._told_phases = recipe.style_share, seed, told_phases
         self._source = TileSampler(
             fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
             seed=(*seed, 1), workers=workers,
@@ -72,10 +78,14 @@ class DomainTiles(Closing):
             rng = np.random.default_rng((*self._seed, 3, step))
             strengths = rng.uniform(0, 1, len(tiles)) * (rng.random(len(tiles)) < self._style_share)
             tiles = self._style.carried_over(tiles, torch.from_numpy(strengths).float())
+        told = None
+        if self._told_phases is not None:
+            told = decoded(torch.from_numpy(target.labels).to(device), self._told_phases)
         return Tiles(
             tiles,
             torch.from_numpy(source.labels).long().to(device),
             torch.from_numpy(target.tiles).float().to(device),
+            told,
         )
 
     def close(self) -> None:
@@ -123,22 +133,32 @@ def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
     return relight
 
 
-def pseudo_labelled(
-    predict: Predict, image: NDArray[np.uint8], stride: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(labels uint8, normalised entropy float32) of a whole field uint8 (h, w); `predict` takes what `stride` divides."""
+def field_map(predict: Predict, image: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
+    """Softmax float32 (P, h, w) of a whole field uint8 (h, w); `predict` takes what `stride` divides."""
     height, width = image.shape
-    labels, entropy = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
+    found: NDArray[np.float32] | None = None
     for tile in plan_tiles(height, width, stride, 2 * stride, _MAX_PIXELS):
         soft = predict(extract(lambda start, stop: image[start:stop], tile, height, width))
         y, x = tile.core_top - tile.top, tile.core_left - tile.left
-        core = soft[:, y : y + tile.core_height, x : x + tile.core_width]
-        place = np.s_[
-            tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
-        ]
-        labels[place] = core.argmax(0)
-        entropy[place] = -(core * np.log(np.maximum(core, 1e-8))).sum(0) / math.log(len(core))
-    return labels, entropy
+        found = np.empty((len(soft), height, width), np.float32) if found is None else found
+        found[
+            :, tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
+        ] = soft[:, y : y + tile.core_height, x : x + tile.core_width]
+    assert found is not None
+    return found
+
+
+def told_by(
+    predict: Predict, target: Sequence[LabelledField], stride: int, phase_weights: Tensor | None
+) -> list[LabelledField]:
+    """Target fields with what `predict` says of them as `alignment.coded` labels; phase_weights: to be freed of, or None."""
+    found = []
+    for field in target:
+        probability = torch.from_numpy(field_map(predict, field.image, stride))[None]
+        weights = None if phase_weights is None else phase_weights.cpu()
+        (codes,) = coded(*pseudo_labels(probability, weights), probability.shape[1]).numpy()
+        found.append(replace(field, labels=codes))
+    return found
 
 
 def split_by_entropy(
@@ -147,7 +167,9 @@ def split_by_entropy(
     """Target fields cut into tiles, the sure share of them with pseudo-labels and the rest without (Pan et al. 2020)."""
     cuts = []
     for field in target:
-        labels, entropy = pseudo_labelled(predict, field.image, stride)
+        soft = field_map(predict, field.image, stride)
+        labels = soft.argmax(0).astype(np.uint8)
+        entropy = -(soft * np.log(np.maximum(soft, 1e-8))).sum(0) / math.log(len(soft))
         height, width = field.image.shape
         for top in range(0, max(1, height - side // 2), side):
             for left in range(0, max(1, width - side // 2), side):
@@ -164,22 +186,16 @@ def split_by_entropy(
 
 
 def balanced_places(
-    predict: Predict,
-    target: Sequence[LabelledField],
-    fields: Sequence[LabelledField],
-    phases: int,
-    side: int,
-    stride: int,
+    pseudo: Sequence[NDArray[np.uint8]], fields: Sequence[LabelledField], phases: int, side: int
 ) -> Places:
     """Where to draw target tiles, and how often, so that their pseudo-labelled fractions are the source's on average.
 
-    The weights are the closest to even ones, in relative entropy, with that mean (exponential tilting); as close as the
-    tiles allow where none have it.
+    pseudo: pseudo-labels of the target's fields. The weights are the closest to even ones, in relative entropy, with that
+    mean (exponential tilting); as close as the tiles allow where none have it.
     """
     wanted = phase_frequencies(fields, phases)
     centres, found = [], []
-    for index, field in enumerate(target):
-        labels, _ = pseudo_labelled(predict, field.image, stride)
+    for index, labels in enumerate(pseudo):
         height, width = labels.shape
         for top in range(0, max(1, height - side + 1), max(1, side // 2)):
             for left in range(0, max(1, width - side + 1), max(1, side // 2)):

@@ -35,11 +35,15 @@ Domain = Literal["source", "target", "none"]
 
 @dataclass(frozen=True)
 class Tiles:
-    """A step's tiles, float 0-255 (N, 1, S, S), and the labels int64 (N, S, S) of the source's."""
+    """A step's tiles, float 0-255 (N, 1, S, S), and the labels int64 (N, S, S) of the source's.
+
+    told: what an earlier round's bag says of the target's, or None.
+    """
 
     source: Tensor
     labels: Tensor
     target: Tensor
+    told: Pseudo | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,11 @@ class Actors:
     forward(tiles, domain): the network in training mode; whose tiles move its running statistics is settled there, those
     of "none" never do.
     segmentation(logits, labels): the source run's loss. auxiliary: weight of the second head's. on_target: 0 silences
-    every loss on the target. phase_weights: of the loss, or None. teachers: the averaged network, or an earlier round's bag.
+    every loss on the target. phase_weights: of the loss, or None. teacher: the averaged network.
     """
 
     network: Network
-    teachers: Sequence[Network]
+    teacher: Network
     discriminators: Sequence[nn.Module]
     forward: Callable[[Tensor, Domain], NetworkOutput]
     segmentation: Callable[[Tensor, Tensor], Tensor]
@@ -71,11 +75,12 @@ class Actors:
             loss = loss + self.auxiliary * self.segmentation(core_of(out.auxiliary.float(), self.core_px), core)
         return loss
 
-    def taught(self, target: Tensor, debias: bool = True) -> Pseudo:
-        """Pseudo-labels int64 and confidence, each (N, S, S), of the teachers' mean on target tiles."""
+    def taught(self, tiles: Tiles, debias: bool = True) -> Pseudo:
+        """Pseudo-labels int64 and confidence, each (N, S, S), of the target tiles: the earlier round's, or the teacher's."""
+        if tiles.told is not None:
+            return tiles.told
         with torch.inference_mode():
-            maps = [teacher.eval().forward_any_size(target).logits.float().softmax(1) for teacher in self.teachers]
-            probability = torch.stack(maps).mean(0)
+            probability = self.teacher.eval().forward_any_size(tiles.target).logits.float().softmax(1)
         return pseudo_labels(probability.clone(), self.phase_weights if debias else None)
 
 

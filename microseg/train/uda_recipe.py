@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from microseg.core.manifest import Strict
-from microseg.train.recipe import Augmentation, Optimiser, Positive, Schedule, Share, with_kinds
+from microseg.train.recipe import Augmentation, Optimiser, Positive, RandomisedAugmentation, Schedule, Share, with_kinds
 
 Weight = Annotated[float, Field(ge=0)]
 # What the second round of a method is called after it, also as a folder: dacs-2.
@@ -175,6 +175,12 @@ class UdaRecipe(Strict):
     def _has_a_teacher(self) -> UdaRecipe:
         if self.second_round and not isinstance(self.method, Dacs | Dast) and self.mic is None:
             raise ValueError(f"second_round: method {self.method.kind} has no teacher; dacs, dast and mic have one")
+        return self
+
+    @model_validator(mode="after")
+    def _target_is_not_changed_by_phase(self) -> UdaRecipe:
+        if isinstance(self.target_augmentation, RandomisedAugmentation):
+            raise ValueError("target_augmentation: randomised changes grey values by phase, and a target has no labels")
         return self
 
 

@@ -7,13 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 from microseg.core.pairing import DomainField
+from microseg.train.alignment import decoded
 from microseg.train.datasets import LabelledField
 from microseg.train.domain_tiles import (
     balanced_places,
-    pseudo_labelled,
+    field_map,
     relighting,
     robust_augmentation,
     split_by_entropy,
+    told_by,
 )
 from microseg.train.recipe import BasicAugmentation, ExtendedAugmentation, RandomisedAugmentation
 
@@ -33,9 +35,15 @@ def _field(image: Image, labels: Image | None = None) -> LabelledField:
 
 def test_pseudo_labels_cover_a_field_of_any_size() -> None:
     image = np.random.default_rng(0).integers(0, 255, (70, 90)).astype(np.uint8)
-    labels, entropy = pseudo_labelled(_predict, image, 16)
-    assert np.array_equal(labels, (image > 128).astype(np.uint8)) or (labels == (image >= 128)).all()
-    assert entropy.shape == image.shape and 0 <= entropy.min() <= entropy.max() <= 1
+    assert np.array_equal(field_map(_predict, image, 16), _predict(image))
+    (told,) = told_by(_predict, [_field(image)], 16, None)
+    labels, confidence = decoded(torch.from_numpy(told.labels), 2)
+    assert np.array_equal(labels.numpy(), _predict(image).argmax(0))
+    assert np.abs(confidence.numpy() - _predict(image).max(0)).max() < 0.005
+    # Freed of a loss in which phase 1 counted three times, it must be surer than that.
+    (freed,) = told_by(_predict, [_field(image)], 16, torch.tensor([1.0, 3.0]))
+    labels, _ = decoded(torch.from_numpy(freed.labels), 2)
+    assert np.array_equal(labels.numpy(), (_predict(image)[1] > 0.75).astype(int))
 
 
 def test_the_sure_tiles_are_easy_and_only_they_have_labels() -> None:
@@ -51,7 +59,7 @@ def test_balanced_places_have_the_source_s_fractions_on_average() -> None:
     image[:, 192:] = 240  # a quarter of the target is phase 1
     source = np.zeros((64, 64), np.uint8)
     source[:32] = 1  # half of the source
-    places = balanced_places(_predict, [_field(image)], [_field(source, source)], 2, 64, 16)
+    places = balanced_places([(image > 128).astype(np.uint8)], [_field(source, source)], 2, 64)
     shares = [
         float((image[round(y - 31.5) : round(y + 32.5), round(x - 31.5) : round(x + 32.5)] > 128).mean())
         for _, (y, x) in places.centres

@@ -136,6 +136,11 @@ def test_a_second_round_needs_a_teacher() -> None:
         load_uda_recipe("uda-minent", ["second_round=2"])
 
 
+def test_a_target_has_no_phases_to_change_grey_values_by() -> None:
+    with pytest.raises(InputError, match="a target has no labels"):
+        load_uda_recipe("uda-auto", ["target_augmentation={kind: randomised}"])
+
+
 def test_balanced_patches_and_kept_snapshots(place: Path, tmp_path: Path) -> None:
     _run(place, tmp_path / "run", "minent", [*ONCE, "balanced_patches=true", "keep_snapshots=true"])
     kept = sorted((tmp_path / "run" / "methods" / "minent" / "fold0" / "snapshots").iterdir())
