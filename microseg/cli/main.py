@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from microseg import __version__
 from microseg.cli.check import check
@@ -28,8 +29,21 @@ LOOK, TRAIN, EXPORT, MEASURE = "Look at data", "Train", "Export", "Measure"
 INTERRUPTED = 130
 _STOPPED = "interrupted; what was finished is complete."
 
+
+class InOrder(typer.core.TyperGroup):
+    """Commands in the order of the workflow: typer lists groups of commands, as `train`, after all others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """`train` before what needs its runs."""
+        names = super().list_commands(ctx)
+        names.remove("train")
+        names.insert(names.index("distill"), "train")
+        return names
+
+
 app = typer.Typer(
     name="microseg",
+    cls=InOrder,
     help="Phase fractions from micrographs: train on a few labelled fields, export one engine, measure on the station.",
     epilog="Exit status: 0 done, 2 wrong usage or input (nothing done), 3 some fields failed, 4 a gate failed, "
     "130 interrupted.",

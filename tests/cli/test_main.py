@@ -40,8 +40,9 @@ def test_help_is_quick_and_loads_no_framework() -> None:
     assert best < 0.5
     order = [done.stdout.index(panel) for panel in ("Look at data", "Train", "Export", "Measure")]
     assert order == sorted(order), "help reads like the workflow"
-    for command in ("synth", "check", "train", "evaluate", "export", "inspect", "segment"):
-        assert command in done.stdout
+    commands = ("synth", "check", "train", "distill", "evaluate", "export", "inspect", "verify", "segment")
+    order = [done.stdout.index(f"│ {command} ") for command in commands]
+    assert order == sorted(order), "help reads like the workflow"
 
 
 @pytest.mark.parametrize(
