@@ -388,5 +388,8 @@ def test_the_command_line_shows_the_student_beside_its_bag(trained: Path, source
         "Student beside its bag on 1 fields", "spread of the heads", "heads against folds", "Next: microseg export",
     ):  # fmt: skip
         assert part in done.out
+    measured = read_run(tmp_path / "student")[1].distillation
+    assert measured is not None
+    assert ("points from the bag's on one field" in done.out) == (max(measured.points.values()) > 0.5)
     again = microseg(*command, "--resume")
     assert again.status == 0 and "is finished already" in again.out

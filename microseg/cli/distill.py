@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from microseg.core.manifest import Distillation
 
+# A student's fractions farther from its bag's than this are no longer the bag's.
+FAR_POINTS = 0.5
+
 
 def distill(
     run: Annotated[Path, typer.Argument(help="A finished run, supervised or adapted: the bag.")],
@@ -91,6 +94,14 @@ def _print(console: Console, found: Distillation) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    phase = max(found.points, key=lambda name: found.points[name])
+    if found.points[phase] > FAR_POINTS:
+        console.print(
+            f"[yellow]Warning:[/yellow] {escape(phase)} is {found.points[phase]:.2f} points from the bag's on one field, more "
+            f"than {FAR_POINTS:g}. Remedy: more fields, --set steps=N with more steps, or narrow=1; else the bag.",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(
         "No labelled field of the bag is unseen by the student: score it on other fields.",
         soft_wrap=True,
