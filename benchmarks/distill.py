@@ -3,7 +3,8 @@
 `python -m benchmarks.distill [--json FILE] [--only superalloy S T2] [--superalloy RUN] [--uda FOLDER] [--runs FOLDER]`.
 Bags and students that exist are scored again, not trained again. A bag is `benchmarks.real_data`'s or `benchmarks.uda`'s; a
 student learns on the bag's own fields, and on T2's unlabelled ones. Both are scored, through ONNX Runtime, on
-fields that neither has seen; times are of the engine on the prepared field, bag and student one after the other.
+fields that neither has seen; times are of the engine on the prepared field, bag and student one after the other. What is
+left of the folds' spread on a domain that neither knows is shown by S's student on T2.
 """
 
 from __future__ import annotations
@@ -47,11 +48,15 @@ WHO = ("bag", "student")
 
 @dataclass(frozen=True)
 class Case:
-    """A finished bag, the domains that its student learns on, and the labelled fields that both are scored on."""
+    """A finished bag, the domains that its student learns on, and the labelled fields that both are scored on.
+
+    foreign: fields of a domain that neither knows.
+    """
 
     bag: Path
     learned: list[Path]
     scored: Path
+    foreign: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def prepared(name: str, superalloy: Path, runs: Path) -> Case:
     assert scored is not None
     labelled = runs / "data" / "source"
     if name == "S":
-        return Case(source, [labelled], scored)
+        return Case(source, [labelled], scored, foreign=uda.prepare(runs, uda.CASES["T2"])[2])
     # As `benchmarks.uda` adapts it: to a bare folder.
     bag = runs / "runs" / uda.run_name(case, "auto", "", 0)
     recipe_name, adaptation = load_uda_recipe("uda-auto", ["keep_snapshots=true"], seed=0)
@@ -126,6 +131,11 @@ def run_case(
         if not path.exists():
             export_run(run, path, precision=precision)
     scores, seen = scored(engines, case.scored, threads)
+    names = list(scores["bag"]["iou"])
+    elsewhere = {}
+    if case.foreign is not None:
+        found = compared(scored(engines, case.foreign, threads)[1], names)
+        elsewhere["foreign"] = {key: found[key] for key in ("fields", "spread_points", "disputed_pixels")}
     assert summary.distillation is not None
     return {
         "recipe": recipe.model_dump(mode="json"),
@@ -135,7 +145,8 @@ def run_case(
         "threads": threads,
         "engine_sha256": {who: engine_sha256(path) for who, path in engines.items()},
         **scores,
-        **compared(seen, list(scores["bag"]["iou"])),
+        **compared(seen, names),
+        **elsewhere,
     }
 
 
@@ -253,17 +264,25 @@ def table(cases: dict[str, Any]) -> Table:
                 f"{phase} {item['mean']:+.2f} ({item['largest']:.2f})"
                 for phase, item in case["difference_points"].items()
             ),
-            "\n".join(
-                f"{phase} {item['bag']:.2f} / {item['student']:.2f}"
-                + (f" ({item['correlation']:.2f})" if item["correlation"] is not None else "")
-                for phase, item in case["spread_points"].items()
-            ),
-            f"{100 * case['disputed_pixels']['bag']:.1f} / {100 * case['disputed_pixels']['student']:.1f}",
+            _spread(case) + ("\nelsewhere:\n" + _spread(case["foreign"]) if "foreign" in case else ""),
+            _disputed(case) + ("\nelsewhere: " + _disputed(case["foreign"]) if "foreign" in case else ""),
             f"{case['ms_per_field']['bag']:.0f} / {case['ms_per_field']['student']:.0f}",
             f"{case['ratio_of_seconds']:.2f} ({case['ratio_of_cpu_seconds']:.2f})",
             f"{case['train_seconds'] / 60:.1f}",
         )
     return shown
+
+
+def _spread(found: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{phase} {item['bag']:.2f} / {item['student']:.2f}"
+        + (f" ({item['correlation']:.2f})" if item["correlation"] is not None else "")
+        for phase, item in found["spread_points"].items()
+    )
+
+
+def _disputed(found: dict[str, Any]) -> str:
+    return " / ".join(f"{100 * found['disputed_pixels'][who]:.1f}" for who in WHO)
 
 
 if __name__ == "__main__":
