@@ -36,6 +36,7 @@ from microseg.train.recipe_file import load_recipe, load_uda_recipe
 from microseg.train.runs import run_supervised
 from microseg.train.uda import run_uda
 from microseg.train.uda_recipe import UdaRecipe, longer_source
+from microseg.train.verdict import SOURCE
 
 DATA = Path(__file__).parent / "data"
 SOURCE_FIELDS, TARGET_FIELDS = 12, 6
@@ -170,7 +171,8 @@ def row(
         if case.kind == "t3":
             result["as_it_comes"] = evaluate_run(source, as_it_comes(scored))["miou"]
         decision = summary.adaptation
-        was_taken = decision.chosen == decision.candidates[-1].name
+        last = decision.candidates[-1].name
+        was_taken = decision.chosen == last != SOURCE
         result["trained"] = result["after"]["miou"] if was_taken else trained(out, scored)
         result["source_after"] = float(np.mean([fold.miou for fold in summary.folds]))
         # Longer source training chooses nothing, and the twelve fields of the label shift are for bags alone.
