@@ -293,9 +293,9 @@ def predict_mean(networks: Sequence[Network], view: NDArray[np.uint8]) -> NDArra
 
 
 def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.device, second_round: bool) -> DomainTiles:
-    """Where the tiles come from; IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones.
+    """Where the tiles come from; those of a job with teachers carry what these say of whole target fields.
 
-    phase_weights: of the source's loss.
+    IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones. phase_weights: of the source's loss.
     """
     recipe, source, phases = job.recipe, job.source, len(job.phases)
     side, stride = source.tile.core_px + 2 * source.tile.halo_px, source.network.stride
