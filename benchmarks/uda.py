@@ -249,8 +249,11 @@ def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:
     run_supervised(data, name, recipe, source, resume=True)
     if case.kind == "noise":
         return source, _noise(runs / "data" / "noise"), None
+    if not case.kind and not case.scored:
+        # Another material has other phases: its images alone are given, as a user would.
+        return source, load_domain(DATA / f"{case.target}.yaml").training_fields[0].image.parent, None
     if not case.kind:
-        return source, DATA / f"{case.target}.yaml", DATA / f"{case.scored}.yaml" if case.scored else None
+        return source, DATA / f"{case.target}.yaml", DATA / f"{case.scored}.yaml"
     target = runs / "data" / f"{case.kind}-{case.fraction:g}"
     scored = runs / "data" / f"scored-{case.kind}-{case.scored_fraction:g}-{case.scored_fields}"
     write_domain(target, case.kind, TARGET_FIELDS, TARGET_SEED, fraction=case.fraction)
