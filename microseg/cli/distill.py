@@ -98,7 +98,7 @@ def _print(console: Console, found: Distillation) -> None:
     if found.points[phase] > FAR_POINTS:
         console.print(
             f"[yellow]Warning:[/yellow] {escape(phase)} is {found.points[phase]:.2f} points from the bag's on one field, more "
-            f"than {FAR_POINTS:g}. Remedy: more fields, --set steps=N with more steps, or narrow=1; else the bag.",
+            f"than {FAR_POINTS:g}. Remedy: more fields, --set steps=N with more steps, or --set narrow=1; else the bag.",
             soft_wrap=True,
             highlight=False,
         )

@@ -38,7 +38,7 @@ class Difference:
     """Labels compared with what they should be, over all pixels given.
 
     labels: share of pixels that differ, 0-1. points: difference of every phase's area fraction in percentage points.
-    pixels: compared.
+    pixels: how many were compared.
     """
 
     labels: float

@@ -302,14 +302,12 @@ def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.devi
     fields, target, places = job.fields, job.target, None
     if second_round and isinstance(recipe.method, IntraDA):
         first = load_network(source, phases, job.folder / ROUND_ONE)
-        fields, target = split_by_entropy(
-            lambda view: predict_map(first, view), target, side, recipe.method.easy_share, stride
-        )
+        fields, target = split_by_entropy([first.to(device)], target, side, recipe.method.easy_share, stride)
         return DomainTiles(recipe, source, fields, target, (recipe.seed, job.fold), None)
     if job.teachers or recipe.balanced_patches:
         bag = [load_network(source, phases, path).to(device) for path in job.teachers or [job.start]]
         freed_of = phase_weights if getattr(recipe.method, "debias", True) else None
-        told = told_by(lambda view: predict_mean(bag, view), target, stride, freed_of)
+        told = told_by(bag, target, stride, freed_of)
         if recipe.balanced_patches:
             pseudo = [decoded(torch.from_numpy(field.labels), phases)[0].numpy() for field in told]
             places = balanced_places(pseudo, job.fields, phases, side)

@@ -14,21 +14,20 @@ from scipy.special import softmax
 from torch import Tensor
 
 from microseg.core.files import Closing
-from microseg.core.tiling import extract, plan_tiles
+from microseg.models.network import Network
 from microseg.train.alignment import coded, decoded, pseudo_labels
 from microseg.train.augmentation import Augmentation, appearance
 from microseg.train.datasets import LabelledField, Places, TileSampler, phase_frequencies
 from microseg.train.methods import Tiles
+from microseg.train.predict import predict_field
 from microseg.train.recipe import ExtendedAugmentation, RandomisedAugmentation, Recipe
 from microseg.train.style import Style
 from microseg.train.supervised import LOADERS
 from microseg.train.uda_recipe import UdaRecipe
 
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 UNKNOWN = 255
 # What the order of layers still allows.
 _UPRIGHT_TURN_DEG = 8.0
-_MAX_PIXELS = 1_200_000
 
 
 class DomainTiles(Closing):
@@ -133,41 +132,31 @@ def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
     return relight
 
 
-def field_map(predict: Predict, image: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
-    """Softmax float32 (P, h, w) of a whole field uint8 (h, w); `predict` takes what `stride` divides."""
-    height, width = image.shape
-    found: NDArray[np.float32] | None = None
-    for tile in plan_tiles(height, width, stride, 2 * stride, _MAX_PIXELS):
-        soft = predict(extract(lambda start, stop: image[start:stop], tile, height, width))
-        y, x = tile.core_top - tile.top, tile.core_left - tile.left
-        found = np.empty((len(soft), height, width), np.float32) if found is None else found
-        found[
-            :, tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
-        ] = soft[:, y : y + tile.core_height, x : x + tile.core_width]
-    assert found is not None
-    return found
-
-
 def told_by(
-    predict: Predict, target: Sequence[LabelledField], stride: int, phase_weights: Tensor | None
+    bag: Sequence[Network], target: Sequence[LabelledField], stride: int, phase_weights: Tensor | None
 ) -> list[LabelledField]:
-    """Target fields with what `predict` says of them as `alignment.coded` labels; phase_weights: to be freed of, or None."""
+    """Target fields with what the bag says of them as `alignment.coded` labels; phase_weights: to be freed of, or None."""
     found = []
     for field in target:
-        probability = torch.from_numpy(field_map(predict, field.image, stride))[None]
+        probability = torch.from_numpy(_mean_map(bag, field.image, stride))[None]
         weights = None if phase_weights is None else phase_weights.cpu()
         (codes,) = coded(*pseudo_labels(probability, weights), probability.shape[1]).numpy()
         found.append(replace(field, labels=codes))
     return found
 
 
+def _mean_map(bag: Sequence[Network], image: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
+    """The bag's probability float32 (P, h, w) of a whole field uint8 (h, w)."""
+    return np.asarray(predict_field(bag, image, stride, 2 * stride)[0].mean(0))
+
+
 def split_by_entropy(
-    predict: Predict, target: Sequence[LabelledField], side: int, easy_share: float, stride: int
+    bag: Sequence[Network], target: Sequence[LabelledField], side: int, easy_share: float, stride: int
 ) -> tuple[list[LabelledField], list[LabelledField]]:
     """Target fields cut into tiles, the sure share of them with pseudo-labels and the rest without (Pan et al. 2020)."""
     cuts = []
     for field in target:
-        soft = field_map(predict, field.image, stride)
+        soft = _mean_map(bag, field.image, stride)
         labels = soft.argmax(0).astype(np.uint8)
         entropy = -(soft * np.log(np.maximum(soft, 1e-8))).sum(0) / math.log(len(soft))
         height, width = field.image.shape

@@ -6,6 +6,8 @@ import torch
 
 from microseg.train.alignment import (
     class_mix,
+    coded,
+    decoded,
     domain_loss,
     entropy_maps,
     hide_patches,
@@ -84,3 +86,12 @@ def test_hidden_patches_are_whole_and_as_many_as_asked() -> None:
     assert 0.55 < float(changed.mean()) < 0.85
     block = changed[0, 0, :16, :16]
     assert block.min() == block.max()
+
+
+def test_labels_and_confidence_share_a_map_and_come_back() -> None:
+    labels = torch.tensor([[0, 1, 2, 2]])
+    confidence = torch.tensor([[1 / 3, 0.6, 0.95, 1.0]])
+    codes = coded(labels, confidence, 3)
+    assert codes.dtype == torch.uint8 and int(codes.max()) < 255
+    found, sure = decoded(codes, 3)
+    assert torch.equal(found, labels) and torch.allclose(sure, confidence, atol=0.005)

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from microseg.core.pairing import DomainField
+from microseg.models.network import Network, NetworkOutput
 from microseg.train.alignment import decoded
 from microseg.train.datasets import LabelledField
 from microseg.train.domain_tiles import (
     balanced_places,
-    field_map,
     relighting,
     robust_augmentation,
     split_by_entropy,
@@ -22,8 +22,23 @@ from microseg.train.recipe import BasicAugmentation, ExtendedAugmentation, Rando
 Image = NDArray[np.uint8]
 
 
-def _predict(image: Image) -> NDArray[np.float32]:
+class _Bright(Network):
     """Bright is phase 1; the nearer to 128, the less sure."""
+
+    def __init__(self) -> None:
+        super().__init__("tf_efficientnet_lite0", 2, 16)
+        self.grey = torch.nn.Parameter(torch.tensor(30.0))
+
+    def forward(self, tiles: torch.Tensor) -> NetworkOutput:
+        bright = (tiles.float() - 128) / self.grey
+        return NetworkOutput(torch.cat([torch.zeros_like(bright), bright], 1), bright.mean((2, 3)))
+
+
+BAG = [_Bright().eval()]
+
+
+def _predict(image: Image) -> NDArray[np.float32]:
+    """What that network says."""
     bright = 1 / (1 + np.exp(-(image.astype(np.float32) - 128) / 30))
     return np.stack([1 - bright, bright]).astype(np.float32)
 
@@ -35,13 +50,12 @@ def _field(image: Image, labels: Image | None = None) -> LabelledField:
 
 def test_pseudo_labels_cover_a_field_of_any_size() -> None:
     image = np.random.default_rng(0).integers(0, 255, (70, 90)).astype(np.uint8)
-    assert np.array_equal(field_map(_predict, image, 16), _predict(image))
-    (told,) = told_by(_predict, [_field(image)], 16, None)
+    (told,) = told_by(BAG, [_field(image)], 16, None)
     labels, confidence = decoded(torch.from_numpy(told.labels), 2)
     assert np.array_equal(labels.numpy(), _predict(image).argmax(0))
     assert np.abs(confidence.numpy() - _predict(image).max(0)).max() < 0.005
     # Freed of a loss in which phase 1 counted three times, it must be surer than that.
-    (freed,) = told_by(_predict, [_field(image)], 16, torch.tensor([1.0, 3.0]))
+    (freed,) = told_by(BAG, [_field(image)], 16, torch.tensor([1.0, 3.0]))
     labels, _ = decoded(torch.from_numpy(freed.labels), 2)
     assert np.array_equal(labels.numpy(), (_predict(image)[1] > 0.75).astype(int))
 
@@ -49,7 +63,7 @@ def test_pseudo_labels_cover_a_field_of_any_size() -> None:
 def test_the_sure_tiles_are_easy_and_only_they_have_labels() -> None:
     image = np.full((64, 128), 250, np.uint8)
     image[:, 64:] = 130
-    easy, hard = split_by_entropy(_predict, [_field(image)], 64, 0.5, 16)
+    easy, hard = split_by_entropy(BAG, [_field(image)], 64, 0.5, 16)
     assert [int(cut.image[0, 0]) for cut in easy] == [250] and [int(cut.image[0, 0]) for cut in hard] == [130]
     assert (easy[0].labels == 1).all() and (hard[0].labels == 255).all()
 

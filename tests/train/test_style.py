@@ -47,3 +47,14 @@ def test_what_is_sharp_stays_in_its_place() -> None:
 
 def test_fields_smaller_than_a_window_have_a_spectrum() -> None:
     assert np.isfinite(radial_spectrum([np.arange(600, dtype=np.uint8).reshape(20, 30)])).all()
+
+
+def test_tiles_count_as_often_as_they_are_drawn() -> None:
+    """A target of two looks: with all the weight on one, the other is not seen."""
+    rng = np.random.default_rng(3)
+    source, dark, bright = (rng.integers(low, low + 60, (96, 96)).astype(np.uint8) for low in (90, 10, 180))
+    found = Style.between([source], [dark, bright], np.array([0.0, 1.0]))
+    alone = Style.between([source], [bright])
+    assert np.allclose(found.log_gain, alone.log_gain) and found.mean_target == alone.mean_target
+    even = Style.between([source], [dark, bright], np.array([0.5, 0.5]))
+    assert dark.mean() < even.mean_target < bright.mean()
