@@ -36,17 +36,19 @@ def verify(
     from rich.console import Console
 
     from microseg.core.files import write_json, write_text
+    from microseg.core.runs import read_record
     from microseg.deploy.records import writing
     from microseg.deploy.verify import VerifyOptions, markdown
     from microseg.deploy.verify import verify as run
     from microseg.runtime import read_manifest
 
-    run_labels = None
+    run_labels, against_student = None, False
     if against is not None and against.is_dir():
         phases = [phase.name for phase in read_manifest(engine).phases]
         from microseg.train.evaluate import run_labels as labels_of
 
         run_labels = labels_of(against, phases)
+        against_student = read_record(against).distillation is not None
     options = VerifyOptions(
         engine,
         fields,
@@ -56,6 +58,7 @@ def verify(
         device.value if device else None,
         threads,
         min_miou,
+        against_student,
     )
     with Console(stderr=True).status("verifying") as status:
         content = run(options, run_labels, lambda step: status.update(step))

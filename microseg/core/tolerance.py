@@ -1,7 +1,8 @@
 """How far an engine's labels may be from the float32 bag's, and two machines' from each other, by the engine's precision.
 
 float32: what another order of summation explains. FP16, INT8: so many points of a phase's fraction, and no more than a
-share of it, so that a rare phase (a crack phase of 0.3 %) is guarded too. The gate of `export` and `verify` go by these.
+share of it, so that a rare phase (a crack phase of 0.3 %) is guarded too. The gate of `export` and `verify` go by these;
+so does `verify` of a student beside its bag, by limits of their own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LIMITS: dict[Precision, Limit] = {
     "fp16": Limit(5e-3, 0.1, 0.02),
     "int8": Limit(2e-2, 0.3, 0.05),
 }
+# Of a student beside its bag, whatever their precisions.
+STUDENT = Limit(5e-2, 0.5, 0.1)
 # An absent phase has no mean to take a share of; ten pixels of a megapixel are nothing.
 LEAST_POINTS = 0.001
 
@@ -57,22 +60,17 @@ def difference(found: Sequence[NDArray[np.uint8]], expected: Sequence[NDArray[np
     )
 
 
-def loosest(*precisions: Precision) -> Precision:
-    """The one that allows most: two engines are compared by the limits of the rougher one."""
-    return max(precisions, key=list(LIMITS).index)
+def limit_between(*precisions: Precision) -> Limit:
+    """What two engines are compared by: the limits of the rougher one."""
+    return max(LIMITS[precision] for precision in precisions)
 
 
-def label_limit(precision: Precision) -> float:
-    """Largest share of labels that may differ, 0-1."""
-    return LIMITS[precision].labels
-
-
-def point_limits(precision: Precision, means: Sequence[float], pixels: int) -> list[float]:
+def point_limits(limit: Limit, means: Sequence[float], pixels: int) -> list[float]:
     """Largest difference of every phase's fraction in percentage points, by the phases' mean fractions (0-1).
 
     Never less than one of the `pixels` that a fraction is taken over.
     """
-    limit, least = LIMITS[precision], max(LEAST_POINTS, 100 / pixels)
+    least = max(LEAST_POINTS, 100 / pixels)
     # An infinite share of an absent phase is no number.
     return [max(least, min(limit.points, 100 * limit.share * mean if mean else 0.0)) for mean in means]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import MicrosegError
 from microseg.core.manifest import Manifest
 from microseg.core.tiling import plan_tiles
-from microseg.core.tolerance import difference, label_limit
+from microseg.core.tolerance import LIMITS, difference
 from microseg.runtime import Choice, Engine, open_engine
 
 _REPEATS = 3
@@ -133,7 +133,7 @@ class Bench:
         if self._wanted is None:
             self._wanted = labels
         share = difference([labels], [self._wanted], len(self._manifest.phases)).labels
-        limit = label_limit(self._manifest.precision)
+        limit = LIMITS[self._manifest.precision].labels
         return "" if share <= limit else f"{100 * share:.2f} % of its labels differ from the default's"
 
     def _times(self, engine: Engine, batch: NDArray[np.uint8]) -> list[float]:

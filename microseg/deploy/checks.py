@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from microseg.core.reference import Reference, unpack
-from microseg.core.tolerance import Difference, Precision, difference, label_limit, point_limits
+from microseg.core.tolerance import Difference, Limit, difference, point_limits
 from microseg.deploy.comparing import FieldDifferences
 from microseg.runtime import Engine
 
@@ -26,10 +26,10 @@ class Check:
 
 @dataclass
 class Record:
-    """The rows so far. phases: names, by index. precision: whose limits hold."""
+    """The rows so far. phases: names, by index. limit: what may differ."""
 
     phases: Sequence[str]
-    precision: Precision
+    limit: Limit
     checks: list[Check] = field(default_factory=list)
 
     def add(self, check: str, found: str, limit: str, passed: bool) -> None:
@@ -38,13 +38,13 @@ class Record:
 
     def labels(self, check: str, share: float) -> None:
         """A share of labels that differ, 0-1."""
-        limit = label_limit(self.precision)
+        limit = self.limit.labels
         self.add(check, f"{100 * share:.4f} %", f"{100 * limit:g} %", share <= limit)
 
     def compare(self, name: str, seen: Difference, means: Sequence[float]) -> None:
         """Labels, and every phase's fraction by its mean."""
         self.labels(f"{name}: labels", seen.labels)
-        limits = point_limits(self.precision, means, seen.pixels)
+        limits = point_limits(self.limit, means, seen.pixels)
         for phase, points, limit in zip(self.phases, seen.points, limits, strict=True):
             self.add(f"{name}: {phase}", f"{points:.4f} points", f"{limit:.3g} points", points <= limit)
 
@@ -102,7 +102,7 @@ def check_fields(record: Record, found: FieldDifferences, against: Path) -> None
     pixels = [seen.pixels for _, seen in found.each]
     wrong = sum(seen.labels * seen.pixels for _, seen in found.each)
     record.labels(f"fields against {against.name}: labels", wrong / sum(pixels))
-    limits = point_limits(record.precision, found.means, min(pixels))
+    limits = point_limits(record.limit, found.means, min(pixels))
     for name, seen in found.each:
         worst = int(np.argmax([points / limit for points, limit in zip(seen.points, limits, strict=True)]))
         record.add(

@@ -17,7 +17,7 @@ from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
 from microseg.core.manifest import Manifest, plan_manifest_path
 from microseg.core.reference import Reference, text_sha256
-from microseg.core.tolerance import loosest
+from microseg.core.tolerance import LIMITS, STUDENT, limit_between
 from microseg.deploy.checks import Record, check_fields, check_masks, check_reference, check_tiles_against
 from microseg.deploy.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
@@ -37,6 +37,7 @@ class VerifyOptions:
 
     against: an engine or a run that says what is right. fields: micrographs to compare on, or without `against`
     labelled ones. min_miou: what those must reach; by default 0.05 less than the worst fold on its held-out fields.
+    against_student: whether the run `against` is one.
     """
 
     engine: Path
@@ -47,6 +48,7 @@ class VerifyOptions:
     device: Device | None = None
     threads: int | None = None
     min_miou: float | None = None
+    against_student: bool = False
 
 
 def verify(
@@ -63,7 +65,7 @@ def verify(
     manifest = read_manifest(options.engine)
     reference = read_reference(options.engine)
     _require_a_comparison(options, reference, run_labels)
-    record = Record([phase.name for phase in manifest.phases], manifest.precision)
+    record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
     is_whole = is_intact(options.engine, manifest)
     record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
     if reference is not None:
@@ -138,12 +140,17 @@ def _compare(
     progress: Callable[[str], None],
 ) -> None:
     """What `--against` and FIELDS ask for."""
+    is_student = engine.manifest.distillation is not None
     if run_labels is not None:
+        if is_student != options.against_student:
+            record.limit = STUDENT
         _compare_fields(record, options, engine, run_labels, progress)
     elif options.against is not None:
         with open_engine(options.against, options.threads) as other:
             _require_same_phases(options.against, engine.manifest, other.manifest)
-            record.precision = loosest(engine.manifest.precision, other.manifest.precision)
+            record.limit = limit_between(engine.manifest.precision, other.manifest.precision)
+            if is_student != (other.manifest.distillation is not None):
+                record.limit = STUDENT
             if options.fields is not None:
                 _compare_fields(record, options, engine, _labeller(other, options.against), progress)
                 return

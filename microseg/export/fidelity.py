@@ -43,7 +43,7 @@ class Judge:
         labels = [found[0] for found in self._wanted[place]]
         means = np.mean([list(_percent(field, self._phases).values()) for field in labels], axis=0) / 100
         pixels = min(field.size for field in labels)
-        return dict(zip(self._phases, point_limits(precision, means.tolist(), pixels), strict=True))
+        return dict(zip(self._phases, point_limits(LIMITS[precision], means.tolist(), pixels), strict=True))
 
     def __call__(
         self, model: onnx.ModelProto, precision: Precision, arithmetic: Arithmetic = "onnxruntime"

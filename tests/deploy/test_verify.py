@@ -16,9 +16,9 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.keys import REFERENCE_KEY
-from microseg.core.manifest import PhaseInfo
+from microseg.core.manifest import Distillation, PhaseInfo
 from microseg.deploy.verify import VerifyOptions, markdown, verify
-from microseg.runtime import model_sha256, read_manifest
+from microseg.runtime import model_sha256, open_engine, read_manifest
 from microseg.runtime.container import append_metadata, read_metadata
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, with_reference, write_threshold_engine, write_with_metadata
@@ -168,3 +168,27 @@ def test_the_limits_are_those_of_the_precision(tiny_engine: Path, wafer: Callabl
     assert failed(verify(VerifyOptions(precise, folder, against=tiny_engine)))
     assert not failed(verify(VerifyOptions(rough, folder, against=tiny_engine)))
     assert not failed(verify(VerifyOptions(tiny_engine, folder, against=rough)))
+
+
+def test_a_student_beside_its_bag_has_limits_of_its_own(
+    tiny_engine: Path, wafer: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Thresholds that move by 0.0011: what a student may differ by, and no other engine."""
+    folder = wafer(2, (180, 240))
+    other = write_threshold_engine(tmp_path / "other.onnx", [(0.4011,), (0.4511,)])
+    said = Distillation(
+        run="bag", weights_sha256=[], learned=1, compared=[], agreement=1.0, heads=[], points={}, spread_points={},
+        bag_spread_points={},
+    )  # fmt: skip
+    student = rewrite_manifest(other, tmp_path / "student.onnx", distillation=said)
+    assert failed(verify(VerifyOptions(other, folder, against=tiny_engine)))
+    assert not failed(verify(VerifyOptions(student, folder, against=tiny_engine)))
+    assert not failed(verify(VerifyOptions(tiny_engine, folder, against=student)))
+
+    def labels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        with open_engine(tiny_engine) as engine:
+            return engine.run(image[None, None]).labels[0]
+
+    run = tmp_path / "run"
+    assert not failed(verify(VerifyOptions(student, folder, against=run), labels))
+    assert failed(verify(VerifyOptions(student, folder, against=run, against_student=True), labels))
