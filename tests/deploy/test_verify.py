@@ -187,7 +187,7 @@ def test_a_student_beside_its_bag_has_limits_of_its_own(
 
     def labels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         with open_engine(tiny_engine) as engine:
-            return engine.run(image[None, None]).labels[0]
+            return np.asarray(engine.run(image[None, None]).labels[0])
 
     run = tmp_path / "run"
     assert not failed(verify(VerifyOptions(student, folder, against=run), labels))
