@@ -328,7 +328,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     )  # fmt: skip
     for column in columns:
         shown.add_column(column)
-    controls = {(item["case"], item["seed"]): item for item in rows if item["method"] == "source"}
+    controls = _controls(rows)
     for item in rows:
         decision = item["decision"]
         if "after" not in item:
@@ -336,24 +336,46 @@ def table(rows: list[dict[str, Any]]) -> Table:
             shown.add_row(item["case"], item["method"], str(item["folds"]), *[""] * 8, *said)
             continue
         before, after = item["before"], item["after"]
-        errors = [max(value["error"] for value in scores["fractions"].values()) for scores in (before, after)]
-        control = controls.get((item["case"], item["seed"]))
+        control = controls.get(_control_key(item))
         against = ""
         if control is not None and control is not item:
             mean, low, high = paired(control["after"], after)
             against = f"{100 * mean:+.1f} \\[{100 * low:+.1f}, {100 * high:+.1f}]"
         folds = after["folds"]
+        miou, error = unadapted(item)
         shown.add_row(
             item["case"], f"{item['method']} {item['label']} {item['seed']}", str(item["folds"]),
-            f"{before['miou']:.3f}" + (f" (as it comes {item['as_it_comes']:.3f})" if "as_it_comes" in item else ""),
+            f"{miou:.3f}" + (f" (as it comes {item['as_it_comes']:.3f})" if "as_it_comes" in item else ""),
             f"{folds['miou_mean']:.3f} ± {folds['miou_std'] or 0:.3f}",
             f"{after['miou']:.3f} ({', '.join(f'{name} {value:.3f}' for name, value in after['iou'].items())})",
-            f"{100 * (after['miou'] - before['miou']):+.1f}", against, " / ".join(f"{100 * e:.1f}" for e in errors),
+            f"{100 * (after['miou'] - miou):+.1f}", against, f"{100 * error:.1f} / {100 * _error(after):.1f}",
             " / ".join(f"{value:.2f}" for value in map(slope, (before, after)) if value is not None),
             f"{before['baseline']['miou']:.3f}", decision["verdict"], decision["chosen"], f"{item['source_after']:.3f}",
             f"{item['minutes']:.1f}",
         )  # fmt: skip
     return shown
+
+
+def _control_key(item: dict[str, Any]) -> tuple[Any, ...]:
+    """Equally long source training of the same settings and as many folds."""
+    return item["case"], item["label"], item["folds"], item["seed"]
+
+
+def _controls(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {_control_key(item): item for item in rows if item["method"] == "source"}
+
+
+def unadapted(item: dict[str, Any]) -> tuple[float, float]:
+    """MIoU and fraction error of the unadapted bag; for fewer folds means over those: a bag of five is more than they are."""
+    before, folds = item["before"], [fold["fold"] for fold in item["after"]["folds"]["each"]]
+    each = [fold for fold in before["folds"]["each"] if fold["fold"] in folds]
+    compared = [before] if len(folds) == len(before["folds"]["each"]) else each
+    return float(np.mean([scores["miou"] for scores in compared])), float(np.mean([*map(_error, compared)]))
+
+
+def _error(scores: dict[str, Any]) -> float:
+    """Of the phase that is furthest from its true fraction, 0-1."""
+    return float(max(value["error"] for value in scores["fractions"].values()))
 
 
 def slope(scores: dict[str, Any]) -> float | None:
@@ -421,7 +443,7 @@ def verdict_table(rows: list[dict[str, Any]]) -> Table:
     """Verdicts of `auto` against what its trained bag gains over the better of the unadapted and the longer trained one."""
     title = "Verdicts of auto against the true gain of the trained bag over the source's, unadapted or trained as long"
     shown = Table(title=title, title_justify="left")
-    controls = {(item["case"], item["seed"]): item for item in rows if item["method"] == "source"}
+    controls = _controls(rows)
     for column in ("verdict", f"better by {SAME_POINTS} points", "the same", "worse", "nothing trained", "no labels"):
         shown.add_column(column)
     for verdict in ("adapt", "do not adapt", "label a few fields"):
@@ -434,7 +456,7 @@ def verdict_table(rows: list[dict[str, Any]]) -> Table:
             elif item["trained"] is None:
                 place, text = 3, item["case"]
             else:
-                control = controls.get((item["case"], item["seed"]), item)
+                control = controls.get(_control_key(item), item)
                 known = [item["before"]["miou"], *([] if control is item else [control["after"]["miou"]])]
                 points = 100 * (item["trained"] - max(known))
                 place = 0 if points > SAME_POINTS else 2 if points < -SAME_POINTS else 1
