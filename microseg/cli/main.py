@@ -83,6 +83,8 @@ app.command(rich_help_panel=MEASURE)(segment)
 
 def main() -> None:
     """Run the command line; every error that a user can mend is one message on standard error."""
+    # Pydantic looks through every installed package for plugins of it, which no command needs and a start waits for.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except MicrosegError as error:
