@@ -19,6 +19,8 @@ GAIN, FLOOR = 0.02, 0.6
 # Folds that agree on the target by this much less than on the source: a committee that disagrees wants labels (Seung et al.
 # 1992). Networks may be sure of themselves, and of each other's style, on another material; their labels differ there.
 DISAGREE = 0.1
+# What nothing helped must still be about as sure of itself on the target as its folds are at home.
+UNSURE = 0.1
 # A source network that trusts itself on the target to within this of what it does on its own held-out fields; and textures
 # of the phases that differ by less than this many standard deviations of the source's fields.
 CLOSE, SHIFTED = 0.01, 2.5
@@ -90,6 +92,9 @@ def decide(
     elif doubt := _doubt(chosen, source_fractions, likeness, _independent(chosen, candidates)):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
+    elif chosen is reference and chosen.trust < likeness.at_home - UNSURE:
+        verdict = "label a few fields"
+        evidence += f"; nothing helped, and {chosen.name} agrees with itself by more than {UNSURE:g} less than at home"
     elif chosen is reference:
         verdict = "do not adapt"
     else:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from microseg.core.runs import Candidate
-from microseg.train.verdict import CLOSE, DISAGREE, FLOOR, GAIN, SHIFTED, Likeness, decide, fields_to_label
+from microseg.train.verdict import CLOSE, DISAGREE, FLOOR, GAIN, SHIFTED, UNSURE, Likeness, decide, fields_to_label
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
-STRANGE = Likeness(0.95, 0.8, 0.95, 10.0)
+STRANGE = Likeness(0.88, 0.8, 0.95, 10.0)
 
 
 def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
@@ -48,6 +48,15 @@ def test_what_agrees_with_nothing_needs_labels() -> None:
         decide([_candidate("unadapted", low - 0.1), _candidate("dacs", low)], KNOWN, STRANGE).verdict
         == "label a few fields"
     )
+
+
+def test_a_source_that_is_far_less_sure_than_at_home_is_no_reason_to_leave_it() -> None:
+    """As T3, where target statistics alone double the mIoU and raise no agreement."""
+    unsure = STRANGE.at_home - UNSURE - 0.01
+    found = decide([_candidate("unadapted", unsure), _candidate("normalise", unsure)], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("label a few fields", "unadapted")
+    assert "nothing helped" in found.evidence
+    assert decide([_candidate("unadapted", unsure + 0.02)], KNOWN, STRANGE).verdict == "do not adapt"
 
 
 def test_folds_that_disagree_want_labels_however_sure_each_is() -> None:
