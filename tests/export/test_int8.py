@@ -10,8 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from microseg.core import tolerance
 from microseg.core.errors import GateError
-from microseg.export import sensitivity
+from microseg.export import precision, sensitivity
 from microseg.export.activations import Range, beyond_counter
 from microseg.export.anatomy import constants, layers, outside_convolutions, simplified
 from microseg.export.fidelity import worst
@@ -96,8 +97,12 @@ def test_saturation_is_counted_beyond_what_calibration_saw() -> None:
     assert count(TILES[0]) > 100
 
 
-def test_the_layer_that_costs_accuracy_is_found_and_kept() -> None:
+@pytest.mark.parametrize("bits", [7, 8])
+def test_the_layer_that_costs_accuracy_is_found_and_kept(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer is spoilt by a weight that leaves no steps for the others of its channel."""
+    monkeypatch.setattr(precision, "weight_bits", lambda found: bits)
+    # What 7 bits, which processors without VNNI get, do to the other layers of so small a network is within these.
+    monkeypatch.setitem(tolerance.LIMITS, "int8", tolerance.Limit(0.05, 1.0, 0.2))
     model = bag()
     for tensor in model.graph.initializer:
         if tensor.name.endswith("down.weight"):
