@@ -3,8 +3,8 @@
 Trains a small bag (or takes --run), exports it in every precision, builds a plan of every precision for each TensorRT that is
 installed, verifies them, measures them beside PyTorch and ONNX Runtime, opens two at once, times a training step, runs
 tests/gpu. Each step is a process of its own: one that fails or crashes is recorded with its reason and the others go on. The
-record, `benchmarks/gpu/CARD.json` and `.md`, is rewritten after every step. Exit status: 0 all is well, 4 a step failed,
-2 no GPU (nothing written).
+record, `benchmarks/gpu/CARD.json` and `.md`, is rewritten after every step. Exit status: 0 all is well, 4 a step failed or
+no TensorRT serves the card, 2 no GPU (nothing written).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main() -> None:
             "tensorrt-rtx-cu13-bindings",
             "cuda-bindings",
         ),
-        "steps": [],
+        "steps": absent(flavours, gpu.compute_capability),
     }
     with tempfile.TemporaryDirectory(prefix="microseg-") as temporary:
         work = (options.work or Path(temporary)).resolve()
@@ -102,7 +102,8 @@ def main() -> None:
             found["steps"].append(carry_out(step, found["steps"]))
             write_record(options.out, found)
     print(markdown(found))
-    raise SystemExit(4 if any(step["state"] != "ok" for step in found["steps"]) else 0)
+    # A flavour that this machine is not meant to have is told, and is no failure, unless no plan was built at all.
+    raise SystemExit(4 if not flavours or any(step["state"] == "failed" for step in found["steps"]) else 0)
 
 
 def steps(
@@ -178,6 +179,20 @@ def profile_for(flavour: str, memory_mb: int | None) -> str:
 def is_installed(flavour: str) -> bool:
     """Whether a flavour of TensorRT could be imported; nothing of it is touched."""
     return any(find_spec(name) is not None for name in (flavour, f"{flavour}_bindings"))
+
+
+def absent(flavours: Sequence[str], capability: str) -> list[dict[str, Any]]:
+    """A row for each flavour of TensorRT that no plan is built with, with the reason."""
+    rows = []
+    for name in FLAVOURS:
+        if name not in flavours:
+            reason = (
+                f"has no kernels for compute capability {capability}"
+                if is_installed(name)
+                else f"is not installed: pip install 'microseg[{name.replace('_', '-')}]'"
+            )
+            rows.append({"name": f"plans {name}", "command": [], "state": "not run", "reason": reason})
+    return rows
 
 
 def serves(flavour: str, capability: str) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microseg.core.manifest import (
-    METADATA_KEY,
     DomainEntry,
     FoldInfo,
     Grid,
@@ -51,6 +50,7 @@ def write_random_engine(
 
     from microseg.export.graph import build_onnx
     from microseg.runtime import model_sha256
+    from microseg.runtime.container import manifest_entries
 
     if is_student:
         networks = [build_network(encoder, 0, decoder, folds)]
@@ -83,7 +83,7 @@ def write_random_engine(
         model_sha256=model_sha256(path),
     )
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})
+    onnx.helper.set_model_props(model, manifest_entries(manifest))
     onnx.save(model, path)
     return path
 

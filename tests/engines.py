@@ -11,7 +11,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from microseg.core.manifest import (
-    METADATA_KEY,
     DomainEntry,
     FoldInfo,
     FoldParity,
@@ -23,6 +22,7 @@ from microseg.core.manifest import (
 )
 from microseg.export.reference import Candidates, add_reference
 from microseg.runtime import model_sha256, read_manifest
+from microseg.runtime.container import manifest_entries
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00")
 
@@ -99,7 +99,7 @@ def write_threshold_engine(
     onnx.save(model, path)
     manifest = threshold_manifest(len(thresholds), names, domains, grid or Grid(), stride, halo_px, bytes_per_pixel)
     manifest = manifest.model_copy(update={"model_sha256": model_sha256(path)})
-    return write_with_metadata(path, model, {METADATA_KEY: manifest.model_dump_json()})
+    return write_with_metadata(path, model, manifest_entries(manifest))
 
 
 def write_with_metadata(path: Path, model: onnx.ModelProto, metadata: dict[str, str]) -> Path:
@@ -153,7 +153,7 @@ def threshold_manifest(
 def rewrite_manifest(engine: Path, path: Path, **changes: Any) -> Path:
     """A copy of an engine whose manifest has other values; its network and hash stay."""
     manifest = read_manifest(engine).model_copy(update=changes)
-    return write_with_metadata(path, onnx.load(engine), {METADATA_KEY: manifest.model_dump_json()})
+    return write_with_metadata(path, onnx.load(engine), manifest_entries(manifest))
 
 
 def with_reference(engine: Path, path: Path) -> Path:

@@ -66,6 +66,17 @@ def test_every_command_is_one_that_there_is(tmp_path: Path, given: bool) -> None
                 assert (module, rest[0]) == ("pytest", "tests/gpu") and (ROOT / rest[0]).is_dir()
 
 
+def test_a_flavour_without_plans_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_check, "is_installed", lambda name: name == "tensorrt_rtx")
+    rows = gpu_check.absent([], "9.0")
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("plans tensorrt_rtx", "not run"),
+        ("plans tensorrt", "not run"),
+    ]
+    assert "no kernels for compute capability 9.0" in rows[0]["reason"] and "microseg[tensorrt]" in rows[1]["reason"]
+    assert gpu_check.absent(gpu_check.FLAVOURS, "9.0") == []
+
+
 def test_profiles_by_memory() -> None:
     from microseg.export.profile import load_profile
 

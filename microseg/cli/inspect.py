@@ -22,6 +22,7 @@ def inspect(
 
     from microseg.cli.reduction import print_reduction
     from microseg.runtime import engine_sha256, is_intact, read_manifest
+    from microseg.runtime.container import is_manifest_intact
 
     manifest = read_manifest(engine)
     if as_json:
@@ -32,6 +33,7 @@ def inspect(
     grid, origin = manifest.grid, manifest.provenance
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
     intact = "as exported" if is_intact(engine, manifest) else "CHANGED since the export"
+    told = {True: "as exported", False: "CHANGED since the export", None: "carries no hash"}[is_manifest_intact(engine)]
     student = manifest.distillation
     whose = "" if student is None else ", of the bag's folds"
     rows = {
@@ -46,6 +48,7 @@ def inspect(
         "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
         "model": f"{intact}, SHA-256 {manifest.model_sha256}",
+        "manifest": told,
         "file": f"SHA-256 {engine_sha256(engine)}",
     }
     if student is not None:

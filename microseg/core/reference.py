@@ -7,7 +7,6 @@ reading the manifest stays quick.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -41,14 +40,12 @@ class ReferenceTile(Strict):
 class Reference(Strict):
     """The metadata entry. origin: `real` only where the owner of the micrographs asked for it.
 
-    model_sha256: of the network that the labels are of. manifest_sha256: of the manifest's text as exported, so that a
-    phase renamed by hand is found out.
+    model_sha256: of the network that the labels are of.
     """
 
     reference_version: int = REFERENCE_VERSION
     origin: Literal["synthetic", "real"]
     model_sha256: str
-    manifest_sha256: str
     tiles: list[ReferenceTile] = Field(min_length=1)
 
 
@@ -88,11 +85,6 @@ def parse_reference(text: str) -> Reference:
             f"the engine's reference tiles are damaged or newer than this microseg ({where}: {problem['msg']}). "
             "Remedy: copy or export the engine again, or pip install --upgrade microseg."
         ) from error
-
-
-def text_sha256(text: str) -> str:
-    """SHA-256 of a text as UTF-8."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def most_telling(labels: Sequence[NDArray[np.uint8]], phases: int, count: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -81,7 +81,10 @@ class Bench:
         return time.monotonic() >= self._until
 
     def measure(self, settings: Settings) -> Trial:
-        """Time one configuration; one that fails, or labels otherwise than the default, is told and never the best."""
+        """Time one configuration; one that fails, or labels otherwise than the default, is told and never the best.
+
+        The first is the default: raises what it fails with.
+        """
         width, height = self._field_px
         limit = min(self._allowed, settings.max_tile_pixels or self._allowed)
         shape, number, speed, repeats, note = (0, 0), 0, None, 0, ""
@@ -89,7 +92,10 @@ class Bench:
             manifest = self._manifest
             plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, limit, manifest.max_side_px)
             shape, number = (plan[0].width, plan[0].height), len(plan)
-            if settings.batch > 1 and settings.batch * plan[0].width * plan[0].height > limit:
+            fitting = max(1, limit // (plan[0].width * plan[0].height))
+            if not self.trials:
+                settings = replace(settings, batch=min(settings.batch, fitting))  # as `segment` does
+            if settings.batch > fitting:
                 note = "a batch beyond the memory limit"
             else:
                 engine = self._opened(settings.choice)
@@ -100,6 +106,8 @@ class Bench:
                     per_field = statistics.median(times) * number / settings.batch
                     speed, repeats = width * height / 1e6 / per_field, len(times)
         except MicrosegError as error:
+            if not self.trials:
+                raise
             note = str(error)
         trial = Trial(settings, shape, number, speed, repeats, note)
         self.trials.append(trial)

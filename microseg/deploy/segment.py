@@ -27,6 +27,7 @@ _LOADED_PER_FILE_BYTE = 2.5
 _ALLOCATOR_SLACK = 1.1
 # Batches that a plan has on their way at once: one is copied while the other is computed.
 PLAN_BATCHES = 2
+_CUDA_BATCH = 8
 # Below this a tile is mostly halo; the default limit gives way rather than run so.
 _SMALLEST_DEFAULT_TILE_PX = 640 * 640
 
@@ -113,6 +114,13 @@ def _report_folder(options: SegmentOptions) -> Path:
             f"{source}, or none: the report then goes to {default_report(options.input)}."
         )
     return report
+
+
+def default_batch(manifest: Manifest, device: Device) -> int:
+    """Tiles per call, where neither the user nor a profile says it."""
+    if manifest.plan is not None:
+        return PLAN_BATCHES * manifest.plan.batch.opt
+    return 1 if device == "cpu" else _CUDA_BATCH
 
 
 def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:

@@ -17,11 +17,9 @@ from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.profile import Setup
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
-from microseg.deploy.segment import PLAN_BATCHES, SegmentOptions, max_tile_pixels
+from microseg.deploy.segment import SegmentOptions, default_batch, max_tile_pixels
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
-from microseg.runtime import Device, Engine
-
-_CUDA_BATCH = 8
+from microseg.runtime import Engine
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Station:
             device=setup.choice.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        batch = setup.batch or _default_batch(manifest, setup.choice.device)
+        batch = setup.batch or default_batch(manifest, setup.choice.device)
         return cls(report, manifest, given, check_report(report, settings), batch, setup)
 
     def measure(
@@ -120,12 +118,6 @@ class Station:
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content
-
-
-def _default_batch(manifest: Manifest, device: Device) -> int:
-    if manifest.plan is not None:
-        return PLAN_BATCHES * manifest.plan.batch.opt
-    return 1 if device == "cpu" else _CUDA_BATCH
 
 
 def _import_html() -> None:

@@ -2,7 +2,7 @@
 
 A candidate is measured as `segment` would run it: the tiles that its plan cuts a field into, in its batch. Every
 configuration gets a warm-up, which is not counted, and the median of several calls. One setting is varied at a time
-from the best so far, most promising first; an engine has one request under way, so there are no streams to choose.
+from the best so far, most promising first. Streams follow from the batch: a plan has as many of its own batches under way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from microseg.core.errors import FieldError
 from microseg.core.files import write_json
 from microseg.core.machine import machine, machine_key
 from microseg.core.manifest import Manifest
@@ -22,12 +21,13 @@ from microseg.deploy.bench import Bench, Settings, Trial
 from microseg.deploy.profile import profile_path
 from microseg.deploy.profile_file import Profile
 from microseg.deploy.records import writing
-from microseg.deploy.segment import max_tile_pixels
+from microseg.deploy.segment import default_batch, max_tile_pixels
 from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, verified_sha256
 
 # What is less faster than this is noise, and the simpler setting is kept.
 _WORTH = 0.97
-_BATCHES = (2, 4, 8)
+_BATCHES = (1, 2, 4, 8)
+_PLAN_BATCHES = (1, 2, 4)
 _PARTS = (2, 4, 9)
 
 
@@ -61,11 +61,9 @@ def tune(
     allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
     default = choose(engine, runtime, device)
     bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
-    best = bench.measure(Settings(default))
-    if best.megapixels_per_second is None:
-        raise FieldError(f"{engine}: {best.note}")
+    best = bench.measure(Settings(default, batch=default_batch(manifest, default.device)))
     complete = True
-    for candidates in (_runtimes(default, runtime), _threads, _tiles(field_px, allowed), _batches):
+    for candidates in (_runtimes(default, runtime), _threads, _tiles(field_px, allowed), _batches(manifest)):
         for settings in candidates(best.settings):
             if bench.is_over:
                 complete = False
@@ -117,9 +115,16 @@ def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
     return candidates
 
 
-def _batches(best: Settings) -> Iterator[Settings]:
-    for batch in _BATCHES:
-        yield replace(best, batch=batch)
+def _batches(manifest: Manifest) -> Candidates:
+    """Other batches; of a plan, multiples of the one that it was made for, as several are under way at once."""
+    batches = _BATCHES if manifest.plan is None else tuple(n * manifest.plan.batch.opt for n in _PLAN_BATCHES)
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        for batch in batches:
+            if batch != best.batch:
+                yield replace(best, batch=batch)
+
+    return candidates
 
 
 def _is_faster(trial: Trial, best: Trial) -> bool:

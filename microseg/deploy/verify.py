@@ -16,15 +16,24 @@ from microseg.core.files import write_text
 from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
 from microseg.core.manifest import Manifest, plan_manifest_path
-from microseg.core.reference import Reference, text_sha256
+from microseg.core.reference import Reference
 from microseg.core.tolerance import LIMITS, STUDENT, limit_between
 from microseg.deploy.checks import Record, check_fields, check_masks, check_reference, check_tiles_against
 from microseg.deploy.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.segment import max_tile_pixels
 from microseg.deploy.whole import label_field
-from microseg.runtime import Device, Engine, Runtime, engine_sha256, is_intact, open_engine, read_manifest
-from microseg.runtime.container import manifest_text, read_reference, text_beside
+from microseg.runtime import (
+    Device,
+    Engine,
+    Runtime,
+    engine_sha256,
+    is_intact,
+    open_engine,
+    read_manifest,
+    verified_sha256,
+)
+from microseg.runtime.container import is_manifest_intact, read_reference, text_beside
 
 VERIFY_VERSION = 1
 # Labelled fields of an installation may be harder than those of training, but not by much.
@@ -68,8 +77,8 @@ def verify(
     record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
     is_whole = is_intact(options.engine, manifest)
     record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
-    if reference is not None:
-        is_told = text_sha256(manifest_text(options.engine)) == reference.manifest_sha256
+    is_told = is_manifest_intact(options.engine)
+    if is_told is not None:
         record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
     runtime = None
     # A network that is not the one exported is not run: what it says would mean nothing.
@@ -85,7 +94,7 @@ def verify(
                 progress("reference tiles")
                 check_reference(record, engine, reference)
             _compare(record, options, engine, reference, run_labels, progress)
-    if record.passed:
+    if record.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference)
     return {
         "verify_version": VERIFY_VERSION,
@@ -146,6 +155,8 @@ def _compare(
             record.limit = STUDENT
         _compare_fields(record, options, engine, run_labels, progress)
     elif options.against is not None:
+        # A changed engine cannot say what is right.
+        verified_sha256(options.against, read_manifest(options.against))
         with open_engine(options.against, options.threads) as other:
             _require_same_phases(options.against, engine.manifest, other.manifest)
             record.limit = limit_between(engine.manifest.precision, other.manifest.precision)

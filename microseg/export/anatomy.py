@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +30,8 @@ class Layer(NamedTuple):
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same function with batch normalisation, padding and constants folded into the convolutions.
 
-    By ONNX Runtime's basic optimisations, which leave standard operators alone. Every node has a name of its own.
+    By ONNX Runtime's basic optimisations, which leave standard operators alone. Every node has a name of its own. Raises
+    OSError where the temporary folder is full.
     """
     import onnxruntime
 
@@ -38,7 +41,12 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(path)
         options.log_severity_level = 3
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no public base class; of a full disk it says nothing
+            if shutil.disk_usage(folder).free < 2 * model.ByteSize():
+                raise OSError(errno.ENOSPC, "no room in the temporary folder", folder) from error
+            raise
         found = onnx.load(path)
     used = {node.domain for node in found.graph.node}
     versions = [(entry.domain, entry.version) for entry in found.opset_import if entry.domain in used]

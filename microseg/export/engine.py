@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
 from microseg.core.files import replacing
-from microseg.core.manifest import METADATA_KEY, FoldParity, Manifest, Precision, Provenance
+from microseg.core.manifest import FoldParity, Manifest, Precision, Provenance
 from microseg.core.runs import RunRecord, RunSummary, read_run
 from microseg.core.tolerance import LIMITS
 from microseg.export.anatomy import fold_logits
@@ -26,6 +26,7 @@ from microseg.export.precision import reduce_precision
 from microseg.export.reference import Candidates, add_reference
 from microseg.export.shortcuts import small_upsampling
 from microseg.runtime import model_sha256, open_engine
+from microseg.runtime.container import manifest_entries
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
 
@@ -79,34 +80,34 @@ def export_run(
             wanted = [run_torch(networks, pixels) for pixels in tiles]
             parity = _compare(draft, tiles, wanted, manifest)
             refuse_beyond_limits(parity)
-            if precision != "fp32" or calibrate is not None:
-                judge = Judge(
-                    sets,
-                    [phase.name for phase in record.phases],
-                    record.stride,
-                    record.halo_px,
-                    lambda pixels: run_torch(networks, pixels),
-                )
-                reduced = reduce_precision(
-                    onnx.load(draft),
-                    precision,
-                    calibration_tiles(sets[0].fields, record.stride),
-                    judge,
-                    calibrated_on=None if calibrate is None else sets[0].name,
-                    symmetric=symmetric,
-                    progress=progress,
-                )
-                onnx.save(reduced.model, draft)
-                manifest = manifest.model_copy(
-                    update={
-                        "precision": precision,
-                        "fidelity": reduced.fidelity,
-                        "float32_layers": reduced.float32_layers,
-                        "quantisation": reduced.quantisation,
-                        "model_sha256": model_sha256(draft),
-                    }
-                )
-                _write_manifest(draft, manifest)
+            judge = Judge(
+                sets,
+                [phase.name for phase in record.phases],
+                record.stride,
+                record.halo_px,
+                lambda pixels: run_torch(networks, pixels),
+            )
+            reduced = reduce_precision(
+                onnx.load(draft),
+                precision,
+                calibration_tiles(sets[0].fields, record.stride),
+                judge,
+                calibrated_on=None if calibrate is None else sets[0].name,
+                symmetric=symmetric,
+                progress=progress,
+            )
+            onnx.save(reduced.model, draft)
+            manifest = manifest.model_copy(
+                update={
+                    "precision": precision,
+                    "fidelity": reduced.fidelity,
+                    "float32_layers": reduced.float32_layers,
+                    "quantisation": reduced.quantisation,
+                    "model_sha256": model_sha256(draft),
+                }
+            )
+            _write_manifest(draft, manifest)
+            if precision != "fp32":
                 parity = _compare(draft, tiles, wanted, manifest)
             progress("measuring memory")
             per_pixel = measure_bytes_per_pixel(draft, record.stride)
@@ -130,7 +131,8 @@ def _compare(
     wanted: Sequence[list[NDArray[np.float32]]],
     manifest: Manifest,
 ) -> list[FoldParity]:
-    engine = open_engine(engine_path)
+    # Where torch is, a GPU may be; what is compared, and kept, is what every station can compute.
+    engine = open_engine(engine_path, device="cpu", runtime="onnxruntime")
     run_folds = _folds_runner(engine_path)
     pairs = []
     for pixels, theirs in zip(tiles, wanted, strict=True):
@@ -190,7 +192,7 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
 def _write_manifest(path: Path, manifest: Manifest) -> None:
     model = onnx.load(path)
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.model_dump_json()})
+    onnx.helper.set_model_props(model, manifest_entries(manifest))
     part = path.with_suffix(".new")
     onnx.save(model, part)
     part.replace(path)

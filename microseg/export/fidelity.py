@@ -105,15 +105,19 @@ class Judge:
 
 
 class Excess(NamedTuple):
-    """The figure that comes nearest to its limit, or goes farthest beyond it: `ratio` to the limit, and in words."""
+    """A figure: its ratio to its limit, and both in words. phase: whose fraction on a field, None for any other figure."""
 
     ratio: float
     words: str
     fields_from: str
+    phase: str | None = None
 
 
 def worst(found: Sequence[Fidelity]) -> Excess:
-    """Over all sets, fields, phases and folds; a value that is no number is beyond every limit."""
+    """The figure that comes nearest to its limit, or goes farthest beyond it, over all sets, fields, phases and folds.
+
+    A value that is no number is beyond every limit.
+    """
     return max((item for each in found for item in _figures(each)), key=lambda item: item.ratio)
 
 
@@ -122,6 +126,10 @@ def refuse_beyond_limits(found: Sequence[Fidelity], precision: Precision, calibr
     excess = worst(found)
     if excess.ratio <= 1:
         return
+    words = excess.words
+    if excess.phase is None:
+        phases = [item for each in found for item in _figures(each) if item.phase is not None]
+        words += f" Of the phases, {max(phases, key=lambda item: item.ratio).words}" if phases else ""
     remedies = {
         "fp32": "check the run's weights for infinities",
         "fp16": "--precision fp32",
@@ -134,7 +142,7 @@ def refuse_beyond_limits(found: Sequence[Fidelity], precision: Precision, calibr
         else ""
     )
     raise GateError(
-        f"the {precision} engine disagrees with float32 torch on {excess.words} Nothing was written.{foreign} "
+        f"the {precision} engine disagrees with float32 torch on {words} Nothing was written.{foreign} "
         f"Remedy: {remedies[precision]}."
     )
 
@@ -161,7 +169,7 @@ def _figures(found: Fidelity) -> list[Excess]:
                 f"{field.field} ({where}{computed}): {phase} covers {ours:.4g} %, in torch {theirs:.4g} %: "
                 f"{abs(ours - theirs):.3g} points apart, limit {limit:.3g}."
             )
-            figures.append(Excess(_ratio(abs(ours - theirs), limit), words, where))
+            figures.append(Excess(_ratio(abs(ours - theirs), limit), words, where, phase))
     for fold, share in enumerate(found.fold_disagreement):
         words = (
             f"{where}{computed}: {100 * share:.3g} % of the labels of fold {fold} differ, "

@@ -63,11 +63,11 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_file: str) -> tuple[str, Profile]:
-    """(name, profile) from a shipped name or a YAML file.
+    """(name, profile) from a shipped name or a YAML file; the name is what `--profile` takes, less the folder.
 
     Raises InputError that names the key, what was given and what is allowed.
     """
-    path = Path(name_or_file)
+    path, name = Path(name_or_file), Path(name_or_file).name
     if path.suffix not in (".yaml", ".yml"):
         path = _folder() / f"{name_or_file}.yaml"
         if not path.is_file():
@@ -75,7 +75,7 @@ def load_profile(name_or_file: str) -> tuple[str, Profile]:
                 f"--profile {name_or_file}: no such profile. Remedy: one of {', '.join(profile_names())}, or a YAML file."
             )
     try:
-        return path.stem, _CHECKED.validate_python(read_yaml(path))
+        return name, _CHECKED.validate_python(read_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
 

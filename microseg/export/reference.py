@@ -19,10 +19,9 @@ from microseg.core.reference import (
     ReferenceTile,
     most_telling,
     reference_tile,
-    text_sha256,
 )
 from microseg.runtime import open_engine
-from microseg.runtime.container import append_metadata, manifest_text
+from microseg.runtime.container import append_metadata
 
 TILES = 3
 SIDE_PX = 256
@@ -55,7 +54,7 @@ def add_reference(engine_path: Path, candidates: Candidates) -> None:
 
     At most 300 kB; the network's hash does not change. To be called when the manifest is final.
     """
-    with open_engine(engine_path) as engine:
+    with open_engine(engine_path, device="cpu", runtime="onnxruntime") as engine:
         manifest = engine.manifest
         phases, stride = len(manifest.phases), manifest.stride
         pixels = [
@@ -71,7 +70,6 @@ def add_reference(engine_path: Path, candidates: Candidates) -> None:
     reference = Reference(
         origin=candidates.origin,
         model_sha256=manifest.model_sha256,
-        manifest_sha256=text_sha256(manifest_text(engine_path)),
         tiles=chosen,
     )
     append_metadata(engine_path, REFERENCE_KEY, reference.model_dump_json())

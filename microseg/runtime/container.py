@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
-from microseg.core.keys import METADATA_KEY, REFERENCE_KEY
+from microseg.core.keys import MANIFEST_SHA256_KEY, METADATA_KEY, REFERENCE_KEY
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -71,10 +71,7 @@ def is_plan(path: Path) -> bool:
 
 def manifest_text(path: Path) -> str:
     """The manifest's JSON as it stands in or beside the engine, unchecked. Raises InputError as `read_manifest` does."""
-    _require_engine_file(path)
-    if is_plan(path):
-        return _entries_beside(path)[0]
-    text = read_metadata(path).get(METADATA_KEY)
+    text = _entries(path).get(METADATA_KEY)
     if text is None:
         raise InputError(
             f"{path}: is an ONNX file without microseg's manifest, so its phases and preparation are unknown. "
@@ -87,34 +84,51 @@ def read_reference(path: Path) -> Reference | None:
     """The reference tiles of an engine; None where it carries none. Raises InputError for damaged ones."""
     from microseg.core.reference import parse_reference
 
-    _require_engine_file(path)
-    text = _entries_beside(path)[1] if is_plan(path) else read_metadata(path).get(REFERENCE_KEY)
+    text = _entries(path).get(REFERENCE_KEY)
     return None if text is None else parse_reference(text)
 
 
+def manifest_entries(manifest: Manifest) -> dict[str, str]:
+    """The metadata entries of an ONNX engine: its manifest, and the hash that tells whether it was changed since."""
+    text = manifest.model_dump_json()
+    return {METADATA_KEY: text, MANIFEST_SHA256_KEY: _text_sha256(text)}
+
+
+def is_manifest_intact(path: Path) -> bool | None:
+    """Whether the manifest is the one that was exported; None for an engine that carries no hash of it."""
+    entries = _entries(path)
+    told = entries.get(MANIFEST_SHA256_KEY)
+    return None if told is None else told == _text_sha256(manifest_text(path))
+
+
 def text_beside(manifest: Manifest, reference: Reference | None) -> str:
-    """What goes into the file beside a plan: the manifest, and the reference tiles under a key of their own.
-
-    The reference's `manifest_sha256` becomes that of this manifest.
-    """
+    """What goes into the file beside a plan: the manifest, its hash and the reference tiles under keys of their own."""
     content = json.loads(manifest.model_dump_json())
+    content[MANIFEST_SHA256_KEY] = _text_sha256(json.dumps(content))
     if reference is not None:
-        from microseg.core.reference import text_sha256
-
-        told = reference.model_copy(update={"manifest_sha256": text_sha256(json.dumps(content))})
-        content[REFERENCE_KEY] = json.loads(told.model_dump_json())
+        content[REFERENCE_KEY] = json.loads(reference.model_dump_json())
     return json.dumps(content, indent=2) + "\n"
 
 
-def _entries_beside(path: Path) -> tuple[str, str | None]:
-    """Manifest and reference tiles beside a plan, unchecked. Raises InputError where there is no such file."""
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _entries(path: Path) -> dict[str, str]:
+    """The metadata entries in or beside an engine, unchecked. Raises InputError where there is no such file."""
+    _require_engine_file(path)
+    if not is_plan(path):
+        return read_metadata(path)
     text = _text_beside(path)
     try:
         content = json.loads(text)
     except ValueError:
-        return text, None  # reading the manifest will say what is wrong with it
-    reference = content.pop(REFERENCE_KEY, None) if isinstance(content, dict) else None
-    return json.dumps(content), None if reference is None else json.dumps(reference)
+        return {METADATA_KEY: text}  # reading the manifest will say what is wrong with it
+    others = {}
+    if isinstance(content, dict):
+        others = {key: content.pop(key) for key in (MANIFEST_SHA256_KEY, REFERENCE_KEY) if key in content}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in others.items()}
+    return {METADATA_KEY: json.dumps(content)} | texts
 
 
 def _text_beside(path: Path) -> str:
@@ -148,11 +162,16 @@ def model_sha256(path: Path) -> str:
 
 
 def verified_sha256(path: Path, manifest: Manifest) -> str:
-    """`engine_sha256`, after making sure that the network is the one that was exported. Raises InputError."""
+    """`engine_sha256`, after making sure that network and manifest are those that were exported. Raises InputError."""
     found, whole, wanted = _found_and_wanted(path, manifest)
     if found != wanted:
         raise InputError(
             f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
+        )
+    if is_manifest_intact(path) is False:
+        raise InputError(
+            f"{path}: its manifest is not the one that was exported (changed by hand), so what its phases and its "
+            "preparation are is not known. Remedy: copy or export the engine again."
         )
     return whole
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
 from microseg.core.files import Closing
-from microseg.runtime.choice import Choice, Device
+from microseg.runtime.choice import Choice, Device, gpu_present
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.signature import check_signature, wanted_outputs
@@ -24,11 +26,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("Running an engine", "cpu") from error
 
+# Float32 as exported: by default the provider multiplies in TF32, with the digits of FP16.
+_CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
 # The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do.
-_PROVIDERS: dict[Device, list[str]] = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider"],
-    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
+_PROVIDERS: dict[Device, list[tuple[str, dict[str, str]]]] = {
+    "cpu": [("CPUExecutionProvider", {})],
+    "cuda": [_CUDA],
+    "tensorrt": [("TensorrtExecutionProvider", {}), _CUDA],
 }
 _ERRORS_ONLY = 3
 
@@ -72,12 +76,18 @@ def open_session(path: Path, choice: Choice) -> Any:
     """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
     refuse_external_data(path)
     providers = _PROVIDERS[choice.device]
-    wanted = providers[0]
+    wanted = providers[0][0]
     if wanted not in onnxruntime.get_available_providers():
         raise InputError(
             f"--device {choice.device}: this ONNX Runtime has no {wanted}. "
             "Remedy: pip uninstall onnxruntime; pip install 'microseg[gpu]'; or use --device cpu."
         )
+    if choice.device != "cpu":
+        # Without a device TensorRT ends the interpreter.
+        if not gpu_present():
+            raise InputError(f"--device {choice.device}: the driver shows no NVIDIA GPU. Remedy: use --device cpu.")
+        with redirect_stdout(io.StringIO()):  # it prints what it does not find, which may be elsewhere
+            onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     # A memory pattern is planned for every shape beside the memory of the first run, which is kept: twice the memory

@@ -132,8 +132,14 @@ def _require_valid(path: Path, plan: PlanInfo, gpu: GpuInfo, library: Any, answe
         flags.CUDA_ERROR: "CUDA fails",
     }
     found = [text for flag, text in reasons.items() if diagnostics & int(flag)]
+    remedy = _rebuild(plan)
+    if diagnostics & int(flags.UNSUPPORTED_CC):
+        remedy = (
+            "Remedy: full TensorRT serves that card: pip install 'microseg[tensorrt]', then microseg export ENGINE.onnx "
+            "--out NEW.plan --profile a100 (or l4, t4); or use the .onnx file."
+        )
     raise InputError(
-        f"{path}: {TITLES['tensorrt_rtx']} cannot run it: {'; '.join(found) or 'no reason given'}. {_rebuild(plan)}"
+        f"{path}: {TITLES['tensorrt_rtx']} cannot run it: {'; '.join(found) or 'no reason given'}. {remedy}"
     )
 
 

@@ -17,7 +17,7 @@ def test_round_trip() -> None:
     pixels, labels = rng.integers(0, 256, (24, 40), np.uint8), rng.integers(0, 3, (24, 40), np.uint8)
     votes = rng.integers(0, 3, (5, 24, 40), np.uint8)
     tile = reference_tile("a", pixels, labels, votes, 3)
-    reference = Reference(origin="synthetic", model_sha256="m", manifest_sha256="t", tiles=[tile])
+    reference = Reference(origin="synthetic", model_sha256="m", tiles=[tile])
     (again,) = parse_reference(reference.model_dump_json()).tiles
     for wanted, found in zip((pixels, labels, votes), unpack(again, 5), strict=True):
         assert np.array_equal(wanted, found)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from onnx import numpy_helper
 from PIL import Image
 
 from microseg.core.errors import InputError
@@ -16,6 +17,7 @@ from microseg.core.manifest import METADATA_KEY, TrainingField
 from microseg.deploy import evaluate as module
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.runtime import read_manifest
+from microseg.runtime.container import read_metadata
 from tests.engines import write_with_metadata
 
 PHASES = [{"name": "ferrite", "value": 0}, {"name": "bainite", "value": 1}]
@@ -58,6 +60,17 @@ def test_fields_of_the_training_set_are_told(tiny_engine: Path, domain: Path, tm
         tmp_path / "known.onnx", onnx.load(tiny_engine), {METADATA_KEY: manifest.model_dump_json()}
     )
     assert [field["seen_in_training"] for field in evaluate_engine(engine, domain)["fields"]] == [True, False]
+
+
+def test_a_changed_engine_is_not_scored(tiny_engine: Path, domain: Path, tmp_path: Path) -> None:
+    model = onnx.load(tiny_engine)
+    names = {tensor.name: tensor for tensor in model.graph.initializer}
+    first, second = (numpy_helper.to_array(names[f"bias{fold}"]) for fold in (0, 1))
+    for fold, values in ((0, second), (1, first)):
+        names[f"bias{fold}"].CopyFrom(numpy_helper.from_array(values, f"bias{fold}"))
+    swapped = write_with_metadata(tmp_path / "swapped.onnx", model, read_metadata(tiny_engine))
+    with pytest.raises(InputError, match="damaged or changed"):
+        evaluate_engine(swapped, domain)
 
 
 def test_as_picks_the_preparation(tiny_engine: Path, domain: Path) -> None:

@@ -61,9 +61,7 @@ def plan(tiny_engine: Path, tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     votes = np.stack([pixels > 100, pixels > 120]).astype(np.uint8)
     tile = reference_tile("noise", pixels, votes[0], votes, 2)
-    reference = Reference(
-        origin="synthetic", model_sha256=manifest.model_sha256, manifest_sha256="of the ONNX file", tiles=[tile]
-    )
+    reference = Reference(origin="synthetic", model_sha256=manifest.model_sha256, tiles=[tile])
     plan_manifest_path(path).write_text(text_beside(manifest, reference), encoding="utf-8")
     return path
 

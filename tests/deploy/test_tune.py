@@ -15,10 +15,11 @@ from microseg.core.manifest import Manifest
 from microseg.deploy import profile
 from microseg.deploy.bench import Bench, Settings, Trial
 from microseg.deploy.profile import find_profile, profile_path, set_up
-from microseg.deploy.segment import SegmentOptions, segment
+from microseg.deploy.segment import PLAN_BATCHES, SegmentOptions, segment
 from microseg.deploy.tune import tune
 from microseg.runtime import choose, read_manifest
 from tests.engines import write_threshold_engine
+from tests.plans import write_plan
 
 UNASKED: dict[str, Any] = {"runtime": None, "device": None, "threads": None, "batch": None, "use_profile": True}
 
@@ -56,6 +57,24 @@ def test_the_best_of_each_setting_is_kept(tiny_engine: Path, quick: list[Setting
     setup = set_up(tiny_engine, **UNASKED)
     assert setup.profile == found.path == profile_path(best.model_sha256)
     assert (setup.choice.runtime, setup.choice.threads, setup.max_tile_pixels, setup.batch) == ("openvino", 2, 1024, 1)
+
+
+def test_a_plan_is_tuned_from_what_segment_runs_it_with(
+    tiny_engine: Path, quick: list[Settings], tmp_path: Path
+) -> None:
+    tune(write_plan(tiny_engine, tmp_path / "bagged.plan"), field_px=(64, 64))
+    plan = read_manifest(tmp_path / "bagged.plan").plan
+    assert plan is not None
+    assert [settings.batch // plan.batch.opt for settings in (quick[0], *quick[-2:])] == [PLAN_BATCHES, 1, 4]
+
+
+def test_an_engine_that_cannot_be_opened_is_told_once(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise InputError("bagged.plan: needs a GPU. Remedy: one.")
+
+    monkeypatch.setattr("microseg.deploy.bench.open_engine", refuse)
+    with pytest.raises(InputError, match=r"^bagged\.plan: needs a GPU"):
+        tune(tiny_engine, seconds=1, field_px=(64, 64))
 
 
 @pytest.mark.usefixtures("quick")
@@ -116,10 +135,12 @@ def test_memory_that_the_user_gives_wins(tiny_engine: Path, wafer: Callable[...,
 
 
 def measured(engine: Path, **settings: Any) -> Trial:
+    """The trial of these settings, after that of the default."""
     manifest: Manifest = read_manifest(engine)
     bench_of = Bench(engine, manifest, (96, 64), 8000, 0.1, lambda trial: None)
     try:
-        return bench_of.measure(Settings(choose(engine, threads=1), **settings))
+        default = bench_of.measure(Settings(choose(engine, threads=1)))
+        return bench_of.measure(Settings(choose(engine, threads=1), **settings)) if settings else default
     finally:
         bench_of.close()
 

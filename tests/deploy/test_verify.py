@@ -15,11 +15,11 @@ from onnx import numpy_helper
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.keys import REFERENCE_KEY
+from microseg.core.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
 from microseg.core.manifest import Distillation, PhaseInfo
 from microseg.deploy.verify import VerifyOptions, markdown, verify
 from microseg.runtime import model_sha256, open_engine, read_manifest
-from microseg.runtime.container import append_metadata, read_metadata
+from microseg.runtime.container import append_metadata, manifest_entries, read_metadata
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, with_reference, write_threshold_engine, write_with_metadata
 
@@ -74,8 +74,12 @@ def test_a_manifest_changed_by_hand(engine: Path, tmp_path: Path) -> None:
     phases = read_manifest(engine).phases
     swapped = [PhaseInfo(name=phases[1].name, color=phases[0].color), PhaseInfo(name=phases[0].name, color="#000000")]
     changed = rewrite_manifest(engine, tmp_path / "changed.onnx", phases=swapped)
-    append_metadata(changed, REFERENCE_KEY, read_metadata(engine)[REFERENCE_KEY])
+    told = manifest_entries(read_manifest(engine))[MANIFEST_SHA256_KEY]
+    for key, text in ((REFERENCE_KEY, read_metadata(engine)[REFERENCE_KEY]), (MANIFEST_SHA256_KEY, told)):
+        append_metadata(changed, key, text)
     assert failed(verify(VerifyOptions(changed))) == ["manifest"]
+    with pytest.raises(InputError, match=r"changed\.onnx: its manifest is not the one that was exported"):
+        verify(VerifyOptions(engine, against=changed))
 
 
 def test_an_installation_that_computes_otherwise(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

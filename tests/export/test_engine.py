@@ -54,6 +54,8 @@ def test_the_manifest_is_complete(exported: Path, trained: Path) -> None:
     assert all(set(parity.fraction_difference_points) == {"ferrite", "lath-bainite"} for parity in manifest.parity)
     assert manifest.bytes_per_pixel > 1
     assert manifest.model_sha256 == model_sha256(exported)
+    (judged,) = manifest.fidelity
+    assert len(judged.fields) == len(list(trained.glob("fold*/parity/*.png"))) and not judged.not_a_number
     assert manifest.provenance.dataset_sha256 == record.dataset_sha256
     onnx.checker.check_model(exported)
 

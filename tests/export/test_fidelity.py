@@ -98,6 +98,14 @@ def test_what_is_beyond_a_limit_is_refused_by_name(found: Fidelity, message: str
     assert caught.value.exit_code == 4
 
 
+def test_the_phase_that_moved_most_is_named_beside_what_is_worst() -> None:
+    found = figures({"crack": 0.29}, fold_disagreement=[0.3])
+    with pytest.raises(
+        GateError, match=r"of fold 0 differ, limit 2 %\. Of the phases, a\.tif \(coating\): crack covers"
+    ):
+        refuse_beyond_limits([found], "int8")
+
+
 def test_a_lost_crack_trips_the_gate_though_hardly_a_label_differs() -> None:
     """0.3 % of the area gone is 0.3 % of the labels: within what labels may differ, far beyond the phase's limit."""
     model = bag()

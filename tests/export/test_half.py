@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
@@ -122,3 +125,17 @@ def test_the_twin_rounds_what_the_graph_stores() -> None:
     ]
     assert 1e-6 < np.abs(soft[1] - soft[0]).max() < 2e-2
     assert np.abs(soft[2] - soft[0]).max() < 2e-2
+
+
+def test_a_full_disk_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime says of it that serialisation failed."""
+
+    def fails(*given: object, **options: object) -> None:
+        raise RuntimeError("Protobuf serialization failed")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    with pytest.raises(RuntimeError):
+        simplified(bag())
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
+    with pytest.raises(OSError, match="no room in the temporary folder"):
+        simplified(bag())

@@ -20,7 +20,7 @@ def test_every_profile_loads_by_name_and_by_file_and_fits_every_network() -> Non
     assert {"rtx-station", "rtx-small", "a100", "l4", "t4"} == set(profile_names())
     for path in FOLDER.glob("*.yaml"):
         name, profile = load_profile(str(path))
-        assert load_profile(path.stem) == (name, profile)
+        assert (load_profile(path.stem), name) == ((path.stem, profile), path.name)
         for stride in STRIDES:
             require_stride(name, profile, stride)
     assert isinstance(load_profile("rtx-station")[1], RtxProfile)

@@ -13,7 +13,7 @@ from microseg.core.errors import InputError
 from microseg.core.keys import REFERENCE_KEY
 from microseg.core.manifest import MANIFEST_VERSION, METADATA_KEY
 from microseg.runtime import engine_sha256, model_sha256, read_manifest, verified_sha256
-from microseg.runtime.container import append_metadata, read_metadata, read_reference
+from microseg.runtime.container import append_metadata, is_manifest_intact, read_metadata, read_reference
 from tests.engines import with_reference, write_with_metadata
 
 
@@ -56,6 +56,20 @@ def test_reference_tiles(tiny_engine: Path, tmp_path: Path) -> None:
     append_metadata(tmp_path / "e.onnx", REFERENCE_KEY, "{}")
     with pytest.raises(InputError, match="reference tiles are damaged"):
         read_reference(tmp_path / "e.onnx")
+
+
+def test_a_manifest_changed_by_hand_is_refused(tiny_engine: Path, tmp_path: Path) -> None:
+    """Phases under each other's name: `segment`, `evaluate`, `tune` and the build of a plan ask this first."""
+    manifest = read_manifest(tiny_engine)
+    entries = read_metadata(tiny_engine)
+    assert is_manifest_intact(tiny_engine) is True
+    changed = {METADATA_KEY: entries[METADATA_KEY].replace("ferrite", "bainite2")}
+    path = write_with_metadata(tmp_path / "changed.onnx", onnx.load(tiny_engine), entries | changed)
+    with pytest.raises(InputError, match=r"changed\.onnx: its manifest is not the one that was exported"):
+        verified_sha256(path, read_manifest(path))
+    # Made before there was a hash of it.
+    older = _with_manifest(tiny_engine, tmp_path / "older.onnx", entries[METADATA_KEY])
+    assert is_manifest_intact(older) is None and verified_sha256(older, manifest) == engine_sha256(older)
 
 
 def test_changed_network(tiny_engine: Path, tmp_path: Path) -> None:

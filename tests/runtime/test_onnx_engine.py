@@ -62,3 +62,18 @@ def test_a_device_that_is_not_there(tiny_engine: Path) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(InputError, match=r"microseg\[gpu\]"):
         open_engine(tiny_engine, device="cuda")
+
+
+def test_tensorrt_is_not_touched_without_a_device(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    def touched(*given: object, **options: object) -> None:
+        raise AssertionError("a session was begun")
+
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", touched)
+    monkeypatch.setattr("microseg.runtime.onnx_engine.gpu_present", lambda: False)
+    for device in ("cuda", "tensorrt"):
+        with pytest.raises(InputError, match=rf"--device {device}: the driver shows no NVIDIA GPU"):
+            open_engine(tiny_engine, device=device)
