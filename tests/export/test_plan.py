@@ -7,15 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.manifest import Quantisation, SizeRange, plan_manifest_path
+from microseg.export import int8, tensorrt_build
 from microseg.export import plan as module
-from microseg.export import tensorrt_build
+from microseg.export.anatomy import last_convolutions, outside_convolutions, simplified
 from microseg.export.graph import build_onnx
+from microseg.export.half import kept_in_float32, to_half
 from microseg.export.plan import plan_of_engine, plan_of_run
 from microseg.export.plan_graph import plan_graph
 from microseg.export.profile import RtxProfile, load_profile, profile_names
@@ -78,14 +81,36 @@ def test_a_plan_and_its_manifest(exported: Path, tmp_path: Path) -> None:
     assert not is_intact(out, manifest)
 
 
-@needs_rtx
-@pytest.mark.parametrize("folds", [1, 2])
-def test_deeplab_builds_too(exported: Path, tmp_path: Path, folds: int) -> None:
+@pytest.fixture(scope="module", params=["deeplab", "student"])
+def other(request: pytest.FixtureRequest, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a bag of two U-Nets, which test_reduced.py builds in every precision, is not. Untrained."""
     torch.manual_seed(0)
-    networks: list[Network] = [DeepLabV2(ENCODER["name"], 2, "none", auxiliary=True) for _ in range(folds)]
-    engine = _engine(networks, exported, tmp_path / "deeplab.onnx")
-    manifest = plan_of_engine(engine, tmp_path / "deeplab.plan", _profile(tmp_path), Silent())
-    assert manifest.plan is not None and manifest.plan.matrix_precisions["fp32"] > 20 * folds
+    networks: list[Network] = [DeepLabV2(ENCODER["name"], 2, "none", auxiliary=True) for _ in range(2)]
+    if request.param == "student":
+        networks = [UNet(ENCODER["name"], 2, "none", tuple(NETWORK["decoder_channels"]), heads=2)]
+    path = tmp_path_factory.mktemp("other") / f"{request.param}.onnx"
+    build_onnx(networks, path)
+    return as_engine(onnx.load(path), read_manifest(exported), path, stride=networks[0].stride)
+
+
+@needs_rtx
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_network_builds_in_every_precision(other: Path, tmp_path: Path, precision: str) -> None:
+    """As `export` reduces it, less the gate, which an untrained network does not pass."""
+    manifest, model = read_manifest(other), onnx.load(other)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 1, 1, 64, 64), np.uint8)
+    if precision != "fp32":
+        model = simplified(model)
+    if precision == "fp16":
+        model = to_half(model, kept_in_float32(model, list(noise)))
+    if precision == "int8":
+        kept = {*outside_convolutions(model), *last_convolutions(model)}
+        model = int8.quantised(model, int8.activation_ranges(model, list(noise)), kept, symmetric=True)
+    engine = as_engine(model, manifest, tmp_path / "engine.onnx", precision=precision)
+    built = plan_of_engine(engine, tmp_path / "engine.plan", _profile(tmp_path), Silent()).plan
+    assert built is not None
+    found, total = built.matrix_precisions, sum(built.matrix_precisions.values())
+    assert total > 20 and found[precision] >= (total if precision != "int8" else 0.9 * total)
 
 
 @needs_rtx
