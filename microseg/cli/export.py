@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -153,6 +153,7 @@ def _export_engine(source: Path, out: Path, profile: str | None) -> Manifest:
 
 
 def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
+    from microseg.export.profile import ComputeCapability
     from microseg.runtime.tensorrt_library import TITLES
 
     plan = manifest.plan
@@ -173,6 +174,12 @@ def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
         if wider:
             _say(console, f"note: a {manifest.precision} engine, of which {wider} layers compute in another precision")
             break
+    if plan.flavour == "tensorrt_rtx" and plan.gpu and plan.compute_capability not in get_args(ComputeCapability):
+        _say(
+            console,
+            f"note: TensorRT for RTX does not serve this machine's {plan.gpu} (compute capability "
+            f"{plan.compute_capability}); full TensorRT does: pip install 'microseg[tensorrt]'",
+        )
     _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
 
 
