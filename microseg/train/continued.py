@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from microseg.core.errors import InputError
-from microseg.core.manifest import PhaseInfo, TrainingField
+from microseg.core.manifest import DomainEntry, PhaseInfo, Preparation, TrainingField
 from microseg.core.metrics import mean_iou
 from microseg.core.runs import RunRecord, read_run, refuse_student
 from microseg.models.build import build_network
 from microseg.train import checkpoint
-from microseg.train.data import load_training_data
+from microseg.train.data import TrainingData, load_training_data
 from microseg.train.datasets import LabelledField
 from microseg.train.recipe import Recipe
 from microseg.train.supervised import score
@@ -30,6 +30,17 @@ class Earlier:
     recipe: Recipe
     fields: Sequence[LabelledField]
     folds: Sequence[int]
+
+    def read(self, source: Path, recipe: Recipe) -> TrainingData:
+        """New fields for these networks: those of an adapted run see them as its target was prepared. Raises InputError."""
+        record = self.record
+        base = record.adaptation.target.preparation if record.adaptation else None
+        return load_training_data(source, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=base)
+
+    def domains_beside(self, name: str) -> list[DomainEntry]:
+        """What the networks can measure already, less an adapted target that the new domain is of the name of."""
+        first, *others = self.record.domains
+        return [first, *(entry for entry in others if entry.name != name)]
 
     def place(self, fold: int) -> int:
         """The fold of the earlier run that a fold of the new one continues."""
@@ -88,10 +99,17 @@ def read_earlier(run: Path, recipe: Recipe) -> Earlier:
         raise InputError(
             f"--init {run}: its labelled data are not at {where} any more, and they stay in the mix. Remedy: put them back."
         )
-    data = load_training_data(where, before.scale, before.folds)
+    data = load_training_data(
+        where, before.scale, before.folds, record.grid, phases=record.phases, base=continued_preparation(record)
+    )
     if data.sha256 != record.dataset_sha256:
         raise InputError(f"--init {run}: {where} does not hold what it was trained on any more. Remedy: put it back.")
     return Earlier(run, record, before, data.fields, data.folds)
+
+
+def continued_preparation(record: RunRecord) -> Preparation | None:
+    """How the fields of a run are prepared that may have it from an adapted run; None: as their own files say."""
+    return record.domain.preparation if record.continued_from else None
 
 
 def refuse_other_phases(earlier: Earlier, source: Path, phases: Sequence[PhaseInfo]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from microseg.core.domain import Domain, load_domain, resolve_intensity
 from microseg.core.errors import InputError
 from microseg.core.folds import assign_folds
-from microseg.core.manifest import DomainEntry, Grid, PhaseInfo
+from microseg.core.manifest import DomainEntry, Grid, PhaseInfo, Preparation
 from microseg.core.phases import UNLABELLED
 from microseg.core.preparation import open_prepared
 from microseg.train.datasets import LabelledField, load_fields
@@ -37,12 +38,25 @@ class TrainingData:
         return digest.hexdigest()
 
 
-def load_training_data(source: Path, scale: float, folds: int, grid: Grid | None = None) -> TrainingData:
+def load_training_data(
+    source: Path,
+    scale: float,
+    folds: int,
+    grid: Grid | None = None,
+    *,
+    phases: Sequence[PhaseInfo] = (),
+    base: Preparation | None = None,
+) -> TrainingData:
     """Read a domain at `scale` network pixels per native one, or on the `grid` of networks that exist already.
 
+    phases: what bare indices of masks mean. base: how such fields are prepared, less what the domain's own file states.
     Raises InputError where it cannot be trained on.
     """
     domain = load_domain(source)
+    if phases and domain.phases and domain.phases_inferred:
+        domain = domain.with_phases(phases)
+    if base is not None:
+        domain = replace(domain, preparation=domain.preparation_over(base))
     if not domain.phases:
         raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
     preparation = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})

@@ -57,7 +57,7 @@ def run_supervised(
     if ranks.writes:
         refuse_existing(out, resume)
     earlier = read_earlier(init, recipe) if init is not None else None
-    data = load_training_data(source, recipe.scale, recipe.folds, earlier.record.grid if earlier else None)
+    data = earlier.read(source, recipe) if earlier else load_training_data(source, recipe.scale, recipe.folds)
     fields, held, phases, stride = data.fields, data.folds, data.phases, recipe.network.stride
     if earlier:
         refuse_other_phases(earlier, source, phases)
@@ -79,7 +79,7 @@ def run_supervised(
         ]
         + (earlier.held_out(recipe.folds) if earlier else []),
         continued_from=str(earlier.run.resolve()) if earlier else None,
-        earlier_domains=earlier.record.domains[:1] if earlier else [],
+        earlier_domains=earlier.domains_beside(data.entry.name) if earlier else [],
         dataset_sha256=data.sha256,
         git_commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -39,6 +39,7 @@ from microseg.train.bags import (
     title_of,
     worth_labelling,
 )
+from microseg.train.continued import continued_preparation
 from microseg.train.data import load_training_data
 from microseg.train.datasets import phase_frequencies
 from microseg.train.parallel import default_workers
@@ -133,7 +134,9 @@ def _settle(
             f"{source_run}: its labelled data are not at {where} any more. Remedy: --source-data with where they are now."
         )
     source = Recipe.model_validate(record.recipe)
-    data = load_training_data(where, source.scale, source.folds)
+    data = load_training_data(
+        where, source.scale, source.folds, record.grid, phases=record.phases, base=continued_preparation(record)
+    )
     if data.sha256 != record.dataset_sha256:
         raise InputError(
             f"{where}: not the fields or labels that {source_run} was trained on. Remedy: --source-data with those, or "
