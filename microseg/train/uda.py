@@ -81,7 +81,11 @@ def run_uda(
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
     if (out / "summary.json").is_file():
-        return read_run(out)[1]
+        record, summary = read_run(out)
+        if record.adaptation is None:
+            raise InputError(f"{out}: is a finished run, and none of `train uda`. Remedy: another --out.")
+        notice(f"{out} is finished already; its target is {record.adaptation.target_source}")
+        return summary
     at = _settle(target_path, source_run, out, source_data, invert, pixel_size_um, folds, auto)
     for text in at.target.notices:
         notice(text)

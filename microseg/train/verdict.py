@@ -86,6 +86,10 @@ def decide(
             f" and {best.fold_agreement:.3f} on the target; "
             f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
         )
+    if chosen not in rivals and not any(item.name == LONGER for item in candidates):
+        evidence += (
+            "; no equally long source training was run, so the gain is one over the start (--method auto runs it)"
+        )
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen not in rivals else "do not adapt"

@@ -89,6 +89,9 @@ def test_a_gain_is_one_over_equally_long_source_training() -> None:
     more = decide([source, longer, _candidate("dacs", 0.93 + 2 * GAIN)], KNOWN, STRANGE)
     assert (no_more.verdict, no_more.chosen) == ("do not adapt", "source")
     assert "0.930 after equally long source training" in no_more.evidence
+    assert "no equally long source training was run" not in more.evidence
+    alone = decide([source, _candidate("dacs", 0.93 + 2 * GAIN)], KNOWN, STRANGE)
+    assert alone.verdict == "adapt" and "no equally long source training was run" in alone.evidence
     assert (more.verdict, more.chosen) == ("adapt", "dacs")
     forgetful = decide([source, _candidate("source", 0.91, source_miou=0.5)], KNOWN, STRANGE)
     assert forgetful.chosen == "unadapted"
