@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
-from microseg.core.manifest import METADATA_KEY, Manifest, PlanInfo, SizeRange, plan_manifest_path
+from microseg.core.manifest import Manifest, PlanInfo, SizeRange, plan_manifest_path
 from microseg.runtime import model_sha256, read_manifest
-from microseg.runtime.container import read_reference, text_beside
+from microseg.runtime.container import manifest_entries, read_reference, text_beside
 from tests.engines import write_with_metadata
 
 needs_rtx = pytest.mark.skipif(
@@ -45,7 +45,7 @@ def as_engine(model: onnx.ModelProto, manifest: Manifest, path: Path, **changes:
     """Save a changed model as an intact engine: with a manifest that has its hash."""
     write_with_metadata(path, model, {})
     manifest = manifest.model_copy(update={"model_sha256": model_sha256(path), **changes})
-    return write_with_metadata(path, model, {METADATA_KEY: manifest.model_dump_json()})
+    return write_with_metadata(path, model, manifest_entries(manifest))
 
 
 def half(engine: Path, path: Path, blocked: list[str] | None = None) -> Path:

@@ -32,8 +32,10 @@ def inspect(
     table = Table(title=str(engine), title_justify="left", show_header=False)
     grid, origin = manifest.grid, manifest.provenance
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
-    intact = "as exported" if is_intact(engine, manifest) else "CHANGED since the export"
-    told = {True: "as exported", False: "CHANGED since the export", None: "carries no hash"}[is_manifest_intact(engine)]
+    intact, told = (
+        "as exported" if whole else "CHANGED since the export"
+        for whole in (is_intact(engine, manifest), is_manifest_intact(engine))
+    )
     student = manifest.distillation
     whose = "" if student is None else ", of the bag's folds"
     rows = {

@@ -35,13 +35,19 @@ def verify(
     """Run an engine's reference tiles, and any fields, on this machine; exit 4 if a comparison fails."""
     from rich.console import Console
 
+    from microseg.core.errors import InputError
     from microseg.core.files import write_json, write_text
+    from microseg.core.manifest import plan_manifest_path
     from microseg.core.runs import read_record
     from microseg.deploy.records import writing
     from microseg.deploy.verify import VerifyOptions, markdown
     from microseg.deploy.verify import verify as run
     from microseg.runtime import read_manifest
 
+    record, page = out.with_suffix(".json"), out.with_suffix(".md")
+    for path in (engine, against):
+        if path is not None and record.resolve() == plan_manifest_path(path).resolve():
+            raise InputError(f"--out {out}: would replace the manifest of {path}. Remedy: another --out.")
     run_labels, against_student = None, False
     if against is not None and against.is_dir():
         phases = [phase.name for phase in read_manifest(engine).phases]
@@ -63,7 +69,6 @@ def verify(
     with Console(stderr=True).status("verifying") as status:
         content = run(options, run_labels, lambda step: status.update(step))
     _print(content)
-    record, page = out.with_suffix(".json"), out.with_suffix(".md")
     with writing(record):
         write_json(record, content)
         write_text(page, markdown(content))

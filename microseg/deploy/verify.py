@@ -78,8 +78,7 @@ def verify(
     is_whole = is_intact(options.engine, manifest)
     record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
     is_told = is_manifest_intact(options.engine)
-    if is_told is not None:
-        record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
+    record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
     runtime = None
     # A network that is not the one exported is not run: what it says would mean nothing.
     if is_whole:

@@ -94,11 +94,9 @@ def manifest_entries(manifest: Manifest) -> dict[str, str]:
     return {METADATA_KEY: text, MANIFEST_SHA256_KEY: _text_sha256(text)}
 
 
-def is_manifest_intact(path: Path) -> bool | None:
-    """Whether the manifest is the one that was exported; None for an engine that carries no hash of it."""
-    entries = _entries(path)
-    told = entries.get(MANIFEST_SHA256_KEY)
-    return None if told is None else told == _text_sha256(manifest_text(path))
+def is_manifest_intact(path: Path) -> bool:
+    """Whether the manifest is the one that was exported. Raises InputError where there is none."""
+    return _entries(path).get(MANIFEST_SHA256_KEY) == _text_sha256(manifest_text(path))
 
 
 def text_beside(manifest: Manifest, reference: Reference | None) -> str:
@@ -168,7 +166,7 @@ def verified_sha256(path: Path, manifest: Manifest) -> str:
         raise InputError(
             f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
         )
-    if is_manifest_intact(path) is False:
+    if not is_manifest_intact(path):
         raise InputError(
             f"{path}: its manifest is not the one that was exported (changed by hand), so what its phases and its "
             "preparation are is not known. Remedy: copy or export the engine again."

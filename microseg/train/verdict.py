@@ -93,12 +93,11 @@ def decide(
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen not in rivals else "do not adapt"
-    elif doubt := _doubt(chosen, source_fractions, likeness, _independent(chosen, candidates)):
+    elif doubt := _doubt(
+        chosen, source_fractions, likeness, _independent(chosen, candidates), is_better=chosen is not reference
+    ):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
-    elif chosen is reference and chosen.trust < likeness.at_home - UNSURE:
-        verdict = "label a few fields"
-        evidence += f"; nothing helped, and {chosen.name} agrees with itself by more than {UNSURE:g} less than at home"
     elif chosen is reference:
         verdict = "do not adapt"
     else:
@@ -119,13 +118,15 @@ def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:
 
 
 def _doubt(
-    item: Candidate, source_fractions: dict[str, float], likeness: Likeness, fold_agreement: float
+    item: Candidate, source_fractions: dict[str, float], likeness: Likeness, fold_agreement: float, *, is_better: bool
 ) -> str | None:
-    """Why a result is not to be used without labels."""
+    """Why a result is not to be used without labels. is_better: than the source, as it is or trained as long."""
     if lost := _lost_phase(item, source_fractions):
         return f"the phase {lost} is not found at all"
     if item.trust < FLOOR:
         return f"below {FLOOR:g} a network does not agree with itself"
+    if not is_better and item.trust < likeness.at_home - UNSURE:
+        return f"nothing helped, and {item.name} agrees with itself by more than {UNSURE:g} less than at home"
     if fold_agreement < likeness.folds_at_home - DISAGREE:
         return f"the folds of {item.name.removesuffix(SECOND)} agree by more than {DISAGREE:g} less than at home"
     return None

@@ -12,6 +12,7 @@ import pytest
 from microseg.runtime.container import read_metadata
 from tests.chain import microseg
 from tests.engines import with_reference, write_with_metadata
+from tests.plans import write_plan
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,12 @@ def test_bad_input_exits_with_2(tiny_engine: Path, tmp_path: Path) -> None:
         assert message in outcome.err and "Traceback" not in outcome.err
     assert not (tmp_path / "verify.json").exists()
     assert np.array_equal(sorted(path.name for path in tmp_path.iterdir()), ["cut.onnx", "empty"])
+
+
+def test_a_record_never_replaces_a_manifest(tiny_engine: Path, tmp_path: Path) -> None:
+    plan = write_plan(tiny_engine, tmp_path / "bagged.plan")
+    before = (tmp_path / "bagged.plan.json").read_bytes()
+    for arguments in ((plan,), (tiny_engine, "--against", plan)):
+        outcome = microseg("verify", *arguments, "--out", "bagged.plan.json")
+        assert outcome.status == 2 and "would replace the manifest of" in outcome.err
+    assert (tmp_path / "bagged.plan.json").read_bytes() == before and len(list(tmp_path.glob("*.md"))) == 0

@@ -13,11 +13,11 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
-from microseg.core.manifest import METADATA_KEY, TrainingField
+from microseg.core.manifest import TrainingField
 from microseg.deploy import evaluate as module
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.runtime import read_manifest
-from microseg.runtime.container import read_metadata
+from microseg.runtime.container import manifest_entries, read_metadata
 from tests.engines import write_with_metadata
 
 PHASES = [{"name": "ferrite", "value": 0}, {"name": "bainite", "value": 1}]
@@ -56,9 +56,7 @@ def test_tiles_give_what_one_pass_gives(tiny_engine: Path, domain: Path, monkeyp
 def test_fields_of_the_training_set_are_told(tiny_engine: Path, domain: Path, tmp_path: Path) -> None:
     known = TrainingField(name="0.png", sha256=sha256_of(domain / "images" / "0.png"), group="0", fold=0)
     manifest = read_manifest(tiny_engine).model_copy(update={"training_fields": [known]})
-    engine = write_with_metadata(
-        tmp_path / "known.onnx", onnx.load(tiny_engine), {METADATA_KEY: manifest.model_dump_json()}
-    )
+    engine = write_with_metadata(tmp_path / "known.onnx", onnx.load(tiny_engine), manifest_entries(manifest))
     assert [field["seen_in_training"] for field in evaluate_engine(engine, domain)["fields"]] == [True, False]
 
 

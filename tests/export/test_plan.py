@@ -110,7 +110,8 @@ def test_every_network_builds_in_every_precision(other: Path, tmp_path: Path, pr
     built = plan_of_engine(engine, tmp_path / "engine.plan", _profile(tmp_path), Silent()).plan
     assert built is not None
     found, total = built.matrix_precisions, sum(built.matrix_precisions.values())
-    assert total > 20 and found[precision] >= (total if precision != "int8" else 0.9 * total)
+    networks = 2 if other.stem == "deeplab" else 1
+    assert total > 20 * networks and found[precision] >= (total if precision != "int8" else 0.9 * total)
 
 
 @needs_rtx
@@ -287,7 +288,7 @@ def test_reference_tiles_come_along(tiny_engine: Path, tmp_path: Path) -> None:
     theirs, ours = read_reference(engine), read_reference(out)
     assert theirs is not None and ours is not None
     assert (ours.tiles, ours.origin, ours.model_sha256) == (theirs.tiles, theirs.origin, theirs.model_sha256)
-    assert is_manifest_intact(out) is True
+    assert is_manifest_intact(out)
 
 
 @pytest.mark.usefixtures("built")

@@ -62,14 +62,16 @@ def test_a_manifest_changed_by_hand_is_refused(tiny_engine: Path, tmp_path: Path
     """Phases under each other's name: `segment`, `evaluate`, `tune` and the build of a plan ask this first."""
     manifest = read_manifest(tiny_engine)
     entries = read_metadata(tiny_engine)
-    assert is_manifest_intact(tiny_engine) is True
+    assert is_manifest_intact(tiny_engine)
     changed = {METADATA_KEY: entries[METADATA_KEY].replace("ferrite", "bainite2")}
     path = write_with_metadata(tmp_path / "changed.onnx", onnx.load(tiny_engine), entries | changed)
     with pytest.raises(InputError, match=r"changed\.onnx: its manifest is not the one that was exported"):
         verified_sha256(path, read_manifest(path))
-    # Made before there was a hash of it.
-    older = _with_manifest(tiny_engine, tmp_path / "older.onnx", entries[METADATA_KEY])
-    assert is_manifest_intact(older) is None and verified_sha256(older, manifest) == engine_sha256(older)
+    # Nor is one without the hash taken at its word.
+    bare = _with_manifest(tiny_engine, tmp_path / "bare.onnx", entries[METADATA_KEY])
+    assert not is_manifest_intact(bare) and model_sha256(bare) == manifest.model_sha256
+    with pytest.raises(InputError, match=r"bare\.onnx: its manifest"):
+        verified_sha256(bare, manifest)
 
 
 def test_changed_network(tiny_engine: Path, tmp_path: Path) -> None:
