@@ -154,7 +154,7 @@ def row(
     # What a user with a bare folder has: only `auto` finds out about polarity and pixel size by itself.
     given = target / "images" if auto and case.kind and case.kind != "noise" else target
     summary = run_uda(
-        given, source, recipe_name, recipe, out, resume=True, auto=auto, always=not auto, folds=folds,
+        given, source, recipe_name, recipe, out, resume=True, auto=auto, always=not auto, control=auto, folds=folds,
         notice=notices.append,
     )  # fmt: skip
     said = out / "benchmark.json"  # of the process that trained: other rows share the run

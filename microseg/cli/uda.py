@@ -48,6 +48,10 @@ def uda(
         int | None,
         typer.Option(min=1, help="Processes that train.", show_default="one for each GPU, else for each processor"),
     ] = None,
+    control: Annotated[
+        bool,
+        typer.Option(help="Train as long on the source alone as well, which a gain is stated against."),
+    ] = True,
     oracle: Annotated[
         bool, typer.Option("--oracle", help="For studies: target labels choose, and the run says so.")
     ] = False,
@@ -76,7 +80,7 @@ def uda(
     with training_progress() as on_fold:
         summary = run_uda(
             target, source, name, loaded, run, resume=resume, auto=method == "auto", invert=invert,
-            pixel_size_um=pixel_size_um, source_data=source_data, folds=folds, oracle=oracle, on_fold=on_fold,
+            pixel_size_um=pixel_size_um, source_data=source_data, folds=folds, oracle=oracle, control=control, on_fold=on_fold,
             notice=lambda text: console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False),
             workers=workers,
         )  # fmt: skip

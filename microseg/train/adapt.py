@@ -67,7 +67,8 @@ class AdaptJob:
     """What one fold's adaptation takes. `start`: the weights it begins with; `source`: the source's recipe and network.
 
     fields, held_out: labelled source fields. target: fields whose labels are all 255. teachers: weights of the bag that
-    pseudo-labels come from; none: from the network's own average.
+    pseudo-labels come from; none: from the network's own average. unadapted: phase fractions on the target before the first
+    round, which drift is measured from; None: those at this training's start.
     """
 
     recipe: UdaRecipe
@@ -80,6 +81,7 @@ class AdaptJob:
     fold: int
     folder: Path
     teachers: Sequence[Path] = ()
+    unadapted: Sequence[float] | None = None
 
     def run(self, report: Report, ranks: Ranks = ALONE) -> None:
         """Adapt this fold."""
@@ -154,7 +156,8 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
         row: dict[str, Any] = (
             {"step": step} | losses | {"source_miou": mean_iou(scored.confusion)} | _columns(seen, job.phases)
         )
-        references = [_fractions(scored.confusion), history[0]["fractions"] if history else seen.fractions]
+        unadapted = job.unadapted or (history[0]["fractions"] if history else seen.fractions)
+        references = [_fractions(scored.confusion), unadapted]
         row |= {"fractions": seen.fractions, "drifted": drifted(seen.fractions, references, recipe.fraction_drift)}
         history.append(row)
         if recipe.keep_snapshots:

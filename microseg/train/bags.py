@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from microseg.train.adapt import AdaptJob, load_network, predict_map, predict_me
 from microseg.train.criteria import agreement, fold_agreement, observe, views
 from microseg.train.curves import plot_adaptation
 from microseg.train.data import TrainingData
-from microseg.train.datasets import LabelledField
+from microseg.train.datasets import LabelledField, phase_frequencies
 from microseg.train.normalise import with_target_statistics
 from microseg.train.parallel import train_folds
 from microseg.train.predict import predict_field
@@ -30,7 +31,7 @@ from microseg.train.recipe import Recipe
 from microseg.train.shift import texture, texture_shift
 from microseg.train.supervised import Report, score
 from microseg.train.target import CURVES, Target
-from microseg.train.trust import trust
+from microseg.train.trust import drifted, trust
 from microseg.train.uda_recipe import Normalise, UdaRecipe
 from microseg.train.verdict import Likeness, fields_to_label
 
@@ -99,10 +100,12 @@ def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers:
     """
     if isinstance(recipe.method, Normalise):
         return _normalised(at, recipe.method, at.folds)
-    before = {fold: at.out / "methods" / after / f"fold{fold}" / "model.safetensors" for fold in at.folds if after}
+    earlier = {fold: at.out / "methods" / after / f"fold{fold}" for fold in at.folds if after}
+    before = {fold: folder / "model.safetensors" for fold, folder in earlier.items()}
     jobs = []
     for fold in at.folds:
         folder = at.out / "methods" / name / f"fold{fold}"
+        unadapted = _read_json(earlier[fold] / "fold.json")["start"]["fractions"] if after else None
         job = AdaptJob(
             recipe,
             at.source,
@@ -114,13 +117,14 @@ def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers:
             fold,
             folder,
             tuple(before.values()),
+            unadapted,
         )
         if not (folder / "fold.json").is_file():
             jobs.append(job)
     train_folds(jobs, workers, on_fold)
     folders = [at.out / "methods" / name / f"fold{fold}" for fold in at.folds]
     plot_adaptation(at.out / "methods" / name / "history.png", folders, [phase.name for phase in at.record.phases])
-    found = [json.loads((folder / "fold.json").read_text(encoding="utf-8")) for folder in folders]
+    found = [_read_json(folder / "fold.json") for folder in folders]
     return Bag(
         [load_network(at.source, len(at.record.phases), folder / "model.safetensors") for folder in folders],
         None,
@@ -129,6 +133,10 @@ def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers:
         [f"fold {k}: {text}" for k, item in zip(at.folds, found, strict=True) for text in item["warnings"]],
         float(np.mean([item["chosen"]["source_miou"] for item in found])),
     )
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _tone(at: Adapting, method: Normalise) -> tuple[int, ...] | None:
@@ -154,15 +162,20 @@ def _normalised(at: Adapting, method: Normalise, folds: Sequence[int]) -> Bag:
     return Bag(networks, tone, [0] * len(folds), 0.0, [], float(np.mean(kept)))
 
 
-def best_cheap(at: Adapting, recipe: UdaRecipe) -> Normalise:
-    """The normalisation whose first fold agrees with itself most."""
-    phases, scores = len(at.record.phases), []
-    for method in CHEAP:
+def best_cheap(at: Adapting, drift: float) -> Normalise:
+    """The normalisation whose first fold agrees with itself most, of those whose phase fractions have not drifted.
+
+    drift: factor by which they may leave those of the source and of the network as it is.
+    """
+    phases, found = len(at.record.phases), []
+    for method in (Normalise(statistics=0.0), *CHEAP):
         tone = _tone(at, method)
         cuts = _toned(at.cuts, tone)
         network = load_network(at.source, phases, at.weights(at.folds[0]))
         with_target_statistics(network, cuts, method.statistics)
-        scores.append(trust(asdict(observe(_one(network), cuts, phases, _upright(at)))))
+        found.append(observe(_one(network), cuts, phases, _upright(at)))
+    references = [phase_frequencies(at.data.fields, phases).tolist(), found[0].fractions]
+    scores = [trust(asdict(seen)) - drifted(seen.fractions, references, drift) for seen in found[1:]]
     return CHEAP[int(np.argmax(scores))]
 
 

@@ -61,7 +61,7 @@ def load_training_data(
         raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
     preparation = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
     domain = replace(domain, preparation=preparation)
-    pixel_um = _common_pixel_size(domain)
+    pixel_um = common_pixel_size(domain)
     grid = grid or Grid(pixel_size_um=pixel_um / scale if pixel_um else None, scale=scale)
     held = assign_folds([field.group for field in domain.training_fields], folds)
     fields = load_fields(domain, grid)
@@ -76,8 +76,11 @@ def load_training_data(
     )
 
 
-def _common_pixel_size(domain: Domain) -> float | None:
-    """The domain's pixel size, or the one that all its files state; files that differ are an error."""
+def common_pixel_size(domain: Domain) -> float | None:
+    """The domain's pixel size in um, or the one that all its files state, or None where none does.
+
+    Raises InputError where files differ, or some state one and others do not; FieldError for one that cannot be read.
+    """
     if domain.preparation.pixel_size_um:
         return domain.preparation.pixel_size_um
     sizes = {}
@@ -85,13 +88,14 @@ def _common_pixel_size(domain: Domain) -> float | None:
         with open_prepared(field.image, domain.preparation, Grid()) as prepared:
             sizes[field.name] = prepared.pixel_size_um
     values = [value for value in sizes.values() if value is not None]
-    if not values or len(values) < len(sizes):
+    if not values:
         return None
     middle = float(np.median(values))
-    odd = [name for name, value in sizes.items() if value is not None and abs(value / middle - 1) > 0.01]
+    odd = [name for name, value in sizes.items() if value is None or abs(value / middle - 1) > 0.01]
     if odd:
+        stated = "states none" if sizes[odd[0]] is None else f"{sizes[odd[0]]:g} um"
         raise InputError(
-            f"{domain.source}: fields differ in pixel size ({odd[0]}: {sizes[odd[0]]:g} um, median {middle:g} um). "
+            f"{domain.source}: fields differ in pixel size ({odd[0]}: {stated}, median {middle:g} um). "
             "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
         )
     return middle

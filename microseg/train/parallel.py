@@ -11,7 +11,10 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.managers import SyncManager
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
@@ -153,6 +156,7 @@ def _together(job: Job, size: int, report: Report) -> None:
 
 def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> None:
     """A process of its own: train with the others; a failure travels as itself, for its message."""
+    _end_with_parent()
     _take_processors(size)
     ranks = join_ranks(meeting, rank, size)
     try:
@@ -165,8 +169,22 @@ def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> N
 @contextmanager
 def _reports(context: Any) -> Iterator[tuple[Any, Any]]:
     """A manager and a queue of (fold, step, steps, text), or of errors to raise."""
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    manager.start(_end_with_parent)
+    with manager:
         yield manager, manager.Queue()
+
+
+def _end_with_parent() -> None:
+    """In a new process: a parent that was killed must not leave it writing beside the run that takes over."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def _pass_on(reports: Any, report_of: dict[int, Report]) -> None:
@@ -190,6 +208,7 @@ def _start(devices: Any, reports: Any, workers: int) -> None:
     global _queue
     import torch
 
+    _end_with_parent()
     _queue = reports
     _take_processors(workers)
     if torch.cuda.is_available():

@@ -162,10 +162,11 @@ def _row(
         assert row.adapt is not None
         start = run.parent / row.adapt.start
         auto = row.recipe == AUTO
-        # A row that names a method shows that method; only `auto` may leave the source as it is.
+        # A row that names a method shows that method; only `auto` may leave the source as it is. Controls are rows as well.
         run_uda(
-            row.adapt.target, start, recipe_name, recipe, run, resume=True, auto=auto, always=not auto, on_fold=on_fold
-        )
+            row.adapt.target, start, recipe_name, recipe, run, resume=True, auto=auto, always=not auto, control=auto,
+            on_fold=on_fold,
+        )  # fmt: skip
     weights = [fold.weights_sha256 for fold in read_run(run)[1].folds]
     figures: dict[str, Any] = {}
     for name, domain in {SOURCE: study.source, **study.targets}.items():

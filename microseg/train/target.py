@@ -19,6 +19,7 @@ from microseg.core.phases import UNLABELLED
 from microseg.core.preparation import open_prepared
 from microseg.core.runs import RunRecord
 from microseg.train.criteria import Predict, observe, views
+from microseg.train.data import common_pixel_size
 from microseg.train.datasets import LabelledField
 
 _SAME_SIZE = 0.01
@@ -52,7 +53,8 @@ def read_target(
 
     What is said (option, domain.yaml) is taken. A pixel size that the files state and that differs from the source's, or
     grey values that look inverted, are applied with `apply_findings`, with a notice that shows the option; otherwise they
-    are an InputError that shows it. InputError also: no images, only fields of the source, other phases.
+    are an InputError that shows it. InputError also: no images, only fields of the source, other phases, fields of several
+    pixel sizes.
     """
     domain = load_domain(path, masks=False)
     refuse_unknown_phases(domain, record.phases)
@@ -69,7 +71,10 @@ def read_target(
 
     own_um = record.domain.preparation.pixel_size_um
     if "pixel_size_um" not in explicit and record.grid.pixel_size_um is not None:
-        read = _stated_pixel_size(domain)
+        try:
+            read = common_pixel_size(domain)
+        except FieldError as error:
+            raise InputError(str(error)) from error
         if read is None:
             notices.append(f"the files state no pixel size: the source's, {own_um:g} um, is taken (--pixel-size-um)")
             read = own_um
@@ -79,7 +84,8 @@ def read_target(
     stated = stated.model_copy(update={"intensity": resolve_intensity(replace(domain, preparation=stated))})
     fields = _fields(domain, stated, record.grid)
     known = {field.sha256 for field in record.fields}
-    if all(field.sha256 in known for field in fields):
+    shared = sum(field.sha256 in known for field in fields)
+    if shared == len(fields):
         raise InputError(
             f"{path}: holds nothing but fields that the source run was trained on (same content). "
             "Remedy: the folder of the new micrographs."
@@ -88,6 +94,8 @@ def read_target(
         finding("its grey values look inverted against the source's", "--invert")
         stated = stated.model_copy(update={"invert": True})
         fields = [replace(field, image=255 - field.image) for field in fields]
+    if shared:
+        notices.append(f"{shared} of {len(fields)} target fields are fields that the source run was trained on")
     if len(fields) == 1:
         notices.append("one target image: adaptation and verdict rest on it alone; more would be better")
     return Target(fields, DomainEntry(name=_name(domain, record), role="target", preparation=stated), notices)
@@ -140,19 +148,6 @@ def _fields(domain: Domain, preparation: Preparation, grid: Grid) -> list[Labell
             raise InputError(str(error)) from error
         fields.append(LabelledField(field, sha256_of(field.image), image, np.full_like(image, UNLABELLED)))
     return fields
-
-
-def _stated_pixel_size(domain: Domain) -> float | None:
-    """The median of what the files state; None where one of them states nothing."""
-    sizes = []
-    for field in domain.training_fields:
-        try:
-            with open_prepared(field.image, domain.preparation, Grid()) as prepared:
-                sizes.append(prepared.pixel_size_um)
-        except FieldError as error:
-            raise InputError(str(error)) from error
-    known = [size for size in sizes if size is not None]
-    return float(np.median(known)) if known and len(known) == len(sizes) else None
 
 
 def refuse_unknown_phases(domain: Domain, phases: Sequence[PhaseInfo]) -> None:

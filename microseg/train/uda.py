@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import cuda
 
+from microseg.core.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.files import replacing, write_json, write_text, write_yaml
 from microseg.core.manifest import Fingerprint, TrainingField
@@ -47,7 +48,7 @@ from microseg.train.recipe import Recipe
 from microseg.train.runs import VERSIONS, git_commit, package_version, read_fold, save_parity_tiles, summary_of
 from microseg.train.supervised import fold_info, score
 from microseg.train.target import read_target
-from microseg.train.uda_recipe import SECOND, UdaRecipe, longer_source, rounds
+from microseg.train.uda_recipe import SECOND, Normalise, SourceOnly, UdaRecipe, longer_source, rounds
 from microseg.train.verdict import SOURCE, decide
 
 
@@ -66,17 +67,18 @@ def run_uda(
     folds: int | None = None,
     oracle: bool = False,
     always: bool = False,
+    control: bool = True,
     on_fold: OnFold = lambda fold: lambda step, steps, text: None,
     notice: Callable[[str], None] = lambda text: None,
     workers: int | None = None,
 ) -> RunSummary:
     """Adapt every fold of `source_run` to the target, choose without labels, and leave a run like any other in `out`.
 
-    auto: the cheap normalisations, equally long training on the source alone as a control, and `recipe`; otherwise `recipe`
-    alone; always beside the source as it is. folds: of the source's, the first ones. workers: processes that train, by
-    default one for each GPU; without any, folds side by side, one for each processor. For studies, and the run says so:
-    with `oracle` target labels choose, with `always` the method is taken whatever the verdict. Raises InputError: no
-    finished source run or its data, a target that cannot be used, `out` in use.
+    auto: the cheap normalisations and `recipe`; otherwise `recipe` alone; always beside the source as it is, and with
+    `control` beside equally long training on the source alone, where anything is trained. folds: of the source's, the
+    first ones. workers: processes that train, by default one for each GPU; without any, folds side by side, one for each
+    processor. For studies, and the run says so: with `oracle` target labels choose, with `always` the method is taken
+    whatever the verdict. Raises InputError: no finished source run or its data, a target that cannot be used, `out` in use.
     """
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
@@ -86,6 +88,8 @@ def run_uda(
             raise InputError(f"{out}: is a finished run, and none of `train uda`. Remedy: another --out.")
         notice(f"{out} is finished already; its target is {record.adaptation.target_source}")
         return summary
+    if oracle and not any(field.mask for field in load_domain(target_path).training_fields):
+        raise InputError(f"{target_path}: holds no labels for --oracle to choose by. Remedy: a folder with masks/.")
     at = _settle(target_path, source_run, out, source_data, invert, pixel_size_um, folds, auto)
     for text in at.target.notices:
         notice(text)
@@ -98,10 +102,12 @@ def run_uda(
         notice("the target looks like the source's own fields, to its networks and in texture: nothing is trained")
         methods = []
     elif auto:
-        cheap = best_cheap(at, recipe)
+        cheap = best_cheap(at, recipe.fraction_drift)
         notice(f"of the normalisations, {title_of(cheap)} agrees with itself most")
-        control = longer_source(recipe)
-        methods = [("normalise", recipe.model_copy(update={"method": cheap})), (control.method.kind, control), *methods]
+        methods.insert(0, ("normalise", recipe.model_copy(update={"method": cheap})))
+    if control and any(not isinstance(step.method, Normalise | SourceOnly) for _, step in methods):
+        longer = longer_source(recipe)
+        methods.insert(-len(rounds(recipe)), (longer.method.kind, longer))
     # A second thread is worth less to small networks than to a second fold.
     side_by_side = default_workers() if cuda.is_available() else min(len(at.folds), usable_processors())
     for name, chosen in methods:
@@ -112,7 +118,8 @@ def run_uda(
     known = {phase.name: float(share) for phase, share in zip(record.phases, shares, strict=True)}
     forced = chosen_by_labels(at, bags, target_path, record) if oracle else None
     taken = candidates[-1].name if always else None
-    decision = decide(candidates, known, likeness, forced, taken).model_copy(update={"otsu": otsu_fractions(at)})
+    decision = decide(candidates, known, likeness, drift=recipe.fraction_drift, forced=forced, taken=taken)
+    decision = decision.model_copy(update={"otsu": otsu_fractions(at)})
     if decision.verdict == "label a few fields":
         decision = decision.model_copy(update={"to_label": worth_labelling(at, bags[decision.chosen])})
     return _finish(at, record, bags[decision.chosen], decision)
@@ -129,10 +136,12 @@ def _settle(
     auto: bool,
 ) -> Adapting:
     record, _ = read_run(source_run)
+    if source_data is not None:
+        record = record.model_copy(update={"domain_source": str(source_data.resolve())})
     refuse_student(source_run, record)
     if record.adaptation is not None:
         raise InputError(f"{source_run}: is an adapted run. Remedy: the supervised one, as --source.")
-    where = source_data or Path(record.domain_source)
+    where = Path(record.domain_source)
     if not where.exists():
         raise InputError(
             f"{source_run}: its labelled data are not at {where} any more. Remedy: --source-data with where they are now."
@@ -188,7 +197,8 @@ def _claim(at: Adapting, recipe_name: str, recipe: UdaRecipe, auto: bool, oracle
         }
     )
     if (at.out / "run.yaml").is_file():
-        before = read_record(at.out)
+        # A run that was cut off at its very end has the chosen grey curve already.
+        before = _toned(read_record(at.out), None)
         for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256", "adaptation", "folds"):
             if getattr(before, key) != getattr(record, key):
                 raise InputError(
@@ -200,14 +210,18 @@ def _claim(at: Adapting, recipe_name: str, recipe: UdaRecipe, auto: bool, oracle
     return record
 
 
+def _toned(record: RunRecord, tone: tuple[int, ...] | None) -> RunRecord:
+    """The record with the grey curve of the target's preparation."""
+    if record.adaptation is None:
+        return record
+    entry = record.adaptation.target
+    entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": tone})})
+    return record.model_copy(update={"adaptation": record.adaptation.model_copy(update={"target": entry})})
+
+
 def _finish(at: Adapting, record: RunRecord, bag: Bag, decision: Adaptation) -> RunSummary:
     """Write the chosen folds as a run's, with their scores on the source, and the summary."""
-    assert record.adaptation is not None
-    if bag.tone is not None:
-        entry = record.adaptation.target
-        entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": bag.tone})})
-        record = record.model_copy(update={"adaptation": record.adaptation.model_copy(update={"target": entry})})
-        write_yaml(at.out / "run.yaml", record.model_dump(mode="json"))
+    write_yaml(at.out / "run.yaml", _toned(record, bag.tone).model_dump(mode="json"))
     phases = record.phases
     for place, (fold, network) in enumerate(zip(at.folds, bag.networks, strict=True)):
         folder, method = at.out / f"fold{place}", at.out / "methods" / decision.chosen / f"fold{fold}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.runs import Adaptation, Candidate
-from microseg.train.trust import promise
+from microseg.train.trust import drifted, promise
 from microseg.train.uda_recipe import SECOND
 
 SOURCE, LONGER = "unadapted", "source"
@@ -26,6 +26,8 @@ UNSURE = 0.1
 CLOSE, SHIFTED = 0.01, 2.5
 # A phase that the source training has, and less than this share of which is found, has been lost.
 LOST = 0.02
+# A network that scores less than this share of the unadapted one's mIoU on source fields has forgotten what it was taught.
+FORGOT = 0.5
 FEW_FIELDS = (3, 5)
 
 
@@ -59,15 +61,18 @@ def decide(
     candidates: Sequence[Candidate],
     source_fractions: dict[str, float],
     likeness: Likeness,
+    *,
+    drift: float,
     forced: str | None = None,
     taken: str | None = None,
 ) -> Adaptation:
     """The candidate to take and the verdict. candidates: the unadapted source first.
 
-    For studies: `forced`, the name that target labels chose; `taken`, the one to take whatever the verdict.
+    drift: factor by which phase fractions may leave those of the source and of the unadapted bag. For studies: `forced`,
+    the name that target labels chose; `taken`, the one to take whatever the verdict.
     """
     source = candidates[0]
-    usable = [source] + [item for item in candidates[1:] if not _lost_phase(item, source_fractions)]
+    usable = [source] + [item for item in candidates[1:] if not _has_collapsed(item, source, source_fractions, drift)]
     # What needs no target: the source as it is, or trained as much longer. A gain is one over the better of them.
     rivals = [item for item in usable if item.name in (SOURCE, LONGER)]
     reference = max(rivals, key=lambda item: promise(item.model_dump()))
@@ -87,14 +92,12 @@ def decide(
             f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
         )
     if chosen not in rivals and not any(item.name == LONGER for item in candidates):
-        evidence += (
-            "; no equally long source training was run, so the gain is one over the start (--method auto runs it)"
-        )
+        evidence += "; no equally long source training was run, so the gain is one over the start (--control runs it)"
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen not in rivals else "do not adapt"
     elif doubt := _doubt(
-        chosen, source_fractions, likeness, _independent(chosen, candidates), is_better=chosen is not reference
+        chosen, source_fractions, likeness, drift, _independent(chosen, candidates), is_better=chosen is not reference
     ):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
@@ -117,12 +120,36 @@ def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:
     return min(other.fold_agreement for other in candidates if other.name in names)
 
 
+def _has_collapsed(item: Candidate, source: Candidate, known: dict[str, float], drift: float) -> bool:
+    """Whether a bag may agree with itself because it says the same of everything: phases lost, grown or forgotten."""
+    references = [list(known.values()), [source.fractions[name] for name in known]]
+    return (
+        _lost_phase(item, known) is not None
+        or drifted([item.fractions[name] for name in known], references, drift)
+        or item.source_miou < FORGOT * source.source_miou
+    )
+
+
 def _doubt(
-    item: Candidate, source_fractions: dict[str, float], likeness: Likeness, fold_agreement: float, *, is_better: bool
+    item: Candidate,
+    source_fractions: dict[str, float],
+    likeness: Likeness,
+    drift: float,
+    fold_agreement: float,
+    *,
+    is_better: bool,
 ) -> str | None:
     """Why a result is not to be used without labels. is_better: than the source, as it is or trained as long."""
     if lost := _lost_phase(item, source_fractions):
         return f"the phase {lost} is not found at all"
+    names = list(source_fractions)
+    if not likeness.is_familiar and drifted(
+        [item.fractions[name] for name in names], [[source_fractions[name] for name in names]], drift
+    ):
+        return (
+            f"{item.name} finds {_listed(item.fractions)} where the source has {_listed(source_fractions)}: another "
+            "composition, or a collapse, and only labels tell which"
+        )
     if item.trust < FLOOR:
         return f"below {FLOOR:g} a network does not agree with itself"
     if not is_better and item.trust < likeness.at_home - UNSURE:
@@ -130,6 +157,10 @@ def _doubt(
     if fold_agreement < likeness.folds_at_home - DISAGREE:
         return f"the folds of {item.name.removesuffix(SECOND)} agree by more than {DISAGREE:g} less than at home"
     return None
+
+
+def _listed(fractions: dict[str, float]) -> str:
+    return ", ".join(f"{100 * share:.1f} % {name}" for name, share in fractions.items())
 
 
 def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | None:

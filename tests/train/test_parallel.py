@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import multiprocessing
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from microseg.core.errors import TrainingError
+from microseg.train.parallel import _end_with_parent
 from microseg.train.supervised import Report
 from tests.chain import train
 
@@ -41,6 +45,46 @@ def test_two_processes_train_what_one_trains_also_after_a_kill(trained: Path, so
         for row, reference in zip(ours, theirs, strict=True):
             assert float(row["loss"]) == pytest.approx(float(reference["loss"]), rel=0.02)
             assert float(row["miou"]) == pytest.approx(float(reference["miou"]), abs=0.03)
+
+
+def test_workers_of_a_parent_that_was_killed_end_as_well(tmp_path: Path) -> None:
+    parent = multiprocessing.get_context("spawn").Process(target=_starts_a_worker, args=(tmp_path,))
+    parent.start()
+    _wait_for(lambda: (tmp_path / "ready").exists())
+    assert not _is_free(tmp_path / "lock")
+    parent.kill()
+    parent.join()
+    _wait_for(lambda: _is_free(tmp_path / "lock"))
+
+
+def _starts_a_worker(place: Path) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=_works, args=(place,))
+    worker.start()
+    worker.join()
+
+
+def _works(place: Path) -> None:
+    _end_with_parent()
+    with (place / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (place / "ready").touch()
+        time.sleep(60)
+
+
+def _is_free(path: Path) -> bool:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _wait_for(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 50
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def _history(folder: Path) -> list[dict[str, str]]:

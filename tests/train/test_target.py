@@ -116,6 +116,34 @@ def test_one_image_of_16_bit_works_with_a_warning(tmp_path: Path, source: tuple[
     assert found.fields[0].image.max() > 240
 
 
+def test_fields_of_several_magnifications_are_refused(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    """As one median for all, each would be rescaled wrongly."""
+    for name, pixel_um in (("a", 0.05), ("b", 0.05), ("c", 0.1)):
+        _write_micrograph(tmp_path / f"{name}.tif", pixel_um)
+    with pytest.raises(InputError, match=r"differ in pixel size \(c\.tif: 0\.1 um, median 0\.05 um\)"):
+        _read(tmp_path, source, apply_findings=True)
+    _write_micrograph(tmp_path / "c.tif", None)
+    with pytest.raises(InputError, match="c.tif: states none"):
+        _read(tmp_path, source, apply_findings=True)
+    assert _read(tmp_path, source, pixel_size_um=0.05).entry.preparation.pixel_size_um == 0.05
+
+
+def test_fields_that_the_source_was_trained_on_are_told(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    known = sorted((Path(source[0].domain_source) / "images").iterdir())[0]
+    shutil.copyfile(known, tmp_path / f"known{known.suffix}")
+    write_domain(tmp_path / "new", "s", 1, 9, size_px=(180, 150))
+    (new,) = (tmp_path / "new" / "images").iterdir()
+    new.rename(tmp_path / f"new{new.suffix}")
+    shutil.rmtree(tmp_path / "new")
+    assert "1 of 2 target fields are fields that the source run was trained on" in _read(tmp_path, source).notices
+
+
+def _write_micrograph(path: Path, pixel_um: float | None) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (150, 180)).astype(np.uint8)
+    stated: dict[str, Any] = {"imagej": True, "metadata": {"unit": "um"}} if pixel_um else {}
+    tifffile.imwrite(path, image, resolution=(1 / (pixel_um or 1),) * 2, **stated)
+
+
 def test_curves_give_the_target_the_source_s_grey_values() -> None:
     rng = np.random.default_rng(0)
     source = [np.clip(rng.normal(90, 12, (200, 200)), 0, 255).astype(np.uint8)]

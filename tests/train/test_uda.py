@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(place: Path, out: Path, method: str, settings: list[str] | None = None, **options: Any) -> RunSummary:
     name, recipe = load_uda_recipe(f"uda-{method}", SHORT if settings is None else settings)
-    given: dict[str, Any] = {"resume": False, "auto": method == "auto", "folds": 1}
+    given: dict[str, Any] = {"resume": False, "auto": method == "auto", "folds": 1, "control": False}
     return run_uda(place / "t2", place / "runs" / "s-tiny", name, recipe, out, **(given | options))
 
 
@@ -157,6 +158,34 @@ def test_labels_may_choose_for_a_study_and_the_run_says_so(place: Path, tmp_path
     assert summary.adaptation is not None and summary.adaptation.oracle
     record = read_record(tmp_path / "run")
     assert record.adaptation is not None and record.adaptation.oracle
+
+
+def test_labels_that_are_not_there_cannot_choose(place: Path, tmp_path: Path) -> None:
+    name, recipe = load_uda_recipe("uda-minent", ONCE)
+    with pytest.raises(InputError, match="no labels for --oracle"):
+        run_uda(place / "lom", place / "runs" / "s-tiny", name, recipe, tmp_path / "run", resume=False, oracle=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gain_of_any_method_stands_beside_equally_long_source_training(place: Path, tmp_path: Path) -> None:
+    found = _run(place, tmp_path / "run", "minent", ONCE, control=True).adaptation
+    assert found is not None
+    assert [(item.name, item.steps) for item in found.candidates][1:] == [("source", [2]), ("minent", [2])]
+
+
+def test_a_run_that_was_cut_off_at_its_very_end_goes_on(place: Path, tmp_path: Path) -> None:
+    """The grey curve of the target stands in run.yaml before there is a summary. The source's data have moved, too."""
+    moved = tmp_path / "moved"
+    shutil.copytree(place / "s", moved)
+    options: dict[str, Any] = {"always": True, "source_data": moved}
+    settings = ["method.intensity=histogram"]
+    _run(place, tmp_path / "run", "normalise", settings, **options)
+    record = read_record(tmp_path / "run")
+    assert record.adaptation is not None and record.adaptation.target.preparation.tone is not None
+    assert record.domain_source == str(moved)
+    (tmp_path / "run" / "summary.json").unlink()
+    _run(place, tmp_path / "run", "normalise", settings, resume=True, **options)
+    assert read_record(tmp_path / "run").adaptation == record.adaptation
 
 
 def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domains(

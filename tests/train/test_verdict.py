@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from microseg.core.runs import Candidate
-from microseg.train.verdict import CLOSE, DISAGREE, FLOOR, GAIN, SHIFTED, UNSURE, Likeness, decide, fields_to_label
+from microseg.train import verdict
+from microseg.train.verdict import CLOSE, DISAGREE, FLOOR, FORGOT, GAIN, SHIFTED, UNSURE, Likeness, fields_to_label
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
+decide = partial(verdict.decide, drift=2.5)
 STRANGE = Likeness(0.88, 0.8, 0.95, 10.0)
 
 
@@ -40,6 +43,25 @@ def test_a_sure_network_that_lost_a_phase_is_not_believed() -> None:
     assert decide([_candidate("unadapted", 0.8), collapsed], KNOWN, STRANGE).chosen == "unadapted"
     alone = decide([_candidate("unadapted", 0.99, fractions={"matrix": 1.0, "crack": 0.0})], KNOWN, STRANGE)
     assert alone.verdict == "label a few fields" and "crack" in alone.evidence
+
+
+def test_a_sure_bag_whose_fractions_drifted_is_not_taken() -> None:
+    """A twentieth of the source's share is no lost phase, and what is left of a collapse agrees with itself as well."""
+    drifted = _candidate("dacs", 0.99, fractions={"matrix": 0.985, "crack": 0.015})
+    found = decide([_candidate("unadapted", 0.85), drifted], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
+    as_before = _candidate("unadapted", 0.9, fractions=drifted.fractions)
+    for candidates in ([as_before], [as_before, drifted]):
+        unknown = decide(candidates, KNOWN, STRANGE)
+        assert unknown.verdict == "label a few fields"
+        assert "1.5 % crack where the source has 70.0 % matrix, 30.0 % crack" in unknown.evidence
+    alike = Likeness(0.9, 0.9, 0.95, SHIFTED / 2)
+    assert decide([as_before], KNOWN, alike).verdict == "do not adapt"
+
+
+def test_a_sure_bag_that_forgot_the_source_is_not_taken() -> None:
+    forgetful = _candidate("dacs", 0.99, source_miou=0.9 * FORGOT - 0.01)
+    assert decide([_candidate("unadapted", 0.85), forgetful], KNOWN, STRANGE).chosen == "unadapted"
 
 
 def test_what_agrees_with_nothing_needs_labels() -> None:
