@@ -67,6 +67,12 @@ def uda(
     if method not in METHODS:
         raise InputError(f"--method {method}: no such method. Remedy: one of {', '.join(METHODS)}.")
     name, loaded = load_uda_recipe(recipe or f"uda-{method}", settings or [], seed=seed)
+    trains = {loaded.method.kind, "mic"} if loaded.mic is not None else {loaded.method.kind}
+    if method not in {"auto", *trains}:
+        raise InputError(
+            f"--method {method}: the recipe {recipe} is one of {loaded.method.kind}. Remedy: --method "
+            f"{loaded.method.kind}, or no --recipe."
+        )
     console = Console()
 
     from microseg.train.runs import newest_supervised_run

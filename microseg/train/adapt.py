@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from microseg.core.errors import TrainingError
 from microseg.core.files import write_json
 from microseg.core.manifest import PhaseInfo
 from microseg.core.metrics import mean_iou
+from microseg.core.phases import UNLABELLED
 from microseg.models.build import build_network
 from microseg.models.discriminator import Discriminator
 from microseg.models.network import Network, NetworkOutput
 from microseg.train import checkpoint, methods
 from microseg.train.alignment import decoded
 from microseg.train.criteria import Observed, observe, views
-from microseg.train.curves import write_history
+from microseg.train.curves import LOSSES, write_history
 from microseg.train.datasets import LabelledField
 from microseg.train.domain_tiles import DomainTiles, balanced_places, relighting, split_by_entropy, told_by
 from microseg.train.ranks import ALONE, Ranks
@@ -42,7 +43,7 @@ from microseg.train.supervised import (
     seed_of,
     segmentation_loss,
 )
-from microseg.train.trust import drifted, promise, warnings_of
+from microseg.train.trust import drifted, is_lost, promise, warnings_of
 from microseg.train.uda_recipe import (
     AdaptSegNet,
     Dacs,
@@ -59,7 +60,6 @@ from microseg.train.uda_recipe import (
 ROUND_ONE = "round1.safetensors"
 # Strength of the photometric change that masked-image consistency gets outside DACS.
 JITTER = 0.7
-LOSSES = ("segmentation", "target", "discriminator", "consistency", "masked")
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,12 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
     with ThreadPoolExecutor(1) as ahead, StopRequest() as stop:
         coming = ahead.submit(tiles_of.draw, done, device)
         for step in range(done, recipe.steps):
+            if is_lost(history) and not isinstance(method, SourceOnly):
+                break
             if isinstance(method, IntraDA) and step == halfway:
                 coming.result()
                 checkpoint.save_model(folder / ROUND_ONE, averaged)
+                _begin_again(discriminators, len(job.phases), optimiser, seed_of(recipe.seed, job.fold, 0))
                 tiles_of = domain_tiles(job, weights, device, second_round=True)
                 coming = ahead.submit(tiles_of.draw, step, device)
             tiles = coming.result()
@@ -231,7 +234,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                     case other:
                         raise TypeError(f"{other.kind} does not train")
                 if recipe.mic is not None and not is_robust_phase:
-                    losses |= methods.masked_consistency(actors, tiles.target, recipe.mic, relight, taught)
+                    losses = methods.masked_consistency(actors, tiles.target, recipe.mic, relight, taught, losses)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise TrainingError(
                     f"{folder}: out of memory on {device} with {recipe.batch} tiles of each domain. "
@@ -255,7 +258,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                 raise KeyboardInterrupt
     tiles_of.close()
     found = {"seconds": progress.seconds, "chosen": progress.best, "start": history[0]}
-    write_json(folder / "fold.json", found | {"warnings": warnings_of(history)})
+    write_json(folder / "fold.json", found | {"warnings": warnings_of(history, method)})
 
 
 def load_network(source: Recipe, phases: int, weights: Path) -> Network:
@@ -274,6 +277,16 @@ def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
 
 def _fractions(confusion: NDArray[np.int64]) -> list[float]:
     return (confusion.sum(1) / confusion.sum()).tolist()  # type: ignore[no-any-return]
+
+
+def _begin_again(discriminators: nn.ModuleList, phases: int, optimiser: torch.optim.Optimizer, seed: int) -> None:
+    """Discriminators between new domains, easy and hard tiles, have everything to learn."""
+    torch.manual_seed(seed)
+    for network in discriminators:
+        fresh = Discriminator(phases).to(next(network.parameters()).device)
+        network.load_state_dict(fresh.state_dict())
+        for weight in network.parameters():
+            optimiser.state.pop(weight, None)
 
 
 def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
@@ -298,15 +311,20 @@ def predict_mean(networks: Sequence[Network], view: NDArray[np.uint8]) -> NDArra
 def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.device, second_round: bool) -> DomainTiles:
     """Where the tiles come from; those of a job with teachers carry what these say of whole target fields.
 
-    IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones. phase_weights: of the source's loss.
+    IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones; as its own control, without any loss on
+    the target, it goes on from the source. phase_weights: of the source's loss.
     """
     recipe, source, phases = job.recipe, job.source, len(job.phases)
     side, stride = source.tile.core_px + 2 * source.tile.halo_px, source.network.stride
     fields, target, places = job.fields, job.target, None
-    if second_round and isinstance(recipe.method, IntraDA):
+    if second_round and isinstance(recipe.method, IntraDA) and not recipe.statistics_only:
         first = load_network(source, phases, job.folder / ROUND_ONE)
-        fields, target = split_by_entropy([first.to(device)], target, side, recipe.method.easy_share, stride)
-        return DomainTiles(recipe, source, fields, target, (recipe.seed, job.fold), None)
+        share = recipe.method.easy_share
+        easy, hard = split_by_entropy([first.to(device)], target, side, share, stride, phase_weights)
+        if recipe.balanced_patches:
+            places = balanced_places([cut.labels for cut in hard], fields, phases, side)
+        hard = [replace(cut, labels=np.full_like(cut.labels, UNLABELLED)) for cut in hard]
+        return DomainTiles(recipe, source, easy, hard, (recipe.seed, job.fold), places)
     if job.teachers or recipe.balanced_patches:
         bag = [load_network(source, phases, path).to(device) for path in job.teachers or [job.start]]
         freed_of = phase_weights if getattr(recipe.method, "debias", True) else None

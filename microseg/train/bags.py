@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,6 +152,7 @@ def _toned(cuts: Sequence[NDArray[np.uint8]], tone: tuple[int, ...] | None) -> l
 
 
 def _normalised(at: Adapting, method: Normalise, folds: Sequence[int]) -> Bag:
+    begun = time.monotonic()
     tone = _tone(at, method)
     networks = [load_network(at.source, len(at.record.phases), at.weights(fold)) for fold in folds]
     for network in networks:
@@ -159,7 +161,7 @@ def _normalised(at: Adapting, method: Normalise, folds: Sequence[int]) -> Bag:
         mean_iou(score(network, at.unseen(fold), at.source, len(at.record.phases)).confusion)
         for network, fold in zip(networks, folds, strict=True)
     ]
-    return Bag(networks, tone, [0] * len(folds), 0.0, [], float(np.mean(kept)))
+    return Bag(networks, tone, [0] * len(folds), time.monotonic() - begun, [], float(np.mean(kept)))
 
 
 def best_cheap(at: Adapting, drift: float) -> Normalise:

@@ -9,6 +9,12 @@ from typing import Any
 
 from microseg.core.files import replacing, write_text
 
+# Of an adaptation: unweighted means, but for `on_target`, all that is learned from target tiles, weighted.
+LOSSES = (
+    "segmentation", "target", "target_auxiliary", "discriminator", "discriminator_auxiliary", "consistency", "masked",
+    "on_target",
+)  # fmt: skip
+
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write history.csv, one row per validation, atomically."""
@@ -46,7 +52,7 @@ def plot_adaptation(path: Path, folders: list[Path], phases: list[str]) -> None:
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     losses, trust, shares = figure.subplots(1, 3)
     curves = [
-        (losses, {"segmentation": "C0", "target": "C1", "discriminator": "C2", "consistency": "C3", "masked": "C4"}),
+        (losses, {name: f"C{index}" for index, name in enumerate(LOSSES)}),
         (trust, {"flips": "C0", "photometric": "C1", "certainty": "C2", "source_miou": "C7"}),
         (shares, {f"fraction_{phase}": f"C{index}" for index, phase in enumerate(phases)}),
     ]

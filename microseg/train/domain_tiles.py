@@ -56,7 +56,7 @@ class DomainTiles(Closing):
         )
         workers = LOADERS if torch.cuda.is_available() else 1
         self._style = None
-        if recipe.style_share:
+        if recipe.style_share and not recipe.statistics_only:
             images, weights = _looks(target, places, side)
             self._style = Style.between([field.image for field in fields], images, weights)
         self._style_share, self._seed, self._told_phases = recipe.style_share, seed, told_phases
@@ -151,13 +151,22 @@ def _mean_map(bag: Sequence[Network], image: NDArray[np.uint8], stride: int) -> 
 
 
 def split_by_entropy(
-    bag: Sequence[Network], target: Sequence[LabelledField], side: int, easy_share: float, stride: int
+    bag: Sequence[Network],
+    target: Sequence[LabelledField],
+    side: int,
+    easy_share: float,
+    stride: int,
+    phase_weights: Tensor | None,
 ) -> tuple[list[LabelledField], list[LabelledField]]:
-    """Target fields cut into tiles, the sure share of them with pseudo-labels and the rest without (Pan et al. 2020)."""
+    """Target fields cut into tiles, the sure share of them and the rest, with pseudo-labels (Pan et al. 2020).
+
+    phase_weights: of the loss, which the pseudo-labels are freed of, or None.
+    """
     cuts = []
     for field in target:
         soft = _mean_map(bag, field.image, stride)
-        labels = soft.argmax(0).astype(np.uint8)
+        weights = None if phase_weights is None else phase_weights.cpu()
+        labels = pseudo_labels(torch.from_numpy(soft)[None], weights)[0][0].numpy().astype(np.uint8)
         entropy = -(soft * np.log(np.maximum(soft, 1e-8))).sum(0) / math.log(len(soft))
         height, width = field.image.shape
         for top in range(0, max(1, height - side // 2), side):
@@ -166,12 +175,8 @@ def split_by_entropy(
                 cut = LabelledField(field.field, field.sha256, field.image[place], labels[place])
                 cuts.append((float(entropy[place].mean()), cut))
     cuts.sort(key=lambda item: item[0])
-    count = min(len(cuts) - 1, max(1, round(easy_share * len(cuts))))
-    hard = [
-        LabelledField(cut.field, cut.sha256, cut.image, np.full_like(cut.labels, UNKNOWN))
-        for _, cut in cuts[max(1, count) :] or cuts
-    ]
-    return [cut for _, cut in cuts[: max(1, count)]], hard
+    count = max(1, min(len(cuts) - 1, round(easy_share * len(cuts))))
+    return [cut for _, cut in cuts[:count]], [cut for _, cut in cuts[count:] or cuts]
 
 
 def balanced_places(

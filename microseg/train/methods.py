@@ -1,6 +1,8 @@
 """The adaptation methods, one function each: forward, losses and backward of one step. Steps of optimisers are the loop's.
 
-Every function adds gradients to the network (and the discriminators) and returns its losses, unweighted, by name.
+Every function adds gradients to the network (and the discriminators) and returns its losses by name: unweighted, those of a
+second head as NAME_auxiliary, and as `on_target` what is learned from target tiles, weighted, to compare with
+`segmentation`.
 """
 
 from __future__ import annotations
@@ -106,8 +108,9 @@ def minimum_entropy(actors: Actors, tiles: Tiles, method: MinEnt) -> Losses:
     entropies = [mean_entropy(soft) for soft in maps]
     weights = (method.weight, method.auxiliary)
     terms = [weight * entropy for weight, entropy in zip(weights, entropies, strict=False)]
-    _backward(actors.on_target * torch.stack(terms).sum())
-    return losses | {"target": float(entropies[0].detach())}
+    weighted = actors.on_target * torch.stack(terms).sum()
+    _backward(weighted)
+    return losses | _by_head("target", [float(value.detach()) for value in entropies]) | _on_target(weighted)
 
 
 def adversarial(actors: Actors, tiles: Tiles, method: AdaptSegNet) -> Losses:
@@ -121,7 +124,9 @@ def adversarial(actors: Actors, tiles: Tiles, method: AdaptSegNet) -> Losses:
         source_maps, target_maps = ([entropy_maps(soft) for soft in maps] for maps in (source_maps, target_maps))
     weights = [actors.on_target * weight for weight in (method.adversarial, method.auxiliary)][: len(target_maps)]
     fooled, learned = adversarial_backward(actors.discriminators, source_maps, target_maps, weights, method.loss)
-    return {"segmentation": float(loss.detach()), "target": fooled[0], "discriminator": learned[0]}
+    weighted = sum(weight * value for weight, value in zip(weights, fooled, strict=True))
+    losses = {"segmentation": float(loss.detach()), "on_target": weighted}
+    return losses | _by_head("target", fooled) | _by_head("discriminator", learned)
 
 
 def attended_self_training(actors: Actors, tiles: Tiles, method: Dast, taught: Callable[[], Pseudo] | None) -> Losses:
@@ -137,8 +142,9 @@ def attended_self_training(actors: Actors, tiles: Tiles, method: Dast, taught: C
     attended = 1 + attention(actors.discriminators[0], _maps(out)[0])
     weights = attended * (confidence >= method.confidence)
     loss = weighted_cross_entropy(out.logits.float(), labels, weights)
-    _backward(actors.on_target * method.self_training * loss)
-    return losses | {"consistency": float(loss.detach())}
+    weighted = actors.on_target * method.self_training * loss
+    _backward(weighted)
+    return losses | {"consistency": float(loss.detach())} | _on_target(weighted, losses)
 
 
 def fourier(actors: Actors, tiles: Tiles, method: Fda, fold: int) -> Losses:
@@ -148,8 +154,9 @@ def fourier(actors: Actors, tiles: Tiles, method: Fda, fold: int) -> Losses:
     loss = actors.source_loss(actors.forward(restyled, "source"), tiles.labels)
     _backward(loss)
     penalty = robust_entropy(_maps(actors.forward(tiles.target, "target"))[0], method.eta)
-    _backward(actors.on_target * method.entropy * penalty)
-    return {"segmentation": float(loss.detach()), "target": float(penalty.detach())}
+    weighted = actors.on_target * method.entropy * penalty
+    _backward(weighted)
+    return {"segmentation": float(loss.detach()), "target": float(penalty.detach())} | _on_target(weighted)
 
 
 def class_mixed(
@@ -168,8 +175,9 @@ def class_mixed(
     truth = torch.where(pasted, tiles.labels, labels)
     out = actors.forward(relight(mixed), "target")
     loss = weighted_cross_entropy(out.logits.float(), truth, torch.where(pasted, 1.0, weights))
-    _backward(actors.on_target * method.weight * loss)
-    return losses | {"consistency": float(loss.detach())}
+    weighted = actors.on_target * method.weight * loss
+    _backward(weighted)
+    return losses | {"consistency": float(loss.detach())} | _on_target(weighted)
 
 
 def masked_consistency(
@@ -178,21 +186,34 @@ def masked_consistency(
     masked: Masked,
     relight: Callable[[Tensor], Tensor],
     taught: Callable[[], Pseudo],
+    before: Losses,
     threshold: float = 0.968,
 ) -> Losses:
-    """MIC (Hoyer et al. 2023): the network sees patches of the target and must say what the teacher says of the whole."""
+    """MIC (Hoyer et al. 2023): the network sees patches of the target and must say what the teacher says of the whole.
+
+    before: the losses of the method that it comes on top of; returned with its own.
+    """
     labels, confidence = taught()
     weights = pixel_weights(confidence, threshold, actors.network.phases, "pixel")
     out = actors.forward(hide_patches(relight(target), masked.ratio, masked.patch_px, actors.generator), "none")
     loss = weighted_cross_entropy(out.logits.float(), labels, weights)
-    _backward(actors.on_target * masked.weight * loss)
-    return {"masked": float(loss.detach())}
+    weighted = actors.on_target * masked.weight * loss
+    _backward(weighted)
+    return before | {"masked": float(loss.detach())} | _on_target(weighted, before)
 
 
 def _maps(out: NetworkOutput) -> list[Tensor]:
     """Softmax maps (N, P, S, S) of the heads, main first."""
     heads = [out.logits] if out.auxiliary is None else [out.logits, out.auxiliary]
     return [logits.float().softmax(1) for logits in heads]
+
+
+def _by_head(name: str, values: Sequence[float]) -> Losses:
+    return dict(zip((name, f"{name}_auxiliary"), values, strict=False))
+
+
+def _on_target(weighted: Tensor, before: Losses | None = None) -> Losses:
+    return {"on_target": float(weighted.detach()) + (before or {}).get("on_target", 0.0)}
 
 
 def _backward(loss: Tensor) -> None:

@@ -189,6 +189,10 @@ def _figures(scores: dict[str, Any], phase: str, domain: Path) -> dict[str, Any]
         )
     fractions = [fold["fractions"][phase]["predicted"] for fold in scores["folds"]["each"]]
     known = [value for value in fractions if value is not None]
+    otsu = scores["baseline"] and {
+        "miou": scores["baseline"]["miou"],
+        "fraction": scores["baseline"]["fractions"][phase]["predicted"],
+    }
     return {
         "miou_mean": scores["folds"]["miou_mean"],
         "miou_std": scores["folds"]["miou_std"],
@@ -196,6 +200,7 @@ def _figures(scores: dict[str, Any], phase: str, domain: Path) -> dict[str, Any]
         "fraction_true": scores["fractions"][phase]["true"],
         "fraction_mean": fmean(known) if known else None,
         "fraction_std": stdev(known) if len(known) > 1 else None,
+        "otsu": otsu,
     }
 
 
@@ -211,7 +216,20 @@ def table(study: Study, result: StudyResult) -> tuple[list[str], list[list[str]]
             lines.append(line + ["failed" if row.name in result.failed else ""] * (len(heads) - 1))
         else:
             lines.append(line + [cell for name in domains for cell in entries(study, row, figures, name).values()])
+    known = next((row for row in result.rows.values() if all(row[name]["otsu"] for name in domains)), None)
+    if known is not None:
+        lines.append(["Otsu's threshold"] + [cell for name in domains for cell in _otsu_entries(study, known, name)])
     return heads, lines
+
+
+def _otsu_entries(study: Study, figures: dict[str, Any], domain: str) -> list[str]:
+    """The classical baseline, which is the same beside every row."""
+    otsu = figures[domain]["otsu"]
+    values = {
+        "mIoU": _percent(otsu["miou"]),
+        f"{study.phase}: found / true": f"{_percent(otsu['fraction'])} / {_percent(figures[domain]['fraction_true'])}",
+    }
+    return [values.get(column, "-") for column in entries(study, None, None, domain)]
 
 
 def entries(study: Study, row: StudyRow | None, figures: dict[str, Any] | None, domain: str) -> dict[str, str]:

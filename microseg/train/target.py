@@ -66,7 +66,8 @@ def read_target(
 
     def finding(text: str, option: str) -> None:
         if not apply_findings:
-            raise InputError(f"{path}: {text}, and nobody said so. Remedy: {option}, or --method auto.")
+            against = " (--no-invert if they are not)" if option == "--invert" else ""
+            raise InputError(f"{path}: {text}, and nobody said so. Remedy: {option}{against}, or --method auto.")
         notices.append(f"{text}: taken as {option}")
 
     own_um = record.domain.preparation.pixel_size_um

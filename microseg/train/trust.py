@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-# Below these a discriminator's loss, or a map's entropy, says that there is nothing left to learn from.
-_WON, _COLLAPSED = 0.1, 0.01
+from microseg.train.uda_recipe import Method
+
+# Below these a discriminator's loss (about 90 % sure of both domains), or a map's entropy, says that there is nothing left to
+# learn from.
+_WON, _COLLAPSED = {"bce": 0.1, "least_squares": 0.01}, 0.01
 # Shares this small come and go with single particles.
 _SLACK = 0.002
 
@@ -35,19 +38,27 @@ def drifted(fractions: Sequence[float], references: Sequence[Sequence[float]], f
     return False
 
 
-def warnings_of(history: list[dict[str, Any]]) -> list[str]:
+def is_lost(history: Sequence[dict[str, Any]]) -> bool:
+    """Whether fractions have drifted in two snapshots running: what follows is not chosen, so training may end."""
+    return len(history) > 2 and all(row["drifted"] for row in history[-2:])
+
+
+def warnings_of(history: Sequence[dict[str, Any]], method: Method) -> list[str]:
     """What went wrong, and what to do about it."""
     found = []
-    won = next((row for row in history if row["discriminator"] is not None and row["discriminator"] < _WON), None)
+    limit = _WON[getattr(method, "loss", "bce")]
+    won = next((row for row in history if row["discriminator"] is not None and row["discriminator"] < limit), None)
     if won:
         found.append(
             f"the discriminator won by step {won['step']} (loss {won['discriminator']:.3f}): its gradients carry nothing. "
-            "Remedy: a lower method.discriminator_rate, or another method."
+            "Remedy: --set method.discriminator_rate with a lower one, or another method."
         )
     if drift := next((row for row in history if row["drifted"]), None):
+        ended = f", and training ended at step {history[-1]['step']}" if is_lost(history) else ""
+        weighting = ", method.weighting=pixel" if getattr(method, "weighting", "pixel") != "pixel" else ""
         found.append(
-            f"phase fractions drifted by step {drift['step']}; later snapshots like it are not chosen. "
-            "Remedy: fewer steps, --set balanced_patches=true, or method.weighting=pixel."
+            f"phase fractions drifted by step {drift['step']}; snapshots like it are not chosen{ended}. "
+            f"Remedy: --set balanced_patches=true{weighting}, fewer steps, or another method."
         )
     last = history[-1]
     if 1 - last["certainty"] < _COLLAPSED and max(last["fractions"]) > 0.98:

@@ -75,7 +75,7 @@ class Dast(AdaptSegNet):
     """Discriminator attention and self-training (Yu et al. 2021).
 
     Pseudo-labels of the averaged network, above `confidence`, count from half-way on, more where the discriminator still
-    tells the target apart.
+    tells the target apart. Ours: the attention weighs these labels; the authors' weighs features.
     """
 
     kind: Literal["dast"] = "dast"  # type: ignore[assignment]

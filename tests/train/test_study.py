@@ -40,7 +40,8 @@ def test_rows_are_trained_scored_and_tabled(study: Path, tmp_path: Path, monkeyp
     assert outcome.status == 3, "one row failed"
     assert "row bad failed: /nowhere/at/all: no such weights file" in outcome.err
     rows = {row["row"]: row for row in csv.DictReader((out / "table.csv").read_text().splitlines())}
-    assert list(rows) == ["one", "bad", "two deeper"]
+    assert list(rows) == ["one", "bad", "two deeper", "Otsu's threshold"]
+    assert 0 < float(rows["Otsu's threshold"]["T1 mIoU"]) < 100 and rows["Otsu's threshold"]["T1 RDT"] == "-"
     assert rows["bad"]["T1 RDT"] == "failed"
     assert rows["one"]["source published"] == "75.8"
     assert "±" in rows["one"]["T1 mIoU"]

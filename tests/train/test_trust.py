@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from microseg.train.trust import drifted, promise, trust, warnings_of
+from microseg.train.trust import drifted, is_lost, promise, trust, warnings_of
+from microseg.train.uda_recipe import AdaptSegNet, Dacs
 
 
 @pytest.mark.parametrize(
@@ -27,12 +28,29 @@ def _row(**values: Any) -> dict[str, Any]:
 
 
 def test_warnings_say_what_to_do() -> None:
-    assert warnings_of([_row()]) == []
+    method = AdaptSegNet()
+    assert warnings_of([_row()], method) == []
     history = [_row(discriminator=0.02), _row(drifted=True), _row(certainty=0.999, fractions=[0.995, 0.005])]
-    found = warnings_of(history)
+    found = warnings_of(history, method)
     assert len(found) == 3
     assert all("Remedy" in text for text in found)
     assert "discriminator_rate" in found[0]
+    assert "weighting" not in found[1]  # a key that this method has not
+    assert "method.weighting=pixel" in warnings_of(history, Dacs(weighting="image"))[1]
+
+
+def test_a_discriminator_of_least_squares_has_won_at_a_tenth_of_the_loss() -> None:
+    """Wrong by 0.3 on average is 0.1 in squares, and far from certainty."""
+    close, won = (_row(discriminator=value) for value in (0.05, 0.005))
+    assert warnings_of([close], AdaptSegNet()) and not warnings_of([close], AdaptSegNet(loss="least_squares"))
+    assert warnings_of([won], AdaptSegNet(loss="least_squares"))
+
+
+def test_training_that_drifted_twice_running_is_lost() -> None:
+    gone, fine = _row(drifted=True), _row()
+    assert not is_lost([fine, gone]) and not is_lost([fine, gone, fine])
+    assert is_lost([fine, gone, gone])
+    assert "training ended at step 50" in warnings_of([fine, gone, gone], Dacs())[0]
 
 
 def test_trust_is_the_mean_of_both_agreements() -> None:

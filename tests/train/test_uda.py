@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -160,6 +161,40 @@ def test_labels_may_choose_for_a_study_and_the_run_says_so(place: Path, tmp_path
     assert record.adaptation is not None and record.adaptation.oracle
 
 
+def test_training_ends_where_fractions_ran_away(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapt, "drifted", lambda *arguments: True)
+    settings = ["steps=8", "batch=1", "snapshot_every=2"]
+    for name in ("dacs", "source"):
+        _run(place, tmp_path / name, name, settings)
+    steps = {
+        name: (tmp_path / name / "methods" / name / "fold0" / "history.csv").read_text(encoding="utf-8").splitlines()
+        for name in ("dacs", "source")
+    }
+    assert [line.split(",")[0] for line in steps["dacs"]] == ["step", "0", "2", "4"]
+    assert steps["source"][-1].startswith("8,")  # the control has no target to run away on
+
+
+def test_heads_and_balance_are_in_the_history(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "adaptsegnet", [*ONCE, "method.adversarial=0.5"])
+    path = tmp_path / "run" / "methods" / "adaptsegnet" / "fold0" / "history.csv"
+    row = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))[-1]
+    assert float(row["on_target"]) == pytest.approx(0.5 * float(row["target"]))
+    assert row["target_auxiliary"] == "" and float(row["segmentation"]) > 0  # this network has one head
+
+
+def test_in_the_control_of_intrada_pseudo_labels_teach_nothing(place: Path, tmp_path: Path) -> None:
+    same = [*ONCE, "statistics=none", "augmentation={kind: extended}"]
+    rates = ["optimiser.learning_rate=1e-3", "optimiser.weight_decay=1e-4", "optimiser.encoder_factor=0.3"]
+    _run(place, tmp_path / "control", "intrada", [*same, *rates, "statistics_only=true", "frozen_affine=false"])
+    _run(place, tmp_path / "source", "source", [*same, *rates, "frozen_affine=false"])
+    control, source = (
+        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
+        for name, kind in (("control", "intrada"), ("source", "source"))
+    )
+    network = [key for key in source if "discriminators" not in key]
+    assert all(np.allclose(control[key], source[key], atol=1e-6) for key in network)
+
+
 def test_labels_that_are_not_there_cannot_choose(place: Path, tmp_path: Path) -> None:
     name, recipe = load_uda_recipe("uda-minent", ONCE)
     with pytest.raises(InputError, match="no labels for --oracle"):
@@ -215,6 +250,8 @@ def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert missing.status == 2 and "holds no finished supervised run" in missing.err
     unknown = microseg("train", "uda", "--target", place / "t2", "--method", "magic")
     assert unknown.status == 2 and "--method magic: no such method. Remedy: one of auto" in unknown.err
+    both = microseg("train", "uda", "--target", place / "t2", "--method", "fda", "--recipe", "uda-mic")
+    assert both.status == 2 and "--method fda: the recipe uda-mic is one of dacs" in both.err
     monkeypatch.chdir(place)
     moved = place / "runs" / "s-tiny" / "run.yaml"
     content = moved.read_text(encoding="utf-8")
