@@ -75,15 +75,28 @@ def decoded(codes: Tensor, phases: int) -> tuple[Tensor, Tensor]:
     return labels, 1 / phases + level.float() / (levels - 1) * (1 - 1 / phases)
 
 
-def pixel_weights(confidence: Tensor, threshold: float, phases: int, weighting: Literal["image", "pixel"]) -> Tensor:
+def thresholds_by_phase(labels: Tensor, confidence: Tensor, phases: int, highest: float) -> Tensor:
+    """Thresholds (N, H, W) of pseudo-labels (N, H, W): their phase's mean confidence, at most `highest` (Zou et al. 2018).
+
+    A phase that the teacher is never very sure of, a rare one mostly, is learned from as much as the others.
+    """
+    counts = torch.bincount(labels.flatten(), minlength=phases).clamp(min=1)
+    means = torch.bincount(labels.flatten(), confidence.flatten(), phases) / counts
+    return means.clamp(max=highest)[labels]
+
+
+def pixel_weights(
+    confidence: Tensor, threshold: float | Tensor, phases: int, weighting: Literal["image", "pixel"]
+) -> Tensor:
     """Weights (N, H, W) of pseudo-labelled pixels: the share of sure ones in their image, or their own certainty.
 
-    `pixel`: 0 for a guess (confidence 1 / P) to 1 from the threshold on.
+    `pixel`: 0 for a guess (confidence 1 / P) to 1 from the threshold on, which is one for all or each pixel's own.
     """
     if weighting == "image":
         share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
         return share.expand_as(confidence)
-    return ((confidence - 1 / phases) / max(threshold - 1 / phases, 1e-6)).clamp(0, 1)
+    span = torch.as_tensor(threshold - 1 / phases, device=confidence.device).clamp(min=1e-6)
+    return ((confidence - 1 / phases) / span).clamp(0, 1)
 
 
 def class_mix(labels: Tensor, phases: int, generator: torch.Generator) -> Tensor:

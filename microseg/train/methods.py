@@ -25,6 +25,7 @@ from microseg.train.alignment import (
     pseudo_labels,
     robust_entropy,
     swap_amplitude,
+    thresholds_by_phase,
     weighted_cross_entropy,
 )
 from microseg.train.losses import core_of
@@ -169,7 +170,10 @@ def class_mixed(
     losses = source_only(actors, tiles)
     phases = actors.network.phases
     labels, confidence = taught()
-    weights = pixel_weights(confidence, method.confidence, phases, method.weighting)
+    threshold: float | Tensor = method.confidence
+    if method.thresholds == "by_phase":
+        threshold = thresholds_by_phase(labels, confidence, phases, method.confidence)
+    weights = pixel_weights(confidence, threshold, phases, method.weighting)
     pasted = class_mix(tiles.labels, phases, actors.generator)
     mixed = torch.where(pasted[:, None], tiles.source, tiles.target)
     truth = torch.where(pasted, tiles.labels, labels)

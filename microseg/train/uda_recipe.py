@@ -99,7 +99,8 @@ class Fda(Strict):
 class Dacs(Strict):
     """Class-mix between the domains with a mean teacher (Tranheden et al. 2021).
 
-    confidence: what a pseudo-label counts as sure from. weighting: `image`, the share of sure pixels, as published, or
+    confidence: what a pseudo-label counts as sure from; thresholds: for all of them, or at most, and less for phases that
+    the teacher is less sure of (Zou et al. 2018). weighting: `image`, the share of sure pixels, as published, or
     `pixel`, every pixel by its own confidence. debias: the teacher's posterior is divided by the loss's phase weights.
     jitter: strength of the photometric change of mixed tiles.
     """
@@ -107,6 +108,7 @@ class Dacs(Strict):
     kind: Literal["dacs"] = "dacs"
     weight: Weight = 1.0
     confidence: Share = 0.968
+    thresholds: Literal["one", "by_phase"] = "one"
     weighting: Literal["image", "pixel"] = "pixel"
     debias: bool = True
     jitter: float = Field(0.7, ge=0, le=2)

@@ -16,6 +16,7 @@ from microseg.train.alignment import (
     pseudo_labels,
     robust_entropy,
     swap_amplitude,
+    thresholds_by_phase,
     weighted_cross_entropy,
 )
 
@@ -71,6 +72,16 @@ def test_class_mix_takes_half_of_the_phases_whole_and_never_unlabelled_pixels() 
     labels = torch.tensor([[[0, 0, 1], [1, 255, 255]]])
     masks = {tuple(class_mix(labels, 2, torch.Generator().manual_seed(s))[0].flatten().tolist()) for s in range(20)}
     assert masks == {(True, True, False, False, False, False), (False, False, True, True, False, False)}
+
+
+def test_a_phase_that_the_teacher_is_less_sure_of_has_a_lower_threshold() -> None:
+    labels = torch.tensor([[[0, 0], [0, 1]]])
+    confidence = torch.tensor([[[1.0, 1.0], [0.99, 0.6]]])
+    found = thresholds_by_phase(labels, confidence, 3, 0.95)
+    assert torch.allclose(found, torch.tensor([[[0.95, 0.95], [0.95, 0.6]]]))
+    weights = pixel_weights(confidence, found, 3, "pixel")
+    assert torch.allclose(weights, torch.ones(1, 2, 2))
+    assert float(pixel_weights(confidence, 0.95, 3, "pixel")[0, 1, 1]) < 0.5
 
 
 def test_weighted_cross_entropy_leaves_out_what_has_no_weight_or_no_label() -> None:
