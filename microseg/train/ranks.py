@@ -102,7 +102,7 @@ def pool_statistics(network: nn.Module) -> None:
     On GPUs by PyTorch's own SyncBatchNorm, which knows no CPU.
     """
     if torch.cuda.is_available():
-        convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        convert_sync_batchnorm(network)
         return
     for name, child in network.named_children():
         if isinstance(child, nn.BatchNorm2d):
