@@ -153,6 +153,7 @@ def _export_engine(source: Path, out: Path, profile: str | None) -> Manifest:
 
 
 def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
+    from microseg.cli.inspect import told_comparison
     from microseg.export.profile import ComputeCapability
     from microseg.runtime.tensorrt_library import TITLES
 
@@ -180,7 +181,10 @@ def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
             f"note: TensorRT for RTX does not serve this machine's {plan.gpu} (compute capability "
             f"{plan.compute_capability}); full TensorRT does: pip install 'microseg[tensorrt]'",
         )
-    _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
+    if plan.comparison is None:
+        _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
+    else:
+        _say(console, f"Verified here: {told_comparison(plan.comparison)}")
 
 
 def _counts(precisions: dict[str, int]) -> str:

@@ -224,6 +224,19 @@ Flavour = Literal["tensorrt", "tensorrt_rtx"]
 HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 
 
+class PlanComparison(Strict):
+    """A plan on a card against what its ONNX file said about the reference tiles.
+
+    label_disagreement, vote_disagreement: shares of the bag's and the folds' labels that differ, 0-1.
+    fraction_difference_points: of each phase, percentage points.
+    """
+
+    provider: str
+    label_disagreement: float
+    vote_disagreement: float
+    fraction_difference_points: dict[str, float]
+
+
 class PlanInfo(Strict):
     """What binds a TensorRT plan to its file, its library and its card.
 
@@ -232,7 +245,7 @@ class PlanInfo(Strict):
     serve; empty for all that this version serves. layer_precisions: layers of the parsed network by what they compute
     in; matrix_precisions: those of them that are convolutions or matrix products; engine_precisions: layers of the
     built engine, null where no card could open it. onnx_sha256: the ONNX file it was built from, plan_sha256: the plan.
-    verified: it was compared with that ONNX file on a card.
+    verified: it was compared with that ONNX file on a card; comparison: by how much they differed on the reference tiles.
     """
 
     flavour: Flavour
@@ -254,6 +267,7 @@ class PlanInfo(Strict):
     onnx_sha256: str
     plan_sha256: str
     verified: bool = False
+    comparison: PlanComparison | None = None
 
 
 class Manifest(Strict):

@@ -9,14 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.errors import InputError
-from microseg.core.files import replacing
+from microseg.core.errors import FieldError, GateError, InputError, MissingExtraError
 from microseg.core.manifest import Flavour, Manifest, PlanInfo, Precision, SizeRange, plan_manifest_path
 from microseg.core.reference import Reference, unpack
+from microseg.core.tolerance import LIMITS
 from microseg.export.plan_graph import plan_graph
 from microseg.export.profile import FullProfile, Profile, RtxProfile, load_profile, require_stride
 from microseg.export.tensorrt_build import BuildProgress, Built, build
-from microseg.runtime import is_plan, read_manifest, verified_sha256
+from microseg.runtime import is_plan, open_engine, read_manifest, verified_sha256
+from microseg.runtime.comparison import Record, check_reference
 from microseg.runtime.container import read_reference, text_beside
 from microseg.runtime.tensorrt_library import installed_flavour
 
@@ -62,7 +63,8 @@ def plan_of_engine(source: Path, out: Path, profile: str | None, progress: Build
 
     profile: a shipped name or a YAML file; by default that of the installed flavour. Raises InputError (a source that
     is no intact engine, an unusable `out`, an unknown profile, no card where the build needs one, TensorRT refuses),
-    MissingExtraError. Nothing is written then.
+    MissingExtraError, GateError where the plan runs on this machine's card and says otherwise than the ONNX file. Nothing
+    is written then.
     """
     _require_out(out)
     return _build(source, out, *_chosen(profile), progress)
@@ -96,10 +98,18 @@ def _build(source: Path, out: Path, name: str, profile: Profile, progress: Build
     built = build(graph, source, name, profile, out.with_name(f"{out.stem}.timing"), progress)
     manifest = manifest.model_copy(update={"plan": _plan_info(name, profile, built, sha256)})
     try:
-        # The manifest first: alone it is harmless, a plan without one is not.
-        with replacing(out) as part, replacing(plan_manifest_path(out)) as beside:
-            part.write_bytes(built.plan)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
+            draft = Path(folder) / out.name
+            draft.write_bytes(built.plan)
+            beside = plan_manifest_path(draft)
             beside.write_text(text_beside(manifest, reference), encoding="utf-8")
+            if built.gpu is not None:
+                manifest = _compared(draft, source, out, manifest, reference, progress)
+                beside.write_text(text_beside(manifest, reference), encoding="utf-8")
+            # The plan last: a manifest alone is harmless, a plan without one is not. Kernels compiled meanwhile come along.
+            for path in sorted(Path(folder).iterdir(), key=lambda path: path == draft):
+                path.replace(out.with_name(path.name))
     except OSError as error:
         with suppress(OSError):
             plan_manifest_path(out).unlink()
@@ -107,6 +117,40 @@ def _build(source: Path, out: Path, name: str, profile: Profile, progress: Build
             f"{out}: cannot be written ({error.strerror or error}). Remedy: free space there, or another --out."
         ) from error
     return manifest
+
+
+def _compared(
+    draft: Path, source: Path, out: Path, manifest: Manifest, reference: Reference | None, progress: BuildProgress
+) -> Manifest:
+    """The manifest, marked as verified once the plan says on this card what the ONNX file said about the reference tiles.
+
+    As it was, with a notice, where there are no tiles or the plan cannot run here. Raises GateError beyond the limits.
+    """
+    assert manifest.plan is not None
+    if reference is None:
+        progress.notice(f"{out}: not compared with {source}, which carries no reference tiles of its sizes")
+        return manifest
+    record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
+    step = "comparing with the ONNX file"
+    progress.begin(step, 0)
+    try:
+        with open_engine(draft) as engine:
+            figures = check_reference(record, engine, reference)
+    except (InputError, MissingExtraError, FieldError) as error:
+        progress.notice(f"not compared with {source} here: {str(error).replace(str(draft), str(out))}")
+        return manifest
+    finally:
+        progress.end(step)
+    if not record.passed:
+        failed = [f"{row.check} {row.found}, limit {row.limit}" for row in record.checks if not row.passed]
+        phase, points = max(figures.fraction_difference_points.items(), key=lambda item: item[1])
+        raise GateError(
+            f"{out}: the plan disagrees with {source} by {figures.provider}: {'; '.join(failed)}. Of the phases, {phase} "
+            f"moved most, by {points:.3g} points. Nothing was written. Remedy: another --precision or --profile, or the "
+            ".onnx file itself."
+        )
+    plan = manifest.plan.model_copy(update={"verified": True, "comparison": figures})
+    return manifest.model_copy(update={"plan": plan})
 
 
 def _fitting(reference: Reference | None, tile_px: SizeRange, folds: int) -> Reference | None:

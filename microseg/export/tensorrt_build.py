@@ -31,6 +31,10 @@ class BuildProgress(Protocol):
         """It is over."""
         ...
 
+    def notice(self, text: str) -> None:
+        """Tell something that ends nothing."""
+        ...
+
 
 class Built(NamedTuple):
     """A plan, and what is to be said about it. `gpu` is None where there is none; nothing could open the plan then."""
