@@ -125,14 +125,14 @@ class Fidelity(Strict):
     """The float32 torch bag against the engine on real fields.
 
     fields_from: the calibration domain's name, or the run's held-out tiles. arithmetic: what computed, the engine in ONNX
-    Runtime or its float32 twin that rounds as FP16 hardware does (the CPU computes FP16 graphs in float32).
+    Runtime or OpenVINO, or its float32 twin that rounds as FP16 hardware does (the CPU computes FP16 graphs in float32).
     limits_points: what each phase's area may differ by on a field, percentage points. fold_disagreement: share of each
     fold's labels that differ from torch's, all fields pooled. not_a_number: values of `probability` and `features`
     that are none. saturated: activations beyond what the number format holds (FP16), or what calibration saw (INT8).
     """
 
     fields_from: str
-    arithmetic: Literal["onnxruntime", "rounded to fp16"] = "onnxruntime"
+    arithmetic: Literal["onnxruntime", "openvino", "rounded to fp16"] = "onnxruntime"
     label_limit: float
     limits_points: dict[str, float]
     fields: list[FieldFidelity]

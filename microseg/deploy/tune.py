@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from microseg.core.files import write_json
@@ -23,6 +22,7 @@ from microseg.deploy.profile_file import Profile
 from microseg.deploy.records import writing
 from microseg.deploy.segment import default_batch, max_tile_pixels
 from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, verified_sha256
+from microseg.runtime.choice import cpu_runtimes
 
 # What is less faster than this is noise, and the simpler setting is kept.
 _WORTH = 0.97
@@ -87,9 +87,8 @@ def _runtimes(default: Choice, asked: Runtime | None) -> Candidates:
 
     def candidates(best: Settings) -> Iterator[Settings]:
         if asked is None and default.device == "cpu":
-            names: tuple[Runtime, ...] = ("onnxruntime", "openvino")
-            for name in names:
-                if name != default.runtime and find_spec(name) is not None:
+            for name in cpu_runtimes():
+                if name != default.runtime:
                     yield replace(best, choice=replace(default, runtime=name))
 
     return candidates

@@ -37,7 +37,8 @@ def choose(
     """What is to run the engine at `path`; nothing is loaded. None leaves it to the file and the hardware.
 
     A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
-    installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor.
+    installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor, unless
+    its activations are symmetric, as TensorRT wants them: OpenVINO's own passes over such a graph change what it says.
     Raises InputError for a combination that cannot be, MissingExtraError for a runtime that is not installed.
     """
     if is_plan(path):
@@ -61,6 +62,12 @@ def choose(
     return Choice(taken, device or _device(), threads or compute_threads())
 
 
+def cpu_runtimes() -> list[Runtime]:
+    """The installed runtimes that can compute an ONNX engine on the CPU."""
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+    return [name for name in runtimes if find_spec(name) is not None]
+
+
 def gpu_present() -> bool:
     """Whether the driver shows an NVIDIA GPU. Nothing of CUDA or TensorRT is touched."""
     if os.name == "nt":
@@ -74,16 +81,20 @@ def _runtime_for(path: Path, device: Device | None) -> Runtime:
     if find_spec("onnxruntime") is None:
         return "openvino" if has_openvino and device in (None, "cpu") else "onnxruntime"
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if has_openvino and is_x86 and (device or _device()) == "cpu" and _is_int8(path):
+    if has_openvino and is_x86 and (device or _device()) == "cpu" and _is_for_openvino(path):
         return "openvino"
     return "onnxruntime"
 
 
-def _is_int8(path: Path) -> bool:
-    """What the manifest says, without the time that checking a manifest takes; a damaged one is told about later."""
+def _is_for_openvino(path: Path) -> bool:
+    """Whether an engine is INT8 with zero points. What the manifest says, without the time that checking it takes; a damaged
+    one is told about later.
+    """
     try:
-        return bool(json.loads(manifest_text(path))["precision"] == "int8")
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(manifest_text(path))
+        made = content["quantisation"] or {}
+        return bool(content["precision"] == "int8" and made.get("activations") != "symmetric")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

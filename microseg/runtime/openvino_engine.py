@@ -84,8 +84,7 @@ def compile_network(path: Path, choice: Choice) -> Any:
 
 
 def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
-    core = openvino.Core()
-    network = core.read_model(os.fspath(path))
+    network = openvino.Core().read_model(os.fspath(path))
     inputs = {
         node.get_any_name(): (
             node.get_element_type().get_type_name(),
@@ -96,6 +95,12 @@ def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
     check_signature(path, inputs, {name for node in network.outputs for name in node.get_names()}, "u8")
     # A runtime computes every output that the network has, so those that nobody wants are taken off.
     network = openvino.Model([network.output(name).get_node() for name in outputs], network.get_parameters())
+    return compile_model(network, choice)
+
+
+def compile_model(network: Any, choice: Choice) -> Any:
+    """A network of OpenVINO's, or the bytes of an ONNX file, compiled as an engine runs. OpenVINO raises RuntimeErrors."""
+    core = openvino.Core()
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -106,4 +111,4 @@ def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
     }
     if choice.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = choice.threads
-    return core.compile_model(network, _DEVICE, settings)
+    return core.compile_model(core.read_model(network) if isinstance(network, bytes) else network, _DEVICE, settings)
