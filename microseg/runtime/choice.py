@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import Literal
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.processors import compute_threads
 from microseg.runtime.container import is_plan, manifest_text
+from microseg.runtime.driver import gpu_present
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -66,14 +66,6 @@ def cpu_runtimes() -> list[Runtime]:
     """The installed runtimes that can compute an ONNX engine on the CPU."""
     runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
     return [name for name in runtimes if find_spec(name) is not None]
-
-
-def gpu_present() -> bool:
-    """Whether the driver shows an NVIDIA GPU. Nothing of CUDA or TensorRT is touched."""
-    if os.name == "nt":
-        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").is_file()
-    # The last is Windows Subsystem for Linux.
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
 
 
 def _runtime_for(path: Path, device: Device | None) -> Runtime:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
 from microseg.core.files import Closing
-from microseg.runtime.choice import Choice, Device, gpu_present
+from microseg.runtime.choice import Choice, Device
+from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.signature import check_signature, wanted_outputs
@@ -84,8 +85,10 @@ def open_session(path: Path, choice: Choice) -> Any:
         )
     if choice.device != "cpu":
         # Without a device TensorRT ends the interpreter.
-        if not gpu_present():
-            raise InputError(f"--device {choice.device}: the driver shows no NVIDIA GPU. Remedy: use --device cpu.")
+        if (reason := gpu_absence()) is not None:
+            raise InputError(
+                f"--device {choice.device}: no NVIDIA GPU can be used here ({reason}). Remedy: use --device cpu."
+            )
         with redirect_stdout(io.StringIO()):  # it prints what it does not find, which may be elsewhere
             onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
