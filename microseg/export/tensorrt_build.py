@@ -83,7 +83,12 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
         )
     content = bytes(plan)
     if timing is not None:
-        write_bytes(cache, bytes(timing.serialize()))
+        try:
+            write_bytes(cache, bytes(timing.serialize()))
+        except OSError as error:
+            progress.notice(
+                f"{cache}: cannot be written ({error.strerror or error}); the plan is built, the next build measures anew"
+            )
     return Built(
         plan=content,
         version=library.__version__,
@@ -137,7 +142,10 @@ def _timing_cache(config: Any, profile: Profile, path: Path) -> Any:
     # TensorRT for RTX times nothing while it builds.
     if not isinstance(profile, FullProfile) or not profile.timing_cache:
         return None
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    known = b""
+    with suppress(OSError):
+        known = path.read_bytes()
+    cache = config.create_timing_cache(known)
     if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)

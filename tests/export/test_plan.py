@@ -397,6 +397,28 @@ def test_full_tensorrts_settings_rehearsed(tiny_engine: Path, tmp_path: Path, mo
         assert info.version_compatible and info.engine_precisions is None
 
 
+@needs_rtx
+def test_a_timing_cache_that_cannot_be_kept_costs_no_plan(
+    tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from microseg.runtime.tensorrt_library import load_library
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    rtx = load_library("tensorrt_rtx")
+    monkeypatch.setattr(tensorrt_build, "require_gpu", lambda what, remedy, extra: A4000)
+    monkeypatch.setattr(tensorrt_build, "load_library", lambda name: rtx)
+    monkeypatch.setattr(tensorrt_build, "write_bytes", full)
+    profile = _profile(tmp_path, SMALL.replace("tensorrt_rtx", "tensorrt") + "version_compatible: true\n")
+    progress = Silent()
+    # Nor one that cannot be read.
+    (tmp_path / "a.timing").mkdir()
+    plan_of_engine(tiny_engine, tmp_path / "a.plan", profile, progress)
+    assert (tmp_path / "a.plan").is_file()
+    assert "a.timing: cannot be written (No space left on device); the plan is built" in progress.notices[0]
+
+
 def test_the_flavour_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     from microseg.runtime import tensorrt_library
 
