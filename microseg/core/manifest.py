@@ -245,6 +245,7 @@ class PlanInfo(Strict):
     serve; empty for all that this version serves. layer_precisions: layers of the parsed network by what they compute
     in; matrix_precisions: those of them that are convolutions or matrix products; engine_precisions: layers of the
     built engine, null where no card could open it. onnx_sha256: the ONNX file it was built from, plan_sha256: the plan.
+    graph_sha256: of a refittable plan, its network less the values of the weights, which another one must share to be put in.
     verified: it was compared with that ONNX file on a card; comparison: by how much they differed on the reference tiles.
     """
 
@@ -265,6 +266,7 @@ class PlanInfo(Strict):
     matrix_precisions: dict[str, int]
     engine_precisions: dict[str, int] | None = None
     onnx_sha256: str
+    graph_sha256: str | None = None
     plan_sha256: str
     verified: bool = False
     comparison: PlanComparison | None = None

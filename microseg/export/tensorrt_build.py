@@ -61,7 +61,10 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, logger)
     if not parser.parse(graph):
-        raise InputError(f"{source}: {TITLES[profile.flavour]} cannot take its graph. {_parser_errors(parser)}")
+        raise InputError(
+            f"{source}: {TITLES[profile.flavour]} cannot take its graph. {parser_errors(parser)} "
+            "Remedy: export the engine again with this version."
+        )
     config = builder.create_builder_config()
     monitor = _monitor(library, progress)
     config.progress_monitor = monitor
@@ -182,12 +185,11 @@ def _bounds(size: Any) -> tuple[int, int, int]:
     return size.min, size.opt, size.max
 
 
-def _parser_errors(parser: Any) -> str:
+def parser_errors(parser: Any) -> str:
+    """What a parser of ONNX files, or what refits from one, found wrong."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = "; ".join(
-        f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors
-    )
-    return f"{told}. Remedy: export the engine again with this version."
+    told = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
+    return f"{'; '.join(told) or 'No reason is given'}."
 
 
 def _inspected(library: Any, logger: Any, plan: bytes, profile: Profile) -> dict[str, int] | None:
