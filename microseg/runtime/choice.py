@@ -23,16 +23,22 @@ class Choice:
     """What runs an engine.
 
     device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
-    them to the runtime, which takes one per physical core.
+    them to the runtime, which takes one per physical core. streams: parts of a batch that OpenVINO computes side by side,
+    each by its share of the threads; 1 elsewhere.
     """
 
     runtime: Runtime
     device: Device
     threads: int | None
+    streams: int = 1
 
 
 def choose(
-    path: Path, runtime: Runtime | None = None, device: Device | None = None, threads: int | None = None
+    path: Path,
+    runtime: Runtime | None = None,
+    device: Device | None = None,
+    threads: int | None = None,
+    streams: int = 1,
 ) -> Choice:
     """What is to run the engine at `path`; nothing is loaded. None leaves it to the file and the hardware.
 
@@ -58,7 +64,7 @@ def choose(
     taken = runtime or _runtime_for(path, device)
     _require(taken)
     if taken == "openvino":
-        return Choice(taken, "cpu", threads or compute_threads())
+        return Choice(taken, "cpu", threads or compute_threads(), streams)
     return Choice(taken, device or _device(), threads or compute_threads())
 
 

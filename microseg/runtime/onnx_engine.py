@@ -29,12 +29,6 @@ except ImportError as error:
 
 # Float32 as exported: by default the provider multiplies in TF32, with the digits of FP16.
 _CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
-# The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do.
-_PROVIDERS: dict[Device, list[tuple[str, dict[str, str]]]] = {
-    "cpu": [("CPUExecutionProvider", {})],
-    "cuda": [_CUDA],
-    "tensorrt": [("TensorrtExecutionProvider", {}), _CUDA],
-}
 _ERRORS_ONLY = 3
 
 
@@ -73,10 +67,24 @@ class OnnxEngine(Closing):
         self._session = None
 
 
+def _providers(path: Path, device: Device) -> list[tuple[str, dict[str, str]]]:
+    """The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do."""
+    match device:
+        case "cpu":
+            return [("CPUExecutionProvider", {})]
+        case "cuda":
+            return [_CUDA]
+    options = {}
+    if os.access(path.parent, os.W_OK):
+        # What it builds, minutes for each shape, it would build again at every start.
+        options = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": f"{path}.tensorrt"}
+    return [("TensorrtExecutionProvider", options), _CUDA]
+
+
 def open_session(path: Path, choice: Choice) -> Any:
     """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
     refuse_external_data(path)
-    providers = _PROVIDERS[choice.device]
+    providers = _providers(path, choice.device)
     wanted = providers[0][0]
     if wanted not in onnxruntime.get_available_providers():
         raise InputError(
