@@ -91,25 +91,31 @@ def main() -> None:
             "tensorrt-rtx-cu13-bindings",
             "cuda-bindings",
         ),
-        "steps": absent(flavours, gpu.compute_capability),
+        "steps": absent(flavours, gpu.compute_capability, has_cuda_provider()),
     }
     with tempfile.TemporaryDirectory(prefix="microseg-") as temporary:
         work = (options.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         run, fields = (path.resolve() if path else None for path in (options.run, options.fields))
-        for step in steps(work, flavours, memory_mb, run, fields, options.seconds):
+        for step in steps(work, flavours, memory_mb, run, fields, options.seconds, has_cuda_provider()):
             print(f"{step.name} ...", file=sys.stderr, flush=True)
             found["steps"].append(carry_out(step, found["steps"]))
             write_record(options.out, found)
     print(markdown(found))
-    # A flavour that this machine is not meant to have is told, and is no failure, unless no plan was built at all.
+    # What this machine is not meant to have is told, and is no failure, unless no plan was built at all.
     raise SystemExit(4 if not flavours or any(step["state"] == "failed" for step in found["steps"]) else 0)
 
 
 def steps(
-    work: Path, flavours: Sequence[str], memory_mb: int | None, run: Path | None, fields: Path | None, seconds: float
+    work: Path,
+    flavours: Sequence[str],
+    memory_mb: int | None,
+    run: Path | None,
+    fields: Path | None,
+    seconds: float,
+    cuda_provider: bool,
 ) -> list[Step]:
-    """All that is to be done, in this order."""
+    """All that is to be done, in this order. cuda_provider: whether ONNX Runtime was installed for the GPU."""
     made: list[Step] = []
     begun: tuple[str, ...] = ()
     if run is None or fields is None:
@@ -147,7 +153,7 @@ def steps(
         made.append(_measure(f"two plans {flavour}", "together", *pair, *measured, needs=needs))
         segment = ("segment", fields, "--engine", pair[0], "--out", work / f"{flavour}-report")
         made.append(_microseg(f"segment {flavour} fp16", *segment, needs=needs[:1]))
-    for precision in ("fp32", "fp16"):
+    for precision in ("fp32", "fp16") if cuda_provider else ():
         cuda = ("engine", work / f"{precision}.onnx", "--device", "cuda")
         made.append(_measure(f"speed onnxruntime cuda {precision}", *cuda, *measured, needs=(f"onnx {precision}",)))
     for name, compiled in (("eager", ()), ("compile", ("--compile",))):
@@ -181,8 +187,17 @@ def is_installed(flavour: str) -> bool:
     return any(find_spec(name) is not None for name in (flavour, f"{flavour}_bindings"))
 
 
-def absent(flavours: Sequence[str], capability: str) -> list[dict[str, Any]]:
-    """A row for each flavour of TensorRT that no plan is built with, with the reason."""
+def has_cuda_provider() -> bool:
+    """Whether ONNX Runtime was installed for the GPU."""
+    if find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def absent(flavours: Sequence[str], capability: str, cuda_provider: bool) -> list[dict[str, Any]]:
+    """A row for each runtime that is not measured, with the reason: flavours of TensorRT, ONNX Runtime's CUDA provider."""
     rows = []
     for name in FLAVOURS:
         if name not in flavours:
@@ -192,6 +207,9 @@ def absent(flavours: Sequence[str], capability: str) -> list[dict[str, Any]]:
                 else f"is not installed: pip install 'microseg[{name.replace('_', '-')}]'"
             )
             rows.append({"name": f"plans {name}", "command": [], "state": "not run", "reason": reason})
+    if not cuda_provider:
+        reason = "this ONNX Runtime has no CUDA provider: pip uninstall onnxruntime; pip install 'microseg[gpu]'"
+        rows.append({"name": "speed onnxruntime cuda", "command": [], "state": "not run", "reason": reason})
     return rows
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.manifest import Manifest
+from microseg.core.reference import Reference, reference_tile
 from microseg.runtime import Choice, read_manifest
 from microseg.runtime.tensorrt_engine import TensorRTEngine
 
@@ -257,3 +259,11 @@ def open_on_host(path: Path, cuda: HostCuda) -> TensorRTEngine:
         logger=_Logger(),
         cuda=cuda,
     )
+
+
+def host_reference(manifest: Manifest) -> Reference:
+    """A tile of noise as the rehearsal labels it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    votes = np.stack([pixels > 100, pixels > 120]).astype(np.uint8)
+    tile = reference_tile("noise", pixels, votes[0], votes, 2)
+    return Reference(origin="synthetic", model_sha256=manifest.model_sha256, tiles=[tile])

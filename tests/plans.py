@@ -24,11 +24,12 @@ needs_rtx = pytest.mark.skipif(
 
 
 class Silent:
-    """Build progress that keeps the names of the phases."""
+    """Build progress that keeps the names of the phases and what was told."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
         self.open: set[str] = set()
+        self.notices: list[str] = []
 
     def begin(self, phase: str, steps: int) -> None:
         self.phases.append(phase)
@@ -39,6 +40,9 @@ class Silent:
 
     def end(self, phase: str) -> None:
         self.open.discard(phase)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
 
 def as_engine(model: onnx.ModelProto, manifest: Manifest, path: Path, **changes: Any) -> Path:

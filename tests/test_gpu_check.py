@@ -48,8 +48,10 @@ def test_without_a_gpu_one_message_and_nothing_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [False, True])
 def test_every_command_is_one_that_there_is(tmp_path: Path, given: bool) -> None:
     run, fields = (tmp_path / "run", tmp_path / "fields") if given else (None, None)
-    planned = steps(tmp_path, gpu_check.FLAVOURS, 24000, run, fields, 5.0)
+    planned = steps(tmp_path, gpu_check.FLAVOURS, 24000, run, fields, 5.0, cuda_provider=True)
     names = [step.name for step in planned]
+    without = [step.name for step in steps(tmp_path, gpu_check.FLAVOURS, 24000, run, fields, 5.0, cuda_provider=False)]
+    assert set(names) - set(without) == {"speed onnxruntime cuda fp32", "speed onnxruntime cuda fp16"}
     assert len(set(names)) == len(names) and ("train" in names) != given
     for flavour in gpu_check.FLAVOURS:
         for precision in gpu_check.PRECISIONS:
@@ -68,13 +70,23 @@ def test_every_command_is_one_that_there_is(tmp_path: Path, given: bool) -> None
 
 def test_a_flavour_without_plans_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "is_installed", lambda name: name == "tensorrt_rtx")
-    rows = gpu_check.absent([], "9.0")
+    rows = gpu_check.absent([], "9.0", cuda_provider=True)
     assert [(row["name"], row["state"]) for row in rows] == [
         ("plans tensorrt_rtx", "not run"),
         ("plans tensorrt", "not run"),
     ]
     assert "no kernels for compute capability 9.0" in rows[0]["reason"] and "microseg[tensorrt]" in rows[1]["reason"]
-    assert gpu_check.absent(gpu_check.FLAVOURS, "9.0") == []
+    assert gpu_check.absent(gpu_check.FLAVOURS, "9.0", cuda_provider=True) == []
+
+
+def test_onnx_runtime_for_the_cpu_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    for providers, found in ((["CUDAExecutionProvider", "CPUExecutionProvider"], 0), (["CPUExecutionProvider"], 1)):
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda providers=providers: providers)
+        rows = gpu_check.absent(gpu_check.FLAVOURS, "9.0", gpu_check.has_cuda_provider())
+        assert [row["state"] for row in rows] == ["not run"] * found
+        assert all("pip install 'microseg[gpu]'" in row["reason"] for row in rows)
 
 
 def test_profiles_by_memory() -> None:

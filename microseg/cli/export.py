@@ -60,6 +60,14 @@ def export(
         str | None,
         typer.Option(help="Of a plan: profile name or YAML file. Default: that of the TensorRT that is installed."),
     ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OLD.plan",
+            help="Of ENGINE.onnx to a plan: put its weights into this plan of an equal network, which was built with "
+            "refittable: true, instead of building one. Needs its card.",
+        ),
+    ] = None,
 ) -> None:
     """Bag the folds into one engine, written only if it agrees with torch in every phase's fraction.
 
@@ -73,6 +81,11 @@ def export(
     is_plan = out.suffix.lower() == ".plan"
     if profile is not None and not is_plan:
         raise InputError(f"--profile {profile}: is for plans. Remedy: --out {out.with_suffix('.plan')}.")
+    if refit is not None and (not is_plan or source.is_dir() or profile is not None):
+        raise InputError(
+            f"--refit {refit}: takes ENGINE.onnx and --out NEW.plan, without --profile, which is that of the old plan. Remedy: "
+            "of a run, export the .onnx file first."
+        )
     if is_plan and not source.is_dir():
         given = {"--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference}
         names = [name for name, value in given.items() if value]
@@ -81,7 +94,7 @@ def export(
                 f"{', '.join(names)}: settled when {source} was exported. Remedy: leave that out, or give the run instead "
                 "of the engine."
             )
-        manifest = _export_engine(source, out, profile)
+        manifest = _export_engine(source, out, profile, refit)
     elif source.is_file():
         raise InputError(f"{source}: is a file; --out {out} takes a run. Remedy: a run folder, or --out bagged.plan.")
     else:
@@ -144,15 +157,19 @@ def _export_run(
         )  # fmt: skip
 
 
-def _export_engine(source: Path, out: Path, profile: str | None) -> Manifest:
+def _export_engine(source: Path, out: Path, profile: str | None, refit: Path | None) -> Manifest:
     from microseg.cli.progress import build_progress
     from microseg.export.plan import plan_of_engine
+    from microseg.export.plan_refit import refit_plan
 
     with build_progress() as progress:
+        if refit is not None:
+            return refit_plan(source, out, refit, progress)
         return plan_of_engine(source, out, profile, progress)
 
 
 def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
+    from microseg.cli.inspect import told_comparison
     from microseg.export.profile import ComputeCapability
     from microseg.runtime.tensorrt_library import TITLES
 
@@ -180,7 +197,10 @@ def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
             f"note: TensorRT for RTX does not serve this machine's {plan.gpu} (compute capability "
             f"{plan.compute_capability}); full TensorRT does: pip install 'microseg[tensorrt]'",
         )
-    _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
+    if plan.comparison is None:
+        _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
+    else:
+        _say(console, f"Verified here: {told_comparison(plan.comparison)}")
 
 
 def _counts(precisions: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from microseg.core.manifest import PlanInfo, SizeRange
+    from microseg.core.manifest import PlanComparison, PlanInfo, SizeRange
 
 
 def inspect(
@@ -87,8 +87,23 @@ def _plan_rows(plan: PlanInfo) -> dict[str, str]:
         "tiles": f"{_range(plan.tile_px)} px, {_range(plan.batch)} at once",
         "outputs": ", ".join(plan.outputs),
         "layers": ", ".join(f"{number} {name}" for name, number in sorted(plan.layer_precisions.items())),
-        "verified": "yes" if plan.verified else "no: not yet compared with its ONNX file on a card (microseg verify)",
+        "verified": escape(_verified(plan)),
     }
+
+
+def _verified(plan: PlanInfo) -> str:
+    if not plan.verified:
+        return "no: not yet compared with its ONNX file on a card (microseg verify)"
+    return "yes" if plan.comparison is None else f"yes, {told_comparison(plan.comparison)}"
+
+
+def told_comparison(found: PlanComparison) -> str:
+    """A plan beside its ONNX file in a line."""
+    phase, points = max(found.fraction_difference_points.items(), key=lambda item: item[1])
+    return (
+        f"by {found.provider} against its ONNX file: labels {100 * found.label_disagreement:.4f} %, "
+        f"{phase} {points:.4f} points"
+    )
 
 
 def _range(size: SizeRange) -> str:

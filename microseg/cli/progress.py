@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 
@@ -53,8 +54,9 @@ def is_first_rank() -> bool:
 class BuildBars:
     """One bar for each phase of a build that is under way; a phase of no known length turns."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, bars: Progress, console: Console) -> None:
         self._bars = bars
+        self._console = console
         self._tasks: dict[str, TaskID] = {}
 
     def begin(self, phase: str, steps: int) -> None:
@@ -73,6 +75,10 @@ class BuildBars:
         if phase in self._tasks:
             self._bars.remove_task(self._tasks.pop(phase))
 
+    def notice(self, text: str) -> None:
+        """Print a line that stays, also where there are no bars."""
+        self._console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
+
     def clear(self) -> None:
         """Take all away."""
         for phase in list(self._tasks):
@@ -88,4 +94,4 @@ def build_progress() -> Iterator[BuildBars]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield BuildBars(bars)
+        yield BuildBars(bars, console)

@@ -23,7 +23,7 @@ def tune(
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Measure runtime, threads, tile size and batch on this machine; `segment` picks the best up by itself."""
+    """Measure runtime, threads, streams, tile size and batch on this machine; `segment` picks the best up by itself."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -41,7 +41,7 @@ def tune(
             on_trial=lambda trial: status.update(f"{_named(trial)}: {_speed(trial)}"),
         )
     table = Table(title=f"{escape(engine.name)}: fields of {field_px[0]} x {field_px[1]} px", title_justify="left")
-    for name in ("runtime", "device", "threads", "tile", "batch"):
+    for name in ("runtime", "device", "threads", "streams", "tile", "batch"):
         table.add_column(name)
     table.add_column("megapixels/s", justify="right")
     best = found.profile
@@ -49,13 +49,14 @@ def tune(
         settings = trial.settings
         choice = settings.choice
         is_best = trial.megapixels_per_second is not None and (
-            (choice.runtime, choice.threads, settings.max_tile_pixels, settings.batch)
-            == (best.runtime, best.threads, best.max_tile_pixels, best.batch)
+            (choice.runtime, choice.device, choice.threads, choice.streams, settings.max_tile_pixels, settings.batch)
+            == (best.runtime, best.device, best.threads, best.streams, best.max_tile_pixels, best.batch)
         )
         table.add_row(
             choice.runtime,
             choice.device,
             str(choice.threads or "-"),
+            str(choice.streams),
             f"{trial.tiles} x {trial.tile_px[0]} x {trial.tile_px[1]}",
             str(settings.batch),
             escape(_speed(trial)),
@@ -70,7 +71,8 @@ def tune(
 
 def _named(trial: Trial) -> str:
     choice = trial.settings.choice
-    return f"{choice.runtime}, {choice.threads or 'default'} threads, batch {trial.settings.batch}"
+    streams = f", {choice.streams} streams" if choice.streams > 1 else ""
+    return f"{choice.runtime} on {choice.device}, {choice.threads or 'default'} threads{streams}, batch {trial.settings.batch}"
 
 
 def _speed(trial: Trial) -> str:

@@ -125,14 +125,14 @@ class Fidelity(Strict):
     """The float32 torch bag against the engine on real fields.
 
     fields_from: the calibration domain's name, or the run's held-out tiles. arithmetic: what computed, the engine in ONNX
-    Runtime or its float32 twin that rounds as FP16 hardware does (the CPU computes FP16 graphs in float32).
+    Runtime or OpenVINO, or its float32 twin that rounds as FP16 hardware does (the CPU computes FP16 graphs in float32).
     limits_points: what each phase's area may differ by on a field, percentage points. fold_disagreement: share of each
     fold's labels that differ from torch's, all fields pooled. not_a_number: values of `probability` and `features`
     that are none. saturated: activations beyond what the number format holds (FP16), or what calibration saw (INT8).
     """
 
     fields_from: str
-    arithmetic: Literal["onnxruntime", "rounded to fp16"] = "onnxruntime"
+    arithmetic: Literal["onnxruntime", "openvino", "rounded to fp16"] = "onnxruntime"
     label_limit: float
     limits_points: dict[str, float]
     fields: list[FieldFidelity]
@@ -224,6 +224,19 @@ Flavour = Literal["tensorrt", "tensorrt_rtx"]
 HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 
 
+class PlanComparison(Strict):
+    """A plan on a card against what its ONNX file said about the reference tiles.
+
+    label_disagreement, vote_disagreement: shares of the bag's and the folds' labels that differ, 0-1.
+    fraction_difference_points: of each phase, percentage points.
+    """
+
+    provider: str
+    label_disagreement: float
+    vote_disagreement: float
+    fraction_difference_points: dict[str, float]
+
+
 class PlanInfo(Strict):
     """What binds a TensorRT plan to its file, its library and its card.
 
@@ -232,7 +245,8 @@ class PlanInfo(Strict):
     serve; empty for all that this version serves. layer_precisions: layers of the parsed network by what they compute
     in; matrix_precisions: those of them that are convolutions or matrix products; engine_precisions: layers of the
     built engine, null where no card could open it. onnx_sha256: the ONNX file it was built from, plan_sha256: the plan.
-    verified: it was compared with that ONNX file on a card.
+    graph_sha256: of a refittable plan, its network less the values of the weights, which another one must share to be put in.
+    verified: it was compared with that ONNX file on a card; comparison: by how much they differed on the reference tiles.
     """
 
     flavour: Flavour
@@ -252,8 +266,10 @@ class PlanInfo(Strict):
     matrix_precisions: dict[str, int]
     engine_precisions: dict[str, int] | None = None
     onnx_sha256: str
+    graph_sha256: str | None = None
     plan_sha256: str
     verified: bool = False
+    comparison: PlanComparison | None = None
 
 
 class Manifest(Strict):

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import MicrosegError
 from microseg.core.manifest import Manifest
+from microseg.core.reference import unpack
 from microseg.core.tiling import plan_tiles
 from microseg.core.tolerance import LIMITS, difference
 from microseg.runtime import Choice, Engine, open_engine
+from microseg.runtime.comparison import Record
+from microseg.runtime.container import read_reference
 
 _REPEATS = 3
 _MOST_REPEATS = 15
@@ -73,7 +76,8 @@ class Bench:
         self._refusal = ""
         self._versions: dict[str, str] = {}
         self._image = _texture(*field_px)
-        self._wanted: NDArray[np.uint8] | None = None
+        self._tiles = self._compared()
+        self._wanted: list[NDArray[np.uint8]] = []
 
     @property
     def is_over(self) -> bool:
@@ -124,25 +128,41 @@ class Bench:
             self._engine.close()
             self._engine = None
 
+    def _compared(self) -> list[NDArray[np.uint8]]:
+        """Tiles (H, W) on which no configuration may say something else than the default."""
+        if (reference := read_reference(self._path)) is not None:
+            return [unpack(tile, len(self._manifest.folds))[0] for tile in reference.tiles]
+        side = 8 * self._manifest.stride
+        if (plan := self._manifest.plan) is not None:
+            side = min(max(side, plan.tile_px.min), plan.tile_px.max)
+        return [_tile(self._image, (side, side))]
+
     def _opened(self, choice: Choice) -> Engine:
         if self._engine is None or self._engine.choice != choice:
             self.close()
-            self._engine = open_engine(self._path, choice.threads, choice.device, choice.runtime)
+            self._engine = open_engine(self._path, choice.threads, choice.device, choice.runtime, choice.streams)
             self._versions[choice.runtime] = self._engine.version
             self._refusal = self._differs(self._engine)
         return self._engine
 
     def _differs(self, engine: Engine) -> str:
-        """Why the speed of what was opened does not count: it says something else than the default. Empty if it does."""
-        side = 8 * self._manifest.stride
-        if (plan := self._manifest.plan) is not None:
-            side = min(max(side, plan.tile_px.min), plan.tile_px.max)
-        labels = engine.run(_tile(self._image, (side, side))[None, None]).labels[0]
-        if self._wanted is None:
-            self._wanted = labels
-        share = difference([labels], [self._wanted], len(self._manifest.phases)).labels
-        limit = LIMITS[self._manifest.precision].labels
-        return "" if share <= limit else f"{100 * share:.2f} % of its labels differ from the default's"
+        """Why the speed of what was opened does not count: it says something else than the default. Empty if it does.
+
+        Compared on the engine's reference tiles, or without them on the texture, as many at once as there are streams.
+        """
+        manifest, streams = self._manifest, engine.choice.streams
+        found = [
+            labels for tile in self._tiles for labels in engine.run(np.repeat(tile[None, None], streams, 0)).labels
+        ]
+        if not self._wanted:
+            self._wanted = found
+        wanted = [labels for labels in self._wanted for _ in range(streams)]
+        phases = [phase.name for phase in manifest.phases]
+        means = [float(np.mean([np.mean(labels == index) for labels in wanted])) for index in range(len(phases))]
+        record = Record(phases, LIMITS[manifest.precision])
+        record.compare("tiles", difference(found, wanted, len(phases)), means)
+        failed = [f"{row.check} {row.found}, limit {row.limit}" for row in record.checks if not row.passed]
+        return f"differs from the default: {'; '.join(failed)}" if failed else ""
 
     def _times(self, engine: Engine, batch: NDArray[np.uint8]) -> list[float]:
         """Seconds of each call after a warm-up."""

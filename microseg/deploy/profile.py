@@ -45,7 +45,7 @@ def set_up(
     if found is not None:
         path, profile = found
         if runtime in (None, profile.runtime) and device in (None, profile.device):
-            choice = choose(engine, profile.runtime, profile.device, threads or profile.threads)
+            choice = choose(engine, profile.runtime, profile.device, threads or profile.threads, profile.streams)
             return Setup(choice, batch or profile.batch, profile.max_tile_pixels, path)
     return Setup(choose(engine, runtime, device, threads), batch, None, None)
 

@@ -18,7 +18,7 @@ class Profile(Strict):
 
     max_tile_pixels: largest tile worth taking; null where as large as memory allows was fastest. field_px: (width,
     height) on the network's grid of the field that it was measured for. megapixels_per_second: of such fields, network
-    alone. version: the runtime's.
+    alone. version: the runtime's. streams: OpenVINO's.
     """
 
     profile_version: Literal[1] = 1
@@ -30,6 +30,7 @@ class Profile(Strict):
     version: str
     device: Literal["cpu", "cuda", "tensorrt"]
     threads: Positive | None
+    streams: Positive = 1
     batch: Positive
     max_tile_pixels: Positive | None
     field_px: tuple[Positive, Positive]

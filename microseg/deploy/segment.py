@@ -88,7 +88,7 @@ def segment(
 
         station = Station.prepare(options, setup, manifest, report, sha256.result())
         load = (
-            partial(open_engine, options.engine, choice.threads, choice.device, choice.runtime)
+            partial(open_engine, options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
             if loaded is None
             else partial(loaded, manifest)
         )

@@ -2,7 +2,8 @@
 
 A candidate is measured as `segment` would run it: the tiles that its plan cuts a field into, in its batch. Every
 configuration gets a warm-up, which is not counted, and the median of several calls. One setting is varied at a time
-from the best so far, most promising first. Streams follow from the batch: a plan has as many of its own batches under way.
+from the best so far, most promising first. A plan has as many of its own batches under way as the batch holds; OpenVINO
+computes it in streams.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from microseg.core.files import write_json
@@ -23,6 +23,7 @@ from microseg.deploy.profile_file import Profile
 from microseg.deploy.records import writing
 from microseg.deploy.segment import default_batch, max_tile_pixels
 from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, verified_sha256
+from microseg.runtime.choice import cpu_runtimes
 
 # What is less faster than this is noise, and the simpler setting is kept.
 _WORTH = 0.97
@@ -63,7 +64,13 @@ def tune(
     bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
     best = bench.measure(Settings(default, batch=default_batch(manifest, default.device)))
     complete = True
-    for candidates in (_runtimes(default, runtime), _threads, _tiles(field_px, allowed), _batches(manifest)):
+    for candidates in (
+        _runtimes(default, runtime, device),
+        _threads,
+        _streams(default, runtime),
+        _tiles(field_px, allowed),
+        _batches(manifest),
+    ):
         for settings in candidates(best.settings):
             if bench.is_over:
                 complete = False
@@ -82,15 +89,19 @@ def tune(
 Candidates = Callable[[Settings], Iterator[Settings]]
 
 
-def _runtimes(default: Choice, asked: Runtime | None) -> Candidates:
-    """The other runtime on the CPU."""
+def _runtimes(default: Choice, asked: Runtime | None, device: Device | None) -> Candidates:
+    """The other runtime on the CPU; ONNX Runtime's TensorRT provider beside CUDA."""
 
     def candidates(best: Settings) -> Iterator[Settings]:
         if asked is None and default.device == "cpu":
-            names: tuple[Runtime, ...] = ("onnxruntime", "openvino")
-            for name in names:
-                if name != default.runtime and find_spec(name) is not None:
+            for name in cpu_runtimes():
+                if name != default.runtime:
                     yield replace(best, choice=replace(default, runtime=name))
+        if (default.runtime, default.device, device) == ("onnxruntime", "cuda", None):
+            import onnxruntime
+
+            if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+                yield replace(best, choice=replace(default, device="tensorrt"))
 
     return candidates
 
@@ -102,6 +113,20 @@ def _threads(best: Settings) -> Iterator[Settings]:
     now = best.choice.threads or usable_processors()
     for number in sorted({usable_processors(), max(1, now - 1), max(1, now // 2)} - {now}, reverse=True):
         yield replace(best, choice=replace(best.choice, threads=number))
+
+
+def _streams(default: Choice, asked: Runtime | None) -> Candidates:
+    """OpenVINO with several tiles side by side, each by its share of the threads, also where it was slower with one."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        if default.device != "cpu" or asked == "onnxruntime" or "openvino" not in cpu_runtimes():
+            return
+        threads = best.choice.threads or usable_processors()
+        for number in sorted({2, threads // 2, threads} - {0, 1}):
+            if number <= threads:
+                yield replace(best, choice=replace(best.choice, runtime="openvino", streams=number), batch=number)
+
+    return candidates
 
 
 def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
@@ -116,11 +141,13 @@ def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
 
 
 def _batches(manifest: Manifest) -> Candidates:
-    """Other batches; of a plan, multiples of the one that it was made for, as several are under way at once."""
-    batches = _BATCHES if manifest.plan is None else tuple(n * manifest.plan.batch.opt for n in _PLAN_BATCHES)
+    """Other batches: multiples of the one that a plan was made for, as several are under way at once, or of the streams."""
 
     def candidates(best: Settings) -> Iterator[Settings]:
-        for batch in batches:
+        numbers, one = (
+            (_BATCHES, best.choice.streams) if manifest.plan is None else (_PLAN_BATCHES, manifest.plan.batch.opt)
+        )
+        for batch in (number * one for number in numbers):
             if batch != best.batch:
                 yield replace(best, batch=batch)
 
@@ -144,6 +171,7 @@ def _profile(manifest: Manifest, best: Trial, field_px: tuple[int, int], version
         version=version,
         device=settings.choice.device,
         threads=settings.choice.threads,
+        streams=settings.choice.streams,
         batch=settings.batch,
         max_tile_pixels=settings.max_tile_pixels,
         field_px=field_px,

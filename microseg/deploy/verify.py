@@ -15,10 +15,10 @@ from microseg.core.errors import InputError
 from microseg.core.files import write_text
 from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
-from microseg.core.manifest import Manifest, plan_manifest_path
+from microseg.core.manifest import Manifest, PlanComparison, plan_manifest_path
 from microseg.core.reference import Reference
 from microseg.core.tolerance import LIMITS, STUDENT, limit_between
-from microseg.deploy.checks import Record, check_fields, check_masks, check_reference, check_tiles_against
+from microseg.deploy.checks import check_fields, check_masks, check_tiles_against
 from microseg.deploy.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.segment import max_tile_pixels
@@ -33,6 +33,7 @@ from microseg.runtime import (
     read_manifest,
     verified_sha256,
 )
+from microseg.runtime.comparison import Record, check_reference
 from microseg.runtime.container import is_manifest_intact, read_reference, text_beside
 
 VERIFY_VERSION = 1
@@ -79,7 +80,7 @@ def verify(
     record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
     is_told = is_manifest_intact(options.engine)
     record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
-    runtime = None
+    runtime, figures = None, None
     # A network that is not the one exported is not run: what it says would mean nothing.
     if is_whole:
         progress("loading")
@@ -91,10 +92,10 @@ def verify(
                 record.add("processor", notice, "", True)
             if reference is not None:
                 progress("reference tiles")
-                check_reference(record, engine, reference)
+                figures = check_reference(record, engine, reference)
             _compare(record, options, engine, reference, run_labels, progress)
     if record.passed and (reference is not None or options.against is not None):
-        _mark_verified(options.engine, manifest, reference)
+        _mark_verified(options.engine, manifest, reference, figures)
     return {
         "verify_version": VERIFY_VERSION,
         "passed": record.passed,
@@ -179,11 +180,11 @@ def _compare(
         check_masks(record, scores["miou"], least)
 
 
-def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None) -> None:
+def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None, figures: PlanComparison | None) -> None:
     """A plan may have been built without the card that it runs on; from now on its manifest says that it was tried."""
     if manifest.plan is None or manifest.plan.verified:
         return
-    plan = manifest.plan.model_copy(update={"verified": True})
+    plan = manifest.plan.model_copy(update={"verified": True, "comparison": figures})
     # Who may run an installation need not be allowed to change it; the record of `verify` counts then.
     with suppress(OSError):
         write_text(plan_manifest_path(path), text_beside(manifest.model_copy(update={"plan": plan}), reference))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import shorten
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
+from microseg.core.errors import GateError
+from microseg.core.processors import compute_threads
+from microseg.runtime import Choice
 
 Tiles = Sequence[NDArray[np.uint8]]
 
@@ -33,6 +39,27 @@ def session(model: onnx.ModelProto) -> Any:
     options.log_severity_level = 3
     options.enable_mem_pattern = False
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def openvino_session(model: onnx.ModelProto) -> Any:
+    """The same in OpenVINO, compiled as `segment` does. Raises GateError where OpenVINO does not take the model."""
+    from microseg.runtime.openvino_engine import compile_model
+
+    try:
+        network = compile_model(model.SerializeToString(), Choice("openvino", "cpu", compute_threads()))
+    except Exception as error:  # OpenVINO raises bare RuntimeErrors
+        raise GateError(
+            f"OpenVINO, which `segment` takes for INT8 where it is installed, cannot load the engine "
+            f"({shorten(str(error), 300)}). Nothing was "
+            "written. Remedy: --precision fp16, or pip uninstall openvino."
+        ) from error
+    request = network.create_infer_request()
+
+    def run(outputs: list[str], feeds: dict[str, NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        found = request.infer(feeds)
+        return [np.array(found[name]) for name in outputs]
+
+    return SimpleNamespace(run=run)
 
 
 def ranges(model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles) -> dict[str, Range]:

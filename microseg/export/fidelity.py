@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from microseg.core.errors import GateError
 from microseg.core.manifest import Fidelity, FieldFidelity, Precision
 from microseg.core.tolerance import LIMITS, point_limits
-from microseg.export.activations import session
+from microseg.export.activations import openvino_session, session
 from microseg.export.fields import FieldSet, stitched
 
 Probabilities = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
-Arithmetic = Literal["onnxruntime", "rounded to fp16"]
+Arithmetic = Literal["onnxruntime", "openvino", "rounded to fp16"]
 
 
 class Judge:
@@ -49,14 +49,15 @@ class Judge:
         self, model: onnx.ModelProto, precision: Precision, arithmetic: Arithmetic = "onnxruntime"
     ) -> list[Fidelity]:
         """Figures of a graph with the engine's inputs and outputs, one per set of fields; nothing saturated as yet."""
-        return self.of(session(model), precision, arithmetic)
+        running = openvino_session(model) if arithmetic == "openvino" else session(model)
+        return self.of(running, precision, arithmetic)
 
     def of(self, running: Any, precision: Precision, arithmetic: Arithmetic = "onnxruntime") -> list[Fidelity]:
         """The same of whatever runs as a session of ONNX Runtime does."""
         return [self._compare(place, running, precision, arithmetic) for place in range(len(self._sets))]
 
     def with_saturation(self, found: Sequence[Fidelity], count: Callable[[NDArray[np.uint8]], int]) -> list[Fidelity]:
-        """The figures with what `count` says about the tiles of their fields."""
+        """The figures, of all sets by one arithmetic after the other, with what `count` says about their fields' tiles."""
         totals = []
         for each in self._sets:
             counts: list[int] = []
@@ -68,7 +69,10 @@ class Judge:
             for field in each.fields:
                 stitched(field, self._stride, self._halo_px, counted)
             totals.append(sum(counts))
-        return [figures.model_copy(update={"saturated": total}) for figures, total in zip(found, totals, strict=True)]
+        return [
+            figures.model_copy(update={"saturated": totals[number % len(totals)]})
+            for number, figures in enumerate(found)
+        ]
 
     def _compare(self, place: int, running: Any, precision: Precision, arithmetic: Arithmetic) -> Fidelity:
         lost = 0

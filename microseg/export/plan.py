@@ -5,19 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.errors import InputError
-from microseg.core.files import replacing
-from microseg.core.manifest import Flavour, Manifest, PlanInfo, Precision, SizeRange, plan_manifest_path
-from microseg.core.reference import Reference, unpack
-from microseg.export.plan_graph import plan_graph
+from microseg.core.manifest import Flavour, Manifest, PlanInfo, Precision
+from microseg.export.plan_file import portable, require_out, write_plan
+from microseg.export.plan_graph import graph_sha256, plan_graph
 from microseg.export.profile import FullProfile, Profile, RtxProfile, load_profile, require_stride
 from microseg.export.tensorrt_build import BuildProgress, Built, build
-from microseg.runtime import is_plan, read_manifest, verified_sha256
-from microseg.runtime.container import read_reference, text_beside
 from microseg.runtime.tensorrt_library import installed_flavour
 
 if TYPE_CHECKING:
@@ -45,7 +40,7 @@ def plan_of_run(
     """
     from microseg.export.engine import export_run
 
-    _require_out(out)
+    require_out(out)
     chosen = _chosen(profile)
     with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         source = Path(folder) / "engine.onnx"
@@ -62,18 +57,11 @@ def plan_of_engine(source: Path, out: Path, profile: str | None, progress: Build
 
     profile: a shipped name or a YAML file; by default that of the installed flavour. Raises InputError (a source that
     is no intact engine, an unusable `out`, an unknown profile, no card where the build needs one, TensorRT refuses),
-    MissingExtraError. Nothing is written then.
+    MissingExtraError, GateError where the plan runs on this machine's card and says otherwise than the ONNX file. Nothing
+    is written then.
     """
-    _require_out(out)
+    require_out(out)
     return _build(source, out, *_chosen(profile), progress)
-
-
-def _require_out(out: Path) -> None:
-    if not is_plan(out):
-        raise InputError(f"--out {out}: a TensorRT plan is a .plan file. Remedy: --out {out.with_suffix('.plan')}.")
-    for path in (out, plan_manifest_path(out)):
-        if path.exists():
-            raise InputError(f"{path}: exists. Remedy: another --out, or remove it.")
 
 
 def _chosen(name: str | None) -> tuple[str, Profile]:
@@ -81,47 +69,15 @@ def _chosen(name: str | None) -> tuple[str, Profile]:
 
 
 def _build(source: Path, out: Path, name: str, profile: Profile, progress: BuildProgress) -> Manifest:
-    manifest = read_manifest(source)
-    if manifest.plan is not None:
-        raise InputError(f"{source}: is a plan already. Remedy: give the .onnx file that it was built from.")
-    sha256 = verified_sha256(source, manifest)
-    if manifest.quantisation is not None and manifest.quantisation.activations == "asymmetric":
-        raise InputError(
-            f"{source}: is quantised with zero points, which TensorRT does not take. Remedy: export it with --symmetric, or "
-            f"build the plan from the run: microseg export RUN --out {out} --precision int8."
-        )
+    manifest, sha256 = portable(source, out)
     require_stride(name, profile, manifest.stride)
-    reference = _fitting(read_reference(source), profile.tile_px, len(manifest.folds))
     graph = plan_graph(source, profile.keep_probability)
     built = build(graph, source, name, profile, out.with_name(f"{out.stem}.timing"), progress)
-    manifest = manifest.model_copy(update={"plan": _plan_info(name, profile, built, sha256)})
-    try:
-        # The manifest first: alone it is harmless, a plan without one is not.
-        with replacing(out) as part, replacing(plan_manifest_path(out)) as beside:
-            part.write_bytes(built.plan)
-            beside.write_text(text_beside(manifest, reference), encoding="utf-8")
-    except OSError as error:
-        with suppress(OSError):
-            plan_manifest_path(out).unlink()
-        raise InputError(
-            f"{out}: cannot be written ({error.strerror or error}). Remedy: free space there, or another --out."
-        ) from error
-    return manifest
+    manifest = manifest.model_copy(update={"plan": _plan_info(name, profile, built, sha256, graph)})
+    return write_plan(out, built.plan, manifest, source, progress)
 
 
-def _fitting(reference: Reference | None, tile_px: SizeRange, folds: int) -> Reference | None:
-    """The reference tiles that a plan of such tiles runs; None where none are left."""
-    if reference is None:
-        return None
-    tiles = [
-        tile
-        for tile in reference.tiles
-        if all(tile_px.min <= side <= tile_px.max for side in unpack(tile, folds)[0].shape)
-    ]
-    return reference.model_copy(update={"tiles": tiles}) if tiles else None
-
-
-def _plan_info(name: str, profile: Profile, built: Built, onnx_sha256: str) -> PlanInfo:
+def _plan_info(name: str, profile: Profile, built: Built, onnx_sha256: str, graph: bytes) -> PlanInfo:
     gpu = built.gpu
     targets = list(profile.compute_capabilities) if isinstance(profile, RtxProfile) else []
     full = profile if isinstance(profile, FullProfile) else None
@@ -138,6 +94,7 @@ def _plan_info(name: str, profile: Profile, built: Built, onnx_sha256: str) -> P
         hardware_compatibility=full.hardware_compatibility if full else "none",
         version_compatible=full.version_compatible if full else False,
         refittable=profile.refittable,
+        graph_sha256=graph_sha256(graph) if profile.refittable else None,
         outputs=built.outputs,
         layer_precisions=built.precisions.layers,
         matrix_precisions=built.precisions.matrix,

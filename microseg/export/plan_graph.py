@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("labels", "votes", "features")
 PROBABILITY = "probability"
+# Their constant inputs are what training and calibration find.
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QuantizeLinear", "DequantizeLinear")
 
 
 def plan_graph(path: Path, keep_probability: bool) -> bytes:
@@ -37,6 +40,25 @@ def plan_graph(path: Path, keep_probability: bool) -> bytes:
     _bytes_at_the_end(model.graph)
     content: bytes = model.SerializeToString()
     return content
+
+
+def graph_sha256(content: bytes) -> str:
+    """SHA-256 of what refitting a plan cannot change: a graph of `plan_graph` less the values of its weights."""
+    import onnx
+
+    graph = onnx.load_model_from_string(content).graph
+    weights = {name for node in graph.node if node.op_type in _WEIGHTED for name in node.input}
+    digest = hashlib.sha256()
+    for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name):
+        values = b"" if tensor.name in weights else onnx.numpy_helper.to_array(tensor).tobytes()
+        digest.update(repr((tensor.name, tensor.data_type, list(tensor.dims), values)).encode())
+    for node in graph.node:
+        # What made the graph and when: no part of it.
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
+    for part in (*graph.input, *graph.output, *graph.node):
+        digest.update(part.SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def _require_engine(path: Path, model: ModelProto) -> None:

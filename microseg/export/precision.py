@@ -21,11 +21,12 @@ from microseg.export.anatomy import (
     outside_convolutions,
     simplified,
 )
-from microseg.export.fidelity import Judge, refuse_beyond_limits
+from microseg.export.fidelity import Arithmetic, Judge, refuse_beyond_limits
 from microseg.export.fields import evenly
 from microseg.export.half import half_limits, kept_in_float32, rounded_twin, to_half
 from microseg.export.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.sensitivity import harms, search
+from microseg.runtime.choice import cpu_runtimes
 
 # Each layer is tried alone: few tiles, so that it takes minutes.
 _HARM_TILES = 4
@@ -93,7 +94,8 @@ def to_int8(
 ) -> Reduced:
     """The bag in INT8. tiles: unlabelled, for the ranges of the activations. Raises GateError.
 
-    The last convolutions stay float32 from the start: 8 bits of a logit tie where phases meet.
+    Judged in every installed runtime that takes it. The last convolutions stay float32 from the start: 8 bits of a logit tie
+    where phases meet.
     """
     plain = simplified(bag)
     progress("calibrating")
@@ -108,10 +110,14 @@ def to_int8(
         return quantised(plain, ranges, always.union(kept), symmetric=symmetric, reduced_range=bits == 7)
 
     limits = judge.limits_points("int8", 0)
+    # Those that `segment` may take: the symmetric form is not OpenVINO's.
+    runtimes: list[Arithmetic] = ["onnxruntime"]
+    if not symmetric and "openvino" in cpu_runtimes():
+        runtimes.append("openvino")
     found = search(
         places,
         build,
-        lambda model: judge(model, "int8"),
+        lambda model: [found for name in runtimes for found in judge(model, "int8", name)],
         lambda: harms(plain, places, build, evenly(tiles, _HARM_TILES), limits),
         progress,
     )

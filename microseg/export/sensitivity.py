@@ -17,11 +17,14 @@ from microseg.export.fidelity import worst
 # Beyond this an INT8 engine saves little: FP16 or float32 is the honest choice.
 MAX_SHARE_KEPT = 0.5
 
+# What the search is content with, as a share of the gate's limit: other processors and versions round otherwise.
+MARGIN = 0.8
+
 Build = Callable[[Collection[str]], onnx.ModelProto]
 
 
 class Search(NamedTuple):
-    """The engine with the fewest layers in float32 that was found, its figures, and the layers with their harm."""
+    """The engine that was found, its figures, and the layers that stayed in float32 with their harm."""
 
     model: onnx.ModelProto
     fidelity: list[Fidelity]
@@ -53,15 +56,15 @@ def search(
     measure: Callable[[], list[float]],
     progress: Callable[[str], None],
 ) -> Search:
-    """Keep the most harmful layers in float32, twice as many at each try, until the gate's figures hold.
+    """Keep the most harmful layers in float32, twice as many at each try, until the gate's figures hold with a margin.
 
-    places: the layers that may be quantised. measure: their harms, asked for only if the whole engine fails. The last try
-    is returned where none holds; the caller refuses it.
+    places: the layers that may be quantised. measure: their harms, asked for only if the whole engine falls short. Where no
+    try has the margin, the best is returned, which the caller lets pass or refuses.
     """
     progress("quantising")
     model = build(())
     best = Search(model, judge(model), [])
-    if worst(best.fidelity).ratio <= 1:
+    if worst(best.fidelity).ratio <= MARGIN:
         return best
     progress("looking for the layers that cost accuracy")
     harm = measure()
@@ -72,8 +75,10 @@ def search(
         kept = [(places[index], harm[index]) for index in ranked[:number]]
         progress(f"quantising all but {number} of {len(places)} layers")
         model = build([name for layer, _ in kept for name in layer.nodes])
-        best = Search(model, judge(model), kept)
-        if worst(best.fidelity).ratio <= 1:
+        found = Search(model, judge(model), kept)
+        if worst(found.fidelity).ratio <= worst(best.fidelity).ratio:
+            best = found
+        if worst(best.fidelity).ratio <= MARGIN:
             break
         number = min(2 * number, most) if number < most else most + 1
     return best

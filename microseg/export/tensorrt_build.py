@@ -31,6 +31,10 @@ class BuildProgress(Protocol):
         """It is over."""
         ...
 
+    def notice(self, text: str) -> None:
+        """Tell something that ends nothing."""
+        ...
+
 
 class Built(NamedTuple):
     """A plan, and what is to be said about it. `gpu` is None where there is none; nothing could open the plan then."""
@@ -57,7 +61,10 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, logger)
     if not parser.parse(graph):
-        raise InputError(f"{source}: {TITLES[profile.flavour]} cannot take its graph. {_parser_errors(parser)}")
+        raise InputError(
+            f"{source}: {TITLES[profile.flavour]} cannot take its graph. {parser_errors(parser)} "
+            "Remedy: export the engine again with this version."
+        )
     config = builder.create_builder_config()
     monitor = _monitor(library, progress)
     config.progress_monitor = monitor
@@ -79,7 +86,12 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
         )
     content = bytes(plan)
     if timing is not None:
-        write_bytes(cache, bytes(timing.serialize()))
+        try:
+            write_bytes(cache, bytes(timing.serialize()))
+        except OSError as error:
+            progress.notice(
+                f"{cache}: cannot be written ({error.strerror or error}); the plan is built, the next build measures anew"
+            )
     return Built(
         plan=content,
         version=library.__version__,
@@ -133,7 +145,10 @@ def _timing_cache(config: Any, profile: Profile, path: Path) -> Any:
     # TensorRT for RTX times nothing while it builds.
     if not isinstance(profile, FullProfile) or not profile.timing_cache:
         return None
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    known = b""
+    with suppress(OSError):
+        known = path.read_bytes()
+    cache = config.create_timing_cache(known)
     if cache is None or not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
@@ -170,12 +185,11 @@ def _bounds(size: Any) -> tuple[int, int, int]:
     return size.min, size.opt, size.max
 
 
-def _parser_errors(parser: Any) -> str:
+def parser_errors(parser: Any) -> str:
+    """What a parser of ONNX files, or what refits from one, found wrong."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = "; ".join(
-        f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors
-    )
-    return f"{told}. Remedy: export the engine again with this version."
+    told = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
+    return f"{'; '.join(told) or 'No reason is given'}."
 
 
 def _inspected(library: Any, logger: Any, plan: bytes, profile: Profile) -> dict[str, int] | None:

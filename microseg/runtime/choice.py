@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import Literal
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.processors import compute_threads
 from microseg.runtime.container import is_plan, manifest_text
+from microseg.runtime.driver import gpu_present
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -23,21 +23,28 @@ class Choice:
     """What runs an engine.
 
     device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
-    them to the runtime, which takes one per physical core.
+    them to the runtime, which takes one per physical core. streams: parts of a batch that OpenVINO computes side by side,
+    each by its share of the threads; 1 elsewhere.
     """
 
     runtime: Runtime
     device: Device
     threads: int | None
+    streams: int = 1
 
 
 def choose(
-    path: Path, runtime: Runtime | None = None, device: Device | None = None, threads: int | None = None
+    path: Path,
+    runtime: Runtime | None = None,
+    device: Device | None = None,
+    threads: int | None = None,
+    streams: int = 1,
 ) -> Choice:
     """What is to run the engine at `path`; nothing is loaded. None leaves it to the file and the hardware.
 
     A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
-    installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor.
+    installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor, unless
+    its activations are symmetric, as TensorRT wants them: OpenVINO's own passes over such a graph change what it says.
     Raises InputError for a combination that cannot be, MissingExtraError for a runtime that is not installed.
     """
     if is_plan(path):
@@ -57,16 +64,14 @@ def choose(
     taken = runtime or _runtime_for(path, device)
     _require(taken)
     if taken == "openvino":
-        return Choice(taken, "cpu", threads or compute_threads())
+        return Choice(taken, "cpu", threads or compute_threads(), streams)
     return Choice(taken, device or _device(), threads or compute_threads())
 
 
-def gpu_present() -> bool:
-    """Whether the driver shows an NVIDIA GPU. Nothing of CUDA or TensorRT is touched."""
-    if os.name == "nt":
-        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").is_file()
-    # The last is Windows Subsystem for Linux.
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
+def cpu_runtimes() -> list[Runtime]:
+    """The installed runtimes that can compute an ONNX engine on the CPU."""
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+    return [name for name in runtimes if find_spec(name) is not None]
 
 
 def _runtime_for(path: Path, device: Device | None) -> Runtime:
@@ -74,16 +79,20 @@ def _runtime_for(path: Path, device: Device | None) -> Runtime:
     if find_spec("onnxruntime") is None:
         return "openvino" if has_openvino and device in (None, "cpu") else "onnxruntime"
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if has_openvino and is_x86 and (device or _device()) == "cpu" and _is_int8(path):
+    if has_openvino and is_x86 and (device or _device()) == "cpu" and _is_for_openvino(path):
         return "openvino"
     return "onnxruntime"
 
 
-def _is_int8(path: Path) -> bool:
-    """What the manifest says, without the time that checking a manifest takes; a damaged one is told about later."""
+def _is_for_openvino(path: Path) -> bool:
+    """Whether an engine is INT8 with zero points. What the manifest says, without the time that checking it takes; a damaged
+    one is told about later.
+    """
     try:
-        return bool(json.loads(manifest_text(path))["precision"] == "int8")
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(manifest_text(path))
+        made = content["quantisation"] or {}
+        return bool(content["precision"] == "int8" and made.get("activations") != "symmetric")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -62,14 +62,18 @@ class Engine(Protocol):
 
 
 def open_engine(
-    path: Path, threads: int | None = None, device: Device | None = None, runtime: Runtime | None = None
+    path: Path,
+    threads: int | None = None,
+    device: Device | None = None,
+    runtime: Runtime | None = None,
+    streams: int = 1,
 ) -> Engine:
-    """Load an engine. `threads`: of the CPU; None leaves this, device and runtime to `choose`.
+    """Load an engine. `threads`: of the CPU; None leaves this, device and runtime to `choose`. streams: as in `Choice`.
 
     Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a plan for another card or
     version, a runtime or device that is not there or did not load. MissingExtraError where the runtime is not installed.
     """
-    choice = choose(path, runtime, device, threads)
+    choice = choose(path, runtime, device, threads, streams)
     manifest = read_manifest(path)
     load, make = _engine_for(choice)
     return make(path, manifest, choice, load(path, choice))

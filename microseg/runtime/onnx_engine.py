@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
 from microseg.core.files import Closing
-from microseg.runtime.choice import Choice, Device, gpu_present
+from microseg.runtime.choice import Choice, Device
+from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.signature import check_signature, wanted_outputs
@@ -28,12 +29,6 @@ except ImportError as error:
 
 # Float32 as exported: by default the provider multiplies in TF32, with the digits of FP16.
 _CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
-# The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do.
-_PROVIDERS: dict[Device, list[tuple[str, dict[str, str]]]] = {
-    "cpu": [("CPUExecutionProvider", {})],
-    "cuda": [_CUDA],
-    "tensorrt": [("TensorrtExecutionProvider", {}), _CUDA],
-}
 _ERRORS_ONLY = 3
 
 
@@ -72,10 +67,24 @@ class OnnxEngine(Closing):
         self._session = None
 
 
+def _providers(path: Path, device: Device) -> list[tuple[str, dict[str, str]]]:
+    """The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do."""
+    match device:
+        case "cpu":
+            return [("CPUExecutionProvider", {})]
+        case "cuda":
+            return [_CUDA]
+    options = {}
+    if os.access(path.parent, os.W_OK):
+        # What it builds, minutes for each shape, it would build again at every start.
+        options = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": f"{path}.tensorrt"}
+    return [("TensorrtExecutionProvider", options), _CUDA]
+
+
 def open_session(path: Path, choice: Choice) -> Any:
     """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
     refuse_external_data(path)
-    providers = _PROVIDERS[choice.device]
+    providers = _providers(path, choice.device)
     wanted = providers[0][0]
     if wanted not in onnxruntime.get_available_providers():
         raise InputError(
@@ -84,8 +93,10 @@ def open_session(path: Path, choice: Choice) -> Any:
         )
     if choice.device != "cpu":
         # Without a device TensorRT ends the interpreter.
-        if not gpu_present():
-            raise InputError(f"--device {choice.device}: the driver shows no NVIDIA GPU. Remedy: use --device cpu.")
+        if (reason := gpu_absence()) is not None:
+            raise InputError(
+                f"--device {choice.device}: no NVIDIA GPU can be used here ({reason}). Remedy: use --device cpu."
+            )
         with redirect_stdout(io.StringIO()):  # it prints what it does not find, which may be elsewhere
             onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()

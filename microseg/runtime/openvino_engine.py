@@ -31,7 +31,7 @@ _DEVICE = "CPU"
 
 
 class OpenVinoEngine(Closing):
-    """The engine protocol over one compiled network and one request. For one thread at a time.
+    """The engine protocol over one compiled network, with a request for each stream. For one thread at a time.
 
     N, H and W stay dynamic: a new shape costs the kernels that it needs and no compilation of the network.
     """
@@ -42,7 +42,7 @@ class OpenVinoEngine(Closing):
         self.choice = choice
         self.version: str = openvino.get_version().partition("-")[0]
         self.runs = 0
-        self._request = network.create_infer_request()
+        self._requests = _requests(network, choice)
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")
 
@@ -53,20 +53,44 @@ class OpenVinoEngine(Closing):
         try:
             if not set(wanted) <= set(self._outputs):
                 # Features and probability are asked for rarely, and computed for every tile once they are compiled in.
-                self._request = _compile(self.path, self.choice, wanted).create_infer_request()
+                self._requests = _requests(_compile(self.path, self.choice, wanted), self.choice)
                 self._outputs = tuple(wanted)
-            found = self._request.infer({"tiles": np.ascontiguousarray(tiles)}, share_inputs=True)
-            # The request's own memory is written over by the next call.
-            return EngineOutput(**{name: np.array(found[name]) for name in wanted})
+            found = self._infer(np.ascontiguousarray(tiles))
+            # A request's own memory is written over by the next call.
+            return EngineOutput(**{name: np.concatenate([part[name] for part in found]) for name in wanted})
         except Exception as error:  # OpenVINO raises bare RuntimeErrors
             raise FieldError(
                 f"{self.path}: OpenVINO failed on {tiles.shape[0]} tiles of {tiles.shape[3]} x {tiles.shape[2]} px "
                 f"({error}). Remedy: a smaller --memory-mb or --batch."
             ) from error
 
+    def _infer(self, tiles: NDArray[np.uint8]) -> list[Any]:
+        """What the streams say about their parts of the tiles, in order. Raises what OpenVINO does."""
+        # Shared throughout: a request that once shared an array would copy the next one into that.
+        parts = np.array_split(tiles, min(len(tiles), len(self._requests)))
+        busy = self._requests[: len(parts)]
+        errors = []
+        for begin in (True, False):
+            # All of them also where one fails, or the next call would find some still busy.
+            for request, part in zip(busy, parts, strict=True):
+                try:
+                    if begin:
+                        request.start_async({"tiles": part}, share_inputs=True)
+                    else:
+                        request.wait()
+                except Exception as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+        return [request.results for request in busy]
+
     def close(self) -> None:
         """Give back the network's memory."""
-        self._request = None
+        self._requests = []
+
+
+def _requests(network: Any, choice: Choice) -> list[Any]:
+    return [network.create_infer_request() for _ in range(choice.streams)]
 
 
 def compile_network(path: Path, choice: Choice) -> Any:
@@ -84,8 +108,7 @@ def compile_network(path: Path, choice: Choice) -> Any:
 
 
 def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
-    core = openvino.Core()
-    network = core.read_model(os.fspath(path))
+    network = openvino.Core().read_model(os.fspath(path))
     inputs = {
         node.get_any_name(): (
             node.get_element_type().get_type_name(),
@@ -96,9 +119,15 @@ def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
     check_signature(path, inputs, {name for node in network.outputs for name in node.get_names()}, "u8")
     # A runtime computes every output that the network has, so those that nobody wants are taken off.
     network = openvino.Model([network.output(name).get_node() for name in outputs], network.get_parameters())
+    return compile_model(network, choice)
+
+
+def compile_model(network: Any, choice: Choice) -> Any:
+    """A network of OpenVINO's, or the bytes of an ONNX file, compiled as an engine runs. OpenVINO raises RuntimeErrors."""
+    core = openvino.Core()
     settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY" if choice.streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": choice.streams,
         # On processors with bfloat16 OpenVINO would round float32 networks to it, unasked.
         "INFERENCE_PRECISION_HINT": "f32",
         # Threads bound to cores would stand still whenever the reader or the writer runs on one of them.
@@ -106,4 +135,4 @@ def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
     }
     if choice.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = choice.threads
-    return core.compile_model(network, _DEVICE, settings)
+    return core.compile_model(core.read_model(network) if isinstance(network, bytes) else network, _DEVICE, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from microseg.core.errors import InputError
 from microseg.runtime.choice import Choice
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 _AMPERE = 8
 
 
-def open_plan(path: Path, manifest: Manifest, choice: Choice) -> TensorRTEngine:
+class LoadedPlan(NamedTuple):
+    """A plan on a device: TensorRT's module, its logger, the runtime that the engine lives in, and the engine."""
+
+    name: Library
+    library: Any
+    logger: Any
+    runtime: Any
+    engine: Any
+    gpu: GpuInfo
+
+
+def load_plan(path: Path, manifest: Manifest) -> LoadedPlan:
     """Load a plan onto the first device that this process may use.
 
     Raises InputError: not the plan of this manifest (changed, cut off), no GPU or driver, built for another GPU or
@@ -44,23 +55,29 @@ def open_plan(path: Path, manifest: Manifest, choice: Choice) -> TensorRTEngine:
     if engine is None:
         raise InputError(f"{path}: {TITLES[name]} cannot open it ({logger.last()}). {_rebuild(plan)}")
     _require_tensors(path, manifest, library, engine)
+    return LoadedPlan(name, library, logger, runtime, engine, gpu)
+
+
+def open_plan(path: Path, manifest: Manifest, choice: Choice) -> TensorRTEngine:
+    """Load a plan and make it ready to run. Raises as `load_plan`, and InputError where the device has not the memory."""
+    loaded = load_plan(path, manifest)
     try:
         return TensorRTEngine(
             path=path,
             manifest=manifest,
             choice=choice,
-            version=library.__version__,
-            provider=f"{TITLES[name]} on {gpu.name}",
-            library=library,
-            runtime=runtime,
-            engine=engine,
-            logger=logger,
-            cuda=cuda_runtime(EXTRAS[name]),
+            version=loaded.library.__version__,
+            provider=f"{TITLES[loaded.name]} on {loaded.gpu.name}",
+            library=loaded.library,
+            runtime=loaded.runtime,
+            engine=loaded.engine,
+            logger=loaded.logger,
+            cuda=cuda_runtime(EXTRAS[loaded.name]),
         )
     except CudaError as error:
         raise InputError(
-            f"{path}: does not fit on {gpu.name} ({error}). Remedy: close what else uses the GPU, or build it for smaller "
-            "tiles and batches (--profile)."
+            f"{path}: does not fit on {loaded.gpu.name} ({error}). Remedy: close what else uses the GPU, or build it for "
+            "smaller tiles and batches (--profile)."
         ) from error
 
 

@@ -21,7 +21,7 @@ from tests.command_line import parsed
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
-EXTRAS = {"station-cpu": {"cpu"}, "station-gpu": set[str](), "training": {"train", "export"}}
+EXTRAS = {"station-cpu": {"cpu", "openvino"}, "station-gpu": set[str](), "training": {"train", "export"}}
 
 
 def project() -> dict[str, Any]:

@@ -12,7 +12,6 @@ from PIL import Image
 from microseg.core.errors import InputError
 from microseg.core.keys import REFERENCE_KEY
 from microseg.core.manifest import plan_manifest_path
-from microseg.core.reference import Reference, reference_tile
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.deploy.profile import find_profile, profile_path, set_up
 from microseg.deploy.segment import SegmentOptions, segment
@@ -20,7 +19,7 @@ from microseg.deploy.tune import tune
 from microseg.deploy.verify import VerifyOptions, verify
 from microseg.runtime import Runtime, read_manifest, tensorrt_open
 from microseg.runtime.container import text_beside
-from tests.host_cuda import HostCuda, open_on_host
+from tests.host_cuda import HostCuda, host_reference, open_on_host
 from tests.plans import write_plan
 
 
@@ -58,11 +57,7 @@ def plan(tiny_engine: Path, tmp_path: Path) -> Path:
     """A plan with a reference tile that the rehearsal labels as it says."""
     path = write_plan(tiny_engine, tmp_path / "bagged.plan")
     manifest = read_manifest(path)
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-    votes = np.stack([pixels > 100, pixels > 120]).astype(np.uint8)
-    tile = reference_tile("noise", pixels, votes[0], votes, 2)
-    reference = Reference(origin="synthetic", model_sha256=manifest.model_sha256, tiles=[tile])
-    plan_manifest_path(path).write_text(text_beside(manifest, reference), encoding="utf-8")
+    plan_manifest_path(path).write_text(text_beside(manifest, host_reference(manifest)), encoding="utf-8")
     return path
 
 
@@ -71,7 +66,8 @@ def test_verify_runs_the_reference_tiles_of_a_plan(plan: Path) -> None:
     content = verify(VerifyOptions(plan))
     assert content["passed"], content["checks"]
     marked = read_manifest(plan).plan
-    assert marked is not None and marked.verified
+    assert marked is not None and marked.verified and marked.comparison is not None
+    assert marked.comparison.fraction_difference_points == {"ferrite": 0, "bainite": 0}
     names = [check["check"] for check in content["checks"]]
     # It was built without its probabilities.
     assert {"manifest", "features", "reference tiles: labels", "reference tiles: votes of the folds"} <= set(names)

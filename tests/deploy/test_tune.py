@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from microseg.deploy.bench import Bench, Settings, Trial
 from microseg.deploy.profile import find_profile, profile_path, set_up
 from microseg.deploy.segment import PLAN_BATCHES, SegmentOptions, segment
 from microseg.deploy.tune import tune
-from microseg.runtime import choose, read_manifest
-from tests.engines import write_threshold_engine
+from microseg.runtime import Choice, EngineOutput, Runtime, choose, read_manifest
+from tests.engines import with_reference, write_threshold_engine
 from tests.plans import write_plan
 
 UNASKED: dict[str, Any] = {"runtime": None, "device": None, "threads": None, "batch": None, "use_profile": True}
@@ -57,6 +58,55 @@ def test_the_best_of_each_setting_is_kept(tiny_engine: Path, quick: list[Setting
     setup = set_up(tiny_engine, **UNASKED)
     assert setup.profile == found.path == profile_path(best.model_sha256)
     assert (setup.choice.runtime, setup.choice.threads, setup.max_tile_pixels, setup.batch) == ("openvino", 2, 1024, 1)
+
+
+@pytest.mark.parametrize("asked", [None, "openvino"])
+def test_streams_are_tried_where_openvino_is(
+    tiny_engine: Path, monkeypatch: pytest.MonkeyPatch, asked: Runtime | None
+) -> None:
+    """With one stream OpenVINO is the slower runtime, with two the faster."""
+    seen: list[Settings] = []
+
+    def measure(self: Bench, settings: Settings) -> Trial:
+        seen.append(settings)
+        choice = settings.choice
+        self._versions[choice.runtime] = "1.0"
+        speed = 1.0 if choice.runtime == "onnxruntime" else 0.8 * choice.streams
+        return Trial(settings, (8, 8), 1, speed, 3)
+
+    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr("microseg.deploy.tune.usable_processors", lambda: 4)
+    monkeypatch.setattr("microseg.runtime.choice.compute_threads", lambda: 4)
+    best = tune(tiny_engine, field_px=(64, 64), runtime=asked).profile
+    assert (best.runtime, best.streams, best.threads, best.batch) == ("openvino", 4, 4, 4)
+    assert [settings.batch for settings in seen if settings.choice.streams == 4][-3:] == [8, 16, 32]
+    setup = set_up(tiny_engine, **UNASKED)
+    assert (setup.choice, setup.batch) == (Choice("openvino", "cpu", 4, 4), 4)
+    seen.clear()
+    assert tune(tiny_engine, field_px=(64, 64), runtime="onnxruntime").profile.streams == 1
+    assert {settings.choice.runtime for settings in seen} == {"onnxruntime"}
+
+
+def test_on_a_gpu_the_tensorrt_provider_is_tried(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    seen: list[Settings] = []
+
+    def measure(self: Bench, settings: Settings) -> Trial:
+        seen.append(settings)
+        self._versions[settings.choice.runtime] = "1.0"
+        return Trial(settings, (8, 8), 1, 1.0 + (settings.choice.device == "tensorrt"), 3)
+
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr("microseg.runtime.choice.gpu_present", lambda: True)
+    for available, device in ((providers, "tensorrt"), (providers[1:], "cuda")):
+        seen.clear()
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda available=available: available)
+        assert tune(tiny_engine, field_px=(64, 64)).profile.device == device
+        assert seen[0].choice.device == "cuda" and {settings.choice.runtime for settings in seen} == {"onnxruntime"}
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    assert tune(tiny_engine, field_px=(64, 64), device="cuda").profile.device == "cuda"
 
 
 def test_a_plan_is_tuned_from_what_segment_runs_it_with(
@@ -158,6 +208,28 @@ def test_trials_are_as_segment_would_run_them(tiny_engine: Path, monkeypatch: py
     assert measured(tiny_engine).megapixels_per_second == pytest.approx(96 * 64 / 1e6 / 0.5)
 
 
+def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: Path) -> None:
+    """One of eight copies, as a stream that goes wrong would give, is enough."""
+    engine = with_reference(tiny_engine, tmp_path / "engine.onnx")
+    bench_of = Bench(engine, read_manifest(engine), (96, 64), 80000, 0.1, lambda trial: None)
+    bench_of.measure(Settings(choose(engine, threads=1)))
+    streams = Settings(choose(engine, "openvino", threads=2, streams=2), batch=2)
+    good = bench_of.measure(streams)
+    assert good.megapixels_per_second is not None and not good.note
+    opened = bench_of._engine
+    assert opened is not None and len(bench_of._tiles) == 3
+    run = opened.run
+
+    def wrong_once(tiles: Any) -> EngineOutput:
+        out = run(tiles)
+        out.labels[1, :8] = 0
+        return out
+
+    opened.run = wrong_once  # type: ignore[assignment,method-assign]
+    assert re.match(r"differs from the default: tiles: labels .*tiles: bainite", bench_of._differs(opened))
+    bench_of.close()
+
+
 def test_a_runtime_that_says_something_else_is_not_taken(tiny_engine: Path, tmp_path: Path) -> None:
     manifest = read_manifest(tiny_engine)
     other = write_threshold_engine(tmp_path / "other.onnx", [(0.6,), (0.6,)])
@@ -165,5 +237,5 @@ def test_a_runtime_that_says_something_else_is_not_taken(tiny_engine: Path, tmp_
     bench_of.measure(Settings(choose(tiny_engine, threads=1)))
     bench_of._path = other
     trial = bench_of.measure(Settings(choose(tiny_engine, "openvino", threads=1)))
-    assert trial.megapixels_per_second is None and "differ from the default's" in trial.note
+    assert trial.megapixels_per_second is None and "differs from the default: tiles: labels" in trial.note
     bench_of.close()

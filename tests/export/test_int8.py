@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +14,9 @@ import pytest
 
 from microseg.core import tolerance
 from microseg.core.errors import GateError
-from microseg.export import precision, sensitivity
-from microseg.export.activations import Range, beyond_counter
+from microseg.core.manifest import Fidelity
+from microseg.export import fidelity, precision, sensitivity
+from microseg.export.activations import Range, beyond_counter, openvino_session, session
 from microseg.export.anatomy import constants, layers, outside_convolutions, simplified
 from microseg.export.fidelity import worst
 from microseg.export.fields import FieldSet, calibration_tiles
@@ -85,8 +88,71 @@ def test_an_engine_passes_the_gate_and_says_how_it_was_made(symmetric: bool) -> 
     assert reduced.quantisation.activations == ("symmetric" if symmetric else "asymmetric")
     assert reduced.quantisation.calibration_tiles == len(TILES)
     assert any(row.layer == "head" and row.nodes == 2 for row in reduced.float32_layers)
+    # Whatever `segment` may take has judged.
+    judges = ["onnxruntime"] if symmetric else ["onnxruntime", "openvino"]
+    assert [each.arithmetic for each in reduced.fidelity] == judges
     # Calibrated and judged on the same pixels: nothing is beyond what calibration saw.
-    assert [each.saturated for each in reduced.fidelity] == [0]
+    assert not any(each.saturated for each in reduced.fidelity)
+
+
+def test_every_runtime_must_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO computes, and is then made to lose the cracks."""
+
+    def lossy(model: onnx.ModelProto) -> Any:
+        running = openvino_session(model)
+
+        def run(names: list[str], feeds: dict[str, Any]) -> list[Any]:
+            labels, *rest = running.run(names, feeds)
+            return [np.where(labels == 2, 0, labels).astype(np.uint8), *rest]
+
+        return SimpleNamespace(run=run)
+
+    monkeypatch.setattr(fidelity, "openvino_session", lossy)
+    with pytest.raises(GateError, match=r"\(noise, openvino\): \w+ covers"):
+        reduce_precision(MODEL, "int8", TILES, judge(MODEL))
+    monkeypatch.setattr(precision, "cpu_runtimes", lambda: ["onnxruntime"])
+    found = reduce_precision(MODEL, "int8", TILES, judge(MODEL)).fidelity
+    assert [each.arithmetic for each in found] == ["onnxruntime"]
+
+
+def test_openvino_computes_what_onnx_runtime_does() -> None:
+    model = quantised(PLAIN, RANGES, OUTSIDE, reduced_range=True)
+    names = ["labels", "votes", "features", "probability"]
+    ours, theirs = (running(model).run(names, {"tiles": TILES[0]}) for running in (session, openvino_session))
+    assert [found.dtype for found in theirs] == [found.dtype for found in ours]
+    assert np.abs(ours[3] - theirs[3]).max() < 1e-3 and (ours[0] != theirs[0]).mean() < 1e-3
+
+
+def test_a_model_that_openvino_does_not_take_is_refused() -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(MODEL)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(GateError, match=r"OpenVINO.*cannot load the engine.*Remedy: --precision fp16"):
+        openvino_session(model)
+
+
+def test_the_search_wants_a_margin_and_takes_the_best_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judge(MODEL)(PLAIN, "int8")
+    places = layers(PLAIN)
+
+    def searched(ratios: dict[int, float]) -> tuple[int, list[int]]:
+        """Layers kept, and the tries, where the figure after keeping n nodes is `ratios[n]` of its limit."""
+        tried: list[int] = []
+
+        def build(kept: Any) -> onnx.ModelProto:
+            tried.append(len(list(kept)))
+            return PLAIN
+
+        def judged(model: onnx.ModelProto) -> list[Fidelity]:
+            return [found[0].model_copy(update={"label_limit": ratios[tried[-1]]})]
+
+        monkeypatch.setattr(sensitivity, "worst", lambda figures: worst(found)._replace(ratio=figures[0].label_limit))
+        kept = search(places, build, judged, lambda: [1.0, 3.0, 2.0, 0.0], lambda step: None).kept
+        return len(kept), tried
+
+    assert searched({0: 0.8}) == (0, [0])
+    assert searched({0: 0.9, 2: 0.7}) == (1, [0, 2])
+    assert searched({0: 0.95, 2: 0.9, 4: 0.97}) == (1, [0, 2, 4])
 
 
 def test_saturation_is_counted_beyond_what_calibration_saw() -> None:

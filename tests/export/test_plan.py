@@ -12,7 +12,8 @@ import onnx
 import pytest
 import torch
 
-from microseg.core.errors import InputError, MissingExtraError
+from microseg.core.errors import GateError, InputError, MissingExtraError
+from microseg.core.keys import REFERENCE_KEY
 from microseg.core.manifest import Quantisation, SizeRange, plan_manifest_path
 from microseg.export import int8, tensorrt_build
 from microseg.export import plan as module
@@ -21,17 +22,20 @@ from microseg.export.graph import build_onnx
 from microseg.export.half import kept_in_float32, to_half
 from microseg.export.plan import plan_of_engine, plan_of_run
 from microseg.export.plan_graph import plan_graph
+from microseg.export.precisions import Precisions
 from microseg.export.profile import RtxProfile, load_profile, profile_names
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
 from microseg.models.unet import UNet
-from microseg.runtime import is_intact, read_manifest, verified_sha256
-from microseg.runtime.container import is_manifest_intact, read_reference
+from microseg.runtime import is_intact, read_manifest, tensorrt_open, verified_sha256
+from microseg.runtime.container import append_metadata, is_manifest_intact, read_reference
 from microseg.runtime.device import CudaError, GpuInfo
 from tests.chain import ENCODER, NETWORK
 from tests.engines import rewrite_manifest, with_reference
+from tests.host_cuda import HostContext, HostCuda, host_reference, open_on_host
 from tests.plans import Silent, as_engine, half, needs_rtx, quantised
 
+A4000 = GpuInfo("NVIDIA RTX A4000", "8.6", "13.0")
 SMALL = "flavour: tensorrt_rtx\ntile_px: {min: 64, opt: 128, max: 192}\nbatch: {min: 1, opt: 2, max: 2}\n"
 
 
@@ -195,8 +199,6 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the builder's seconds."""
 
     def instead(*arguments: object) -> tensorrt_build.Built:
-        from microseg.export.precisions import Precisions
-
         return tensorrt_build.Built(b"plan", "1.7", None, ["labels"], Precisions({}, {}), None)
 
     monkeypatch.setattr(module, "build", instead)
@@ -291,6 +293,66 @@ def test_reference_tiles_come_along(tiny_engine: Path, tmp_path: Path) -> None:
     assert is_manifest_intact(out)
 
 
+@pytest.fixture
+def here(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An engine with a reference tile as the rehearsal labels it, and a card here that runs its plan."""
+    made = tensorrt_build.Built(
+        b"plan", "1.7", A4000, ["labels", "votes", "features"], Precisions({"fp32": 5}, {"fp32": 2}), None
+    )
+    monkeypatch.setattr(module, "build", lambda *arguments: made)
+    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, choice: open_on_host(path, HostCuda()))
+    engine = tmp_path / "engine.onnx"
+    engine.write_bytes(tiny_engine.read_bytes())
+    append_metadata(engine, REFERENCE_KEY, host_reference(read_manifest(engine)).model_dump_json())
+    return engine
+
+
+def test_where_its_card_is_a_plan_is_compared_at_once(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "bagged.plan"
+    info = plan_of_engine(here, out, "rtx-station", Silent()).plan
+    assert info is not None and info.verified and info.comparison is not None
+    assert info.comparison.provider == "rehearsal" and info.comparison.label_disagreement == 0
+    assert info.comparison.fraction_difference_points == {"ferrite": 0, "bainite": 0}
+    assert read_manifest(out).plan == info and is_manifest_intact(out)
+    # The kernels compiled for the comparison need not be compiled again.
+    names = ["bagged.plan", "bagged.plan.json", "bagged.plan.kernels"]
+    assert sorted(path.name for path in out.parent.iterdir()) == names
+
+
+def test_a_plan_that_says_otherwise_does_not_appear(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brighter(self: HostContext, addresses: dict[str, int], shape: tuple[int, ...]) -> None:
+        count, _, height, width = shape
+        compute(self, addresses, shape)
+        self._at(addresses["labels"], (count, height, width), np.uint8)[:, :2] = 1
+
+    compute = HostContext._compute
+    monkeypatch.setattr(HostContext, "_compute", brighter)
+    out = tmp_path / "new" / "bagged.plan"
+    with pytest.raises(
+        GateError, match=r"bagged\.plan: the plan disagrees .*engine\.onnx.* bainite \d.*Nothing was written"
+    ):
+        plan_of_engine(here, out, "rtx-station", Silent())
+    assert not list(out.parent.iterdir())
+
+
+def test_a_plan_that_cannot_run_here_stays_unverified(
+    here: Path, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(path: Path, manifest: object, choice: object) -> None:
+        raise InputError(f"{path}: was built for another card")
+
+    progress, out = Silent(), tmp_path / "a.plan"
+    plan_of_engine(tiny_engine, tmp_path / "bare.plan", "rtx-station", progress)
+    monkeypatch.setattr(tensorrt_open, "open_plan", refusing)
+    info = plan_of_engine(here, out, "rtx-station", progress).plan
+    assert out.is_file() and info is not None and (info.verified, info.comparison) == (False, None)
+    assert "carries no reference tiles" in progress.notices[0]
+    assert progress.notices[1] == f"not compared with {here} here: {out}: was built for another card"
+    assert not progress.open
+
+
 @pytest.mark.usefixtures("built")
 def test_zero_points_are_told_before_the_build(tiny_engine: Path, tmp_path: Path) -> None:
     made = Quantisation(
@@ -333,6 +395,28 @@ def test_full_tensorrts_settings_rehearsed(tiny_engine: Path, tmp_path: Path, mo
         assert info is not None and (info.flavour, info.gpu) == ("tensorrt", a100.name)
         assert (info.compute_capability, info.hardware_compatibility) == ("8.0", "ampere_plus")
         assert info.version_compatible and info.engine_precisions is None
+
+
+@needs_rtx
+def test_a_timing_cache_that_cannot_be_kept_costs_no_plan(
+    tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from microseg.runtime.tensorrt_library import load_library
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    rtx = load_library("tensorrt_rtx")
+    monkeypatch.setattr(tensorrt_build, "require_gpu", lambda what, remedy, extra: A4000)
+    monkeypatch.setattr(tensorrt_build, "load_library", lambda name: rtx)
+    monkeypatch.setattr(tensorrt_build, "write_bytes", full)
+    profile = _profile(tmp_path, SMALL.replace("tensorrt_rtx", "tensorrt") + "version_compatible: true\n")
+    progress = Silent()
+    # Nor one that cannot be read.
+    (tmp_path / "a.timing").mkdir()
+    plan_of_engine(tiny_engine, tmp_path / "a.plan", profile, progress)
+    assert (tmp_path / "a.plan").is_file()
+    assert "a.timing: cannot be written (No space left on device); the plan is built" in progress.notices[0]
 
 
 def test_the_flavour_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

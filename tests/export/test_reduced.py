@@ -101,8 +101,13 @@ def test_a_calibration_domain_is_judged_too(trained: Path, unseen: Path, tmp_pat
     outcome = microseg("export", trained, "--out", out, "--precision", "int8", "--calibrate", unseen)
     assert outcome.status == 0, outcome.err
     manifest = read_manifest(out)
-    first, second = manifest.fidelity
-    assert first.fields_from == "synthetic-s" and second.fields_from == "held-out tiles of the run"
+    first = manifest.fidelity[0]
+    assert [(each.arithmetic, each.fields_from) for each in manifest.fidelity] == [
+        (runtime, name)
+        for runtime in ("onnxruntime", "openvino")
+        for name in ("synthetic-s", "held-out tiles of the run")
+    ]
+    assert "2 fields, openvino" in outcome.out
     assert len(first.fields) == 2
     for field in first.fields:
         assert sum(field.torch_percent.values()) == pytest.approx(100)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,10 +17,11 @@ from benchmarks.gpu_check import is_installed, serves
 from microseg.core.errors import FieldError, InputError
 from microseg.core.manifest import plan_manifest_path
 from microseg.export.plan import plan_of_engine
+from microseg.export.plan_refit import refit_plan
 from microseg.runtime import EngineOutput, open_engine, read_manifest
 from microseg.runtime.device import GpuInfo
 from microseg.runtime.tensorrt_engine import TensorRTEngine
-from tests.plans import Silent, half, quantised
+from tests.plans import Silent, as_engine, half, quantised
 
 PROFILE = "tile_px: {min: 64, opt: 128, max: 192}\nbatch: {min: 1, opt: 2, max: 2}\nkeep_probability: true\n"
 # Kernels for another batch may add in another order.
@@ -207,3 +209,27 @@ def test_compiled_kernels_are_kept(build: Build, flavour: str) -> None:
     with open_engine(plan) as engine:
         engine.run(noise(2))
     assert plan.with_name("fp32.plan.kernels").stat().st_size > 0
+
+
+def test_a_refitted_plan_is_that_of_the_other_weights(
+    flavour: str, exported: Path, tmp_path: Path, unseen: Path
+) -> None:
+    profile = tmp_path / "refit.yaml"
+    profile.write_text(f"flavour: {flavour}\n{PROFILE}refittable: true\n", encoding="utf-8")
+    old, new = tmp_path / "old.plan", tmp_path / "new.plan"
+    plan_of_engine(exported, old, str(profile), Silent())
+    model = onnx.load(exported)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.02), tensor.name))
+    changed = as_engine(model, read_manifest(exported), tmp_path / "changed.onnx")
+    again = refit_plan(changed, new, old, Silent()).plan
+    assert again is not None and again.refittable
+    tiles = micrographs(unseen)
+    with open_engine(changed, device="cpu", runtime="onnxruntime") as engine:
+        wanted = engine.run(tiles, probability=True)
+    with open_engine(new) as engine:
+        require_equal(engine.run(tiles, probability=True), wanted, 2e-3)
+    # And once more: it has not forgotten how.
+    refit_plan(exported, tmp_path / "back.plan", new, Silent())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from microseg.core.errors import InputError, MissingExtraError
+from microseg.core.manifest import Quantisation
 from microseg.core.processors import compute_threads
 from microseg.runtime import Choice, choice, choose
 from tests.engines import rewrite_manifest
@@ -34,6 +35,13 @@ def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: py
     assert choose(tiny_engine, threads=3).threads == 3
     assert choose(int8).runtime == "openvino"
     assert choose(int8, "onnxruntime").runtime == "onnxruntime"
+    made = Quantisation(
+        activations="symmetric", weight_bits=8, instruction_sets=[], calibrated_on="t2", calibration_tiles=4
+    )
+    for activations, runtime in (("symmetric", "onnxruntime"), ("asymmetric", "openvino")):
+        changed = made.model_copy(update={"activations": activations})
+        path = rewrite_manifest(tiny_engine, tmp_path / "made.onnx", precision="int8", quantisation=changed)
+        assert choose(path).runtime == runtime
     assert choose(int8, device="cuda") == Choice("onnxruntime", "cuda", compute_threads())
     assert choose(tiny_engine, "openvino").runtime == "openvino"
     assert choose(tmp_path / "bagged.plan") == Choice("tensorrt", "cuda", None)

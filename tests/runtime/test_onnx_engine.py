@@ -73,7 +73,29 @@ def test_tensorrt_is_not_touched_without_a_device(tiny_engine: Path, monkeypatch
     providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     monkeypatch.setattr(onnxruntime, "InferenceSession", touched)
-    monkeypatch.setattr("microseg.runtime.onnx_engine.gpu_present", lambda: False)
+    monkeypatch.setattr("microseg.runtime.onnx_engine.gpu_absence", lambda: "no driver")
     for device in ("cuda", "tensorrt"):
-        with pytest.raises(InputError, match=rf"--device {device}: the driver shows no NVIDIA GPU"):
+        with pytest.raises(InputError, match=rf"--device {device}: no NVIDIA GPU can be used here \(no driver\)"):
             open_engine(tiny_engine, device=device)
+
+
+def test_tensorrts_provider_keeps_what_it_built(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    given: list[list[tuple[str, dict[str, str]]]] = []
+
+    def session(*arguments: object, providers: list[tuple[str, dict[str, str]]], **options: object) -> None:
+        given.append(providers)
+        raise RuntimeError("no card")
+
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr("microseg.runtime.onnx_engine.gpu_absence", lambda: None)
+    for writable in (True, False):
+        monkeypatch.setattr("os.access", lambda path, mode, writable=writable: writable)
+        with pytest.raises(InputError, match="no card"):
+            open_engine(tiny_engine, device="tensorrt")
+    kept = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": f"{tiny_engine}.tensorrt"}
+    assert [found[0] for found in given] == [(providers[0], kept), (providers[0], {})]
+    assert [[name for name, _ in found] for found in given] == [providers[:2]] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError, InputError
 from microseg.core.manifest import METADATA_KEY
 from microseg.runtime import open_engine, read_manifest
+from microseg.runtime.openvino_engine import OpenVinoEngine
 from tests.engines import write_threshold_engine, write_with_metadata
 
 SHAPES = [(1, 24, 32), (1, 64, 48), (3, 24, 32), (2, 8, 8), (1, 24, 32)]
@@ -49,6 +51,45 @@ def test_features_and_probability_on_demand(tiny_engine: Path) -> None:
         assert np.array_equal(bare.labels, b.labels)
         again = theirs.run(pixels)
         assert again.probability is None and np.array_equal(bare.votes, again.votes)
+
+
+def test_streams_share_a_batch_and_change_nothing(tiny_engine: Path) -> None:
+    with (
+        open_engine(tiny_engine, 2, runtime="openvino") as single,
+        open_engine(tiny_engine, 2, runtime="openvino", streams=2) as several,
+    ):
+        assert several.choice.streams == 2
+        for count, features in ((1, False), (2, False), (5, False), (3, True), (2, False)):
+            pixels = tiles(count, 24, 32)
+            before = pixels.copy()
+            wanted, found = (engine.run(pixels, features=features) for engine in (single, several))
+            assert np.array_equal(found.labels, wanted.labels) and np.array_equal(found.votes, wanted.votes)
+            assert np.array_equal(pixels, before) and (found.features is None) != features
+            assert not features or np.allclose(found.features, wanted.features, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_stream_that_fails_leaves_none_busy(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def __init__(self, request: Any) -> None:
+            self.request = request
+
+        def start_async(self, inputs: Any, share_inputs: bool) -> None:
+            self.request.start_async(inputs, share_inputs=share_inputs)
+
+        def wait(self) -> None:
+            self.request.wait()
+            raise RuntimeError("out of memory")
+
+    with open_engine(tiny_engine, 2, runtime="openvino", streams=2) as engine:
+        assert isinstance(engine, OpenVinoEngine)
+        pixels = tiles(2, 24, 32)
+        wanted = engine.run(pixels).labels
+        first, second = engine._requests
+        monkeypatch.setattr(engine, "_requests", [Failing(first), second])
+        with pytest.raises(FieldError, match="out of memory"):
+            engine.run(pixels)
+        monkeypatch.setattr(engine, "_requests", [first, second])
+        assert np.array_equal(engine.run(pixels).labels, wanted)
 
 
 def test_what_one_call_gave_the_next_leaves_alone(tiny_engine: Path) -> None:
