@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,14 @@ METHODS = (
 )
 CRITERIA = ("flips", "photometric", "certainty", "information", "density", "source_miou")
 # What `train uda` goes by, and other ways to combine criteria: sums of those named.
-SHIPPED = ("flips", "photometric", "source_miou")
+SHIPPED = ("flips", "flips", "source_miou")
 COMBINED = (
     *((name,) for name in (*CRITERIA, "step")),
     ("flips", "photometric"),
+    ("flips", "photometric", "source_miou"),
     SHIPPED,
+    ("flips", "information"),
+    ("flips", "information", "source_miou"),
     ("flips", "photometric", "information"),
 )
 SOURCE_UM = 0.0277
@@ -120,9 +124,12 @@ def main() -> None:
     )
     parser.add_argument("--label", default="", help="name of these settings in the table")
     parser.add_argument("--runs", type=Path, default=Path("runs/uda-benchmark"))
+    parser.add_argument(
+        "--read", type=Path, nargs="+", default=[], help="print the tables of such JSON files; nothing is trained"
+    )
     options = parser.parse_args()
-    rows = []
-    for case in options.only:
+    rows = [item for path in options.read for item in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    for case in options.only if not options.read else []:
         for method in options.methods:
             for seed in options.seeds:
                 folds = None if method == "auto" else options.folds
@@ -414,7 +421,8 @@ def criteria_table(rows: list[dict[str, Any]]) -> Table:
     regrets = {columns: {key: _regret(group, columns) for key, group in series.items()} for columns in COMBINED}
     for columns in COMBINED:
         ranks = [_rank(group, columns) for group in series.values()]
-        name = " + ".join(columns) + (" (shipped)" if columns == SHIPPED else "")
+        parts = [name if times == 1 else f"{times} {name}" for name, times in Counter(columns).items()]
+        name = " + ".join(parts) + (" (shipped)" if columns == SHIPPED else "")
         values = list(regrets[columns].values())
         shown.add_row(name, f"{100 * np.mean(values):.2f}", f"{100 * max(values):.2f}", f"{np.mean(ranks):.2f}")
     targets = {key[0] for key in series}

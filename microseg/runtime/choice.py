@@ -64,6 +64,11 @@ def choose(
     taken = runtime or _runtime_for(path, device)
     _require(taken)
     if taken == "openvino":
+        if _activations(path) == "symmetric":
+            raise InputError(
+                f"{path}: is quantised without zero points, for TensorRT, and OpenVINO changes what such engines say. "
+                "Remedy: --runtime onnxruntime, or export it without --symmetric."
+            )
         return Choice(taken, "cpu", threads or compute_threads(), streams)
     return Choice(taken, device or _device(), threads or compute_threads())
 
@@ -79,21 +84,20 @@ def _runtime_for(path: Path, device: Device | None) -> Runtime:
     if find_spec("onnxruntime") is None:
         return "openvino" if has_openvino and device in (None, "cpu") else "onnxruntime"
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if has_openvino and is_x86 and (device or _device()) == "cpu" and _is_for_openvino(path):
+    if has_openvino and is_x86 and (device or _device()) == "cpu" and _activations(path) == "asymmetric":
         return "openvino"
     return "onnxruntime"
 
 
-def _is_for_openvino(path: Path) -> bool:
-    """Whether an engine is INT8 with zero points. What the manifest says, without the time that checking it takes; a damaged
-    one is told about later.
+def _activations(path: Path) -> str | None:
+    """How the activations of an INT8 engine are quantised. What the manifest says, without the time that checking it takes; a
+    damaged one is told about later.
     """
     try:
-        content = json.loads(manifest_text(path))
-        made = content["quantisation"] or {}
-        return bool(content["precision"] == "int8" and made.get("activations") != "symmetric")
+        made = json.loads(manifest_text(path))["quantisation"] or {}
+        return str(made["activations"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return None
 
 
 def _device() -> Device:

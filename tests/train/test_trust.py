@@ -61,3 +61,4 @@ def test_of_equally_sure_snapshots_the_one_that_still_knows_the_source_is_chosen
     sure = {"flips": 0.9, "photometric": 0.9, "source_miou": 0.7}
     assert promise(sure) > promise(sure | {"source_miou": 0.5})
     assert promise(sure) > promise(sure | {"flips": 0.8})
+    assert promise(sure) == promise(sure | {"photometric": 1.0})  # what self-training makes rise by itself
