@@ -85,7 +85,13 @@ def published(trained: Trained, tiles: Tiles) -> dict[str, float]:
         other = _domain(discriminator(target.detach().softmax(1)), 1.0) / 2
         other.backward()  # type: ignore[no-untyped-call]
         told.append(float(known.detach()) + float(other.detach()))
-    return {"segmentation": float(segmentation.detach()), "target": float(fooled.detach()), "discriminator": told[0]}
+    return {
+        "segmentation": float(segmentation.detach()),
+        "target": float(fooled.detach()),
+        "target_auxiliary": float(fooled_auxiliary.detach()),
+        "discriminator": told[0],
+        "discriminator_auxiliary": told[1],
+    }
 
 
 def ours(trained: Trained, tiles: Tiles, core_px: int = SIDE, *, reduced: bool = False) -> dict[str, float]:

@@ -218,4 +218,5 @@ def test_a_training_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # 3,000 epochs of 28 fields of four tiles in batches of 8.
     assert found["paper_steps"] == 3000 * 28 * 4 / 8
     assert found["hours_of_the_paper"] == pytest.approx(found["paper_steps"] / found["steps_per_second"] / 3600)
-    assert np.isfinite(list(found["losses"].values())).all() and len(found["losses"]) == 3
+    assert np.isfinite(list(found["losses"].values())).all()
+    assert {"segmentation", "target", "discriminator"} <= set(found["losses"])
