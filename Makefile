@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-others test-train test-uda lint format clean
+.PHONY: demo test test-train test-uda test-engines test-others lint format clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -20,19 +20,22 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 # Training by itself: in a process that has loaded TensorRT, OpenVINO and ONNX Runtime before, SIGTERM, which training listens
-# for, ends in a segmentation fault. Nobody trains and runs engines in one process but these tests. Two at a time, on one thread
-# each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
+# for, ends in a segmentation fault. Nobody trains and runs engines in one process but these tests. Two at a time, the longest
+# first, on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
 test: lint
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-others test-train test-uda
-
-test-others: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/train
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-train test-uda test-engines test-others
 
 test-train: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train --ignore tests/train/test_uda.py
 
 test-uda: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train/test_uda.py
+
+test-engines: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export tests/runtime tests/gpu
+
+test-others: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/train --ignore tests/export --ignore tests/runtime --ignore tests/gpu
 
 format: $(STAMP)
 	$(BIN)/ruff format microseg tests benchmarks
