@@ -70,8 +70,7 @@ def uda(
     trains = {loaded.method.kind, "mic"} if loaded.mic is not None else {loaded.method.kind}
     if method not in {"auto", *trains}:
         raise InputError(
-            f"--method {method}: the recipe {recipe} is one of {loaded.method.kind}. Remedy: --method "
-            f"{loaded.method.kind}, or no --recipe."
+            f"--method {method}: the recipe {name} is one of {loaded.method.kind}. Remedy: --method {loaded.method.kind}."
         )
     console = Console()
 

@@ -49,9 +49,8 @@ def openvino_session(model: onnx.ModelProto) -> Any:
         network = compile_model(model.SerializeToString(), Choice("openvino", "cpu", compute_threads()))
     except Exception as error:  # OpenVINO raises bare RuntimeErrors
         raise GateError(
-            f"OpenVINO, which `segment` takes for INT8 where it is installed, cannot load the engine "
-            f"({shorten(str(error), 300)}). Nothing was "
-            "written. Remedy: --precision fp16, or pip uninstall openvino."
+            "OpenVINO, which `segment` takes for INT8 where it is installed, cannot load the engine "
+            f"({shorten(str(error), 300)}). Nothing was written. Remedy: --precision fp16, or pip uninstall openvino."
         ) from error
     request = network.create_infer_request()
 

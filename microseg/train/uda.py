@@ -101,13 +101,16 @@ def run_uda(
     if auto and likeness.is_familiar:
         notice("the target looks like the source's own fields, to its networks and in texture: nothing is trained")
         methods = []
-    elif auto:
-        cheap = best_cheap(at, recipe.fraction_drift)
-        notice(f"of the normalisations, {title_of(cheap)} agrees with itself most")
-        methods.insert(0, ("normalise", recipe.model_copy(update={"method": cheap})))
-    if control and any(not isinstance(step.method, Normalise | SourceOnly) for _, step in methods):
-        longer = longer_source(recipe)
-        methods.insert(-len(rounds(recipe)), (longer.method.kind, longer))
+    else:
+        beside = []
+        if auto:
+            cheap = best_cheap(at, recipe.fraction_drift)
+            notice(f"of the normalisations, {title_of(cheap)} agrees with itself most")
+            beside.append(("normalise", recipe.model_copy(update={"method": cheap})))
+        if control and not isinstance(recipe.method, Normalise | SourceOnly):
+            longer = longer_source(recipe)
+            beside.append((longer.method.kind, longer))
+        methods = [*beside, *methods]
     # A second thread is worth less to small networks than to a second fold.
     side_by_side = default_workers() if cuda.is_available() else min(len(at.folds), usable_processors())
     for name, chosen in methods:

@@ -122,12 +122,16 @@ def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:
 
 def _has_collapsed(item: Candidate, source: Candidate, known: dict[str, float], drift: float) -> bool:
     """Whether a bag may agree with itself because it says the same of everything: phases lost, grown or forgotten."""
-    references = [list(known.values()), [source.fractions[name] for name in known]]
     return (
         _lost_phase(item, known) is not None
-        or drifted([item.fractions[name] for name in known], references, drift)
+        or _has_left(item, [known, source.fractions], drift)
         or item.source_miou < FORGOT * source.source_miou
     )
+
+
+def _has_left(item: Candidate, references: Sequence[dict[str, float]], drift: float) -> bool:
+    known = [[fractions[name] for name in item.fractions] for fractions in references]
+    return drifted(list(item.fractions.values()), known, drift)
 
 
 def _doubt(
@@ -142,10 +146,7 @@ def _doubt(
     """Why a result is not to be used without labels. is_better: than the source, as it is or trained as long."""
     if lost := _lost_phase(item, source_fractions):
         return f"the phase {lost} is not found at all"
-    names = list(source_fractions)
-    if not likeness.is_familiar and drifted(
-        [item.fractions[name] for name in names], [[source_fractions[name] for name in names]], drift
-    ):
+    if not likeness.is_familiar and _has_left(item, [source_fractions], drift):
         return (
             f"{item.name} finds {_listed(item.fractions)} where the source has {_listed(source_fractions)}: another "
             "composition, or a collapse, and only labels tell which"
