@@ -13,6 +13,7 @@ from microseg.core.manifest import (
     PhaseInfo,
     Precision,
     Provenance,
+    Quantisation,
 )
 
 if TYPE_CHECKING:
@@ -57,13 +58,15 @@ def write_random_engine(
     else:
         networks = [build_network(encoder, seed, decoder) for seed in range(folds)]
     build_onnx(networks, path)
-    onnx.save(_reduced(onnx.load(path), precision), path)
+    model, quantisation = _reduced(onnx.load(path), precision)
+    onnx.save(model, path)
     manifest = Manifest(
         phases=[PhaseInfo(name="ferrite", color="#0072b2"), PhaseInfo(name="lath-bainite", color="#e69f00")],
         domains=[DomainEntry(name="s")],
         default_domain="s",
         grid=Grid(),
         precision=precision,
+        quantisation=quantisation,
         tile_core_px=512,
         halo_px=_HALO_PX,
         stride=networks[0].stride,
@@ -88,22 +91,33 @@ def write_random_engine(
     return path
 
 
-def _reduced(model: ModelProto, precision: Precision) -> ModelProto:
-    """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers but the heads."""
+def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quantisation | None]:
+    """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers."""
     from microseg.core.instructions import instruction_sets, weight_bits
-    from microseg.export.anatomy import last_convolutions, outside_convolutions, simplified
+    from microseg.export.anatomy import outside_convolutions, simplified
     from microseg.export.fields import Field, calibration_tiles
     from microseg.export.half import kept_in_float32, to_half
     from microseg.export.int8 import activation_ranges, quantised
-    from microseg.export.shortcuts import small_upsampling
+    from microseg.export.precision import before_int8
+    from microseg.export.shortcuts import joins, small_upsampling
+    from microseg.runtime.choice import cpu_runtimes
     from microseg.synthetic.tiles import reference_tiles
 
     if precision == "fp32":
-        return small_upsampling(model)
-    plain = simplified(model)
+        return small_upsampling(model), None
     tiles = calibration_tiles([Field(*named) for named in reference_tiles()], 32)
     if precision == "fp16":
-        return to_half(plain, kept_in_float32(plain, tiles))
-    kept = {*outside_convolutions(plain), *last_convolutions(plain)}
-    is_reduced = weight_bits(instruction_sets()) == 7
-    return quantised(plain, activation_ranges(plain, tiles), kept, reduced_range=is_reduced)
+        plain = simplified(model)
+        return to_half(plain, kept_in_float32(plain, tiles)), None
+    sets = instruction_sets()
+    bits = weight_bits(sets)
+    plain = before_int8(model, bits, for_openvino="openvino" in cpu_runtimes())
+    kept = outside_convolutions(plain) | joins(plain)
+    made = quantised(plain, activation_ranges(plain, tiles), kept, reduced_range=bits == 7)
+    return made, Quantisation(
+        activations="asymmetric",
+        weight_bits=bits,
+        instruction_sets=sets,
+        calibrated_on="reference tiles",
+        calibration_tiles=len(tiles),
+    )

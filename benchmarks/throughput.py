@@ -125,7 +125,7 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
         },
         "field_px": [WIDTH, HEIGHT],
         "network": f"U-Net {ENCODER}, decoder {DECODER}, two phases, random weights; student's decoder {STUDENT_DECODER}",
-        "int8": "all layers but the heads; which of a trained bag stay float32: benchmarks.precision",
+        "int8": "all layers; which of a trained bag stay float32: benchmarks.precision",
         "skipped": absent,
         "fields": {side: of[-1]["fields"] for side, of in runs.items()},
         "seconds": {side: [run["seconds"] for run in of] for side, of in runs.items()},

@@ -18,6 +18,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Sums over a whole tile: more terms than FP16 has digits.
 POOLING = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 BEFORE, AFTER, SUM = "normalises the input", "follows the last convolution", "sums over the whole tile"
+JOIN = "adds an enlarged map to what it is joined with"
 
 
 class Layer(NamedTuple):
@@ -105,7 +106,7 @@ def _reached(nodes: Iterable[onnx.NodeProto], *, forward: bool) -> set[str]:
 
 
 def fold_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors, float32 (N, P, H, W), that the votes are the arg max of, fold by fold."""
+    """Names of the tensors, float32 (N, 1, P, H, W), that the votes are the arg max of, fold by fold."""
     made_by = _makers(model)
 
     def logits(name: str) -> str:
@@ -136,8 +137,11 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
         folds.append(sorted(found, key=lambda node: order[node.name]))
     if len({len(fold) for fold in folds}) > 1:
         folds = [[node for fold in folds for node in fold]]
-    places = zip(*folds, strict=True)
-    return [Layer(layer_name(place[0]), tuple(dict.fromkeys(node.name for node in place))) for place in places]
+    named: dict[str, dict[str, None]] = {}
+    for place in zip(*folds, strict=True):
+        # A shortcut computes a layer by several convolutions.
+        named.setdefault(layer_name(place[0]), {}).update(dict.fromkeys(node.name for node in place))
+    return [Layer(name, tuple(nodes)) for name, nodes in named.items()]
 
 
 def last_convolutions(model: onnx.ModelProto) -> set[str]:

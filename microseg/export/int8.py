@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from microseg.export.activations import Range, Tiles, ranges
-from microseg.export.anatomy import constants, float_tensors
+from microseg.export.anatomy import CONVOLUTIONS, constants, float_tensors
 
 # What ONNX Runtime computes on 8-bit integers without a detour through float32.
 _OPERATORS = ("Conv", "ConvTranspose", "Relu", "Clip", "Add", "Concat", "MaxPool", "Resize", "Pad")
@@ -31,7 +31,8 @@ def quantised(
     """The model with INT8 convolutions, but for the nodes `kept`. Weights: int8, symmetric, a scale per output channel.
 
     found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
-    256 steps, and every operator between two convolutions stays on integers.
+    256 steps, and every operator between two convolutions stays on integers. Convolutions give float32 to what decides
+    between phases, as 8 bits of a logit tie where they meet, and to `kept` nodes that add up their parts.
     symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
     fuses the rest itself, and ONNX Runtime runs it slower than the other form.
     reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).
@@ -54,7 +55,9 @@ def quantised(
         op_types_to_quantize=["Conv", "ConvTranspose"] if symmetric else list(_OPERATORS),
         extra_options=options,
     )
+    real = _read_as_real(model, set(kept))
     quantizer.quantize_model()
+    _unrounded(quantizer.model.model.graph, real)
     quantizer.model.topological_sort()
     model = quantizer.model.model
     del model.graph.value_info[:]
@@ -74,6 +77,36 @@ def saturation_limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
             # Half a step beyond still rounds to the end.
             limits[node.input[0]] = (low - float(scale) / 2, high + float(scale) / 2)
     return limits
+
+
+def _read_as_real(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
+    """The results of convolutions that nodes in float32 alone read."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type in CONVOLUTIONS
+        and all(after.name in kept and after.op_type not in CONVOLUTIONS for after in readers.get(node.output[0], []))
+    }
+
+
+def _unrounded(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
+    """Take the pairs of QuantizeLinear and DequantizeLinear behind `tensors` away again."""
+    rounded = {
+        node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in tensors
+    }
+    back = {
+        node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in rounded
+    }
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in back:
+                node.input[place] = rounded[back[name].input[0]].input[0]
+    for node in (*rounded.values(), *back.values()):
+        graph.node.remove(node)
 
 
 def _outputs(model: onnx.ModelProto) -> set[str]:

@@ -24,11 +24,11 @@ Build = Callable[[Collection[str]], onnx.ModelProto]
 
 
 class Search(NamedTuple):
-    """The engine that was found, its figures, and the layers that stayed in float32 with their harm."""
+    """The engine that was found, its figures, and the layers that stayed in float32 with their harm: None for the heads."""
 
     model: onnx.ModelProto
     fidelity: list[Fidelity]
-    kept: list[tuple[Layer, float]]
+    kept: list[tuple[Layer, float | None]]
 
 
 def harms(
@@ -50,37 +50,43 @@ def harms(
 
 
 def search(
+    heads: Sequence[Layer],
     places: Sequence[Layer],
     build: Build,
     judge: Callable[[onnx.ModelProto], list[Fidelity]],
     measure: Callable[[], list[float]],
     progress: Callable[[str], None],
 ) -> Search:
-    """Keep the most harmful layers in float32, twice as many at each try, until the gate's figures hold with a margin.
+    """Keep the heads in float32, then the most harmful layers, twice as many at each try, until the figures hold with a margin.
 
-    places: the layers that may be quantised. measure: their harms, asked for only if the whole engine falls short. Where no
-    try has the margin, the best is returned, which the caller lets pass or refuses.
+    heads: the last layers, whose logits decide. places: the other layers that may be quantised. measure: the harms of these,
+    asked for only if heads are not enough. Where no try has the margin, the best is returned, which the caller lets pass or
+    refuses.
     """
-    progress("quantising")
-    model = build(())
-    best = Search(model, judge(model), [])
-    if worst(best.fidelity).ratio <= MARGIN:
-        return best
-    progress("looking for the layers that cost accuracy")
-    harm = measure()
-    ranked = sorted(range(len(places)), key=lambda index: -harm[index])
-    most = int(MAX_SHARE_KEPT * len(places))
-    number = 1
-    while number <= most:
-        kept = [(places[index], harm[index]) for index in ranked[:number]]
-        progress(f"quantising all but {number} of {len(places)} layers")
+    best: Search | None = None
+
+    def is_enough(kept: list[tuple[Layer, float | None]]) -> bool:
+        nonlocal best
         model = build([name for layer, _ in kept for name in layer.nodes])
         found = Search(model, judge(model), kept)
-        if worst(found.fidelity).ratio <= worst(best.fidelity).ratio:
+        if best is None or worst(found.fidelity).ratio <= worst(best.fidelity).ratio:
             best = found
-        if worst(best.fidelity).ratio <= MARGIN:
-            break
-        number = min(2 * number, most) if number < most else most + 1
+        return worst(best.fidelity).ratio <= MARGIN
+
+    progress("quantising")
+    kept: list[tuple[Layer, float | None]] = [(head, None) for head in heads]
+    if not is_enough([]) and not is_enough(kept):
+        progress("looking for the layers that cost accuracy")
+        harm = measure()
+        ranked = sorted(range(len(places)), key=lambda index: -harm[index])
+        most = int(MAX_SHARE_KEPT * len(places))
+        number = 1
+        while number <= most:
+            progress(f"quantising all but {number + len(heads)} of {len(places) + len(heads)} layers")
+            if is_enough([*kept, *((places[index], harm[index]) for index in ranked[:number])]):
+                break
+            number = min(2 * number, most) if number < most else most + 1
+    assert best is not None
     return best
 
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from microseg.export.anatomy import constants, fold_logits
+from microseg.export.anatomy import JOIN, constants, fold_logits
 
 # What interleaving costs grows with the channels that come out, what it saves with those that go in as well.
 LEAST_ENLARGED_CHANNELS = 64
@@ -61,7 +61,9 @@ def narrow_heads(model: onnx.ModelProto) -> onnx.ModelProto:
     Only those whose logits have the size of the tile: it is even.
     """
     graph = _Graph(model)
-    for logits in fold_logits(model):
+    for planes in fold_logits(model):
+        before = graph.maker(planes)
+        logits = before.input[0] if before is not None and before.op_type == "Unsqueeze" else planes
         conv = graph.maker(logits)
         weight = None if conv is None else graph.plain_3x3(conv)
         if conv is None or weight is None or len(_PLACES) * len(weight) > _LANES:
@@ -113,6 +115,18 @@ def small_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
             [*places, join, _interleaved(*made[:2]), helper.make_node("Add", made[1:], [result], f"{conv.name}.add")],
         )
     return graph.finished()
+
+
+def joins(model: onnx.ModelProto) -> dict[str, str]:
+    """The nodes by which `small_upsampling` adds up the parts of a convolution, by name, with what they do: JOIN."""
+    made = {node.output[0]: node for node in model.graph.node}
+    found: dict[str, str] = {}
+    for add in model.graph.node:
+        for name in add.input if add.op_type == "Add" else ():
+            enlarged = made.get(name)
+            if enlarged is not None and enlarged.op_type == "DepthToSpace":
+                found |= dict.fromkeys((add.name, enlarged.name, made[enlarged.input[0]].name), JOIN)
+    return found
 
 
 class _Graph:

@@ -15,7 +15,7 @@ import pytest
 from microseg.core import tolerance
 from microseg.core.errors import GateError
 from microseg.core.manifest import Fidelity
-from microseg.export import fidelity, precision, sensitivity
+from microseg.export import fidelity, precision, sensitivity, shortcuts
 from microseg.export.activations import Range, beyond_counter, openvino_session, session
 from microseg.export.anatomy import constants, layers, outside_convolutions, simplified
 from microseg.export.fidelity import worst
@@ -23,6 +23,7 @@ from microseg.export.fields import FieldSet, calibration_tiles
 from microseg.export.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.precision import reduce_precision
 from microseg.export.sensitivity import harms, search
+from microseg.export.shortcuts import joins
 from tests.export.bags import bag, fields, judge
 
 TILES = calibration_tiles(fields().fields, 8)
@@ -49,6 +50,49 @@ def test_convolutions_become_integer_ones_and_nothing_between_them_goes_back(tmp
     assert found["QLinearConcat"] == 2
     assert found["QuantizeLinear"] == 1  # the input, which both folds share
     assert found["DequantizeLinear"] == 4  # pooled features and the head's input, per fold
+
+
+def test_heads_in_int8_give_real_logits(tmp_path: Path) -> None:
+    model = quantised(PLAIN, RANGES, outside_convolutions(PLAIN))
+    rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    heads = {node.output[0]: node for node in model.graph.node if node.name in HEADS}
+    assert not rounded & heads.keys() and "networks.0.up.relu" in rounded
+    values = constants(model)
+    weights = {node.output[0]: values[node.input[0]] for node in model.graph.node if node.input[0] in values}
+    assert {weights[node.input[1]].dtype for node in heads.values()} == {np.dtype(np.int8)}
+    model.graph.output.append(onnx.helper.make_tensor_value_info("networks.0.head", onnx.TensorProto.FLOAT, None))
+    assert np.unique(session(model).run(["networks.0.head"], {"tiles": TILES[0]})[0]).size > 10 * 256
+
+
+def test_parts_of_a_convolution_are_added_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
+    whole = precision.before_int8(MODEL, 8, for_openvino=True)
+    assert whole == precision.before_int8(MODEL, 7, for_openvino=False) == PLAIN
+    parts = precision.before_int8(MODEL, 7, for_openvino=True)
+    assert [layer.name for layer in layers(parts)] == [layer.name for layer in layers(PLAIN)]
+    added = joins(parts)
+    assert Counter(node.op_type for node in parts.graph.node if node.name in added) == {
+        "Add": 2, "DepthToSpace": 2, "Concat": 2,
+    }  # fmt: skip
+    model = quantised(
+        parts, activation_ranges(parts, TILES), {*outside_convolutions(parts), *added}, reduced_range=True
+    )
+    rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert not rounded & {
+        name for node in model.graph.node if node.name in added for name in (*node.input, *node.output)
+    }
+    ours, theirs = (running(model).run(["votes"], {"tiles": TILES[0]})[0] for running in (session, openvino_session))
+    exact = session(MODEL).run(["votes"], {"tiles": TILES[0]})[0]
+    assert (ours != theirs).mean() < 1e-3 and (ours != exact).mean() < 0.01
+
+
+def test_what_stayed_float32_names_the_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
+    monkeypatch.setattr(precision, "weight_bits", lambda found: 7)
+    monkeypatch.setitem(tolerance.LIMITS, "int8", tolerance.Limit(0.05, 1.0, 0.2))
+    reduced = reduce_precision(MODEL, "int8", TILES, judge(MODEL))
+    rows = {row.layer: row for row in reduced.float32_layers}
+    assert rows["upsampling"].nodes == 6 and "adds an enlarged map" in rows["upsampling"].reason
 
 
 @pytest.mark.parametrize(("reduced", "largest"), [(False, 127), (True, 64)])
@@ -87,7 +131,7 @@ def test_an_engine_passes_the_gate_and_says_how_it_was_made(symmetric: bool) -> 
     assert reduced.quantisation is not None
     assert reduced.quantisation.activations == ("symmetric" if symmetric else "asymmetric")
     assert reduced.quantisation.calibration_tiles == len(TILES)
-    assert any(row.layer == "head" and row.nodes == 2 for row in reduced.float32_layers)
+    assert {"input", "output"} <= {row.layer for row in reduced.float32_layers}
     # Whatever `segment` may take has judged.
     judges = ["onnxruntime"] if symmetric else ["onnxruntime", "openvino"]
     assert [each.arithmetic for each in reduced.fidelity] == judges
@@ -133,7 +177,7 @@ def test_a_model_that_openvino_does_not_take_is_refused() -> None:
 
 def test_the_search_wants_a_margin_and_takes_the_best_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     found = judge(MODEL)(PLAIN, "int8")
-    places = layers(PLAIN)
+    *places, head = layers(PLAIN)
 
     def searched(ratios: dict[int, float]) -> tuple[int, list[int]]:
         """Layers kept, and the tries, where the figure after keeping n nodes is `ratios[n]` of its limit."""
@@ -147,7 +191,7 @@ def test_the_search_wants_a_margin_and_takes_the_best_where_there_is_none(monkey
             return [found[0].model_copy(update={"label_limit": ratios[tried[-1]]})]
 
         monkeypatch.setattr(sensitivity, "worst", lambda figures: worst(found)._replace(ratio=figures[0].label_limit))
-        kept = search(places, build, judged, lambda: [1.0, 3.0, 2.0, 0.0], lambda step: None).kept
+        kept = search([head], places, build, judged, lambda: [1.0, 3.0, 2.0], lambda step: None).kept
         return len(kept), tried
 
     assert searched({0: 0.8}) == (0, [0])
@@ -217,10 +261,12 @@ def test_a_search_without_success_keeps_at_most_half_and_is_refused(monkeypatch:
         tried.append(len(list(kept)))  # type: ignore[call-overload]
         return PLAIN
 
-    places = layers(PLAIN)
-    found = search(places, build, lambda model: judged(model, "int8"), lambda: [1.0, 3.0, 2.0, 0.0], lambda step: None)
+    *places, head = layers(PLAIN)
+    found = search(
+        [head], places, build, lambda model: judged(model, "int8"), lambda: [1.0, 3.0, 2.0], lambda step: None
+    )
     assert tried == [0, 2, 4]
-    assert [(layer.name, harm) for layer, harm in found.kept] == [("down", 3.0), ("up", 2.0)]
+    assert [(layer.name, harm) for layer, harm in found.kept] == [("head", None), ("down", 3.0)]
 
 
 def test_tiles_of_another_material_are_named_as_the_cause() -> None:

@@ -114,7 +114,7 @@ def test_a_calibration_domain_is_judged_too(trained: Path, unseen: Path, tmp_pat
         assert sum(field.engine_percent.values()) == pytest.approx(100)
     assert manifest.quantisation is not None
     assert manifest.quantisation.calibrated_on == "synthetic-s"
-    assert "INT8: asymmetric activations" in outcome.out and "its logits decide" in outcome.out
+    assert "INT8: asymmetric activations" in outcome.out and "follows the last convolution" in outcome.out
 
 
 def test_float32_is_compared_on_a_calibration_domain_as_well(trained: Path, unseen: Path, tmp_path: Path) -> None:
