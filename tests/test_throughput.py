@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import throughput_peers
+from benchmarks.random_engine import write_random_engine
 from benchmarks.throughput import ENGINES, figures
+from microseg.runtime import read_manifest
+from microseg.runtime.choice import choose
 
 
 @pytest.mark.parametrize("peer", ["naive", "monai", "toolbelt"])
@@ -36,3 +40,13 @@ def test_ratios_are_slower_over_faster_of_the_same_repeat() -> None:
     assert found["ratio_distilled_int8_to_peer_bag"] == pytest.approx(60)
     assert found["outside_network_share"] == pytest.approx(0.05)
     assert found["scaling_two_threads"] == pytest.approx(0.95)
+
+
+def test_its_int8_engines_run_where_exported_ones_would(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("openvino")
+    decoder = (32, 16, 16, 16, 16)
+    path = write_random_engine(tmp_path / "int8.onnx", "resnet18", 2, 600.0, decoder, precision="int8", is_student=True)
+    made = read_manifest(path).quantisation
+    assert made is not None and made.activations == "asymmetric"
+    assert choose(path, device="cpu").runtime == "openvino"

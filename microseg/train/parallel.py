@@ -95,8 +95,16 @@ def train_folds(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Repo
             _together(job, size, on_fold(job.fold))
 
 
+def _method() -> str:
+    """How processes start: from one that has read torch once, where the system has that, else each by itself."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    multiprocessing.set_forkserver_preload([__name__])
+    return "forkserver"
+
+
 def _side_by_side(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report]) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(_method())
     reports_of = {job.fold: on_fold(job.fold) for job in jobs}
     with _reports(context) as (manager, reports), StopRequest() as stop:
         devices = manager.Queue()
@@ -128,11 +136,15 @@ def _together(job: Job, size: int, report: Report) -> None:
     """One fold on `size` processes."""
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-    context = multiprocessing.get_context("spawn")
-    with _reports(context) as (_, reports), StopRequest() as stop, tempfile.TemporaryDirectory() as place:
+    method = _method()
+    with (
+        _reports(multiprocessing.get_context(method)) as (_, reports),
+        StopRequest() as stop,
+        tempfile.TemporaryDirectory() as place,
+    ):
         meeting = (Path(place) / "ranks").as_uri()
         ranks = start_processes(  # type: ignore[no-untyped-call]
-            _train_rank, (job, size, meeting, reports), size, join=False, start_method="spawn"
+            _train_rank, (job, size, meeting, reports), size, join=False, start_method=method
         )
         try:
             while not ranks.join(timeout=_POLL_S):
