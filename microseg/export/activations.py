@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,11 +19,15 @@ Tiles = Sequence[NDArray[np.uint8]]
 
 
 class Range(NamedTuple):
-    """Smallest and largest value of a tensor over all tiles, and the largest magnitude of each tile."""
+    """Smallest and largest value of a tensor over all tiles, the largest magnitude of each tile, and the mean of each channel.
+
+    means: empty for a tensor of which they were not asked for.
+    """
 
     low: float
     high: float
     magnitudes: tuple[float, ...]
+    means: tuple[float, ...] = ()
 
     @property
     def magnitude(self) -> float:
@@ -61,8 +65,13 @@ def openvino_session(model: onnx.ModelProto) -> Any:
     return SimpleNamespace(run=run)
 
 
-def ranges(model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles) -> dict[str, Range]:
-    """Range of every named float32 tensor of `model` over `tiles`, each uint8 (1, 1, H, W). Not-a-number stays such."""
+def ranges(
+    model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles, averaged: Collection[str] = ()
+) -> dict[str, Range]:
+    """Range of every named float32 tensor of `model` over `tiles`, each uint8 (1, 1, H, W). Not-a-number stays such.
+
+    averaged: those, (N, C, H, W), whose channels' means are wanted too.
+    """
     names = list(tensors)
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -71,14 +80,26 @@ def ranges(model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles) -> dict
             output = f"{name}.{extreme}"
             watched.graph.node.append(onnx.helper.make_node(f"Reduce{extreme}", [name], [output], keepdims=0))
             watched.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
+    watched.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 2, 3]), "averaged.axes"))
+    wanted = [name for name in names if name in averaged]
+    for name in wanted:
+        watched.graph.node.append(
+            onnx.helper.make_node("ReduceMean", [name, "averaged.axes"], [f"{name}.Mean"], keepdims=0)
+        )
+        watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Mean", onnx.TensorProto.FLOAT, None))
     running = session(watched)
-    lows, highs = [f"{name}.Min" for name in names], [f"{name}.Max" for name in names]
-    found = np.array([running.run(lows + highs, {"tiles": pixels}) for pixels in tiles], np.float64)
+    outputs = [f"{name}.{what}" for what in ("Min", "Max") for name in names] + [f"{name}.Mean" for name in wanted]
+    runs = [running.run(outputs, {"tiles": pixels}) for pixels in tiles]
+    found = np.array([run[: 2 * len(names)] for run in runs], np.float64)
     low, high = found[:, : len(names)], found[:, len(names) :]
+    each = zip(wanted, zip(*(run[2 * len(names) :] for run in runs), strict=True), strict=True)
+    means: dict[str, tuple[float, ...]] = {name: tuple(np.array(values, np.float64).mean(0)) for name, values in each}
     # numpy's maximum keeps not-a-number.
     magnitude = np.maximum(np.abs(low), np.abs(high))
     return {
-        name: Range(float(low[:, i].min()), float(high[:, i].max()), tuple(magnitude[:, i].tolist()))
+        name: Range(
+            float(low[:, i].min()), float(high[:, i].max()), tuple(magnitude[:, i].tolist()), means.get(name, ())
+        )
         for i, name in enumerate(names)
     }
 

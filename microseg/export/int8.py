@@ -10,14 +10,16 @@ import onnx
 
 from microseg.export.activations import Range, Tiles, ranges
 from microseg.export.anatomy import CONVOLUTIONS, constants, float_tensors
+from microseg.export.bias import correct_biases
 
 # What ONNX Runtime computes on 8-bit integers without a detour through float32.
 _OPERATORS = ("Conv", "ConvTranspose", "Relu", "Clip", "Add", "Concat", "MaxPool", "Resize", "Pad")
 
 
 def activation_ranges(model: onnx.ModelProto, tiles: Tiles) -> dict[str, Range]:
-    """Range of every float32 activation over the calibration tiles, each uint8 (1, 1, H, W)."""
-    return ranges(model, sorted(float_tensors(model) - constants(model).keys() - _outputs(model)), tiles)
+    """Range of every float32 activation over the calibration tiles, each uint8 (1, 1, H, W); means of what is convolved."""
+    names = sorted(float_tensors(model) - constants(model).keys() - _outputs(model))
+    return ranges(model, names, tiles, {node.input[0] for node in model.graph.node if node.op_type == "Conv"})
 
 
 def quantised(
@@ -32,7 +34,8 @@ def quantised(
 
     found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
     256 steps, and every operator between two convolutions stays on integers. Convolutions give float32 to what decides
-    between phases, as 8 bits of a logit tie where they meet, and to `kept` nodes that add up their parts.
+    between phases, as 8 bits of a logit tie where they meet, and to `kept` nodes that add up their parts. Biases take up
+    what rounded weights do on average (`bias.py`).
     symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
     fuses the rest itself, and ONNX Runtime runs it slower than the other form.
     reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).
@@ -57,12 +60,14 @@ def quantised(
     )
     real = _read_as_real(model, set(kept))
     quantizer.quantize_model()
-    _unrounded(quantizer.model.model.graph, real)
+    made: onnx.ModelProto = quantizer.model.model
+    _unrounded(made.graph, real)
+    correct_biases(made, model, {name: item.means for name, item in found.items()})
     quantizer.model.topological_sort()
-    model = quantizer.model.model
-    del model.graph.value_info[:]
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    _drop_unread(made.graph)
+    del made.graph.value_info[:]
+    onnx.checker.check_model(made, full_check=True)
+    return made
 
 
 def saturation_limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
@@ -107,6 +112,19 @@ def _unrounded(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
                 node.input[place] = rounded[back[name].input[0]].input[0]
     for node in (*rounded.values(), *back.values()):
         graph.node.remove(node)
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Drop nodes, in the order of computation, and constants that nothing reads any more."""
+    read = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(node.input)
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _outputs(model: onnx.ModelProto) -> set[str]:

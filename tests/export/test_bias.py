@@ -1,0 +1,78 @@
+"""Bias correction: INT8 convolutions keep the mean of every channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from microseg.export import int8
+from microseg.export.activations import session
+from microseg.export.anatomy import outside_convolutions, simplified
+from microseg.export.bias import correct_biases
+from microseg.export.fields import calibration_tiles
+from tests.export.bags import bag, fields
+
+TILES = calibration_tiles(fields().fields, 8)
+PLAIN = simplified(bag())
+RANGES = int8.activation_ranges(PLAIN, TILES)
+
+
+def means(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Mean of every channel of what each convolution gives, over the tiles, by the convolution's name."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    outputs = {node.name: node.output[0] for node in model.graph.node if node.op_type == "Conv"}
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs.values()
+    )
+    running = session(watched)
+    runs = [running.run(list(outputs.values()), {"tiles": pixels}) for pixels in TILES]
+    return {name: np.mean([run[i].mean((0, 2, 3)) for run in runs], 0) for i, name in enumerate(outputs)}
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_mean_of_every_channel_stays(symmetric: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifts() -> NDArray[Any]:
+        kept = outside_convolutions(PLAIN)
+        found = means(int8.quantised(PLAIN, RANGES, kept, symmetric=symmetric, reduced_range=True))
+        return np.concatenate([found[name] - exact for name, exact in means(PLAIN).items()])
+
+    corrected = shifts()
+    monkeypatch.setattr(int8, "correct_biases", lambda *parts: None)
+    assert np.abs(corrected).mean() < 0.5 * np.abs(shifts()).mean()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_what_weights_add_to_constant_channels_is_taken_off(groups: int, has_bias: bool) -> None:
+    """Float32 with a DequantizeLinear at the weights, of which every channel is the same all over: no border, no rounding."""
+    rng = np.random.default_rng(groups)
+    weight = rng.standard_normal((4, 4 // groups, 3, 3)).astype(np.float32)
+    integers, scale = rng.integers(-64, 64, weight.shape).astype(np.int8), np.full(4, 0.05, np.float32)
+    bias = rng.standard_normal(4).astype(np.float32)
+    of_each = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
+    make, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+
+    def graph(nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]]) -> onnx.ModelProto:
+        info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+        named = [tensor(value, name) for name, value in (constants | ({"bias": bias} if has_bias else {})).items()]
+        made = onnx.helper.make_graph(nodes, "one", info[:1], info[1:], named)
+        return onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+
+    inputs = ["x", "w", *(["bias"] if has_bias else [])]
+    conv = make("Conv", inputs, ["y"], "conv", group=groups)
+    exact = graph([conv], {"w": weight})
+    back = make("DequantizeLinear", ["integers", "scale", "zero"], ["w"], axis=0)
+    model = graph([back, conv], {"integers": integers, "scale": scale, "zero": np.zeros(4, np.int8)})
+    correct_biases(model, exact, {"x": of_each.tolist()})
+    pixels = np.broadcast_to(of_each[None, :, None, None], (1, 4, 5, 5)).astype(np.float32)
+    ours, theirs = (session(each).run(["y"], {"x": pixels})[0] for each in (model, exact))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    untouched = graph([back, conv], {"integers": integers, "scale": scale, "zero": np.zeros(4, np.int8)})
+    before = untouched.SerializeToString()
+    correct_biases(untouched, exact, {})
+    assert untouched.SerializeToString() == before
