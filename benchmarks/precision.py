@@ -1,15 +1,16 @@
 """FP16 and INT8 engines against float32 torch, on fields that neither training nor calibration has seen.
 
-`python -m benchmarks.precision [--json FILE] [--only superalloy] [--run superalloy=FOLDER] [--runs FOLDER]`. The bags are those
-of the shipped recipes; what is absent is trained. Engines are exported as users do it, `--calibrate` on the training domain,
-so that export's gate has passed them there; the figures are the same gate's on the test fields, of the engine in the
-runtime that `segment` picks.
+`python -m benchmarks.precision [--json FILE] [--only superalloy] [--precisions int8] [--run superalloy=FOLDER]
+[--runs FOLDER]`. The bags are those of the shipped recipes; what is absent is trained. Engines are exported as users do it,
+`--calibrate` on the training domain, so that export's gate has passed them there; the figures are the same gate's on the
+test fields, of the engine in the runtime that `segment` picks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,26 +68,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--run", action="append", default=[], metavar="CASE=FOLDER", help="the bag of a case")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for runs, engines and synthetic fields")
     options = parser.parse_args()
     given = {name: Path(folder) for name, _, folder in (item.partition("=") for item in options.run)}
     console = Console(width=150)
-    # Cases that are not asked for now keep their figures.
+    # Engines that are not asked for now keep their figures.
     is_there = options.json is not None and options.json.is_file()
     results = json.loads(options.json.read_text(encoding="utf-8"))["cases"] if is_there else {}
     for name in options.only:
-        results[name] = run_case(name, options.runs, given.get(name), console)
+        found = run_case(name, options.runs, given.get(name), options.precisions, console)
+        results[name] = found | {"engines": results.get(name, {}).get("engines", {}) | found["engines"]}
         _print(console, {name: results[name]})
         passed = [engine["passed"] for case in results.values() for engine in case["engines"].values()]
         if options.json:
-            found = {"all_within_the_gate": all(passed), "cases": results, "machine": machine()}
             used = versions("microseg", "torch", "onnx", "onnxruntime", "openvino")
-            write_json(options.json, found | {"versions": used})
+            write_json(
+                options.json,
+                {"all_within_the_gate": all(passed), "cases": results, "machine": machine(), "versions": used},
+            )
 
 
-def run_case(name: str, runs: Path, given: Path | None, console: Console) -> dict[str, Any]:
-    """Both engines of one bag, judged; what exists is used as it is."""
+def run_case(
+    name: str, runs: Path, given: Path | None, precisions: Sequence[Precision], console: Console
+) -> dict[str, Any]:
+    """The engines of one bag, judged; a run that exists is used as it is."""
     domains = domains_of(name, runs)
     run = given or runs / f"{name}-benchmark"
     if given is None:
@@ -103,7 +110,7 @@ def run_case(name: str, runs: Path, given: Path | None, console: Console) -> dic
         lambda pixels: run_torch(networks, pixels),
     )
     engines = {}
-    for precision in PRECISIONS:
+    for precision in precisions:
         path = runs / f"{name}-{precision}.onnx"
         path.unlink(missing_ok=True)
         console.print(f"{name}: microseg export {run} --precision {precision} --calibrate {domains.trained}")
@@ -140,6 +147,7 @@ def _judged(path: Path, run: Path, domains: Domains, precision: Precision, judge
         "quantisation": manifest.quantisation and manifest.quantisation.model_dump(),
         "exported": [each.model_dump() for each in manifest.fidelity],
         "engine_sha256": engine_sha256(path),
+        "machine": machine(),
     }
 
 
@@ -180,6 +188,7 @@ def _print(console: Console, results: dict[str, Any]) -> None:
             if "refused" in engine:
                 table.add_row(name, precision, "", engine["refused"], "", "", "no")
                 continue
+            bits = f", weights of {engine['quantisation']['weight_bits']} bits" if engine["quantisation"] else ""
             kept = [layer["layer"] for layer in engine["float32_layers"]]
             for runtime, figures in engine["tested"].items():
                 points = "\n".join(
@@ -188,7 +197,7 @@ def _print(console: Console, results: dict[str, Any]) -> None:
                 )
                 labels = f"{100 * figures['label_disagreement']:.3f} % ({100 * figures['label_limit']:.1f} %)"
                 passed = "yes" if figures["nearest_to_its_limit"] <= 1 else "NO"
-                table.add_row(name, precision, runtime, points, labels, ", ".join(kept), passed)
+                table.add_row(name, f"{precision}{bits}", runtime, points, labels, ", ".join(kept), passed)
     console.print(table)
 
 

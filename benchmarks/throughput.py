@@ -46,6 +46,9 @@ ENGINES: dict[str, tuple[str, int, bool, Precision]] = {
 # Of the fields; what takes longer per field measures fewer. Peers are timed without their start, which needs no spreading.
 SHARES = {"bag": 0.25, "fp16": 0.25, "network_1": 0.25, "network_2": 0.25} | dict.fromkeys(NAMES, 0.15)
 
+# The network alone is timed on half of the fields before `segment` and on half after it: machines change their speed.
+ALONE = {"f32": "network_f32", "int8": "network_int8"}
+
 
 def main() -> None:
     """Measure, print a table, and write JSON with --json."""
@@ -99,18 +102,19 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
     absent = skipped()
     peers = [peer for peer in NAMES if peer not in absent]
     # What is compared with each other runs close together.
-    sides = ["sgemm", "start", *peers, "f32", "network_f32", "int8", "network_int8", "fp16", "bag", "student",
-             "bag_int8", "student_int8", "network_1", "network_2"]  # fmt: skip
-    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    sides = ["sgemm", "start", *peers, "f32", "int8", "fp16", "bag", "student", "bag_int8", "student_int8", "network_1",
+             "network_2"]  # fmt: skip
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (*sides, *ALONE.values())}
     for _ in range(repeats):
         for side in sides:
             count = max(2, round(fields * SHARES.get(side, 1)))
-            command = [sys.executable, "-m", "benchmarks.throughput", "--side", side, "--work", str(work)]
-            done = subprocess.run([*command, "--fields", str(count)], capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{side}: {done.stderr[-2000:]}")
-            runs[side].append(json.loads(done.stdout.splitlines()[-1]) | {"fields": count})
-            print(f"{side}: {runs[side][-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
+            alone = ALONE.get(side)
+            half = [_measured(alone, work, count // 2)] if alone else []
+            runs[side].append(_measured(side, work, count))
+            if alone:
+                half.append(_measured(alone, work, count - count // 2))
+                both = {key: sum(part[key] for part in half) for key in ("seconds", "fields")}
+                runs[alone].append(half[0] | both)
     found = figures({side: [run["seconds"] / run["fields"] for run in of] for side, of in runs.items()}, peers)
     plain, ours = (gflop(work / name, HEIGHT, WIDTH) for name in (PLAIN, "f32.onnx"))
     peak = max(run["gflops"] for run in runs["sgemm"])
@@ -137,6 +141,27 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
         "machine": machine(),
         "engine_sha256": {name: engine_sha256(work / f"{name}.onnx") for name in ENGINES},
     }  # fmt: skip
+
+
+def _measured(side: str, work: Path, fields: int) -> dict[str, Any]:
+    """A side in a process of its own: what `run_side` found, and `fields`."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.throughput",
+        "--side",
+        side,
+        "--work",
+        str(work),
+        "--fields",
+        str(fields),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{side}: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{side}: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
+    return found | {"fields": fields}
 
 
 def figures(each: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
