@@ -106,6 +106,8 @@ def open_session(path: Path, choice: Choice) -> Any:
     options.enable_mem_pattern = False
     # Smaller blocks of work: a thread that reading or writing interrupts does not keep the others waiting.
     options.add_session_config_entry("session.dynamic_block_base", "4")
+    # Between two tiles the reader and the writer need the processors that threads would spin on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if choice.threads is not None:
         options.intra_op_num_threads = choice.threads
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
