@@ -32,7 +32,7 @@ from microseg.core.manifest import Precision
 from microseg.core.preparation import PreparedField
 from microseg.core.scoring import Prediction, evaluation, score_fields
 from microseg.core.tolerance import LIMITS
-from microseg.deploy.segment import max_tile_pixels
+from microseg.deploy.options import max_tile_pixels
 from microseg.deploy.whole import label_field
 from microseg.export.engine import export_run
 from microseg.runtime import Engine, engine_sha256, open_engine

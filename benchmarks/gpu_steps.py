@@ -22,7 +22,7 @@ from microseg.core.manifest import Manifest
 from microseg.core.preparation import open_prepared
 from microseg.core.tiling import extract, plan_tiles
 from microseg.deploy.inputs import resolve_input
-from microseg.deploy.segment import PLAN_BATCHES, max_tile_pixels
+from microseg.deploy.options import PLAN_BATCHES, max_tile_pixels
 from microseg.runtime import open_engine, read_manifest
 
 Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -85,7 +85,7 @@ def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict
     from microseg.core.manifest import Grid, Preparation
     from microseg.core.preparation import open_prepared
     from microseg.core.tiling import extract, plan_tiles
-    from microseg.deploy.segment import max_tile_pixels
+    from microseg.deploy.options import max_tile_pixels
     from microseg.runtime import open_engine
 
     engine = open_engine(path, threads)

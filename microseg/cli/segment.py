@@ -83,7 +83,7 @@ def segment(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
 ) -> None:
     """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
-    from microseg.deploy.segment import SegmentOptions
+    from microseg.deploy.options import SegmentOptions
     from microseg.deploy.segment import segment as run
 
     options = SegmentOptions(

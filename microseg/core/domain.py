@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from microseg.core.domain_file import DomainFile, expanded_path, read_domain_file
 from microseg.core.errors import FieldError, InputError
 from microseg.core.folds import assign_folds
+from microseg.core.image_file import image_size
 from microseg.core.inference import infer_phases, refuse_mixed_folder
 from microseg.core.intensity import combined_rule
 from microseg.core.labels import read_mask, to_phases
@@ -21,7 +22,6 @@ from microseg.core.micrograph import find_images
 from microseg.core.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.phases import PhaseSpec
 from microseg.core.preparation import cropped_shape, labels_to_grid, open_prepared
-from microseg.core.raster import image_size
 
 __all__ = [
     "Domain",

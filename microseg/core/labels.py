@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError
+from microseg.core.image_file import open_raster
 from microseg.core.phases import GREY, OTHER, UNLABELLED, PhaseSpec
-from microseg.core.raster import open_raster
 
 __all__ = ["UNLABELLED", "PhaseSpec", "read_mask", "to_phases"]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.files import Closing
 from microseg.core.folders import IMAGE_SUFFIXES, find_images
-from microseg.core.raster import Raster, open_raster
+from microseg.core.image_file import open_raster
+from microseg.core.raster import Raster
 
 __all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
 

@@ -10,7 +10,7 @@ from microseg.core.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.preparation import PreparedField
 from microseg.core.scoring import Prediction, evaluation, score_fields
-from microseg.deploy.segment import max_tile_pixels
+from microseg.deploy.options import max_tile_pixels
 from microseg.deploy.whole import label_field
 from microseg.runtime import Engine, open_engine, read_manifest, verified_sha256
 

@@ -14,10 +14,10 @@ from microseg import __version__
 from microseg.core.files import write_json, write_text
 from microseg.core.manifest import Manifest
 from microseg.deploy.inputs import SegmentInput, resolve_input
+from microseg.deploy.options import SegmentOptions, default_batch, max_tile_pixels
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.profile import Setup
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
-from microseg.deploy.segment import SegmentOptions, default_batch, max_tile_pixels
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
 from microseg.runtime import Engine
 

@@ -18,10 +18,10 @@ from microseg.core.machine import machine, machine_key
 from microseg.core.manifest import Manifest
 from microseg.core.processors import usable_processors
 from microseg.deploy.bench import Bench, Settings, Trial
+from microseg.deploy.options import default_batch, max_tile_pixels
 from microseg.deploy.profile import profile_path
 from microseg.deploy.profile_file import Profile
 from microseg.deploy.records import writing
-from microseg.deploy.segment import default_batch, max_tile_pixels
 from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, verified_sha256
 from microseg.runtime.choice import cpu_runtimes
 

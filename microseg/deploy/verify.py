@@ -21,7 +21,7 @@ from microseg.core.tolerance import LIMITS, STUDENT, limit_between
 from microseg.deploy.checks import check_fields, check_masks, check_tiles_against
 from microseg.deploy.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
-from microseg.deploy.segment import max_tile_pixels
+from microseg.deploy.options import max_tile_pixels
 from microseg.deploy.whole import label_field
 from microseg.runtime import (
     Device,

@@ -9,7 +9,8 @@ from microseg.runtime.container import (
     read_manifest,
     verified_sha256,
 )
-from microseg.runtime.engine import Engine, EngineOutput, begin_loading, open_engine
+from microseg.runtime.engine import Engine, EngineOutput
+from microseg.runtime.opening import begin_loading, open_engine
 
 __all__ = [
     "Choice",

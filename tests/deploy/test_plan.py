@@ -13,8 +13,9 @@ from microseg.core.errors import InputError
 from microseg.core.keys import REFERENCE_KEY
 from microseg.core.manifest import plan_manifest_path
 from microseg.deploy.evaluate import evaluate_engine
+from microseg.deploy.options import SegmentOptions
 from microseg.deploy.profile import find_profile, profile_path, set_up
-from microseg.deploy.segment import SegmentOptions, segment
+from microseg.deploy.segment import segment
 from microseg.deploy.tune import tune
 from microseg.deploy.verify import VerifyOptions, verify
 from microseg.runtime import Runtime, read_manifest, tensorrt_open

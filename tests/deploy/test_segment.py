@@ -25,7 +25,8 @@ from microseg.core import files
 from microseg.core.errors import FieldError, InputError
 from microseg.core.manifest import DomainEntry, Grid, Preparation
 from microseg.deploy import measuring
-from microseg.deploy.segment import SegmentOptions, max_tile_pixels, segment
+from microseg.deploy.options import SegmentOptions, max_tile_pixels
+from microseg.deploy.segment import segment
 from microseg.runtime import read_manifest
 from tests.deploy.conftest import micrograph
 from tests.engines import write_threshold_engine
@@ -429,7 +430,8 @@ class Block:
         if name in {blocked!r}:
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Block())
-from microseg.deploy.segment import SegmentOptions, segment
+from microseg.deploy.options import SegmentOptions
+from microseg.deploy.segment import segment
 assert segment(SegmentOptions(*map(Path, sys.argv[1:]))).summary["engine_calls"] == 1
 """
     subprocess.run([sys.executable, "-c", code, str(wafer(1)), str(tiny_engine)], check=True)

@@ -15,8 +15,9 @@ from microseg.core.errors import InputError
 from microseg.core.manifest import Manifest
 from microseg.deploy import profile
 from microseg.deploy.bench import Bench, Settings, Trial
+from microseg.deploy.options import PLAN_BATCHES, SegmentOptions
 from microseg.deploy.profile import find_profile, profile_path, set_up
-from microseg.deploy.segment import PLAN_BATCHES, SegmentOptions, segment
+from microseg.deploy.segment import segment
 from microseg.deploy.tune import tune
 from microseg.runtime import Choice, EngineOutput, Runtime, choose, read_manifest
 from tests.engines import with_reference, write_threshold_engine

@@ -1,0 +1,64 @@
+"""From a file to a loaded engine in the runtime that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microseg.runtime.choice import Choice, Device, Runtime, choose
+from microseg.runtime.container import read_manifest
+from microseg.runtime.engine import Engine
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest
+
+
+def open_engine(
+    path: Path,
+    threads: int | None = None,
+    device: Device | None = None,
+    runtime: Runtime | None = None,
+    streams: int = 1,
+) -> Engine:
+    """Load an engine. `threads`: of the CPU; None leaves this, device and runtime to `choose`. streams: as in `Choice`.
+
+    Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a plan for another card or
+    version, a runtime or device that is not there or did not load. MissingExtraError where the runtime is not installed.
+    """
+    choice = choose(path, runtime, device, threads, streams)
+    manifest = read_manifest(path)
+    load, make = _engine_for(choice)
+    return make(path, manifest, choice, load(path, choice))
+
+
+def begin_loading(executor: Executor, path: Path, choice: Choice) -> Callable[[Manifest], Engine]:
+    """Start to load the network, which takes long and needs no manifest; the result waits for it.
+
+    Raises MissingExtraError where the runtime is not installed; the result, which is to get what `read_manifest`
+    returned, raises as `open_engine` does.
+    """
+    load, make = _engine_for(choice)
+    loaded = executor.submit(load, path, choice)
+    return lambda manifest: make(path, manifest, choice, loaded.result())
+
+
+def _engine_for(
+    choice: Choice,
+) -> tuple[Callable[[Path, Choice], Any], Callable[[Path, Manifest, Choice, Any], Engine]]:
+    """What loads a network in this runtime, and what makes an engine of it: the one place that knows the runtimes."""
+    match choice.runtime:
+        case "onnxruntime":
+            from microseg.runtime.onnx_engine import OnnxEngine, open_session
+
+            return open_session, OnnxEngine
+        case "openvino":
+            from microseg.runtime.openvino_engine import OpenVinoEngine, compile_network
+
+            return compile_network, OpenVinoEngine
+        case "tensorrt":
+            from microseg.runtime.tensorrt_open import open_plan
+
+            # Whose card and version a plan is for is in its manifest, so nothing of it is loaded before.
+            return (lambda path, choice: None), (lambda path, manifest, choice, _: open_plan(path, manifest, choice))
