@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 # Forbidden on Windows or apt to break links and archives; also a `%` that would read as one of ours.
@@ -14,6 +15,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECA
 _MAX_BYTES = 200
 
 
+@lru_cache(64)  # every file of a field asks, the fields under way in turn
 def report_path(name: str) -> str:
     """The relative posix path, still without suffix, that the field `name` (a relative posix path) has in a report.
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from microseg.core.errors import InputError
-from microseg.core.files import write_json
+from microseg.core.files import write_json, write_text
 from microseg.core.manifest import Preparation, Strict
 from microseg.deploy.names import report_path
 
@@ -161,7 +161,8 @@ def record_path(report: Path, name: str) -> Path:
 
 def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
     """Store a record; `thumbnail` is a small JPEG in base64. The field is done once this returns."""
-    write_json(record_path(report, record.name), {"field": record.model_dump(mode="json"), "thumbnail": thumbnail})
+    stored = _StoredRecord(field=record, thumbnail=thumbnail)
+    write_text(record_path(report, record.name), stored.model_dump_json(indent=2) + "\n")
 
 
 def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:
