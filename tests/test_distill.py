@@ -359,7 +359,7 @@ def test_bad_input(
     (tmp_path / "other" / "domain.yaml").write_text(described, "utf-8")
     assert "names the phase 'pearlite'" in refused("distill", trained, tmp_path / "other", *out)
     assert "exists. Remedy: --resume" in refused("distill", trained, source, "--out", student)
-    assert "--as 'nowhere'; this run knows 'synthetic-s'" in refused(
+    assert "--as 'nowhere': the run knows no such domain. Remedy: one of 'synthetic-s'" in refused(
         "distill", trained, source, "--as", "nowhere", *out
     )
     assert "3 names for 1 domains" in refused("distill", trained, source, *["--as", "a"] * 3, *out)

@@ -25,17 +25,20 @@ def inspect(
     from microseg.runtime.container import is_manifest_intact
 
     manifest = read_manifest(engine)
-    if as_json:
-        typer.echo(manifest.model_dump_json(indent=2))
-        return
-    console = Console()
-    table = Table(title=str(engine), title_justify="left", show_header=False)
-    grid, origin = manifest.grid, manifest.provenance
-    pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
     intact, told = (
         "as exported" if whole else "CHANGED since the export"
         for whole in (is_intact(engine, manifest), is_manifest_intact(engine))
     )
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+        for part, state in (("network", intact), ("manifest", told)):
+            if state != "as exported":
+                typer.echo(f"microseg: {engine}: {part} {state}. Remedy: copy or export the engine again.", err=True)
+        return
+    console = Console()
+    table = Table(title=escape(str(engine)), title_justify="left", show_header=False)
+    grid, origin = manifest.grid, manifest.provenance
+    pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
     student = manifest.distillation
     whose = "" if student is None else ", of the bag's folds"
     rows = {
@@ -49,7 +52,7 @@ def inspect(
         "training fields": str(len(manifest.training_fields)),
         "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
-        "model": f"{intact}, SHA-256 {manifest.model_sha256}",
+        "model": f"{intact}, exported with SHA-256 {manifest.network_sha256}",
         "manifest": told,
         "file": f"SHA-256 {engine_sha256(engine)}",
     }

@@ -9,6 +9,9 @@ import typer
 
 from microseg.cli.segment import DeviceOption, RuntimeOption, ThreadsOption
 
+# The page's name names the record too.
+_SUFFIXES = (".json", ".md", "")
+
 
 def verify(
     engine: Annotated[Path, typer.Argument(help="An engine.")],
@@ -44,6 +47,8 @@ def verify(
     from microseg.deploy.verify import verify as run
     from microseg.runtime import read_manifest
 
+    if out.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"--out {out}: the record is a .json file. Remedy: --out {out.name}.json.")
     record, page = out.with_suffix(".json"), out.with_suffix(".md")
     for path in (engine, against):
         if path is not None and record.resolve() == plan_manifest_path(path).resolve():
@@ -97,3 +102,7 @@ def _print(content: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     console.print("[green]passed[/]" if content["passed"] else "[bold red]FAILED[/]")
+    if runtime is None:
+        console.print(
+            "Nothing was run: this is not the network that was exported. Remedy: copy or export the engine again."
+        )

@@ -29,6 +29,15 @@ class Closing:
         self.close()
 
 
+def require_writable(path: Path) -> None:
+    """Raise InputError where `path` could not be written, before anything long is computed for it."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{path}: cannot be written ({folder} is no folder that may be written to). Remedy: another place."
+        )
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block ends well, remove it otherwise.

@@ -300,6 +300,11 @@ class Manifest(Strict):
     model_sha256: str
     plan: PlanInfo | None = None
 
+    @model_validator(mode="after")
+    def _default_is_listed(self) -> Self:
+        self.domain()
+        return self
+
     @property
     def network_sha256(self) -> str:
         """What the engine's file must hash to: a plan as a whole, an ONNX file without its metadata."""
@@ -316,12 +321,13 @@ class Manifest(Strict):
         return self.plan.tile_px.max if self.plan else None
 
     def domain(self, name: str | None = None) -> DomainEntry:
-        """The entry called `name`, or the default one. Raises KeyError with the known names."""
+        """The entry called `name`, or the default one. Raises ValueError with the known names."""
         wanted = name or self.default_domain
         for entry in self.domains:
             if entry.name == wanted:
                 return entry
-        raise KeyError(f"{wanted!r}; this engine knows {', '.join(repr(entry.name) for entry in self.domains)}")
+        known = ", ".join(repr(entry.name) for entry in self.domains)
+        raise ValueError(f"{wanted!r}: the engine knows no such domain. Remedy: one of {known}")
 
 
 def plan_manifest_path(plan: Path) -> Path:

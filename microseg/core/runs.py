@@ -106,7 +106,7 @@ class RunRecord(Strict):
                 return entry
         if name is not None:
             known = ", ".join(repr(entry.name) for entry in self.domains)
-            raise InputError(f"--as {name!r}; this run knows {known}.")
+            raise InputError(f"--as {name!r}: the run knows no such domain. Remedy: one of {known}.")
         return self.domains[-1]
 
 

@@ -31,8 +31,8 @@ def evaluate_opened(
     manifest = engine.manifest
     try:
         entry = manifest.domain(domain_name)
-    except KeyError as error:
-        raise InputError(f"--as {error.args[0]}.") from error
+    except ValueError as error:
+        raise InputError(f"--as {error}.") from error
     largest = max_tile_pixels(manifest, path.stat().st_size, None)
     trained_on = {field.sha256 for field in manifest.training_fields}
 

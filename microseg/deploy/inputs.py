@@ -48,8 +48,8 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
     """
     try:
         entry = manifest.domain(domain)
-    except KeyError as error:
-        raise InputError(f"--as {error.args[0]}.") from error
+    except ValueError as error:
+        raise InputError(f"--as {error}.") from error
     described = _domain_file(path)
     stated = {} if described is None else _stated(described[1])
     preparation = entry.preparation.model_copy(update={"pixel_size_um": None} | stated)

@@ -35,6 +35,7 @@ from microseg.runtime import (
 )
 from microseg.runtime.comparison import Record, check_reference
 from microseg.runtime.container import is_manifest_intact, read_reference, text_beside
+from microseg.runtime.external import refuse_external_data
 
 VERIFY_VERSION = 1
 # Labelled fields of an installation may be harder than those of training, but not by much.
@@ -77,6 +78,8 @@ def verify(
     _require_a_comparison(options, reference, run_labels)
     record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
     is_whole = is_intact(options.engine, manifest)
+    if not is_whole and manifest.plan is None:
+        refuse_external_data(options.engine)
     record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
     is_told = is_manifest_intact(options.engine)
     record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)

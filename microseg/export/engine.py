@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
-from microseg.core.files import replacing
+from microseg.core.files import replacing, require_writable
 from microseg.core.manifest import FoldParity, Manifest, Precision, Provenance
 from microseg.core.runs import RunRecord, RunSummary, read_run
 from microseg.core.tolerance import LIMITS
@@ -55,9 +55,12 @@ def export_run(
     if symmetric and precision != "int8":
         raise InputError(f"--symmetric: is for --precision int8, not {precision}. Remedy: leave it out.")
     if out.suffix.lower() != ".onnx":
-        raise InputError(f"--out {out}: engines are .onnx files, or TensorRT plans (.plan).")
+        raise InputError(
+            f"--out {out}: engines are .onnx files, or TensorRT plans (.plan). Remedy: --out {out.name}.onnx."
+        )
     if out.exists():
         raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
+    require_writable(out)
     record, summary = read_run(run)
     held = held_out(run, record.folders)
     tiles = [field.pixels[None, None] for field in held.fields]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from microseg.core.errors import InputError
 from microseg.core.manifest import PlanComparison
 from microseg.core.reference import Reference, unpack
 from microseg.core.tolerance import Difference, Limit, difference, point_limits
@@ -65,6 +66,11 @@ def check_reference(record: Record, engine: Engine, reference: Reference) -> Pla
     model = engine.manifest.model_sha256
     is_ours = reference.model_sha256 == model
     record.add("reference tiles are of this network", reference.model_sha256[:12], model[:12], is_ours)
+    if any(len(tile.fractions) != len(record.phases) for tile in reference.tiles):
+        raise InputError(
+            f"the engine's reference tiles are not of the {len(record.phases)} phases that its manifest lists. Remedy: copy or "
+            "export the engine again."
+        )
     tiles = [unpack(tile, len(engine.manifest.folds)) for tile in reference.tiles]
     # A plan built without its probabilities can still tell by its features that it computes no numbers.
     has = engine.manifest.gives_probability

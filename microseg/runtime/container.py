@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
 from microseg.core.keys import MANIFEST_SHA256_KEY, METADATA_KEY, REFERENCE_KEY
+from microseg.runtime.external import refuse_external_data
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -163,6 +164,8 @@ def verified_sha256(path: Path, manifest: Manifest) -> str:
     """`engine_sha256`, after making sure that network and manifest are those that were exported. Raises InputError."""
     found, whole, wanted = _found_and_wanted(path, manifest)
     if found != wanted:
+        if manifest.plan is None:
+            refuse_external_data(path)
         raise InputError(
             f"{path}: its network is not the one that was exported (damaged or changed). Remedy: copy the engine again."
         )

@@ -17,7 +17,7 @@ from microseg.runtime.choice import Choice, Device
 from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
-from microseg.runtime.signature import check_signature, wanted_outputs
+from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -44,7 +44,9 @@ class OnnxEngine(Closing):
         self.provider: str = session.get_providers()[0]
         self._session = session
         inputs = {node.name: (node.type, node.shape) for node in session.get_inputs()}
-        check_signature(path, inputs, [node.name for node in session.get_outputs()], "tensor(uint8)")
+        outputs = {node.name: node.shape for node in session.get_outputs()}
+        check_signature(path, inputs, outputs, "tensor(uint8)")
+        check_counts(path, manifest, outputs)
         # A request to leave out work that no wanted output needs (features, the stored probability).
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True

@@ -15,7 +15,7 @@ from microseg.core.files import Closing
 from microseg.runtime.choice import Choice
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
-from microseg.runtime.signature import check_signature, wanted_outputs
+from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
@@ -42,6 +42,8 @@ class OpenVinoEngine(Closing):
         self.choice = choice
         self.version: str = openvino.get_version().partition("-")[0]
         self.runs = 0
+        shape = network.output("votes").get_partial_shape()
+        check_counts(path, manifest, {"votes": [dim.get_length() if dim.is_static else None for dim in shape]})
         self._requests = _requests(network, choice)
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microseg.core.errors import InputError
+
+if TYPE_CHECKING:
+    from microseg.core.manifest import Manifest
 
 OUTPUTS = ("labels", "votes", "features", "probability")
 
@@ -36,3 +39,17 @@ def check_signature(
             f"{path}: takes tiles of the shape {list(shape)}; micrographs are grey, (N, 1, H, W). "
             "Remedy: give an engine that `microseg export` wrote."
         )
+
+
+def check_counts(path: Path, manifest: Manifest, shapes: Mapping[str, Sequence[Any]]) -> None:
+    """Raise InputError unless the second axis of `votes` counts the manifest's folds, and that of `probability` its phases.
+
+    shapes: of the outputs that are there, by name; sizes that are not fixed are no int.
+    """
+    for name, what, told in (("votes", "folds", manifest.folds), ("probability", "phases", manifest.phases)):
+        size = shapes[name][1] if len(shapes.get(name, ())) > 1 else None
+        if isinstance(size, int) and size != len(told):
+            raise InputError(
+                f"{path}: its network gives {size} {what} and its manifest lists {len(told)}. Remedy: copy or export the "
+                "engine again."
+            )

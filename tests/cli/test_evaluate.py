@@ -36,7 +36,7 @@ def test_an_unknown_domain_name_exits_with_2(exported: Path, trained: Path, sour
     for model in (exported, trained):
         outcome = microseg("evaluate", model, source, "--as", "lom")
         assert outcome.status == 2
-        assert "knows 'synthetic-s'" in outcome.err
+        assert "knows no such domain. Remedy: one of 'synthetic-s'" in outcome.err
 
 
 def test_a_file_that_is_no_engine_exits_with_2(source: Path, tmp_path: Path) -> None:

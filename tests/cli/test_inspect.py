@@ -38,7 +38,7 @@ def test_json_is_the_whole_manifest(exported: Path) -> None:
     assert Manifest.model_validate(json.loads(outcome.out)) == read_manifest(exported)
 
 
-def test_a_changed_model_is_told(tiny_engine: Path, tmp_path: Path) -> None:
+def test_a_changed_model_is_told(tiny_engine: Path, exported: Path, tmp_path: Path) -> None:
     model = onnx.load(tiny_engine)
     model.graph.name = "other"
     changed = write_with_metadata(
@@ -46,6 +46,9 @@ def test_a_changed_model_is_told(tiny_engine: Path, tmp_path: Path) -> None:
     )
     assert "as exported" in microseg("inspect", tiny_engine).out
     assert "CHANGED since the export" in microseg("inspect", changed).out
+    told = microseg("inspect", changed, "--json")
+    assert json.loads(told.out) and "network CHANGED since the export" in told.err
+    assert not microseg("inspect", exported, "--json").err
 
 
 @pytest.mark.parametrize(

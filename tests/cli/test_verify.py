@@ -38,6 +38,7 @@ def test_a_failure_exits_with_4_and_is_recorded(tiny_engine: Path, tmp_path: Pat
     outcome = microseg("verify", changed, "--out", "records/a.md", "--threads", "1")
     assert outcome.status == 4
     assert "CHANGED" in outcome.out and "FAILED" in outcome.out
+    assert "Nothing was run" in outcome.out and "Remedy: copy or export the engine again" in outcome.out
     assert json.loads((tmp_path / "records" / "a.json").read_text(encoding="utf-8"))["passed"] is False
     assert (tmp_path / "records" / "a.md").read_text(encoding="utf-8").startswith("# changed.onnx: FAILED")
 
@@ -53,6 +54,7 @@ def test_bad_input_exits_with_2(tiny_engine: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.onnx").write_bytes(tiny_engine.read_bytes()[:500])
     for arguments, message in (
         ([tiny_engine], "holds no reference tiles"),
+        ([tiny_engine, "--out", "a.txt"], "--out a.txt: the record is a .json file. Remedy: --out a.txt.json"),
         ([tmp_path / "cut.onnx"], "cut off"),
         ([tiny_engine, tmp_path / "empty"], "no images"),
         ([tiny_engine, "--runtime", "tensorrt", "--against", tiny_engine], "--runtime tensorrt runs .plan files"),
@@ -72,3 +74,13 @@ def test_a_record_never_replaces_a_manifest(tiny_engine: Path, tmp_path: Path) -
         outcome = microseg("verify", *arguments, "--out", "bagged.plan.json")
         assert outcome.status == 2 and "would replace the manifest of" in outcome.err
     assert (tmp_path / "bagged.plan.json").read_bytes() == before and len(list(tmp_path.glob("*.md"))) == 0
+
+
+def test_weights_moved_to_another_file_are_named(tiny_engine: Path, tmp_path: Path) -> None:
+    """What a conversion with the onnx package does to large models: the hash differs, and that is not the reason to tell."""
+    engine = tmp_path / "external.onnx"
+    model = onnx.load(with_reference(tiny_engine, tmp_path / "engine.onnx"))
+    onnx.save(model, engine, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    outcome = microseg("verify", engine)
+    assert outcome.status == 2 and "'weights.bin'" in outcome.err, outcome.err
+    assert not (tmp_path / "verify.json").exists()

@@ -81,5 +81,7 @@ def test_what_the_domain_states_wins(tiny_engine: Path, domain: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones(tiny_engine: Path, domain: Path) -> None:
-    with pytest.raises(InputError, match=r"--as 'lom'; this engine knows 'bright', 'dark'"):
+    with pytest.raises(
+        InputError, match=r"--as 'lom': the engine knows no such domain. Remedy: one of 'bright', 'dark'"
+    ):
         evaluate_engine(tiny_engine, domain, "lom")

@@ -101,6 +101,12 @@ def test_damaged_manifest(tiny_engine: Path, tmp_path: Path, text: str) -> None:
         read_manifest(_with_manifest(tiny_engine, tmp_path / "damaged.onnx", text))
 
 
+def test_a_default_domain_that_is_not_listed(tiny_engine: Path, tmp_path: Path) -> None:
+    text = json.dumps(read_manifest(tiny_engine).model_dump(mode="json") | {"default_domain": "lom"})
+    with pytest.raises(InputError, match=r"manifest is damaged .*'lom': the engine knows no such domain"):
+        read_manifest(_with_manifest(tiny_engine, tmp_path / "lom.onnx", text))
+
+
 @pytest.mark.parametrize("content", [b"", b"not an engine", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(64)])
 def test_not_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "engine.onnx"

@@ -10,8 +10,9 @@ import onnx
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.manifest import METADATA_KEY
-from microseg.runtime import open_engine, read_manifest
+from microseg.core.manifest import METADATA_KEY, Manifest
+from microseg.runtime import Runtime, open_engine, read_manifest
+from microseg.runtime.container import manifest_entries
 from tests.engines import write_threshold_engine, write_with_metadata
 
 
@@ -45,6 +46,25 @@ def test_graph_that_is_no_engine(tiny_engine: Path, tmp_path: Path) -> None:
     path = write_with_metadata(tmp_path / "e.onnx", model, {METADATA_KEY: read_manifest(tiny_engine).model_dump_json()})
     with pytest.raises(InputError, match="lacks the outputs"):
         open_engine(path, 1)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "change", "said"),
+    [
+        ("onnxruntime", "phases", "its network gives 2 phases and its manifest lists 3"),
+        ("onnxruntime", "folds", "its network gives 2 folds and its manifest lists 3"),
+        ("openvino", "folds", "its network gives 2 folds and its manifest lists 3"),
+    ],
+)
+def test_a_manifest_that_counts_otherwise(
+    runtime: Runtime, change: str, said: str, tiny_engine: Path, tmp_path: Path
+) -> None:
+    content = read_manifest(tiny_engine).model_dump(mode="json")
+    content[change].append(content[change][-1])
+    entries = manifest_entries(Manifest.model_validate(content))
+    path = write_with_metadata(tmp_path / "e.onnx", onnx.load(tiny_engine), entries)
+    with pytest.raises(InputError, match=said):
+        open_engine(path, 1, runtime=runtime)
 
 
 def test_damaged_weights(tiny_engine: Path, tmp_path: Path) -> None:

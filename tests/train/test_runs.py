@@ -173,5 +173,5 @@ def test_evaluate_scores_new_fields_by_all_folds(trained: Path, unseen: Path) ->
     result = evaluate_run(trained, unseen)
     assert [fold["fields"] for fold in result["folds"]["each"]] == [2, 2]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    with pytest.raises(InputError, match=r"--as 'lom'; this run knows 'synthetic-s'"):
+    with pytest.raises(InputError, match=r"--as 'lom': the run knows no such domain. Remedy: one of 'synthetic-s'"):
         evaluate_run(trained, unseen, "lom")
