@@ -21,13 +21,14 @@ Tiles = Sequence[NDArray[np.uint8]]
 class Range(NamedTuple):
     """Smallest and largest value of a tensor over all tiles, the largest magnitude of each tile, and the mean of each channel.
 
-    means: empty for a tensor of which they were not asked for.
+    means: empty for a tensor of which they were not asked for. size: mean height and width of such a tensor.
     """
 
     low: float
     high: float
     magnitudes: tuple[float, ...]
     means: tuple[float, ...] = ()
+    size: tuple[float, ...] = ()
 
     @property
     def magnitude(self) -> float:
@@ -87,18 +88,27 @@ def ranges(
             onnx.helper.make_node("ReduceMean", [name, "averaged.axes"], [f"{name}.Mean"], keepdims=0)
         )
         watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Mean", onnx.TensorProto.FLOAT, None))
+        watched.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}.Shape"], start=2))
+        watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Shape", onnx.TensorProto.INT64, [2]))
     running = session(watched)
-    outputs = [f"{name}.{what}" for what in ("Min", "Max") for name in names] + [f"{name}.Mean" for name in wanted]
+    outputs = [f"{name}.{what}" for what in ("Min", "Max") for name in names]
+    outputs += [f"{name}.{what}" for what in ("Mean", "Shape") for name in wanted]
     runs = [running.run(outputs, {"tiles": pixels}) for pixels in tiles]
     found = np.array([run[: 2 * len(names)] for run in runs], np.float64)
     low, high = found[:, : len(names)], found[:, len(names) :]
-    each = zip(wanted, zip(*(run[2 * len(names) :] for run in runs), strict=True), strict=True)
-    means: dict[str, tuple[float, ...]] = {name: tuple(np.array(values, np.float64).mean(0)) for name, values in each}
+    of_all = zip(*(run[2 * len(names) :] for run in runs), strict=True)
+    averages = [tuple(np.array(values, np.float64).mean(0).tolist()) for values in of_all]
+    means = dict(zip(wanted, averages[: len(wanted)], strict=True))
+    sizes = dict(zip(wanted, averages[len(wanted) :], strict=True))
     # numpy's maximum keeps not-a-number.
     magnitude = np.maximum(np.abs(low), np.abs(high))
     return {
         name: Range(
-            float(low[:, i].min()), float(high[:, i].max()), tuple(magnitude[:, i].tolist()), means.get(name, ())
+            float(low[:, i].min()),
+            float(high[:, i].max()),
+            tuple(magnitude[:, i].tolist()),
+            means.get(name, ()),
+            sizes.get(name, ()),
         )
         for i, name in enumerate(names)
     }

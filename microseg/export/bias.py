@@ -6,7 +6,7 @@ calibration measured. Without it every field's fractions move the same way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,25 +14,44 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from microseg.export.activations import Range
 from microseg.export.anatomy import constants
 
+_DEFAULTS = {"pads": [0, 0, 0, 0], "dilations": [1, 1], "strides": [1, 1]}
 
-def correct_biases(model: onnx.ModelProto, exact: onnx.ModelProto, means: Mapping[str, Sequence[float]]) -> None:
+
+def correct_biases(model: onnx.ModelProto, exact: onnx.ModelProto, found: Mapping[str, Range]) -> None:
     """Correct, in place, the biases of the INT8 convolutions of `model`, which was made of `exact`.
 
-    means: of every channel of the tensors of `exact` that its convolutions read; a convolution of another one stays as it is.
+    found: with the means of every channel of the tensors of `exact` that its convolutions read; a convolution of another
+    one stays as it is.
     """
     graph, values, weights = model.graph, constants(model), constants(exact)
     known = {node.name: node for node in exact.graph.node if node.op_type == "Conv"}
     made_by = {name: node for node in graph.node for name in node.output}
     for node in [node for node in graph.node if node.op_type == "Conv"]:
         rounded, before = made_by.get(node.input[1]), known[node.name]
-        if rounded is None or rounded.op_type != "DequantizeLinear" or not means.get(before.input[0]):
+        seen = found.get(before.input[0])
+        if rounded is None or rounded.op_type != "DequantizeLinear" or seen is None or not seen.means:
             continue
         integers, scale = (values[name] for name in rounded.input[:2])
         weight = weights[before.input[1]].astype(np.float64)
         excess = integers * scale.reshape(-1, 1, 1, 1).astype(np.float64) - weight
-        _subtract(graph, node, made_by, values, _mean_result(excess, np.array(means[before.input[0]])))
+        excess *= _inside(before, excess.shape[2:], seen.size)
+        _subtract(graph, node, made_by, values, _mean_result(excess, np.array(seen.means)))
+
+
+def _inside(node: onnx.NodeProto, kernel: tuple[int, ...], size: tuple[float, ...]) -> NDArray[np.float64]:
+    """The share of positions, (h, w), at which each tap of a convolution meets the map and not its border of zeros."""
+    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    pads, dilations, strides = (given.get(name, default) for name, default in _DEFAULTS.items())
+    shares = []
+    for axis, taps in enumerate(kernel):
+        side, reach = round(size[axis]), dilations[axis] * (taps - 1)
+        first = np.arange(0, side + pads[axis] + pads[axis + 2] - reach, strides[axis]) - pads[axis]
+        met = first[:, None] + dilations[axis] * np.arange(taps)
+        shares.append(((met >= 0) & (met < side)).mean(0))
+    return np.outer(*shares)
 
 
 def _mean_result(weight: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:

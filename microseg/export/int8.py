@@ -62,7 +62,7 @@ def quantised(
     quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
     _unrounded(made.graph, real)
-    correct_biases(made, model, {name: item.means for name, item in found.items()})
+    correct_biases(made, model, found)
     quantizer.model.topological_sort()
     _drop_unread(made.graph)
     del made.graph.value_info[:]

@@ -96,7 +96,7 @@ def small_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
         if resize is None or not graph.repeats_twofold(resize):
             continue
         enlarged = weight.shape[1] - graph.channels(skip)
-        if enlarged < LEAST_ENLARGED_CHANNELS or len(graph.readers(joined.output[0])) > 1:
+        if not graph.channels(skip) or enlarged < LEAST_ENLARGED_CHANNELS or len(graph.readers(joined.output[0])) > 1:
             continue
         result, name = conv.output[0], conv.input[1]
         places = []
@@ -143,6 +143,7 @@ class _Graph:
             value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inferred.value_info
         }
         self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._made = 0
 
     def nodes(self, kind: str) -> list[onnx.NodeProto]:
         return [node for node in self._graph.node if node.op_type == kind]
@@ -160,7 +161,9 @@ class _Graph:
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """A float32 constant; its name begins with `name`, by which people know a layer."""
-        made = f"{name}.short"
+        # Equal constants may be one, which each of its readers replaces by its own.
+        self._made += 1
+        made = f"{name}.short{self._made}"
         self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), made))
         return made
 

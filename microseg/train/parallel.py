@@ -5,20 +5,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.managers import SyncManager
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
 from microseg.core.manifest import PhaseInfo
+from microseg.core.processors import usable_processors
 from microseg.train.datasets import LabelledField
 from microseg.train.ranks import ALONE, Ranks, join_ranks
 from microseg.train.recipe import Recipe
@@ -97,10 +101,26 @@ def train_folds(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Repo
 
 def _method() -> str:
     """How processes start: from one that has read torch once, where the system has that, else each by itself."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if sys.platform != "linux":
         return "spawn"
     multiprocessing.set_forkserver_preload([__name__])
+    # SIGTERM to the whole group, as clusters send it, must leave it to the folds to save and to end.
+    with _deaf_to_sigterm():
+        forkserver.ensure_running()
     return "forkserver"
+
+
+@contextmanager
+def _deaf_to_sigterm() -> Iterator[None]:
+    """What starts meanwhile ignores SIGTERM."""
+    if current_thread() is not main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _side_by_side(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report]) -> None:
@@ -168,6 +188,7 @@ def _together(job: Job, size: int, report: Report) -> None:
 
 def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> None:
     """A process of its own: train with the others; a failure travels as itself, for its message."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ignored where it was forked
     _end_with_parent()
     _take_processors(size)
     ranks = join_ranks(meeting, rank, size)
@@ -182,9 +203,15 @@ def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> N
 def _reports(context: Any) -> Iterator[tuple[Any, Any]]:
     """A manager and a queue of (fold, step, steps, text), or of errors to raise."""
     manager = SyncManager(ctx=context)
-    manager.start(_end_with_parent)
+    manager.start(_serve)
     with manager:
         yield manager, manager.Queue()
+
+
+def _serve() -> None:
+    """In the manager's process: it ends after the folds that report to it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:
@@ -220,6 +247,7 @@ def _start(devices: Any, reports: Any, workers: int) -> None:
     global _queue
     import torch
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ignored where it was forked
     _end_with_parent()
     _queue = reports
     _take_processors(workers)
@@ -238,4 +266,4 @@ def _sender(reports: Any, fold: int) -> Report:
 def _take_processors(processes: int) -> None:
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(max(1, usable_processors() // processes))

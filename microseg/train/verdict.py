@@ -77,8 +77,10 @@ def decide(
     rivals = [item for item in usable if item.name in (SOURCE, LONGER)]
     reference = max(rivals, key=lambda item: promise(item.model_dump()))
     best = max([reference, *(item for item in usable if item not in rivals)], key=lambda item: item.trust)
-    chosen = best if best.trust > reference.trust + GAIN and not likeness.is_familiar else reference
-    compared = f", {reference.trust:.3f} after equally long source training" if reference is not source else ""
+    bar = max(item.trust for item in rivals)
+    chosen = best if best.trust > bar + GAIN and not likeness.is_familiar else reference
+    longer = next((item for item in rivals if item is not source), None)
+    compared = f", {longer.trust:.3f} after equally long source training" if longer is not None else ""
     compared += f", {best.trust:.3f} with {best.name}" if best is not reference else ""
     evidence = (
         f"trust of the source's folds {likeness.at_home:.3f} on their own held-out fields and {likeness.abroad:.3f} on the "

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from microseg.export import int8
-from microseg.export.activations import session
+from microseg.export.activations import Range, session
 from microseg.export.anatomy import outside_convolutions, simplified
 from microseg.export.bias import correct_biases
 from microseg.export.fields import calibration_tiles
@@ -68,7 +68,7 @@ def test_what_weights_add_to_constant_channels_is_taken_off(groups: int, has_bia
     exact = graph([conv], {"w": weight})
     back = make("DequantizeLinear", ["integers", "scale", "zero"], ["w"], axis=0)
     model = graph([back, conv], {"integers": integers, "scale": scale, "zero": np.zeros(4, np.int8)})
-    correct_biases(model, exact, {"x": of_each.tolist()})
+    correct_biases(model, exact, {"x": Range(-2, 3, (3,), tuple(of_each.tolist()), (5, 5))})
     pixels = np.broadcast_to(of_each[None, :, None, None], (1, 4, 5, 5)).astype(np.float32)
     ours, theirs = (session(each).run(["y"], {"x": pixels})[0] for each in (model, exact))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -76,3 +76,28 @@ def test_what_weights_add_to_constant_channels_is_taken_off(groups: int, has_bia
     before = untouched.SerializeToString()
     correct_biases(untouched, exact, {})
     assert untouched.SerializeToString() == before
+
+
+@pytest.mark.parametrize(("dilation", "step", "side"), [(1, 1, 8), (1, 2, 8), (6, 1, 16), (18, 1, 32)])
+def test_a_border_of_zeros_adds_nothing(dilation: int, step: int, side: int) -> None:
+    """The mean over the map stays, also where wide taps mostly meet the border (Chen et al. 2018: rates up to 24)."""
+    rng = np.random.default_rng(dilation)
+    weight = rng.standard_normal((4, 2, 3, 3)).astype(np.float32)
+    integers, scale = rng.integers(-64, 64, weight.shape).astype(np.int8), np.full(4, 0.05, np.float32)
+    make, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+    conv = make(
+        "Conv", ["x", "w"], ["y"], "conv", pads=4 * [dilation], dilations=2 * [dilation], strides=2 * [step]
+    )  # fmt: skip
+    back = make("DequantizeLinear", ["integers", "scale", "zero"], ["w"], axis=0)
+
+    def graph(nodes: list[onnx.NodeProto], **named: NDArray[Any]) -> onnx.ModelProto:
+        info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+        made = onnx.helper.make_graph(nodes, "one", info[:1], info[1:], [tensor(v, name) for name, v in named.items()])
+        return onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+
+    exact = graph([conv], w=weight)
+    model = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8))
+    correct_biases(model, exact, {"x": Range(1, 2, (2,), (1.0, 2.0), (side, side))})
+    pixels = np.broadcast_to(np.array([1, 2], np.float32)[None, :, None, None], (1, 2, side, side)).copy()
+    ours, theirs = (session(each).run(["y"], {"x": pixels})[0].mean((0, 2, 3)) for each in (model, exact))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)

@@ -126,3 +126,18 @@ def test_exported_networks_take_every_shortcut(encoder: str, tmp_path: Path) -> 
     assert constants(short)[stem.input[1]].shape[1] < 3
     pixels = tiles(96, 160)
     np.testing.assert_allclose(run(short, pixels)[3], run_torch([network], pixels)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["head.bias", "head.weight", "up.weight"])
+def test_constants_that_folds_share(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporters keep equal constants once."""
+    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
+    model = bag()
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name == f"networks.1.{part}":
+                node.input[place] = f"networks.0.{part}"
+    kept = [tensor for tensor in model.graph.initializer if tensor.name != f"networks.1.{part}"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    require_same(small_upsampling(narrow_heads(model)), model, tiles(32, 40))

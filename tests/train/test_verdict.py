@@ -119,6 +119,13 @@ def test_a_gain_is_one_over_equally_long_source_training() -> None:
     assert forgetful.chosen == "unadapted"
 
 
+def test_a_control_that_flips_less_well_still_sets_the_bar() -> None:
+    source = _candidate("unadapted", 0.8, flips=0.9, photometric=0.7)
+    longer = _candidate("source", 0.86, flips=0.89, photometric=0.83)
+    found = decide([source, longer, _candidate("dacs", 0.8 + 2 * GAIN)], KNOWN, STRANGE)
+    assert found.chosen == "unadapted" and "0.860 after equally long source training" in found.evidence
+
+
 def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
     found = decide([_candidate("unadapted", 0.9), _candidate("minent", 0.9)], KNOWN, STRANGE, taken="minent")
     assert (found.verdict, found.chosen) == ("do not adapt", "minent")
