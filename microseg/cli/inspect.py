@@ -52,7 +52,7 @@ def inspect(
         "training fields": str(len(manifest.training_fields)),
         "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
-        "model": f"{intact}, exported with SHA-256 {manifest.network_sha256}",
+        "model": f"{intact}, SHA-256 at the export {manifest.network_sha256}",
         "manifest": told,
         "file": f"SHA-256 {engine_sha256(engine)}",
     }
