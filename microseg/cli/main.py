@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -85,6 +86,8 @@ def main() -> None:
     """Run the command line; every error that a user can mend is one message on standard error."""
     # Pydantic looks through every installed package for plugins of it, which no command needs and a start waits for.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Told to stop by a container or a service, it leaves no draft behind, as after Ctrl-C. Training saves first (StopRequest).
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except MicrosegError as error:

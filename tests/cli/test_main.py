@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,28 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = microseg("inspect", "a.onnx")
     assert outcome.status == 130
     assert outcome.err == "microseg: interrupted; what was finished is complete.\n"
+
+
+def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    code = (
+        "import tempfile, time; from pathlib import Path; from microseg.cli.main import main; import microseg.runtime\n"
+        "def wait(path):\n"
+        "    with tempfile.TemporaryDirectory(dir='.'):\n"
+        "        Path('ready').touch()\n"
+        "        time.sleep(60)\n"
+        "microseg.runtime.read_manifest = wait\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, "inspect", "a.onnx"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 50
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.terminate()
+    assert process.communicate(timeout=50)[1] == "microseg: interrupted; what was finished is complete.\n"
+    assert process.returncode == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["ready"]
 
 
 def _raiser(error: BaseException) -> object:
