@@ -145,18 +145,8 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
 
 def _measured(side: str, work: Path, fields: int) -> dict[str, Any]:
     """A side in a process of its own: what `run_side` found, and `fields`."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.throughput",
-        "--side",
-        side,
-        "--work",
-        str(work),
-        "--fields",
-        str(fields),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.throughput", "--side", side, "--work", str(work)]
+    done = subprocess.run([*command, "--fields", str(fields)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from microseg.core.errors import FieldError, GateError, InputError, MissingExtraError
+from microseg.core.files import require_writable
 from microseg.core.manifest import Manifest, SizeRange, plan_manifest_path
 from microseg.core.reference import Reference, unpack
 from microseg.core.tolerance import LIMITS
@@ -23,6 +24,7 @@ def require_out(out: Path) -> None:
     for path in (out, plan_manifest_path(out)):
         if path.exists():
             raise InputError(f"{path}: exists. Remedy: another --out, or remove it.")
+    require_writable(out)
 
 
 def portable(source: Path, out: Path) -> tuple[Manifest, str]:

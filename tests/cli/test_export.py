@@ -64,6 +64,7 @@ def test_what_does_not_go_together(tiny_engine: Path, trained: Path, tmp_path: P
         ((trained, "--out", tmp_path / "b.onnx", "--profile", "a100"), "--profile a100: is for plans"),
         ((trained, "--out", tmp_path / "b.engine"), "engines are .onnx files, or TensorRT plans"),
         ((trained, "--out", tiny_engine / "b.onnx"), "b.onnx: cannot be written"),
+        ((trained, "--out", tiny_engine / "b.plan"), "b.plan: cannot be written"),
         ((tiny_engine, "--out", tmp_path / "b.plan", "--profile", "b200"), "no such profile. Remedy: one of a100, l4"),
         ((tmp_path / "no.onnx", "--out", tmp_path / "b.plan", "--profile", "t4"), "no.onnx: does not exist"),
         ((tiny_engine, "--out", tmp_path / "b.plan", "--precision", "fp16"), "--precision: settled when"),

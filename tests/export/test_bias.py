@@ -46,6 +46,14 @@ def test_the_mean_of_every_channel_stays(symmetric: bool, monkeypatch: pytest.Mo
     assert np.abs(corrected).mean() < 0.5 * np.abs(shifts()).mean()
 
 
+def graph(nodes: list[onnx.NodeProto], **named: NDArray[Any]) -> onnx.ModelProto:
+    """From x to y, both float32, with constants by name."""
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in named.items()]
+    made = onnx.helper.make_graph(nodes, "one", info[:1], info[1:], constants)
+    return onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_what_weights_add_to_constant_channels_is_taken_off(groups: int, has_bias: bool) -> None:
@@ -55,24 +63,18 @@ def test_what_weights_add_to_constant_channels_is_taken_off(groups: int, has_bia
     integers, scale = rng.integers(-64, 64, weight.shape).astype(np.int8), np.full(4, 0.05, np.float32)
     bias = rng.standard_normal(4).astype(np.float32)
     of_each = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
-    make, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
-
-    def graph(nodes: list[onnx.NodeProto], constants: dict[str, NDArray[Any]]) -> onnx.ModelProto:
-        info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
-        named = [tensor(value, name) for name, value in (constants | ({"bias": bias} if has_bias else {})).items()]
-        made = onnx.helper.make_graph(nodes, "one", info[:1], info[1:], named)
-        return onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-
+    make = onnx.helper.make_node
+    of_bias = {"bias": bias} if has_bias else {}
     inputs = ["x", "w", *(["bias"] if has_bias else [])]
     conv = make("Conv", inputs, ["y"], "conv", group=groups)
-    exact = graph([conv], {"w": weight})
+    exact = graph([conv], w=weight, **of_bias)
     back = make("DequantizeLinear", ["integers", "scale", "zero"], ["w"], axis=0)
-    model = graph([back, conv], {"integers": integers, "scale": scale, "zero": np.zeros(4, np.int8)})
+    model = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8), **of_bias)
     correct_biases(model, exact, {"x": Range(-2, 3, (3,), tuple(of_each.tolist()), (5, 5))})
     pixels = np.broadcast_to(of_each[None, :, None, None], (1, 4, 5, 5)).astype(np.float32)
     ours, theirs = (session(each).run(["y"], {"x": pixels})[0] for each in (model, exact))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    untouched = graph([back, conv], {"integers": integers, "scale": scale, "zero": np.zeros(4, np.int8)})
+    untouched = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8), **of_bias)
     before = untouched.SerializeToString()
     correct_biases(untouched, exact, {})
     assert untouched.SerializeToString() == before
@@ -84,17 +86,11 @@ def test_a_border_of_zeros_adds_nothing(dilation: int, step: int, side: int) -> 
     rng = np.random.default_rng(dilation)
     weight = rng.standard_normal((4, 2, 3, 3)).astype(np.float32)
     integers, scale = rng.integers(-64, 64, weight.shape).astype(np.int8), np.full(4, 0.05, np.float32)
-    make, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+    make = onnx.helper.make_node
     conv = make(
         "Conv", ["x", "w"], ["y"], "conv", pads=4 * [dilation], dilations=2 * [dilation], strides=2 * [step]
     )  # fmt: skip
     back = make("DequantizeLinear", ["integers", "scale", "zero"], ["w"], axis=0)
-
-    def graph(nodes: list[onnx.NodeProto], **named: NDArray[Any]) -> onnx.ModelProto:
-        info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
-        made = onnx.helper.make_graph(nodes, "one", info[:1], info[1:], [tensor(v, name) for name, v in named.items()])
-        return onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-
     exact = graph([conv], w=weight)
     model = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8))
     correct_biases(model, exact, {"x": Range(1, 2, (2,), (1.0, 2.0), (side, side))})

@@ -215,11 +215,8 @@ def exact_session(model: onnx.ModelProto) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def test_the_layer_that_costs_accuracy_is_found_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One layer is spoilt by a weight that leaves no steps for the others of its channel."""
-    monkeypatch.setattr(precision, "weight_bits", lambda found: 8)
-    monkeypatch.setattr(precision, "cpu_runtimes", lambda: ["onnxruntime"])
-    monkeypatch.setattr(fidelity, "session", exact_session)
+def spoilt() -> onnx.ModelProto:
+    """A bag with a weight in `down` that leaves no steps for the others of its channel."""
     model = bag()
     for tensor in model.graph.initializer:
         if tensor.name.endswith("down.weight"):
@@ -231,6 +228,27 @@ def test_the_layer_that_costs_accuracy_is_found_and_kept(monkeypatch: pytest.Mon
             values = onnx.numpy_helper.to_array(tensor).copy()
             values[0] = -100.0
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return model
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_the_layer_that_costs_accuracy_is_blamed(bits: int) -> None:
+    plain = simplified(spoilt())
+    ranges = activation_ranges(plain, TILES)
+
+    def build(kept: object) -> onnx.ModelProto:
+        return quantised(plain, ranges, kept, reduced_range=bits == 7)  # type: ignore[arg-type]
+
+    found = harms(plain, layers(plain), build, TILES, judge(spoilt(), FIELDS).limits_points("int8", 0))
+    worst_two = sorted(zip(found, (place.name for place in layers(plain)), strict=True))[-2:]
+    assert worst_two[1][1] == "down" and worst_two[1][0] > 2 * worst_two[0][0]
+
+
+def test_the_layer_that_costs_accuracy_is_found_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "weight_bits", lambda found: 8)
+    monkeypatch.setattr(precision, "cpu_runtimes", lambda: ["onnxruntime"])
+    monkeypatch.setattr(fidelity, "session", exact_session)
+    model = spoilt()
     judged = judge(model, FIELDS)
     plain = simplified(model)
     found = activation_ranges(plain, TILES)
