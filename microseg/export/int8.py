@@ -14,6 +14,7 @@ from microseg.export.bias import correct_biases
 
 # What ONNX Runtime computes on 8-bit integers without a detour through float32.
 _OPERATORS = ("Conv", "ConvTranspose", "Relu", "Clip", "Add", "Concat", "MaxPool", "Resize", "Pad")
+_ACTIVATIONS = ("Relu", "Clip")
 
 
 def activation_ranges(model: onnx.ModelProto, tiles: Tiles) -> dict[str, Range]:
@@ -33,9 +34,9 @@ def quantised(
     """The model with INT8 convolutions, but for the nodes `kept`. Weights: int8, symmetric, a scale per output channel.
 
     found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
-    256 steps, and every operator between two convolutions stays on integers. Convolutions give float32 to what decides
-    between phases, as 8 bits of a logit tie where they meet, and to `kept` nodes that add up their parts. Biases take up
-    what rounded weights do on average (`bias.py`).
+    256 steps, and every operator between two convolutions stays on integers, but beside those of `kept`, which read what
+    is not rounded. Convolutions give float32 to what decides between phases, as 8 bits of a logit tie where they meet, and
+    to `kept` nodes that add up their parts. Biases take up what rounded weights do on average (`bias.py`).
     symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
     fuses the rest itself, and ONNX Runtime runs it slower than the other form.
     reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).
@@ -43,6 +44,8 @@ def quantised(
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 
     limits = {name: (np.float32(item.low), np.float32(item.high)) for name, item in found.items()}
+    real = float_tensors(model) if symmetric else _read_as_real(model, set(kept))
+    in_float32 = {*kept, *_beside(model, set(kept))}
     options: dict[str, Any] = {"WeightSymmetric": True, "ActivationSymmetric": symmetric}
     if symmetric:
         options |= {"OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"], "QuantizeBias": False}
@@ -54,14 +57,13 @@ def quantised(
         activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
         nodes_to_quantize=[],
-        nodes_to_exclude=list(kept),
+        nodes_to_exclude=list(in_float32),
         op_types_to_quantize=["Conv", "ConvTranspose"] if symmetric else list(_OPERATORS),
         extra_options=options,
     )
-    real = _read_as_real(model, set(kept))
     quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
-    _unrounded(made.graph, real)
+    _read_unrounded(made.graph, model, in_float32, real)
     correct_biases(made, model, found)
     quantizer.model.topological_sort()
     _drop_unread(made.graph)
@@ -98,20 +100,43 @@ def _read_as_real(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
     }
 
 
-def _unrounded(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
-    """Take the pairs of QuantizeLinear and DequantizeLinear behind `tensors` away again."""
-    rounded = {
-        node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in tensors
-    }
-    back = {
-        node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in rounded
-    }
+def _beside(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
+    """Nodes between convolutions that one of `kept` reads or is read by, directly or through others of them.
+
+    One channel of large range there would leave no steps to the others. The ReLU of another convolution is that one's.
+    """
+    nodes = list(model.graph.node)
+    convolutions = {node.name for node in nodes if node.op_type in CONVOLUTIONS}
+    quantised = {name for node in nodes if node.name in convolutions - set(kept) for name in node.output}
+    own = {node.name for node in nodes if node.op_type in _ACTIVATIONS and node.input[0] in quantised}
+    found: set[str] = set()
+    for order, forward in ((nodes, True), (nodes[::-1], False)):
+        touched: set[str] = set()
+        for node in order:
+            origins, results = (node.input, node.output) if forward else (node.output, node.input)
+            between = node.name not in convolutions | own and any(name in touched for name in origins)
+            if between:
+                found.add(node.name)
+            if between or node.name in convolutions & set(kept):
+                touched.update(name for name in results if name)
+    return found
+
+
+def _read_unrounded(
+    graph: onnx.GraphProto, exact: onnx.ModelProto, in_float32: Collection[str], real: Collection[str]
+) -> None:
+    """Let the nodes `in_float32` read constants, each other's results and `real` tensors as they stand in `exact`."""
+    values = {tensor.name: tensor for tensor in exact.graph.initializer}
+    before = {node.name: node for node in exact.graph.node if node.name in in_float32}
+    known = {*real, *values, *(name for node in before.values() for name in node.output)}
     for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name in back:
-                node.input[place] = rounded[back[name].input[0]].input[0]
-    for node in (*rounded.values(), *back.values()):
-        graph.node.remove(node)
+        if node.name in before:
+            for place, name in enumerate(before[node.name].input):
+                if name in known:
+                    node.input[place] = name
+    there = {tensor.name for tensor in graph.initializer} | {name for node in graph.node for name in node.output}
+    read = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(tensor for name, tensor in values.items() if name in read - there)
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

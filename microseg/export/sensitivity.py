@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.manifest import Fidelity
 from microseg.export.activations import Tiles, session
-from microseg.export.anatomy import Layer
+from microseg.export.anatomy import CONVOLUTIONS, Layer
 from microseg.export.fidelity import worst
 
 # Beyond this an INT8 engine saves little: FP16 or float32 is the honest choice.
@@ -36,10 +36,10 @@ def harms(
 ) -> list[float]:
     """Harm of each layer: how far it alone moves a phase's mean probability on a tile, as a share of the phase's limit.
 
-    build: the model in INT8 but for the nodes given. limits: percentage points, in the order of the phases. The mean
+    build: the model in INT8 but for the convolutions given. limits: percentage points, in the order of the phases. The mean
     probability moves steadily where a count of labels on a few tiles would jump.
     """
-    names = {node.name for node in model.graph.node}
+    names = {node.name for node in model.graph.node if node.op_type in CONVOLUTIONS}
     limit = np.array(list(limits.values()))
     exact = _mean_probabilities(model, tiles)
     found = []

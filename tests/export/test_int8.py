@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,7 +91,8 @@ def test_parts_of_a_convolution_are_added_in_float32(monkeypatch: pytest.MonkeyP
 def test_what_stayed_float32_names_the_additions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
     monkeypatch.setattr(precision, "weight_bits", lambda found: 7)
-    reduced = reduce_precision(MODEL, "int8", TILES, judge(MODEL, FIELDS))
+    large = fields(side_px=192)
+    reduced = reduce_precision(MODEL, "int8", calibration_tiles(large.fields, 8), judge(MODEL, large))
     rows = {row.layer: row for row in reduced.float32_layers}
     assert rows["upsampling"].nodes == 6 and "adds an enlarged map" in rows["upsampling"].reason
 
@@ -236,8 +238,8 @@ def test_the_layer_that_costs_accuracy_is_blamed(bits: int) -> None:
     plain = simplified(spoilt())
     ranges = activation_ranges(plain, TILES)
 
-    def build(kept: object) -> onnx.ModelProto:
-        return quantised(plain, ranges, kept, reduced_range=bits == 7)  # type: ignore[arg-type]
+    def build(kept: Collection[str]) -> onnx.ModelProto:
+        return quantised(plain, ranges, {*outside_convolutions(plain), *kept}, reduced_range=bits == 7)
 
     found = harms(plain, layers(plain), build, TILES, judge(spoilt(), FIELDS).limits_points("int8", 0))
     worst_two = sorted(zip(found, (place.name for place in layers(plain)), strict=True))[-2:]
@@ -261,18 +263,72 @@ def test_the_layer_that_costs_accuracy_is_found_and_kept(monkeypatch: pytest.Mon
     assert "stem" not in kept and "up" not in kept
 
 
+def one_large_channel() -> onnx.ModelProto:
+    """A bag in which one channel between `down` and `up` is 3000 times as large: the same function in float32."""
+    model = bag()
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        if "down." in tensor.name:
+            values[0] *= 3000
+        elif tensor.name.endswith("up.weight"):
+            values[:, 0] /= 3000
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return model
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_layers_that_are_kept_read_what_is_not_rounded(symmetric: bool) -> None:
+    """Pooled, enlarged and joined maps between them, too: 8 bits there leave no steps to what is not the large channel."""
+    plain = simplified(one_large_channel())
+    ranges = activation_ranges(plain, TILES)
+    every = {layer.name: layer.nodes for layer in layers(plain)}
+
+    def difference(*names: str) -> float:
+        kept = {*OUTSIDE, *(node for name in names for node in every[name])}
+        model = quantised(plain, ranges, kept, symmetric=symmetric)
+        if {"stem", "down", "up"} == set(names):
+            assert not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+        found, exact = (session(each).run(["probability"], {"tiles": TILES[0]})[0] for each in (model, plain))
+        return float(np.abs(found - exact).mean())
+
+    assert difference("stem", "down", "up") == 0
+    assert difference("down", "up") < difference("down") / 10
+    assert difference("down", "up") < difference("up")
+
+    def build(kept: Collection[str]) -> onnx.ModelProto:
+        return quantised(plain, ranges, {*OUTSIDE, *kept}, symmetric=symmetric)
+
+    found = harms(plain, layers(plain), build, TILES, judge(MODEL, FIELDS).limits_points("int8", 0))
+    assert min(found[1:3]) > found[0]
+
+
+def test_a_kept_layer_reads_the_exact_weights_that_it_shares() -> None:
+    model = bag()
+    for node in model.graph.node:
+        if node.name == "networks.1.down.conv":
+            node.input[1] = "networks.0.down.weight"
+    plain = simplified(model)
+    made = quantised(plain, activation_ranges(plain, TILES), {*outside_convolutions(plain), "networks.1.down.conv"})
+    weights = {node.name: node.input[1] for node in made.graph.node if node.op_type == "Conv"}
+    exact = constants(plain)["networks.0.down.weight"]
+    assert np.array_equal(constants(made)[weights["networks.1.down.conv"]], exact)
+    assert weights["networks.0.down.conv"] not in constants(made)
+
+
 def test_harm_is_measured_layer_by_layer() -> None:
     places = layers(PLAIN)
 
-    def build(kept: object) -> onnx.ModelProto:
-        return quantised(PLAIN, RANGES, kept)  # type: ignore[arg-type]
+    def build(kept: Collection[str]) -> onnx.ModelProto:
+        return quantised(PLAIN, RANGES, {*outside_convolutions(PLAIN), *kept})
 
     limits = judge(MODEL, FIELDS).limits_points("int8", 0)
     fine = harms(PLAIN, places, build, TILES, limits)
     assert [place.name for place in places] == ["stem", "down", "up", "head"]
     assert all(0 < harm < 100 for harm in fine)
     coarse = RANGES | {"normalised": Range(-300.0, 300.0, (300.0,))}
-    worse = harms(PLAIN, places, lambda kept: quantised(PLAIN, coarse, kept), TILES, limits)
+    worse = harms(
+        PLAIN, places, lambda kept: quantised(PLAIN, coarse, {*outside_convolutions(PLAIN), *kept}), TILES, limits
+    )
     assert worse[0] > 5 * fine[0]
     assert worse[1:] == fine[1:]
 
