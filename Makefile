@@ -8,6 +8,8 @@ STAMP := .venv/.installed
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,train,export,dev]'
+	# As pip does for what it does not install in place: where Python may not write bytecode, every start would compile again.
+	$(BIN)/python -m compileall -q microseg
 	touch $@
 
 demo: $(STAMP)

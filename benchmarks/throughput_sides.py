@@ -52,7 +52,8 @@ def images(work: Path) -> list[Path]:
 
 
 def run_segment(engine: Path, fields: Sequence[Path], work: Path) -> dict[str, Any]:
-    """The command as a user types it, start to end, into a new report."""
+    """The command as a user types it, start to end, into a new report, with nothing kept of an earlier start."""
+    engine.with_name(f"{engine.name}.openvino").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         source = Path(folder, "fields")
         source.mkdir()
@@ -68,14 +69,17 @@ def run_segment(engine: Path, fields: Sequence[Path], work: Path) -> dict[str, A
 
 
 def run_start(engine: Path, field: Path, work: Path) -> dict[str, Any]:
-    """From the start of the interpreter to the first inference of `segment`, the engine's file read before."""
-    engine.read_bytes()
+    """From the start of the interpreter to the first inference of `segment`, for the second time with this engine."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        command = ["segment", str(field), "--engine", str(engine), "--out", f"{folder}/report"]
-        begun = time.time()
-        done = subprocess.run(
-            [sys.executable, "-c", _FIRST_INFERENCE + _COMMAND, *command], check=True, capture_output=True, text=True
-        )
+        for number in range(2):
+            command = ["segment", str(field), "--engine", str(engine), "--out", f"{folder}/report{number}"]
+            begun = time.time()
+            done = subprocess.run(
+                [sys.executable, "-c", _FIRST_INFERENCE + _COMMAND, *command],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
         at = next(line for line in done.stdout.splitlines() if line.startswith("first inference:"))
     return {"seconds": float(at.rpartition(":")[2]) - begun, "settings": {}}
 

@@ -15,6 +15,7 @@ from microseg.core.files import Closing
 from microseg.runtime.choice import Choice
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
+from microseg.runtime.openvino_cache import compiled
 from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
 
 # OpenVINO reports its import to its maker through this package. Where that is missing, it has a stand-in that sends nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# Converters of other formats take a quarter of its import, which goes on where they are missing.
+_CONVERTERS = "openvino.tools.ovc"
+_are_loaded = _CONVERTERS in sys.modules
+sys.modules.setdefault(_CONVERTERS, None)  # type: ignore[arg-type]
 try:
     import openvino
 except ImportError as error:
     raise MissingExtraError("Running an engine with OpenVINO", "openvino") from error
+
+if not _are_loaded:
+    del sys.modules[_CONVERTERS]
 
 _DEVICE = "CPU"
 
@@ -98,8 +106,16 @@ def _requests(network: Any, choice: Choice) -> list[Any]:
 def compile_network(path: Path, choice: Choice) -> Any:
     """The network with labels and votes as its outputs, compiled. Raises InputError where OpenVINO cannot."""
     refuse_external_data(path)
+    outputs = wanted_outputs(features=False, probability=False)
     try:
-        return _compile(path, choice, wanted_outputs(features=False, probability=False))
+        return compiled(
+            path,
+            openvino.Core(),
+            _DEVICE,
+            _settings(choice),
+            openvino.get_version(),
+            lambda: _compile(path, choice, outputs),
+        )
     except InputError:
         raise
     except Exception as error:  # as above
@@ -127,6 +143,11 @@ def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
 def compile_model(network: Any, choice: Choice) -> Any:
     """A network of OpenVINO's, or the bytes of an ONNX file, compiled as an engine runs. OpenVINO raises RuntimeErrors."""
     core = openvino.Core()
+    network = core.read_model(network) if isinstance(network, bytes) else network
+    return core.compile_model(network, _DEVICE, _settings(choice))
+
+
+def _settings(choice: Choice) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY" if choice.streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": choice.streams,
@@ -137,4 +158,4 @@ def compile_model(network: Any, choice: Choice) -> Any:
     }
     if choice.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = choice.threads
-    return core.compile_model(core.read_model(network) if isinstance(network, bytes) else network, _DEVICE, settings)
+    return settings
