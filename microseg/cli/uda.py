@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,7 @@ def uda(
 
     from microseg.core.domain import load_domain
     from microseg.core.errors import InputError
+    from microseg.core.runs import read_record
     from microseg.train.recipe_file import load_uda_recipe
 
     if method not in METHODS:
@@ -78,10 +80,13 @@ def uda(
     from microseg.train.uda import run_uda
 
     runs = Path("runs")
-    if source is None or not (source / "run.yaml").is_file():
-        source = newest_supervised_run(runs, trained_on=source)
-        console.print(f"Source: {source}", soft_wrap=True, highlight=False)
     run = out or runs / f"{load_domain(target, masks=False).name}-{method}"
+    begun = read_record(run).adaptation if resume and (run / "run.yaml").is_file() else None
+    if source is None and begun is not None:
+        source = Path(begun.source_run)
+    elif source is None or not (source / "run.yaml").is_file():
+        source = newest_supervised_run(runs, trained_on=source)
+        console.print(f"Source: {source}", soft_wrap=True, highlight=False, markup=False)
     with training_progress() as on_fold:
         summary = run_uda(
             target, source, name, loaded, run, resume=resume, auto=method == "auto", invert=invert,
@@ -93,13 +98,16 @@ def uda(
 
 
 def _print(console: Console, summary: RunSummary, run: Path) -> None:
+    from rich.markup import escape
     from rich.table import Table
+
+    from microseg.train.verdict import taken
 
     found = summary.adaptation
     assert found is not None
     table = Table(title="Without labels of the target", title_justify="left")
     phases = list(found.candidates[0].fractions)
-    for column in ("", "trust", "folds agree", "source mIoU", *(f"{phase} %" for phase in phases), "min"):
+    for column in ("", "trust", "folds agree", "source mIoU", *(f"{escape(phase)} %" for phase in phases), "min"):
         table.add_column(column, justify="left" if not column else "right")
     for item in found.candidates:
         table.add_row(
@@ -114,10 +122,12 @@ def _print(console: Console, summary: RunSummary, run: Path) -> None:
         for warning in item.warnings:
             console.print(f"{item.name}, {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(
-        f"Verdict: [bold]{found.verdict}[/] ({found.chosen}): {found.evidence}.", soft_wrap=True, highlight=False
-    )
+        f"Verdict: [bold]{found.verdict}[/]. In the run: {taken(found.chosen)}. Why: {escape(found.evidence)}.",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
     if found.oracle:
         console.print("Target labels chose: for studies only.", style="bold red")
     if found.to_label:
-        console.print(f"Label these first: {', '.join(found.to_label)}", soft_wrap=True, highlight=False)
-    console.print(f"Run: {run}\nNext: microseg export {run} --out bagged.onnx", soft_wrap=True, highlight=False)
+        console.print(f"Label these first: {', '.join(found.to_label)}", soft_wrap=True, highlight=False, markup=False)
+    text = f"Run: {run}\nNext: microseg export {shlex.quote(str(run))} --out bagged.onnx"
+    console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -29,7 +29,7 @@ from microseg.train import checkpoint, methods
 from microseg.train.alignment import decoded
 from microseg.train.criteria import Observed, observe, views
 from microseg.train.curves import LOSSES, write_history
-from microseg.train.datasets import LabelledField
+from microseg.train.datasets import LabelledField, phase_frequencies
 from microseg.train.domain_tiles import DomainTiles, balanced_places, relighting, split_by_entropy, told_by
 from microseg.train.ranks import ALONE, Ranks
 from microseg.train.recipe import Recipe
@@ -58,8 +58,9 @@ from microseg.train.uda_recipe import (
 
 # What the averaged network was when IntraDA's second round began.
 ROUND_ONE = "round1.safetensors"
-# Strength of the photometric change that masked-image consistency gets outside DACS.
-JITTER = 0.7
+# Strength of the photometric change that masked-image consistency gets outside DACS, and what a pseudo-label counts as sure
+# from where the method has no teacher of its own.
+JITTER, CONFIDENCE = 0.7, 0.968
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
     cuts = views([field.image for field in job.target], network.stride)
     upright = getattr(source.augmentation, "upright", False)
     weights = phase_weights(source, job.fields, len(job.phases), device)
+    known = phase_frequencies([*job.fields, *job.held_out], len(job.phases)).tolist()
     halfway = recipe.steps // 2
     tiles_of = domain_tiles(job, weights, device, second_round=done > halfway)
     # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
@@ -157,7 +159,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
             {"step": step} | losses | {"source_miou": mean_iou(scored.confusion)} | _columns(seen, job.phases)
         )
         unadapted = job.unadapted or (history[0]["fractions"] if history else seen.fractions)
-        references = [_fractions(scored.confusion), unadapted]
+        references = [known, unadapted]
         row |= {"fractions": seen.fractions, "drifted": drifted(seen.fractions, references, recipe.fraction_drift)}
         history.append(row)
         if recipe.keep_snapshots:
@@ -234,7 +236,15 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                     case other:
                         raise TypeError(f"{other.kind} does not train")
                 if recipe.mic is not None and not is_robust_phase:
-                    losses = methods.masked_consistency(actors, tiles.target, recipe.mic, relight, taught, losses)
+                    losses = methods.masked_consistency(
+                        actors,
+                        tiles.target,
+                        recipe.mic,
+                        relight,
+                        taught,
+                        losses,
+                        getattr(method, "confidence", CONFIDENCE),
+                    )
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise TrainingError(
                     f"{folder}: out of memory on {device} with {recipe.batch} tiles of each domain. "
@@ -273,10 +283,6 @@ def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
     values: dict[str, Any] = asdict(seen)
     found = values.pop("fractions")
     return values | {f"fraction_{phase.name}": value for phase, value in zip(phases, found, strict=True)}
-
-
-def _fractions(confusion: NDArray[np.int64]) -> list[float]:
-    return (confusion.sum(1) / confusion.sum()).tolist()  # type: ignore[no-any-return]
 
 
 def _begin_again(discriminators: nn.ModuleList, phases: int, optimiser: torch.optim.Optimizer, seed: int) -> None:

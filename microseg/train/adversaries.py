@@ -47,9 +47,11 @@ def adversarial_backward(
     return fooled, learned
 
 
-def attention(discriminator: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+def attention(discriminator: Callable[[Tensor], Tensor], maps: Tensor, loss: Loss) -> Tensor:
     """Where a discriminator still tells the target apart, (N, H, W), 0 to 1, of target maps (N, P, H, W)."""
     with torch.no_grad():
-        told = torch.sigmoid(discriminator(maps.detach()))
+        told = discriminator(maps.detach())
+        # Least squares teaches the label itself, not its logit.
+        told = torch.sigmoid(told) if loss == "bce" else told.clamp(0, 1)
         size = (maps.shape[-2], maps.shape[-1])
         return nn.functional.interpolate(told, size=size, mode="bilinear", align_corners=False)[:, 0]

@@ -59,11 +59,12 @@ class Earlier:
     def held_out(self, folds: int) -> list[TrainingField]:
         """The earlier fields as the new run records them: by the one new fold that continues a fold without them, or -1.
 
-        With fewer new folds than before, some fields have been seen by all; with more, several folds have not.
+        With fewer new folds than before, some fields have been seen by all; with more, several folds have not. Folds that
+        an adapted run left out have seen nothing, but their fields have been seen by the others.
         """
         entries = []
         for item, k in zip(self.fields, self.folds, strict=True):
-            fold = k if k < folds else -1
+            fold = k if k < min(folds, self.record.folds) else -1
             entries.append(TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold))
         return entries
 
@@ -91,8 +92,8 @@ def read_earlier(run: Path, recipe: Recipe) -> Earlier:
     ):
         if old != new:
             raise InputError(
-                f"--init {run}: its {key} is {old}, the recipe's {new}. Remedy: the recipe of that run "
-                f"({record.recipe_name}), or leave --recipe out."
+                f"--init {run}: its {key} is {old}, the recipe's {new}. Remedy: a recipe of that network, or leave "
+                "--recipe out."
             )
     where = Path(record.domain_source)
     if not where.exists():

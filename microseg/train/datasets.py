@@ -109,19 +109,17 @@ class TileSampler(Closing):
         self._rare_phase_share, self._seed, self._share = rare_phase_share, seed, share
         areas = np.array([field.image.size for field in fields], np.float64)
         self._weights = areas / areas.sum()
-        values = [
-            value for value in np.unique(np.concatenate([np.unique(f.labels) for f in fields])) if value != UNLABELLED
-        ]
+        drawn = fields if rare_phase_share else ()
+        values = {int(value) for field in drawn for value in np.unique(field.labels)} - {UNLABELLED}
         # Where each phase occurs: (field, flat positions), thinned to bound memory on large sets.
         self._places = {
-            int(value): [
+            value: [
                 (i, where[:: 1 + where.size // 50_000])
                 for i, f in enumerate(fields)
                 if (where := np.flatnonzero(f.labels == value)).size
             ]
-            for value in values
+            for value in sorted(values)
         }
-
         self._grid = grid_of(fields, core_px) if on_grid else []
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
 

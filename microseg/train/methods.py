@@ -140,7 +140,7 @@ def attended_self_training(actors: Actors, tiles: Tiles, method: Dast, taught: C
         return losses
     labels, confidence = taught()
     out = actors.forward(tiles.target, "target")
-    attended = 1 + attention(actors.discriminators[0], _maps(out)[0])
+    attended = 1 + attention(actors.discriminators[0], _maps(out)[0], method.loss)
     weights = attended * (confidence >= method.confidence)
     loss = weighted_cross_entropy(out.logits.float(), labels, weights)
     weighted = actors.on_target * method.self_training * loss
@@ -191,14 +191,15 @@ def masked_consistency(
     relight: Callable[[Tensor], Tensor],
     taught: Callable[[], Pseudo],
     before: Losses,
-    threshold: float = 0.968,
+    confidence: float,
 ) -> Losses:
     """MIC (Hoyer et al. 2023): the network sees patches of the target and must say what the teacher says of the whole.
 
-    before: the losses of the method that it comes on top of; returned with its own.
+    before: the losses of the method that it comes on top of; returned with its own. confidence: what a pseudo-label counts
+    as sure from.
     """
-    labels, confidence = taught()
-    weights = pixel_weights(confidence, threshold, actors.network.phases, "pixel")
+    labels, found = taught()
+    weights = pixel_weights(found, confidence, actors.network.phases, "pixel")
     out = actors.forward(hide_patches(relight(target), masked.ratio, masked.patch_px, actors.generator), "none")
     loss = weighted_cross_entropy(out.logits.float(), labels, weights)
     weighted = actors.on_target * masked.weight * loss

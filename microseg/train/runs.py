@@ -215,6 +215,10 @@ def package_version(package: str) -> str:
 
 def newest_supervised_run(runs: Path, trained_on: Path | None = None) -> Path:
     """The finished supervised run under `runs` that was written last, of one labelled domain if asked. Raises InputError."""
+    if trained_on is not None and not trained_on.exists():
+        raise InputError(
+            f"{trained_on}: does not exist. Remedy: a run folder, or the labelled domain that one was trained on."
+        )
     found = []
     for path in sorted(runs.glob("*/run.yaml")) if runs.is_dir() else []:
         if (path.parent / "summary.json").is_file():

@@ -23,6 +23,8 @@ from microseg.train.data import common_pixel_size
 from microseg.train.datasets import LabelledField
 
 _SAME_SIZE = 0.01
+# A quarter of the grey scale.
+_MUCH_BRIGHTER = 64
 # Scales of the differences of Gaussians whose skewness tells bright details from dark ones, px. Skewness that counts as
 # such; and as so much that a network which was never shown such fields is not asked: that lies between films of the other
 # polarity (synthetic S and T3) and superalloys, whose signs turn with the fraction of precipitates.
@@ -97,6 +99,17 @@ def read_target(
         fields = [replace(field, image=255 - field.image) for field in fields]
     if shared:
         notices.append(f"{shared} of {len(fields)} target fields are fields that the source run was trained on")
+    greys = [
+        float(np.mean([image.mean() for image in images])) for images in ([f.image for f in fields], source_images)
+    ]
+    if abs(greys[0] - greys[1]) > _MUCH_BRIGHTER:
+        notices.append(
+            f"its mean grey value is {greys[0]:.0f}, the source's {greys[1]:.0f}: `auto` and `--method normalise` even that out"
+        )
+    if pixel_size_um is not None and record.grid.pixel_size_um is None:
+        notices.append(
+            f"--pixel-size-um {pixel_size_um:g} is recorded, but nothing is rescaled: the source run knows no pixel size"
+        )
     if len(fields) == 1:
         notices.append("one target image: adaptation and verdict rest on it alone; more would be better")
     return Target(fields, DomainEntry(name=_name(domain, record), role="target", preparation=stated), notices)
@@ -136,7 +149,10 @@ def _looks_inverted(
 
 
 def _name(domain: Domain, record: RunRecord) -> str:
-    return domain.name if domain.name != record.domain.name else f"{domain.name}-target"
+    name = domain.name
+    while name in {entry.name for entry in record.domains}:
+        name += "-target"
+    return name
 
 
 def _fields(domain: Domain, preparation: Preparation, grid: Grid) -> list[LabelledField]:

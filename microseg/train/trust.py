@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from microseg.train.uda_recipe import Method
+from microseg.train.uda_recipe import Method, SourceOnly
 
 # Below these a discriminator's loss (about 90 % sure of both domains), or a map's entropy, says that there is nothing left to
 # learn from.
@@ -54,7 +54,9 @@ def warnings_of(history: Sequence[dict[str, Any]], method: Method) -> list[str]:
             f"the discriminator won by step {won['step']} (loss {won['discriminator']:.3f}): its gradients carry nothing. "
             "Remedy: --set method.discriminator_rate with a lower one, or another method."
         )
-    if drift := next((row for row in history if row["drifted"]), None):
+    drift = next((row for row in history if row["drifted"]), None)
+    # Source training is not led astray by a target that it never sees, and chooses no snapshot.
+    if drift and not isinstance(method, SourceOnly):
         ended = f", and training ended at step {history[-1]['step']}" if is_lost(history) else ""
         weighting = ", method.weighting=pixel" if getattr(method, "weighting", "pixel") != "pixel" else ""
         found.append(

@@ -87,12 +87,15 @@ def decide(
         f"target; {likeness.in_texture}; "
         f"agreement with itself under flips and another light: {source.trust:.3f} unadapted{compared}"
     )
-    evidence += f"; agreement of the folds {likeness.folds_at_home:.3f} on the source and {source.fold_agreement:.3f}"
-    if best is not source:
+    if len(source.steps) > 1:
         evidence += (
-            f" and {best.fold_agreement:.3f} on the target; "
-            f"{100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
+            f"; agreement of the folds {likeness.folds_at_home:.3f} on the source and {source.fold_agreement:.3f}"
         )
+        evidence += " on the target" if best is source else f" and {best.fold_agreement:.3f} on the target"
+    if best is not source:
+        evidence += f"; {100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
+    if dropped := [item.name for item in candidates if item not in usable]:
+        evidence += f"; not to be trusted, for phases lost or grown or the source forgotten: {', '.join(dropped)}"
     if chosen not in rivals and not any(item.name == LONGER for item in candidates):
         evidence += "; no equally long source training was run, so the gain is one over the start (--control runs it)"
     if forced is not None:
@@ -114,6 +117,15 @@ def decide(
         at_home=likeness.at_home, abroad=likeness.abroad, folds_at_home=likeness.folds_at_home,
         shift=likeness.shift if math.isfinite(likeness.shift) else None,
     )  # fmt: skip
+
+
+def taken(name: str) -> str:
+    """What of the candidates is in the run, for people."""
+    known = {
+        SOURCE: "the source run's networks as they are",
+        LONGER: "the source's networks, trained on without the target",
+    }
+    return known.get(name, f"networks adapted by {name}")
 
 
 def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:

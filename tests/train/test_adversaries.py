@@ -60,6 +60,15 @@ def test_weights_of_zero_leave_the_network_alone_while_discriminators_learn() ->
 
 
 def test_attention_is_a_map_of_the_tile() -> None:
-    seen = attention(Discriminator(3), torch.rand(2, 3, 64, 96))
+    seen = attention(Discriminator(3), torch.rand(2, 3, 64, 96), "bce")
     assert seen.shape == (2, 64, 96)
     assert 0 <= float(seen.min()) <= float(seen.max()) <= 1
+
+
+@pytest.mark.parametrize(("loss", "sure"), [("bce", 9.0), ("least_squares", 1.0)])
+def test_attention_is_all_where_the_target_is_told_and_nothing_where_not(
+    loss: Literal["bce", "least_squares"], sure: float
+) -> None:
+    no = -sure if loss == "bce" else 0.0
+    seen = attention(lambda maps: torch.tensor([[[[sure, sure, no, no]]]]), torch.zeros(1, 2, 1, 4), loss)
+    assert torch.allclose(seen[0, 0], torch.tensor([1.0, 1.0, 0.0, 0.0]), atol=1e-3)

@@ -93,3 +93,14 @@ def test_another_network_or_other_phases_are_refused(place: Path, tmp_path: Path
     missing = microseg("train", "supervised", place / "t2", "--init", place / "nothing", "--out", out)
     assert missing.status == 2
     assert not out.exists()
+
+
+def test_fields_of_folds_that_were_not_adapted_are_held_out_by_none(place: Path) -> None:
+    """An adapted run of one fold of two: its network, which both new folds continue, has seen what the other held out."""
+    record = read_run(place / "run")[0].model_copy(update={"folds": 1})
+    recipe = Recipe.model_validate(record.recipe)
+    data = load_training_data(place / "s", recipe.scale, recipe.folds, record.grid, phases=record.phases)
+    earlier = Earlier(place / "run", record, recipe, data.fields, data.folds)
+    assert sorted(data.folds) == [0, 0, 1, 1]
+    found = [field.fold for field in earlier.held_out(2)]
+    assert found == [-1 if fold == 1 else 0 for fold in data.folds]

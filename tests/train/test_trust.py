@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from microseg.train.trust import drifted, is_lost, promise, trust, warnings_of
-from microseg.train.uda_recipe import AdaptSegNet, Dacs
+from microseg.train.uda_recipe import AdaptSegNet, Dacs, SourceOnly
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ def test_warnings_say_what_to_do() -> None:
     assert "discriminator_rate" in found[0]
     assert "weighting" not in found[1]  # a key that this method has not
     assert "method.weighting=pixel" in warnings_of(history, Dacs(weighting="image"))[1]
+    assert warnings_of([_row(drifted=True), _row(drifted=True)], SourceOnly()) == []  # it never saw the target
 
 
 def test_a_discriminator_of_least_squares_has_won_at_a_tenth_of_the_loss() -> None:

@@ -25,10 +25,13 @@ ONCE = ["steps=2", "batch=1", "snapshot_every=2"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source run under runs/, its domain s/, and the targets t2/ and lom/ (bare)."""
+    """A source run under runs/, its domain s/, the targets t2/, labelled/ (the same with masks to read) and lom/ (bare)."""
     root = tmp_path_factory.mktemp("uda")
     train(tiny_domain(root / "s"), root / "runs" / "s-tiny")
-    write_domain(root / "t2", "t2", 3, 5, size_px=(180, 150))
+    write_domain(root / "labelled", "t2", 3, 5, size_px=(180, 150))
+    shutil.copytree(root / "labelled", root / "t2")
+    for mask in (root / "t2" / "masks").iterdir():
+        mask.write_bytes(b"opened")  # reading this raises: no training may
     write_domain(root / "t3", "t3", 2, 5, size_px=(40, 40))
     (root / "t3" / "images").rename(root / "lom")
     return root
@@ -37,7 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(place: Path, out: Path, method: str, settings: list[str] | None = None, **options: Any) -> RunSummary:
     name, recipe = load_uda_recipe(f"uda-{method}", SHORT if settings is None else settings)
     given: dict[str, Any] = {"resume": False, "auto": method == "auto", "folds": 1, "control": False}
-    return run_uda(place / "t2", place / "runs" / "s-tiny", name, recipe, out, **(given | options))
+    target = place / ("labelled" if options.get("oracle") else "t2")
+    return run_uda(target, place / "runs" / "s-tiny", name, recipe, out, **(given | options))
 
 
 @pytest.mark.parametrize(
@@ -62,21 +66,23 @@ def test_every_method_trains_and_leaves_a_run(method: str, place: Path, tmp_path
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     method: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _run(place, tmp_path / "whole", method)
+    """Of IntraDA's two rounds, in the second one."""
+    settings = ["steps=8", "batch=1", "snapshot_every=2"]
+    _run(place, tmp_path / "whole", method, settings)
     step = supervised.average_weights
 
-    def dies_in_the_third_step(*arguments: Any) -> None:
-        if arguments[-1] == 3:
+    def dies_in_the_last_step(*arguments: Any) -> None:
+        if arguments[-1] == 7:
             raise OSError("power cut")
         step(*arguments)
 
-    monkeypatch.setattr(adapt, "average_weights", dies_in_the_third_step)
+    monkeypatch.setattr(adapt, "average_weights", dies_in_the_last_step)
     with pytest.raises(OSError, match="power cut"):
-        _run(place, tmp_path / "cut", method)
+        _run(place, tmp_path / "cut", method, settings)
     monkeypatch.undo()
-    _run(place, tmp_path / "cut", method, resume=True)
+    _run(place, tmp_path / "cut", method, settings, resume=True)
     ends = [
-        folder / "methods" / method / "fold0" / "last" / "step-0000004.safetensors"
+        folder / "methods" / method / "fold0" / "last" / "step-0000008.safetensors"
         for folder in (tmp_path / "whole", tmp_path / "cut")
     ]
     whole, cut = (load_file(path) for path in ends)
@@ -108,6 +114,53 @@ def test_in_the_robust_phase_the_target_is_not_learned_from(place: Path, tmp_pat
         for name, kind in (("robust", "dacs"), ("control", "statistics"))
     )
     assert all(np.allclose(robust[key], control[key], atol=1e-6) for key in control)
+
+
+def test_whose_tiles_move_the_statistics_is_as_asked(place: Path, tmp_path: Path) -> None:
+    """The source's alone: as if there were no target. Affine parameters stay where they are told to."""
+    start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")
+    moved = [key for key in start if key.endswith("running_mean")]
+    same = [*ONCE, "frozen_affine=true", "augmentation={kind: extended}"]
+    same += ["optimiser={learning_rate: 1.0e-3, encoder_factor: 0.3, weight_decay: 1.0e-4}"]
+    ends = {}
+    for name, whose in (("source", "both"), ("statistics", "source"), ("statistics", "target"), ("statistics", "both")):
+        _run(place, tmp_path / name / whose, name, [*same, f"statistics={whose}"])
+        last = tmp_path / name / whose / "methods" / name / "fold0" / "last" / "step-0000002.safetensors"
+        end = {key.removeprefix("network.network."): value for key, value in load_file(last).items()}
+        for key in (key.replace("running_mean", kind) for key in moved for kind in ("weight", "bias")):
+            assert np.array_equal(end[key], start[key])
+        ends[name, whose] = np.concatenate([end[key] for key in moved])
+    untouched, source, target, both = ends.values()
+    assert np.allclose(source, untouched, atol=1e-6)
+    for one, other in ((source, target), (target, both), (both, source)):
+        assert not np.allclose(one, other, atol=1e-3)
+
+
+def test_a_target_smaller_than_a_tile(place: Path, tmp_path: Path) -> None:
+    """lom/ has fields of 40 px, a tile 64."""
+    settings = [*ONCE, "balanced_patches=true", "style_share=0.5", "second_round=2"]
+    name, recipe = load_uda_recipe("uda-dacs", settings)
+    source = place / "runs" / "s-tiny"
+    summary = run_uda(
+        place / "lom",
+        source,
+        name,
+        recipe,
+        tmp_path / "run",
+        resume=False,
+        folds=1,
+        control=False,
+        invert=True,
+        pixel_size_um=0.0277,
+    )
+    assert summary.adaptation is not None and [c.name for c in summary.adaptation.candidates][-1] == "dacs-2"
+
+
+@pytest.mark.parametrize("setting", ["mic={weight: 1.0}", "second_round=2"])
+@pytest.mark.parametrize("method", ["source", "normalise"])
+def test_a_control_learns_nothing_from_the_target(method: str, setting: str) -> None:
+    with pytest.raises(InputError, match=f"method {method} learns nothing from the target"):
+        load_uda_recipe(f"uda-{method}", [setting])
 
 
 def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) -> None:
@@ -241,14 +294,20 @@ def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domain
     assert summary["fields"]["measured"] == 2
     assert microseg("evaluate", "runs/lom-auto", "s", "--as", "synthetic-s").status == 0
     assert microseg("train", "uda", "--target", "lom", *settings).status == 2
+    shutil.copytree("runs/s-tiny", "runs/newer")
+    (place / "runs" / "newer" / "summary.json").touch()
+    (place / "runs" / "lom-auto" / "summary.json").unlink()
     again = microseg("train", "uda", "--target", "lom", *settings, "--resume")
-    assert again.status == 0, again.err
+    shutil.rmtree("runs/newer")
+    assert again.status == 0, again.err  # from the run that it began with, though another is the newest now
 
 
 def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     missing = microseg("train", "uda", "--target", place / "t2")
     assert missing.status == 2 and "holds no finished supervised run" in missing.err
+    nowhere = microseg("train", "uda", "--target", place / "t2", "--source", "nope")
+    assert nowhere.status == 2 and "nope: does not exist. Remedy: a run folder" in nowhere.err
     unknown = microseg("train", "uda", "--target", place / "t2", "--method", "magic")
     assert unknown.status == 2 and "--method magic: no such method. Remedy: one of auto" in unknown.err
     both = microseg("train", "uda", "--target", place / "t2", "--method", "fda", "--recipe", "uda-mic")
@@ -259,7 +318,7 @@ def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     moved.write_text(content.replace(str(place / "s"), str(place / "gone")), encoding="utf-8")
     lost = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "a")
     assert lost.status == 2 and "gone" in lost.err and "--source-data" in lost.err
-    other = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "b", "--source-data", "t2")
+    other = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "b", "--source-data", "labelled")
     assert other.status == 2 and "not the fields or labels" in other.err
     moved.write_text(content, encoding="utf-8")
 

@@ -34,6 +34,7 @@ def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
     assert (better.verdict, better.chosen) == ("adapt", "dacs")
     assert (same.verdict, same.chosen) == ("do not adapt", "unadapted")
     assert "0.800" in better.evidence and "10.0 standard deviations" in better.evidence
+    assert "agreement of the folds" not in better.evidence  # there is one
     untold = decide([source], KNOWN, STRANGE._replace(shift=float("inf")))
     assert untold.shift is None and "not compared" in untold.evidence
 
