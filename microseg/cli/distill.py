@@ -61,15 +61,16 @@ def distill(
     if finished:
         console.print(f"{student}: is finished already; nothing was trained.", soft_wrap=True, highlight=False)
     assert summary.distillation is not None
-    _print(console, summary.distillation)
-    console.print(
-        f"Run: {student} ({summary.seconds / 60:.1f} min)\nNext: microseg export {student} --out student.onnx",
-        soft_wrap=True,
-        highlight=False,
-    )
+    is_near = _print(console, summary.distillation)
+    console.print(f"Run: {student} ({summary.seconds / 60:.1f} min)", soft_wrap=True, highlight=False, markup=False)
+    if is_near:
+        console.print(
+            f"Next: microseg export {student} --out student.onnx", soft_wrap=True, highlight=False, markup=False
+        )
 
 
-def _print(console: Console, found: Distillation) -> None:
+def _print(console: Console, found: Distillation) -> bool:
+    """Print how the student stands beside its bag; returns whether it is near enough to be worth an export."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -107,3 +108,4 @@ def _print(console: Console, found: Distillation) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    return found.points[phase] <= FAR_POINTS

@@ -22,8 +22,11 @@ def evaluate(
     """Score whole fields on their native grid: per phase, per field, per fold and for the bag."""
     from rich.console import Console
 
-    from microseg.core.files import write_json
+    from microseg.core.files import require_writable, write_json
     from microseg.core.scoring import rdt
+
+    if json_path is not None:
+        require_writable(json_path)
 
     def run(data: Path) -> dict[str, Any]:
         with Console(stderr=True).status(f"scoring {data}") as status:

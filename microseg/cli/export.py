@@ -117,7 +117,10 @@ def export(
         _print_plan(console, out, manifest)
     if source.is_dir():
         _print_fidelity(console, manifest)
-    _say(console, f"Next: microseg segment FOLDER --engine {out}")
+    if manifest.plan is not None and not manifest.plan.verified:
+        _say(console, f"Next, on that card: microseg verify {out}")
+    else:
+        _say(console, f"Next: microseg segment FOLDER --engine {out}")
 
 
 def _export_run(
@@ -129,8 +132,7 @@ def _export_run(
     calibrate: Path | None,
     symmetric: bool,
 ) -> Manifest:
-    from rich.console import Console
-
+    from microseg.cli.progress import steps_of
     from microseg.export.reference import Candidates, held_out_tiles
     from microseg.synthetic.tiles import reference_tiles
 
@@ -150,9 +152,9 @@ def _export_run(
             )  # fmt: skip
     from microseg.export.engine import export_run
 
-    with Console(stderr=True).status("exporting") as status:
+    with steps_of("exporting") as step:
         return export_run(
-            run, out, lambda step: status.update(step), candidates,
+            run, out, step, candidates,
             precision=precision.value, calibrate=calibrate, symmetric=symmetric,
         )  # fmt: skip
 
@@ -198,7 +200,7 @@ def _print_plan(console: Console, out: Path, manifest: Manifest) -> None:
             f"{plan.compute_capability}); full TensorRT does: pip install 'microseg[tensorrt]'",
         )
     if plan.comparison is None:
-        _say(console, f"Unverified: on the card that will run it, microseg verify {out}")
+        _say(console, "Unverified: not yet compared with its ONNX file on the card that will run it")
     else:
         _say(console, f"Verified here: {told_comparison(plan.comparison)}")
 

@@ -37,6 +37,8 @@ def inspect(
         return
     console = Console()
     table = Table(title=escape(str(engine)), title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a hash that is cut off cannot be compared
     grid, origin = manifest.grid, manifest.provenance
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
     student = manifest.distillation

@@ -46,6 +46,22 @@ def training_progress(
         yield on_fold
 
 
+@contextmanager
+def steps_of(title: str) -> Iterator[Callable[[str], None]]:
+    """What is being done, on one line that turns; where the output is no terminal, a line for each step: a log tells then."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(title) as status:
+
+        def begin(step: str) -> None:
+            status.update(step)
+            if not console.is_terminal:
+                console.print(step, soft_wrap=True, highlight=False, markup=False)
+
+        yield begin
+
+
 def is_first_rank() -> bool:
     """Of the processes that `torchrun` started one speaks."""
     return os.environ.get("RANK", "0") == "0"

@@ -86,6 +86,10 @@ def segment(
     from microseg.deploy.options import SegmentOptions
     from microseg.deploy.segment import segment as run
 
+    if json_path is not None:
+        from microseg.core.files import require_writable
+
+        require_writable(json_path)
     options = SegmentOptions(
         input_path,
         engine,

@@ -43,7 +43,8 @@ def tune(
     table = Table(title=f"{escape(engine.name)}: fields of {field_px[0]} x {field_px[1]} px", title_justify="left")
     for name in ("runtime", "device", "threads", "streams", "tile", "batch"):
         table.add_column(name)
-    table.add_column("megapixels/s", justify="right")
+    table.add_column("megapixels/s", justify="right", overflow="fold")
+    table.add_column("")
     best = found.profile
     for trial in found.trials:
         settings = trial.settings
@@ -60,12 +61,18 @@ def tune(
             f"{trial.tiles} x {trial.tile_px[0]} x {trial.tile_px[1]}",
             str(settings.batch),
             escape(_speed(trial)),
+            "taken" if is_best else "",
             style="bold" if is_best else "",
         )
     console = Console()
     console.print(table)
     if not found.complete:
         console.print(f"Not everything was measured in {seconds:g} s. More: --seconds.", highlight=False)
+    default = found.trials[0].megapixels_per_second
+    if default:
+        gain = best.megapixels_per_second / default
+        told = "the default is the fastest" if gain == 1 else f"{gain:.2f} times as fast as the default"
+        console.print(f"What `segment` takes from now on is {told}.", highlight=False)
     console.print(f"Profile: {escape(str(found.path))}", highlight=False, soft_wrap=True)
 
 

@@ -39,7 +39,7 @@ def verify(
     from rich.console import Console
 
     from microseg.core.errors import InputError
-    from microseg.core.files import write_json, write_text
+    from microseg.core.files import require_writable, write_json, write_text
     from microseg.core.manifest import plan_manifest_path
     from microseg.core.runs import read_record
     from microseg.deploy.records import writing
@@ -53,6 +53,7 @@ def verify(
     for path in (engine, against):
         if path is not None and record.resolve() == plan_manifest_path(path).resolve():
             raise InputError(f"--out {out}: would replace the manifest of {path}. Remedy: another --out.")
+    require_writable(record)
     run_labels, against_student = None, False
     if against is not None and against.is_dir():
         phases = [phase.name for phase in read_manifest(engine).phases]

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 from microseg.core.errors import InputError
@@ -32,10 +33,14 @@ class Closing:
 def require_writable(path: Path) -> None:
     """Raise InputError where `path` could not be written, before anything long is computed for it."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        # Rights do not tell: root has them where nothing can be made, and on what is mounted read-only.
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({folder} is no folder that may be written to). Remedy: another place."
-        )
+        ) from error
 
 
 @contextmanager

@@ -113,9 +113,13 @@ class FoldParity(Strict):
 
 
 class FieldFidelity(Strict):
-    """One real field: share of the bag's labels that differ from torch's, and each phase's area, percent, by both."""
+    """One real field: share of the bag's labels that differ from torch's, and each phase's area, percent, by both.
+
+    pixels: of the field, on the network's grid; one of them may always differ. None in engines made before it was noted.
+    """
 
     field: str
+    pixels: int | None = Field(None, ge=1)
     label_disagreement: float
     torch_percent: dict[str, float]
     engine_percent: dict[str, float]

@@ -65,14 +65,15 @@ def limit_between(*precisions: Precision) -> Limit:
     return max(LIMITS[precision] for precision in precisions)
 
 
-def point_limits(limit: Limit, means: Sequence[float], pixels: int) -> list[float]:
-    """Largest difference of every phase's fraction in percentage points, by the phases' mean fractions (0-1).
-
-    Never less than one of the `pixels` that a fraction is taken over.
-    """
-    least = max(LEAST_POINTS, 100 / pixels)
+def point_limits(limit: Limit, means: Sequence[float]) -> list[float]:
+    """Largest difference of every phase's fraction in percentage points, by the phases' mean fractions (0-1)."""
     # An infinite share of an absent phase is no number.
-    return [max(least, min(limit.points, 100 * limit.share * mean if mean else 0.0)) for mean in means]
+    return [max(LEAST_POINTS, min(limit.points, 100 * limit.share * mean if mean else 0.0)) for mean in means]
+
+
+def limit_over(limit_points: float, pixels: int) -> float:
+    """The limit of a fraction that is taken over so many pixels: never less than one of them, in percentage points."""
+    return max(limit_points, 100 / pixels)
 
 
 def _fractions(images: Sequence[NDArray[np.uint8]], phases: int) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from microseg.core.reference import Reference, unpack
-from microseg.core.tolerance import difference, point_limits
+from microseg.core.tolerance import difference, limit_over, point_limits
 from microseg.deploy.comparing import FieldDifferences
 from microseg.runtime import Engine
 from microseg.runtime.comparison import Record
@@ -32,8 +32,8 @@ def check_fields(record: Record, found: FieldDifferences, against: Path) -> None
     pixels = [seen.pixels for _, seen in found.each]
     wrong = sum(seen.labels * seen.pixels for _, seen in found.each)
     record.labels(f"fields against {against.name}: labels", wrong / sum(pixels))
-    limits = point_limits(record.limit, found.means, min(pixels))
     for name, seen in found.each:
+        limits = [limit_over(limit, seen.pixels) for limit in point_limits(record.limit, found.means)]
         worst = int(np.argmax([points / limit for points, limit in zip(seen.points, limits, strict=True)]))
         record.add(
             f"field {name}: {record.phases[worst]}",

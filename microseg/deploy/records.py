@@ -23,14 +23,15 @@ NOT_MEASURED = 255
 
 _SETTINGS = "settings.json"
 _PART = re.compile(r"\.\d+\.part$")
+_TUNED = {"runtime", "device", "max_tile_pixels"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ReportSettings(Strict):
     """`settings.json`: all that decides the figures of a report. A report is only continued with equal settings.
 
-    max_tile_pixels: what the memory limit allows a tile; it decides the tile plan. `created` is the day of the first
-    run and is not compared.
+    max_tile_pixels: what the memory limit allows a tile; it decides the tile plan. runtime_version: known once the engine
+    is open, and compared then (`opened_by`). `created` is the day of the first run and is not compared.
     """
 
     report_version: int = REPORT_VERSION
@@ -45,6 +46,7 @@ class ReportSettings(Strict):
     max_tile_pixels: int
     runtime: str
     device: str
+    runtime_version: str | None = None
     created: str
 
 
@@ -106,7 +108,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or path
+        where = _PART.sub("", str(error.filename2 or error.filename or path))
         if error.errno in _FULL:
             raise InputError(
                 f"{where}: the disk is full. What was finished is complete. Remedy: free some space, then repeat the "
@@ -133,14 +135,27 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
     except (OSError, ValueError) as error:
         raise InputError(f"{report / _SETTINGS}: cannot be read ({error}). Remedy: another --out.") from error
     wanted = settings.model_dump(mode="json")
-    differing = sorted(key for key in wanted if key != "created" and content.get(key) != wanted[key])
+    later = {"created", "runtime_version"}
+    differing = sorted(key for key in wanted.keys() - later if content.get(key) != wanted[key])
     if differing:
+        # What `tune` settles may have changed under the same command.
+        tuned = "--no-profile if it is older than the profile, " if set(differing) <= _TUNED else ""
         raise InputError(
             f"{report}: was made with other settings, and a report never mixes them:\n"
             + "".join(f"  {key}: {_shown(content.get(key))} there, {_shown(wanted[key])} now\n" for key in differing)
-            + "Remedy: another --out, or delete that report."
+            + f"Remedy: {tuned}another --out, or delete that report."
         )
-    return settings.model_copy(update={"created": str(content.get("created"))})
+    return settings.model_copy(update={key: content.get(key) for key in later})
+
+
+def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSettings:
+    """The settings with the runtime's version. Raises InputError where the report was begun by another one."""
+    if settings.runtime_version not in (None, version):
+        raise InputError(
+            f"{report}: was begun by {settings.runtime} {settings.runtime_version}, this is {version}; a report never mixes "
+            "them. Remedy: another --out, or delete that report."
+        )
+    return settings.model_copy(update={"runtime_version": version})
 
 
 def begin_report(report: Path, settings: ReportSettings) -> None:
@@ -160,9 +175,10 @@ def record_path(report: Path, name: str) -> Path:
 
 
 def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
-    """Store a record; `thumbnail` is a small JPEG in base64. The field is done once this returns."""
+    """Store a record; `thumbnail` is a small JPEG in base64. The field is done once this returns. Raises InputError."""
     stored = _StoredRecord(field=record, thumbnail=thumbnail)
-    write_text(record_path(report, record.name), stored.model_dump_json(indent=2) + "\n")
+    with writing(report):
+        write_text(record_path(report, record.name), stored.model_dump_json(indent=2) + "\n")
 
 
 def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:

@@ -17,7 +17,7 @@ from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.options import SegmentOptions, default_batch, max_tile_pixels
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.profile import Setup
-from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, writing
+from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, opened_by, writing
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
 from microseg.runtime import Engine
 
@@ -68,11 +68,13 @@ class Station:
     ) -> dict[str, Any]:
         """Run the pipeline and write the report; returns the summary. `begun` is the start by the monotonic clock."""
         engine: Engine | None = None
+        settings = self.settings
 
         def open_and_begin() -> Engine:
-            nonlocal engine
+            nonlocal engine, settings
             engine = open_engine()
-            begin_report(self.report, self.settings)
+            settings = opened_by(settings, engine.version, self.report)
+            begin_report(self.report, settings)
             threading.Thread(target=_import_html, daemon=True).start()
             return engine
 
@@ -90,9 +92,9 @@ class Station:
         outcomes = pipeline.run()
         if engine is not None:
             engine.close()
-        begin_report(self.report, self.settings)
+        begin_report(self.report, settings)
         findings = Findings(
-            settings=self.settings,
+            settings=settings,
             manifest=self.manifest,
             outcomes=tuple(outcomes[field.name] for field in self.given.fields),
             left_over=count_left_over(self.report, outcomes),

@@ -16,6 +16,22 @@ from microseg.deploy.records import FailedField, FieldRecord, ReportSettings
 from microseg.deploy.statistics import PhaseStatistics, phase_statistics, standard_deviation
 
 _LISTED = 5
+# Standard deviation of a phase's fraction over the folds of a bag, 0-1: 0.001 to 0.013 on fields like those trained on, 0.1 on
+# another etchant (benchmarks/README.md, students).
+_CONTRADICT = 0.05
+
+
+@dataclass(frozen=True)
+class FromFloat32:
+    """How far an engine of less precision was from float32 when it was made, on one set of fields.
+
+    points: largest difference of each phase's area fraction on a field, percentage points; limits: what was allowed.
+    """
+
+    fields_from: str
+    fields: int
+    points: dict[str, float]
+    limits: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,25 @@ class Findings:
         return sum(known) if known and len(known) == len(areas) else None
 
     @cached_property
+    def from_float32(self) -> list[FromFloat32]:
+        """What the gate of the export found of an FP16 or INT8 engine, in the runtime that computes here if that was judged."""
+        if self.manifest.precision == "fp32":
+            return []
+        judged = [each for each in self.manifest.fidelity if each.arithmetic == self.settings.runtime]
+        return [
+            FromFloat32(
+                each.fields_from,
+                len(each.fields),
+                {
+                    phase: max(abs(field.engine_percent[phase] - field.torch_percent[phase]) for field in each.fields)
+                    for phase in each.limits_points
+                },
+                each.limits_points,
+            )
+            for each in judged or self.manifest.fidelity
+        ]
+
+    @cached_property
     def notices(self) -> list[str]:
         """What a reader of the report should know before signing it."""
         found = []
@@ -69,12 +104,18 @@ class Findings:
             by_content[record.sha256].append(record.name)
         for names in by_content.values():
             if len(names) > 1:
-                listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
-                found.append(f"Identical files, each counted as a field: {listed}.")
+                found.append(f"Identical files, each counted as a field: {_listed(names)}.")
         if self.settings.device == "cpu" and (
             notice := saturation_notice(self.manifest.quantisation, instruction_sets())
         ):
             found.append(f"{notice[0].upper()}{notice[1:]}")
+        torn = [record.name for record in self.measured if max(std or 0.0 for std in fold_std(record)) > _CONTRADICT]
+        if torn:
+            found.append(
+                f"The networks contradict each other by more than {100 * _CONTRADICT:g} points on {_listed(torn)}: another "
+                "material, etchant or microscope than they were trained for? Compare them with labelled or point-counted "
+                "fields before trusting them."
+            )
         if len({record.measured_px for record in self.measured}) > 1:
             found.append(
                 "The fields differ in size: the mean gives each the same weight, the pooled fraction each pixel."
@@ -86,6 +127,10 @@ class Findings:
         if self.left_over:
             found.append(f"{self.left_over} results of files that are no longer in the input are not counted here.")
         return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
 
 
 def fold_std(record: FieldRecord) -> list[float | None]:
@@ -178,10 +223,21 @@ def summary(findings: Findings, run: RunFigures) -> dict[str, Any]:
             "recipe": manifest.provenance.recipe,
             "created": manifest.provenance.created,
             "folds": [{"index": fold.index, "miou": fold.miou, "iou": fold.iou} for fold in manifest.folds],
+            "precision": manifest.precision,
+            "from_float32": [asdict(each) for each in findings.from_float32],
+            "from_bag": None if manifest.distillation is None else manifest.distillation.model_dump(mode="json"),
         },
         "settings": settings.model_dump(
             mode="json",
-            include={"preparation", "pixel_size_um", "fallback_pixel_size_um", "max_tile_pixels", "runtime", "device"},
+            include={
+                "preparation",
+                "pixel_size_um",
+                "fallback_pixel_size_um",
+                "max_tile_pixels",
+                "runtime",
+                "device",
+                "runtime_version",
+            },
         ),
         "fields": {
             "total": len(findings.outcomes),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from microseg.core.files import write_json
+from microseg.core.files import require_writable, write_json
 from microseg.core.machine import machine, machine_key
 from microseg.core.manifest import Manifest
 from microseg.core.processors import usable_processors
@@ -59,6 +59,8 @@ def tune(
     """
     manifest = read_manifest(engine)
     verified_sha256(engine, manifest)
+    path = profile_path(manifest.network_sha256)
+    require_writable(path)
     allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
     default = choose(engine, runtime, device)
     bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
@@ -80,7 +82,6 @@ def tune(
                 best = trial
     bench.close()
     profile = _profile(manifest, best, field_px, bench.version_of(best.settings.choice.runtime))
-    path = profile_path(manifest.network_sha256)
     with writing(path):
         write_json(path, profile.model_dump(mode="json"))
     return TuneResult(bench.trials, profile, path, complete)

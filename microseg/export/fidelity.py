@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
 from microseg.core.manifest import Fidelity, FieldFidelity, Precision
-from microseg.core.tolerance import LIMITS, point_limits
+from microseg.core.tolerance import LIMITS, limit_over, point_limits
 from microseg.export.activations import openvino_session, session
 from microseg.export.fields import FieldSet, stitched
 
@@ -39,11 +39,10 @@ class Judge:
         self._wanted = [[stitched(field, stride, halo_px, decided) for field in each.fields] for each in sets]
 
     def limits_points(self, precision: Precision, place: int) -> dict[str, float]:
-        """Limit of each phase on the fields of set `place`, percentage points; never less than a pixel of a field."""
+        """Limit of each phase on the fields of set `place`, percentage points; on each field never less than a pixel."""
         labels = [found[0] for found in self._wanted[place]]
         means = np.mean([list(_percent(field, self._phases).values()) for field in labels], axis=0) / 100
-        pixels = min(field.size for field in labels)
-        return dict(zip(self._phases, point_limits(LIMITS[precision], means.tolist(), pixels), strict=True))
+        return dict(zip(self._phases, point_limits(LIMITS[precision], means.tolist()), strict=True))
 
     def __call__(
         self, model: onnx.ModelProto, precision: Precision, arithmetic: Arithmetic = "onnxruntime"
@@ -89,6 +88,7 @@ class Judge:
             fields.append(
                 FieldFidelity(
                     field=field.name,
+                    pixels=labels.size,
                     label_disagreement=float((ours != labels).mean()),
                     torch_percent=_percent(labels, self._phases),
                     engine_percent=_percent(ours, self._phases),
@@ -167,7 +167,8 @@ def _figures(found: Fidelity) -> list[Excess]:
             f"limit {100 * found.label_limit:.3g} %."
         )
         figures.append(Excess(_ratio(share, found.label_limit), words, where))
-        for phase, limit in found.limits_points.items():
+        for phase, least in found.limits_points.items():
+            limit = least if field.pixels is None else limit_over(least, field.pixels)
             ours, theirs = field.engine_percent[phase], field.torch_percent[phase]
             words = (
                 f"{field.field} ({where}{computed}): {phase} covers {ours:.4g} %, in torch {theirs:.4g} %: "

@@ -10,7 +10,7 @@ import numpy as np
 from microseg.core.errors import InputError
 from microseg.core.manifest import PlanComparison
 from microseg.core.reference import Reference, unpack
-from microseg.core.tolerance import Difference, Limit, difference, point_limits
+from microseg.core.tolerance import Difference, Limit, difference, limit_over, point_limits
 from microseg.runtime.engine import Engine
 
 
@@ -44,8 +44,8 @@ class Record:
     def compare(self, name: str, seen: Difference, means: Sequence[float]) -> None:
         """Labels, and every phase's fraction by its mean."""
         self.labels(f"{name}: labels", seen.labels)
-        limits = point_limits(self.limit, means, seen.pixels)
-        for phase, points, limit in zip(self.phases, seen.points, limits, strict=True):
+        for phase, points, least in zip(self.phases, seen.points, point_limits(self.limit, means), strict=True):
+            limit = limit_over(least, seen.pixels)
             self.add(f"{name}: {phase}", f"{points:.4f} points", f"{limit:.3g} points", points <= limit)
 
     @property

@@ -55,7 +55,7 @@ def test_a_plan_from_the_portable_file(tiny_engine: Path, tmp_path: Path, monkey
     assert "TensorRT for RTX 1.7, profile rtx-station" in outcome.out and "built without a card" in outcome.out
     assert "Layers: 1 fp16, 5 fp32; convolutions and products: 1 fp16, 2 fp32" in outcome.out
     assert "note: a fp32 engine, of which 1 layers compute in another precision" in outcome.out
-    assert "Unverified" in outcome.out and f"--engine {out}" in outcome.out
+    assert "Unverified" in outcome.out and f"microseg verify {out}" in outcome.out and "segment" not in outcome.out
 
 
 def test_what_does_not_go_together(tiny_engine: Path, trained: Path, tmp_path: Path) -> None:

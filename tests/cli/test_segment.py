@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from microseg.cli.segment import segment
+from microseg.core.errors import InputError
 
 runner = CliRunner()
 
@@ -42,6 +43,15 @@ def test_prints_fractions_and_the_report(app: typer.Typer, folder: Path, tiny_en
     assert "bainite" in result.stdout and "%RA" in result.stdout
     assert str(tmp_path / "wafer_dir-report" / "report.html") in result.stdout
     assert json.loads(told.read_text()) == json.loads((tmp_path / "wafer_dir-report" / "summary.json").read_text())
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux alone has a folder where nobody can make a file")
+def test_a_summary_that_cannot_be_written_is_refused_before_anything_is_measured(
+    app: typer.Typer, folder: Path, tiny_engine: Path
+) -> None:
+    result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), "--json", "/proc/x.json"])
+    assert isinstance(result.exception, InputError) and "/proc/x.json: cannot be written" in str(result.exception)
+    assert not (folder.parent / "wafer_dir-report").exists()
 
 
 def test_failed_fields_exit_with_3(app: typer.Typer, folder: Path, tiny_engine: Path) -> None:

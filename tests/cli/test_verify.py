@@ -67,6 +67,17 @@ def test_bad_input_exits_with_2(tiny_engine: Path, tmp_path: Path) -> None:
     assert np.array_equal(sorted(path.name for path in tmp_path.iterdir()), ["cut.onnx", "empty"])
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux alone has a folder where nobody can make a file")
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(
+    tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = microseg("verify", tiny_engine, tiny_engine.parent, "--against", tiny_engine, "--out", "/proc/x.json")
+    assert refused.status == 2 and "/proc/x.json: cannot be written" in refused.err and not refused.out
+    monkeypatch.setenv("MICROSEG_CONFIG", "/proc/nowhere")
+    refused = microseg("tune", tiny_engine)
+    assert refused.status == 2 and "/proc/nowhere" in refused.err and not refused.out
+
+
 def test_a_record_never_replaces_a_manifest(tiny_engine: Path, tmp_path: Path) -> None:
     plan = write_plan(tiny_engine, tmp_path / "bagged.plan")
     before = (tmp_path / "bagged.plan.json").read_bytes()

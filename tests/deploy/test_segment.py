@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -158,6 +159,25 @@ def test_second_run_calls_the_engine_never(wafer: Wafer, tiny_engine: Path) -> N
     second = segment(SegmentOptions(folder, tiny_engine))
     assert second.summary["engine_calls"] == 0 and second.summary["run"]["fields_resumed"] == 3
     assert content_of(second.report) == before
+    # What computed stays in it, though nothing did now.
+    assert second.summary["settings"]["runtime_version"] == onnxruntime.__version__
+    assert f"ONNX Runtime {onnxruntime.__version__} on cpu" in (second.report / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_a_report_is_not_continued_by_another_version_of_the_runtime(
+    wafer: Wafer, tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wafer(2)
+    report = segment(SegmentOptions(folder, tiny_engine)).report
+    before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    first = next(folder.iterdir())
+    shutil.copy(first, folder / f"new{first.suffix}")
+    monkeypatch.setattr(onnxruntime, "__version__", "99.1")
+    with pytest.raises(InputError, match=r"begun by onnxruntime .*, this is 99\.1.*Remedy: another --out"):
+        segment(SegmentOptions(folder, tiny_engine))
+    assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == before
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:

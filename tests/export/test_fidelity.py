@@ -36,7 +36,7 @@ def labels(crack_percent: float, oxide_percent: float = 20.0) -> NDArray[np.uint
 def figures(engine: dict[str, float], crack_limit: float = 0.015, **changes: object) -> Fidelity:
     torch = {"matrix": 79.7, "oxide": 20.0, "crack": 0.3}
     field = FieldFidelity(
-        field="a.tif", label_disagreement=0.001, torch_percent=torch, engine_percent=torch | engine
+        field="a.tif", pixels=1_000_000, label_disagreement=0.001, torch_percent=torch, engine_percent=torch | engine
     )  # fmt: skip
     whole = Fidelity(
         fields_from="coating",
@@ -62,14 +62,18 @@ def test_a_rare_phase_has_a_limit_of_its_own(precision: str, common: float, rare
 
 def test_an_absent_phase_has_a_defined_limit() -> None:
     limits = judge_of(labels(0.0)).limits_points("fp32", 0), judge_of(labels(0.0)).limits_points("int8", 0)
-    assert [found["crack"] for found in limits] == [pytest.approx(max(LEAST_POINTS, 100 / SIDE**2))] * 2
+    assert [found["crack"] for found in limits] == [LEAST_POINTS] * 2
     assert all(np.isfinite(list(found.values())).all() for found in limits)
 
 
-def test_a_pixel_of_the_smallest_field_is_always_allowed() -> None:
-    tiny = np.zeros((16, 16), np.uint8)
-    tiny[0, 0] = 2
-    assert judge_of(labels(0.3), tiny).limits_points("int8", 0)["crack"] == pytest.approx(100 / 256)
+def test_a_pixel_of_a_small_field_is_allowed_there_and_loosens_no_other() -> None:
+    found = figures({"crack": 0.33, "matrix": 79.67})
+    assert worst([found]).ratio == pytest.approx(2)
+    tiny = found.fields[0].model_copy(update={"field": "tiny.tif", "pixels": 256})
+    assert worst([found.model_copy(update={"fields": [tiny]})]).ratio < 1
+    assert worst([found.model_copy(update={"fields": [tiny, *found.fields]})]).ratio == pytest.approx(2)
+    unknown = found.fields[0].model_copy(update={"pixels": None})  # of an engine made before
+    assert worst([found.model_copy(update={"fields": [unknown]})]).ratio == pytest.approx(2)
 
 
 def test_agreement_passes() -> None:
