@@ -53,12 +53,12 @@ def _print(console: Any, result: dict[str, Any]) -> None:
 
     phases = list(result["iou"])
     table = Table(title="Pooled over fields, native grid", title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for phase in phases:
-        table.add_column(f"IoU {escape(phase)}", justify="right")
+        table.add_column(f"IoU {escape(phase)}", justify="right", overflow="fold")
     table.add_column("mIoU", justify="right")
     for phase in phases:
-        table.add_column(f"{escape(phase)} %\ntrue / found", justify="right")
+        table.add_column(f"{escape(phase)} %\ntrue / found", justify="right", overflow="fold")
 
     def row(name: str, item: dict[str, Any], **style: Any) -> None:
         fractions = [item["fractions"][phase] for phase in phases]
@@ -75,7 +75,7 @@ def _print(console: Any, result: dict[str, Any]) -> None:
     if table.rows:
         table.rows[-1].end_section = True
     for fold in result["folds"]["each"]:
-        row(f"fold {fold['fold']} ({fold['fields']} fields)", fold)
+        row(f"fold {fold['fold']} ({fold['fields']} field{'s' * (fold['fields'] != 1)})", fold)
     table.rows[-1].end_section = True
     row("bag", result, style="bold")
     if result["baseline"]:
@@ -85,14 +85,19 @@ def _print(console: Any, result: dict[str, Any]) -> None:
     if folds["miou_std"] is not None:
         console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)")
     low, high = result["spread"]["miou"] or (None, None)
-    console.print(f"Bag: mIoU {_cell(result['miou'])}, bootstrap over fields {_cell(low)} to {_cell(high)} (95 %)")
+    spread = f", bootstrap over fields {_cell(low)} to {_cell(high)} (95 %)" if len(result["fields"]) > 1 else ""
+    console.print(f"Bag: mIoU {_cell(result['miou'])}{spread}")
     errors = ", ".join(f"{phase} {_percent(result['fractions'][phase]['error'], 2)}" for phase in phases)
     console.print(f"Mean absolute error of the fraction per field, points: {escape(errors)}")
     if "rdt" in result:
         change = "undefined" if result["rdt"] is None else f"{100 * result['rdt']:+.1f} %"
         console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source")
-    if any(field["seen_in_training"] for field in result["fields"]):
-        console.print("[yellow]Some fields were seen in training: their scores say nothing about new fields.[/yellow]")
+    seen = sum(field["seen_in_training"] for field in result["fields"])
+    if seen:
+        console.print(
+            f"[yellow]{seen} of {len(result['fields'])} fields were seen in training: their scores say nothing about new "
+            "fields.[/yellow]"
+        )
 
 
 def _cell(value: float | None) -> str:

@@ -107,3 +107,8 @@ def _print(content: dict[str, Any]) -> None:
         console.print(
             "Nothing was run: this is not the network that was exported. Remedy: copy or export the engine again."
         )
+    elif not content["passed"]:
+        console.print(
+            "Do not measure with it here. Remedy: copy the engine again; if that does not help, another --runtime, or an "
+            "engine exported in more precision or for this processor. Against masks, one small field says little: give more."
+        )

@@ -90,7 +90,7 @@ class Micrograph(Closing):
             bad = int(grey.size - np.count_nonzero(np.isfinite(grey)))
             if bad:
                 raise FieldError(
-                    f"{self.path}: {bad} pixels are NaN or infinite. Remedy: fill them, or cut them off with `crop`."
+                    f"{self.path}: at least {bad} pixels are NaN or infinite. Remedy: fill them, or cut them off with `crop`."
                 )
         elif grey.dtype == np.int16:
             if grey.size and grey.min() < 0:

@@ -174,7 +174,9 @@ def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
             return ()
         values = np.count_nonzero(np.bincount(stripe[::4, ::4].ravel()))
         return (f"holds only {values} grey values: a mask or a thresholded image?",) if values <= _FEW_VALUES else ()
-    raise FieldError(f"{micrograph.path}: every pixel is {first:g}: a blank capture, nothing to measure.")
+    raise FieldError(
+        f"{micrograph.path}: every pixel is {first:g}: a blank capture. Remedy: capture it again, or take it away."
+    )
 
 
 def read_through(prepared: PreparedField) -> None:

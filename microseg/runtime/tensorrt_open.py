@@ -41,7 +41,7 @@ def load_plan(path: Path, manifest: Manifest) -> LoadedPlan:
     name: Library = "tensorrt_lean" if plan.version_compatible else plan.flavour
     gpu = require_gpu(
         f"{path}: a TensorRT plan",
-        "Remedy: use the .onnx file that it was built from, which runs on the CPU: --engine ENGINE.onnx.",
+        "Remedy: use the .onnx file that it was built from, which runs on the CPU.",
         EXTRAS[name],
     )
     library = load_library(name)

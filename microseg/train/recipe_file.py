@@ -90,7 +90,7 @@ def _checked(
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_explain(item, model) for item in error.errors())) from error
+        raise InputError("; ".join(_explain(item, model, path, overrides) for item in error.errors())) from error
 
 
 def _file_of(name_or_file: str, asked_by: str) -> Path:
@@ -158,13 +158,16 @@ def _set(tree: dict[str, Any], override: str) -> None:
     tree[last] = parsed
 
 
-def _explain(item: Any, root: type[AnyRecipe]) -> str:
+def _explain(item: Any, root: type[AnyRecipe], path: Path, overrides: Sequence[str]) -> str:
+    message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
-        return str(item["msg"])
+        return f"{path}: {message}"
     key, model = _place(item["loc"], root)
+    said = next((text for text in overrides if text.partition("=")[0].strip() == key), None)
+    where = path if said is None else f"--set {said}"
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"
-    return f"{key} = {item['input']!r}: {item['msg']}"
+        return f"{where}: unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"
+    return f"{where}: {key} = {item['input']!r}: {message}"
 
 
 def _place(location: Sequence[Any], root: Any) -> tuple[str, Any]:
