@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
+from microseg.core.manifest import DomainEntry, Grid
 from microseg.core.runs import RunRecord, read_record
 from microseg.synthetic.folder import write_domain
 from microseg.train.data import load_training_data
@@ -116,6 +117,34 @@ def test_one_image_of_16_bit_works_with_a_warning(tmp_path: Path, source: tuple[
     assert found.fields[0].image.max() > 240
 
 
+def test_a_much_brighter_target_is_told(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    image = np.random.default_rng(0).integers(235, 256, (150, 180)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "one.tif", image)
+    told = [text for text in _read(tmp_path, source).notices if "mean grey value is 245" in text]
+    assert len(told) == 1 and "--method normalise" in told[0]
+
+
+def test_a_pixel_size_beside_a_source_that_knows_none_rescales_nothing_and_says_so(
+    tmp_path: Path, source: tuple[RunRecord, list[Any]]
+) -> None:
+    _write_micrograph(tmp_path / "a.tif", None)
+    record = source[0].model_copy(update={"grid": Grid(scale=1.0)})
+    found = _read(tmp_path, (record, source[1]), pixel_size_um=0.5)
+    assert found.fields[0].image.shape == (150, 180)
+    assert any("--pixel-size-um 0.5 is recorded, but nothing is rescaled" in text for text in found.notices)
+
+
+def test_a_target_of_the_name_of_a_domain_that_the_run_knows_gets_another(
+    tmp_path: Path, source: tuple[RunRecord, list[Any]]
+) -> None:
+    """Of an earlier one, too: `segment --as` would take the first of two."""
+    _write_micrograph(tmp_path / "lom" / "a.tif", 0.05)
+    earlier = DomainEntry(name="lom", role="target")
+    record = source[0].model_copy(update={"earlier_domains": [earlier]})
+    assert _read(tmp_path / "lom", source, pixel_size_um=0.05).entry.name == "lom"
+    assert _read(tmp_path / "lom", (record, source[1]), pixel_size_um=0.05).entry.name == "lom-target"
+
+
 def test_fields_of_several_magnifications_are_refused(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
     """As one median for all, each would be rescaled wrongly."""
     for name, pixel_um in (("a", 0.05), ("b", 0.05), ("c", 0.1)):
@@ -140,6 +169,7 @@ def test_fields_that_the_source_was_trained_on_are_told(tmp_path: Path, source: 
 
 def _write_micrograph(path: Path, pixel_um: float | None) -> None:
     image = np.random.default_rng(0).integers(0, 255, (150, 180)).astype(np.uint8)
+    path.parent.mkdir(exist_ok=True)
     stated: dict[str, Any] = {"imagej": True, "metadata": {"unit": "um"}} if pixel_um else {}
     tifffile.imwrite(path, image, resolution=(1 / (pixel_um or 1),) * 2, **stated)
 
