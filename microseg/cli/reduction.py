@@ -34,11 +34,7 @@ def print_reduction(console: Console, manifest: Manifest) -> None:
         )
     for each in manifest.fidelity:
         labels = max(field.label_disagreement for field in each.fields)
-        points = [
-            f"{escape(phase)} {max(abs(f.engine_percent[phase] - f.torch_percent[phase]) for f in each.fields):.3f} "
-            f"of {limit:.3f}"
-            for phase, limit in each.limits_points.items()
-        ]
+        points = [f"{escape(phase)} {points:.3f} of {limit:.3f}" for phase, (points, limit) in each.largest.items()]
         console.print(
             f"{escape(each.fields_from)} ({len(each.fields)} fields, {each.arithmetic}), largest difference from "
             f"float32 torch: {', '.join(points)} points; labels {100 * labels:.3f} % of {100 * each.label_limit:.3g} %; "

@@ -46,13 +46,17 @@ def tune(
     table.add_column("megapixels/s", justify="right", overflow="fold")
     table.add_column("")
     best = found.profile
-    for trial in found.trials:
-        settings = trial.settings
-        choice = settings.choice
-        is_best = trial.megapixels_per_second is not None and (
+
+    def is_taken(trial: Trial) -> bool:
+        settings, choice = trial.settings, trial.settings.choice
+        return trial.megapixels_per_second is not None and (
             (choice.runtime, choice.device, choice.threads, choice.streams, settings.max_tile_pixels, settings.batch)
             == (best.runtime, best.device, best.threads, best.streams, best.max_tile_pixels, best.batch)
         )
+
+    for trial in found.trials:
+        settings = trial.settings
+        choice = settings.choice
         table.add_row(
             choice.runtime,
             choice.device,
@@ -61,8 +65,8 @@ def tune(
             f"{trial.tiles} x {trial.tile_px[0]} x {trial.tile_px[1]}",
             str(settings.batch),
             escape(_speed(trial)),
-            "taken" if is_best else "",
-            style="bold" if is_best else "",
+            "taken" if is_taken(trial) else "",
+            style="bold" if is_taken(trial) else "",
         )
     console = Console()
     console.print(table)
@@ -70,9 +74,9 @@ def tune(
         console.print(f"Not everything was measured in {seconds:g} s. More: --seconds.", highlight=False)
     default = found.trials[0].megapixels_per_second
     if default:
-        gain = best.megapixels_per_second / default
-        told = "the default is the fastest" if gain == 1 else f"{gain:.2f} times as fast as the default"
-        console.print(f"What `segment` takes from now on is {told}.", highlight=False)
+        gain = f"{best.megapixels_per_second / default:.2f} times as fast as the default"
+        told = "the default, which is the fastest" if is_taken(found.trials[0]) else gain
+        console.print(f"What `segment` takes from now on: {told}.", highlight=False)
     console.print(f"Profile: {escape(str(found.path))}", highlight=False, soft_wrap=True)
 
 

@@ -32,6 +32,8 @@ class Closing:
 
 def require_writable(path: Path) -> None:
     """Raise InputError where `path` could not be written, before anything long is computed for it."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder. Remedy: the name of a file.")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         # Rights do not tell: root has them where nothing can be made, and on what is mounted read-only.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from microseg.core.keys import METADATA_KEY as METADATA_KEY
+from microseg.core.tolerance import limit_over
 
 MANIFEST_VERSION = 1
 
@@ -143,6 +144,16 @@ class Fidelity(Strict):
     fold_disagreement: list[float]
     not_a_number: int
     saturated: int
+
+    @property
+    def largest(self) -> dict[str, tuple[float, float]]:
+        """Of each phase, the largest difference on a field and what was allowed there, percentage points."""
+        found = {}
+        for phase, least in self.limits_points.items():
+            apart = {abs(field.engine_percent[phase] - field.torch_percent[phase]): field for field in self.fields}
+            points = max(apart)
+            found[phase] = (points, limit_over(least, apart[points].pixels))
+        return found
 
 
 class Float32Layer(Strict):

@@ -71,9 +71,9 @@ def point_limits(limit: Limit, means: Sequence[float]) -> list[float]:
     return [max(LEAST_POINTS, min(limit.points, 100 * limit.share * mean if mean else 0.0)) for mean in means]
 
 
-def limit_over(limit_points: float, pixels: int) -> float:
+def limit_over(limit_points: float, pixels: int | None) -> float:
     """The limit of a fraction that is taken over so many pixels: never less than one of them, in percentage points."""
-    return max(limit_points, 100 / pixels)
+    return limit_points if pixels is None else max(limit_points, 100 / pixels)
 
 
 def _fractions(images: Sequence[NDArray[np.uint8]], phases: int) -> list[float]:

@@ -137,6 +137,7 @@ class Pipeline:
             try:
                 job = self._open(source)
             except (FieldError, OSError) as error:
+                discard(self.report, source.name)
                 self._conclude(_failed(source, error), 1.0)
                 continue
             if isinstance(job, FieldRecord):
@@ -160,7 +161,6 @@ class Pipeline:
         sha256 = sha256_of(source.path)
         if record := find_record(self.report, source.name, sha256):
             return record
-        discard(self.report, source.name)
         prepared = open_prepared(
             source.path,
             self.given.preparation,
@@ -239,6 +239,9 @@ class Pipeline:
     def _measure(self, first: Labels | End, items: Iterator[Labels | End]) -> FieldRecord:
         """Take the results of one field, up to its end, to the report. Raises FieldError."""
         job, name = first.job, first.job.source.name
+        discard(
+            self.report, name
+        )  # of an earlier content; not before the engine has opened, which may refuse the report
         advanced = 0
         item = first
         try:

@@ -149,7 +149,12 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
 
 
 def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSettings:
-    """The settings with the runtime's version. Raises InputError where the report was begun by another one."""
+    """The settings with the runtime's version; without, where a report has results of one that it does not name.
+
+    Raises InputError where the report was begun by another one.
+    """
+    if settings.runtime_version is None and any((report / "records").rglob("*.json")):
+        return settings
     if settings.runtime_version not in (None, version):
         raise InputError(
             f"{report}: was begun by {settings.runtime} {settings.runtime_version}, this is {version}; a report never mixes "
@@ -165,8 +170,9 @@ def begin_report(report: Path, settings: ReportSettings) -> None:
         for path in report.rglob("*.part"):
             if _PART.search(path.name):
                 path.unlink(missing_ok=True)
-        if not (report / _SETTINGS).is_file():
-            write_json(report / _SETTINGS, settings.model_dump(mode="json"))
+        content = settings.model_dump(mode="json")
+        if not (report / _SETTINGS).is_file() or json.loads((report / _SETTINGS).read_text("utf-8")) != content:
+            write_json(report / _SETTINGS, content)
 
 
 def record_path(report: Path, name: str) -> Path:

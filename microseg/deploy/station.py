@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microseg import __version__
+from microseg.core.errors import InputError
 from microseg.core.files import write_json, write_text
 from microseg.core.manifest import Manifest
 from microseg.deploy.inputs import SegmentInput, resolve_input
@@ -72,8 +73,13 @@ class Station:
 
         def open_and_begin() -> Engine:
             nonlocal engine, settings
-            engine = open_engine()
-            settings = opened_by(settings, engine.version, self.report)
+            opened = open_engine()
+            try:
+                settings = opened_by(settings, opened.version, self.report)
+            except InputError:
+                opened.close()
+                raise
+            engine = opened
             begin_report(self.report, settings)
             threading.Thread(target=_import_html, daemon=True).start()
             return engine

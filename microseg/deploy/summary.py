@@ -25,7 +25,7 @@ _CONTRADICT = 0.05
 class FromFloat32:
     """How far an engine of less precision was from float32 when it was made, on one set of fields.
 
-    points: largest difference of each phase's area fraction on a field, percentage points; limits: what was allowed.
+    points: largest difference of each phase's area fraction on a field, percentage points; limits: what was allowed there.
     """
 
     fields_from: str
@@ -83,11 +83,8 @@ class Findings:
             FromFloat32(
                 each.fields_from,
                 len(each.fields),
-                {
-                    phase: max(abs(field.engine_percent[phase] - field.torch_percent[phase]) for field in each.fields)
-                    for phase in each.limits_points
-                },
-                each.limits_points,
+                {phase: points for phase, (points, _) in each.largest.items()},
+                {phase: limit for phase, (_, limit) in each.largest.items()},
             )
             for each in judged or self.manifest.fidelity
         ]

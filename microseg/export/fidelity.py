@@ -168,7 +168,7 @@ def _figures(found: Fidelity) -> list[Excess]:
         )
         figures.append(Excess(_ratio(share, found.label_limit), words, where))
         for phase, least in found.limits_points.items():
-            limit = least if field.pixels is None else limit_over(least, field.pixels)
+            limit = limit_over(least, field.pixels)
             ours, theirs = field.engine_percent[phase], field.torch_percent[phase]
             words = (
                 f"{field.field} ({where}{computed}): {phase} covers {ours:.4g} %, in torch {theirs:.4g} %: "

@@ -129,12 +129,17 @@ def _read_unrounded(
     values = {tensor.name: tensor for tensor in exact.graph.initializer}
     before = {node.name: node for node in exact.graph.node if node.name in in_float32}
     known = {*real, *values, *(name for node in before.values() for name in node.output)}
+    # A rounded bias keeps the name of the exact one.
+    rounded = values.keys() & {name for node in graph.node for name in node.output}
+    for name in rounded:
+        values[f"{name}.exact"] = onnx.TensorProto.FromString(values.pop(name).SerializeToString())
+        values[f"{name}.exact"].name = f"{name}.exact"
     for node in graph.node:
         if node.name in before:
             for place, name in enumerate(before[node.name].input):
                 if name in known:
-                    node.input[place] = name
-    there = {tensor.name for tensor in graph.initializer} | {name for node in graph.node for name in node.output}
+                    node.input[place] = f"{name}.exact" if name in rounded else name
+    there = {tensor.name for tensor in graph.initializer}
     read = {name for node in graph.node for name in node.input}
     graph.initializer.extend(tensor for name, tensor in values.items() if name in read - there)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,13 @@ def begin_loading(executor: Executor, path: Path, choice: Choice) -> Callable[[M
     Raises MissingExtraError where the runtime is not installed; the result, which is to get what `read_manifest`
     returned, raises as `open_engine` does.
     """
-    load, make = _engine_for(choice)
+    load, make = _engine_for(choice, keep=True)
     loaded = executor.submit(load, path, choice)
     return lambda manifest: make(path, manifest, choice, loaded.result())
 
 
 def _engine_for(
-    choice: Choice,
+    choice: Choice, keep: bool = False
 ) -> tuple[Callable[[Path, Choice], Any], Callable[[Path, Manifest, Choice, Any], Engine]]:
     """What loads a network in this runtime, and what makes an engine of it: the one place that knows the runtimes."""
     match choice.runtime:
@@ -56,7 +57,8 @@ def _engine_for(
         case "openvino":
             from microseg.runtime.openvino_engine import OpenVinoEngine, compile_network
 
-            return compile_network, OpenVinoEngine
+            # `tune` and others try settings that no later start asks for.
+            return partial(compile_network, keep=keep), OpenVinoEngine
         case "tensorrt":
             from microseg.runtime.tensorrt_open import open_plan
 

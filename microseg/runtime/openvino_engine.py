@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # OpenVINO reports its import to its maker through this package. Where that is missing, it has a stand-in that sends nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# Converters of other formats take a quarter of its import, which goes on where they are missing.
+# Converters of other formats take a quarter of its import, which goes on without them: `openvino.convert_model` is then missing
+# in this process, unless it was there before; openvino.tools.ovc can still be imported.
 _CONVERTERS = "openvino.tools.ovc"
 _are_loaded = _CONVERTERS in sys.modules
 sys.modules.setdefault(_CONVERTERS, None)  # type: ignore[arg-type]
@@ -31,9 +32,9 @@ try:
     import openvino
 except ImportError as error:
     raise MissingExtraError("Running an engine with OpenVINO", "openvino") from error
-
-if not _are_loaded:
-    del sys.modules[_CONVERTERS]
+finally:
+    if not _are_loaded:
+        del sys.modules[_CONVERTERS]
 
 _DEVICE = "CPU"
 
@@ -103,18 +104,23 @@ def _requests(network: Any, choice: Choice) -> list[Any]:
     return [network.create_infer_request() for _ in range(choice.streams)]
 
 
-def compile_network(path: Path, choice: Choice) -> Any:
-    """The network with labels and votes as its outputs, compiled. Raises InputError where OpenVINO cannot."""
+def compile_network(path: Path, choice: Choice, keep: bool = False) -> Any:
+    """The network with labels and votes as its outputs, compiled. Raises InputError where OpenVINO cannot.
+
+    keep: leave it beside the engine for later starts, where that is worth it.
+    """
     refuse_external_data(path)
     outputs = wanted_outputs(features=False, probability=False)
+    made_by = [openvino.get_version(), *outputs]
     try:
         return compiled(
             path,
             openvino.Core(),
             _DEVICE,
             _settings(choice),
-            openvino.get_version(),
+            made_by,
             lambda: _compile(path, choice, outputs),
+            keep=keep,
         )
     except InputError:
         raise

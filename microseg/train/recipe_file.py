@@ -163,7 +163,7 @@ def _explain(item: Any, root: type[AnyRecipe], path: Path, overrides: Sequence[s
     if not item["loc"]:
         return f"{path}: {message}"
     key, model = _place(item["loc"], root)
-    said = next((text for text in overrides if text.partition("=")[0].strip() == key), None)
+    said = next((text for text in reversed(overrides) if text.partition("=")[0].strip() == key), None)
     where = path if said is None else f"--set {said}"
     if item["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"

@@ -106,7 +106,7 @@ def run_uda(
         if auto:
             cheap = best_cheap(at, recipe.fraction_drift)
             notice(f"of the normalisations, {title_of(cheap)} agrees with itself most")
-            beside.append(("normalise", recipe.model_copy(update={"method": cheap})))
+            beside.append(("normalise", recipe.model_copy(update={"method": cheap, "mic": None, "second_round": 0})))
         if control and not isinstance(recipe.method, Normalise | SourceOnly):
             longer = longer_source(recipe)
             beside.append((longer.method.kind, longer))

@@ -91,7 +91,8 @@ def decide(
         evidence += (
             f"; agreement of the folds {likeness.folds_at_home:.3f} on the source and {source.fold_agreement:.3f}"
         )
-        evidence += " on the target" if best is source else f" and {best.fold_agreement:.3f} on the target"
+        evidence += " unadapted" + ("" if best is source else f" and {best.fold_agreement:.3f} with {best.name}")
+        evidence += " on the target"
     if best is not source:
         evidence += f"; {100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
     if dropped := [item.name for item in candidates if item not in usable]:

@@ -174,10 +174,35 @@ def test_a_report_is_not_continued_by_another_version_of_the_runtime(
     before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
     first = next(folder.iterdir())
     shutil.copy(first, folder / f"new{first.suffix}")
+    Image.fromarray(255 - np.asarray(Image.open(first))).save(first)  # of its earlier content nothing is lost, either
     monkeypatch.setattr(onnxruntime, "__version__", "99.1")
     with pytest.raises(InputError, match=r"begun by onnxruntime .*, this is 99\.1.*Remedy: another --out"):
         segment(SegmentOptions(folder, tiny_engine))
     assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_of_an_unknown_version_goes_on_and_claims_none(
+    wafer: Wafer, tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wafer(2)
+    report = segment(SegmentOptions(folder, tiny_engine)).report
+    settings = json.loads((report / "settings.json").read_text(encoding="utf-8"))
+    assert settings.pop("runtime_version") == onnxruntime.__version__
+    (report / "settings.json").write_text(json.dumps(settings), encoding="utf-8")  # as it was written before
+    shutil.copy(first := next(folder.iterdir()), folder / f"new{first.suffix}")
+    assert segment(SegmentOptions(folder, tiny_engine)).summary["settings"]["runtime_version"] is None
+
+
+def test_a_report_without_results_takes_the_version_that_gives_the_first(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(1)
+    (whole,) = folder.iterdir()
+    content = whole.read_bytes()
+    whole.write_bytes(b"broken")
+    assert segment(SegmentOptions(folder, tiny_engine)).summary["settings"]["runtime_version"] is None
+    whole.write_bytes(content)
+    report = segment(SegmentOptions(folder, tiny_engine)).report
+    settings = json.loads((report / "settings.json").read_text(encoding="utf-8"))
+    assert settings["runtime_version"] == onnxruntime.__version__
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _fidelity(arithmetic: str, *engine: float) -> Fidelity:
         fields_from="superalloy", arithmetic=arithmetic, label_limit=0.02, limits_points={"ferrite": 0.3, "bainite": 0.3},
         fields=[
             FieldFidelity(
-                field=f"{each}", pixels=100, label_disagreement=0.0, torch_percent=TORCH,
+                field=f"{each}", pixels=1_000_000, label_disagreement=0.0, torch_percent=TORCH,
                 engine_percent={"ferrite": 100 - each, "bainite": each},
             )
             for each in engine

@@ -17,8 +17,12 @@ from PIL import Image
 from microseg.core.errors import InputError
 from microseg.core.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
 from microseg.core.manifest import Distillation, PhaseInfo
+from microseg.core.tolerance import LIMITS, Difference
+from microseg.deploy.checks import check_fields
+from microseg.deploy.comparing import FieldDifferences
 from microseg.deploy.verify import VerifyOptions, markdown, verify
 from microseg.runtime import model_sha256, open_engine, read_manifest
+from microseg.runtime.comparison import Record
 from microseg.runtime.container import append_metadata, manifest_entries, read_metadata
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, with_reference, write_threshold_engine, write_with_metadata
@@ -196,3 +200,12 @@ def test_a_student_beside_its_bag_has_limits_of_its_own(
     run = tmp_path / "run"
     assert not failed(verify(VerifyOptions(student, folder, against=run), labels))
     assert failed(verify(VerifyOptions(student, folder, against=run, against_student=True), labels))
+
+
+def test_a_small_field_may_differ_by_a_pixel_and_loosens_no_other() -> None:
+    differences = [("small", Difference(0.0, (0.3, 0.3), 256)), ("large", Difference(0.0, (0.02, 0.02), 1_000_000))]
+    record = Record(["ferrite", "bainite"], LIMITS["fp32"])
+    check_fields(record, FieldDifferences(differences, [0.5, 0.5], []), Path("other.onnx"))
+    assert [(check.check.split(":")[0], check.passed) for check in record.checks[1:]] == [
+        ("field small", True), ("field large", False),
+    ]  # fmt: skip

@@ -302,17 +302,36 @@ def test_layers_that_are_kept_read_what_is_not_rounded(symmetric: bool) -> None:
     assert min(found[1:3]) > found[0]
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_between_a_kept_layer_and_one_before_it_nothing_is_rounded_again(symmetric: bool) -> None:
+    """`up` is kept and reads the enlarged and joined maps of `stem` and `down`, which are in INT8."""
+    every = {layer.name: layer.nodes for layer in layers(PLAIN)}
+    made = quantised(PLAIN, RANGES, {*OUTSIDE, *every["up"]}, symmetric=symmetric)
+    rounded = {node.input[0] for node in made.graph.node if node.op_type == "QuantizeLinear"}
+    assert "networks.0.stem.relu" in rounded
+    assert not rounded & {"large0", "joined0", "large1", "joined1"}
+    reads = {node.name: node.input[0] for node in made.graph.node}
+    assert all(reads[name] == f"joined{fold}" for fold, name in enumerate(every["up"]))
+    makers = {name: node for node in made.graph.node for name in node.output}
+    for node in (
+        node for node in made.graph.node if node.op_type in ("Resize", "Concat") and node.output[0][-1] in "01"
+    ):
+        if symmetric:  # TensorRT's form rounds at the inputs of convolutions alone
+            assert all(makers[name].op_type != "DequantizeLinear" for name in node.input if name in makers)
+
+
 def test_a_kept_layer_reads_the_exact_weights_that_it_shares() -> None:
     model = bag()
     for node in model.graph.node:
         if node.name == "networks.1.down.conv":
-            node.input[1] = "networks.0.down.weight"
+            node.input[1:] = ["networks.0.down.weight", "networks.0.down.bias"]
     plain = simplified(model)
     made = quantised(plain, activation_ranges(plain, TILES), {*outside_convolutions(plain), "networks.1.down.conv"})
-    weights = {node.name: node.input[1] for node in made.graph.node if node.op_type == "Conv"}
-    exact = constants(plain)["networks.0.down.weight"]
-    assert np.array_equal(constants(made)[weights["networks.1.down.conv"]], exact)
-    assert weights["networks.0.down.conv"] not in constants(made)
+    for place, name in ((1, "weight"), (2, "bias")):
+        read = {node.name: node.input[place] for node in made.graph.node if node.op_type == "Conv"}
+        exact = constants(plain)[f"networks.0.down.{name}"]
+        assert np.array_equal(constants(made)[read["networks.1.down.conv"]], exact)
+        assert read["networks.0.down.conv"] not in constants(made)
 
 
 def test_harm_is_measured_layer_by_layer() -> None:
