@@ -62,17 +62,17 @@ def test_every_method_trains_and_leaves_a_run(method: str, place: Path, tmp_path
     assert [entry.role for entry in record.domains] == ["source", "target"]
 
 
-@pytest.mark.parametrize("method", ["dacs", "intrada"])
+@pytest.mark.parametrize(("method", "steps"), [("dacs", 4), ("intrada", 8)])
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
-    method: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, steps: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of IntraDA's two rounds, in the second one."""
-    settings = ["steps=8", "batch=1", "snapshot_every=2"]
+    settings = [f"steps={steps}", "batch=1", "snapshot_every=2"]
     _run(place, tmp_path / "whole", method, settings)
     step = supervised.average_weights
 
     def dies_in_the_last_step(*arguments: Any) -> None:
-        if arguments[-1] == 7:
+        if arguments[-1] == steps - 1:
             raise OSError("power cut")
         step(*arguments)
 
@@ -82,7 +82,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     monkeypatch.undo()
     _run(place, tmp_path / "cut", method, settings, resume=True)
     ends = [
-        folder / "methods" / method / "fold0" / "last" / "step-0000008.safetensors"
+        folder / "methods" / method / "fold0" / "last" / f"step-{steps:07d}.safetensors"
         for folder in (tmp_path / "whole", tmp_path / "cut")
     ]
     whole, cut = (load_file(path) for path in ends)
@@ -123,22 +123,21 @@ def test_whose_tiles_move_the_statistics_is_as_asked(place: Path, tmp_path: Path
     same = [*ONCE, "frozen_affine=true", "augmentation={kind: extended}"]
     same += ["optimiser={learning_rate: 1.0e-3, encoder_factor: 0.3, weight_decay: 1.0e-4}"]
     ends = {}
-    for name, whose in (("source", "both"), ("statistics", "source"), ("statistics", "target"), ("statistics", "both")):
+    for name, whose in (("source", "both"), ("statistics", "source"), ("statistics", "target")):
         _run(place, tmp_path / name / whose, name, [*same, f"statistics={whose}"])
         last = tmp_path / name / whose / "methods" / name / "fold0" / "last" / "step-0000002.safetensors"
         end = {key.removeprefix("network.network."): value for key, value in load_file(last).items()}
         for key in (key.replace("running_mean", kind) for key in moved for kind in ("weight", "bias")):
             assert np.array_equal(end[key], start[key])
         ends[name, whose] = np.concatenate([end[key] for key in moved])
-    untouched, source, target, both = ends.values()
+    untouched, source, target = ends.values()
     assert np.allclose(source, untouched, atol=1e-6)
-    for one, other in ((source, target), (target, both), (both, source)):
-        assert not np.allclose(one, other, atol=1e-3)
+    assert not np.allclose(target, source, atol=1e-3)
 
 
 def test_a_target_smaller_than_a_tile(place: Path, tmp_path: Path) -> None:
     """lom/ has fields of 40 px, a tile 64."""
-    settings = [*ONCE, "balanced_patches=true", "style_share=0.5", "second_round=2"]
+    settings = [*ONCE, "balanced_patches=true", "style_share=0.5"]
     name, recipe = load_uda_recipe("uda-dacs", settings)
     source = place / "runs" / "s-tiny"
     summary = run_uda(
@@ -153,7 +152,7 @@ def test_a_target_smaller_than_a_tile(place: Path, tmp_path: Path) -> None:
         invert=True,
         pixel_size_um=0.0277,
     )
-    assert summary.adaptation is not None and [c.name for c in summary.adaptation.candidates][-1] == "dacs-2"
+    assert summary.adaptation is not None and [c.name for c in summary.adaptation.candidates][-1] == "dacs"
 
 
 @pytest.mark.parametrize("setting", ["mic={weight: 1.0}", "second_round=2"])
@@ -173,7 +172,7 @@ def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) ->
 
 def test_in_the_second_round_the_bag_teaches(place: Path, tmp_path: Path) -> None:
     settings = [*ONCE, "second_round=2"]
-    summary = _run(place, tmp_path / "bag", "dacs", settings, folds=2)
+    summary = _run(place, tmp_path / "bag", "dacs", settings, folds=2, workers=1)
     assert summary.adaptation is not None
     assert [item.name for item in summary.adaptation.candidates] == ["unadapted", "dacs", "dacs-2"]
     history = (tmp_path / "bag" / "methods" / "dacs-2" / "fold0" / "history.csv").read_text(encoding="utf-8")
@@ -282,6 +281,7 @@ def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domain
 ) -> None:
     monkeypatch.chdir(place)
     settings = [part for setting in [*ONCE, "second_round=1"] for part in ("--set", setting)]
+    settings += ["--workers", "1"]
     done = microseg("train", "uda", "--target", "lom", *settings)
     assert done.status == 0, done.err
     assert "Source: runs/s-tiny" in done.out and "--pixel-size-um 0.1266" in done.out and "Verdict:" in done.out
