@@ -61,16 +61,15 @@ def distill(
     if finished:
         console.print(f"{student}: is finished already; nothing was trained.", soft_wrap=True, highlight=False)
     assert summary.distillation is not None
-    is_near = _print(console, summary.distillation)
+    _print(console, summary.distillation)
     console.print(f"Run: {student} ({summary.seconds / 60:.1f} min)", soft_wrap=True, highlight=False, markup=False)
-    if is_near:
+    if max(summary.distillation.points.values()) <= FAR_POINTS:
         console.print(
             f"Next: microseg export {student} --out student.onnx", soft_wrap=True, highlight=False, markup=False
         )
 
 
-def _print(console: Console, found: Distillation) -> bool:
-    """Print how the student stands beside its bag; returns whether it is near enough to be worth an export."""
+def _print(console: Console, found: Distillation) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -108,4 +107,3 @@ def _print(console: Console, found: Distillation) -> bool:
         soft_wrap=True,
         highlight=False,
     )
-    return found.points[phase] <= FAR_POINTS

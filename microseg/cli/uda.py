@@ -63,7 +63,6 @@ def uda(
 
     from microseg.core.domain import load_domain
     from microseg.core.errors import InputError
-    from microseg.core.runs import read_record
     from microseg.train.recipe_file import load_uda_recipe
 
     if method not in METHODS:
@@ -76,16 +75,14 @@ def uda(
         )
     console = Console()
 
-    from microseg.train.runs import newest_supervised_run
+    from microseg.train.runs import begun_with, newest_supervised_run
     from microseg.train.uda import run_uda
 
     runs = Path("runs")
     run = out or runs / f"{load_domain(target, masks=False).name}-{method}"
-    begun = read_record(run).adaptation if resume and (run / "run.yaml").is_file() else None
-    if source is None and begun is not None:
-        source = Path(begun.source_run)
-    elif source is None or not (source / "run.yaml").is_file():
-        source = newest_supervised_run(runs, trained_on=source)
+    if source is None or not (source / "run.yaml").is_file():
+        begun = begun_with(run, source) if resume else None
+        source = begun or newest_supervised_run(runs, trained_on=source)
         console.print(f"Source: {source}", soft_wrap=True, highlight=False, markup=False)
     with training_progress() as on_fold:
         summary = run_uda(
@@ -101,7 +98,7 @@ def _print(console: Console, summary: RunSummary, run: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from microseg.train.verdict import taken
+    from microseg.train.verdict import told_choice
 
     found = summary.adaptation
     assert found is not None
@@ -122,7 +119,7 @@ def _print(console: Console, summary: RunSummary, run: Path) -> None:
         for warning in item.warnings:
             console.print(f"{item.name}, {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(
-        f"Verdict: [bold]{found.verdict}[/]. In the run: {taken(found.chosen)}. Why: {escape(found.evidence)}.",
+        f"Verdict: [bold]{found.verdict}[/]. In the run: {told_choice(found.chosen)}. Why: {escape(found.evidence)}.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     if found.oracle:

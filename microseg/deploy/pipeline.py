@@ -239,9 +239,8 @@ class Pipeline:
     def _measure(self, first: Labels | End, items: Iterator[Labels | End]) -> FieldRecord:
         """Take the results of one field, up to its end, to the report. Raises FieldError."""
         job, name = first.job, first.job.source.name
-        discard(
-            self.report, name
-        )  # of an earlier content; not before the engine has opened, which may refuse the report
+        # What an earlier content left; not before the engine has opened, for then the report may be refused.
+        discard(self.report, name)
         advanced = 0
         item = first
         try:

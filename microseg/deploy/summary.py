@@ -75,10 +75,13 @@ class Findings:
 
     @cached_property
     def from_float32(self) -> list[FromFloat32]:
-        """What the gate of the export found of an FP16 or INT8 engine, in the runtime that computes here if that was judged."""
+        """What the gate of the export found of an FP16 or INT8 engine, by the arithmetic used here if that was judged."""
         if self.manifest.precision == "fp32":
             return []
-        judged = [each for each in self.manifest.fidelity if each.arithmetic == self.settings.runtime]
+        # A CPU computes FP16 graphs in float32, other devices round.
+        rounds = self.manifest.precision == "fp16" and self.settings.device != "cpu"
+        arithmetic = "rounded to fp16" if rounds else self.settings.runtime
+        judged = [each for each in self.manifest.fidelity if each.arithmetic == arithmetic]
         return [
             FromFloat32(
                 each.fields_from,

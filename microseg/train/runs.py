@@ -213,6 +213,16 @@ def package_version(package: str) -> str:
         return "not installed"
 
 
+def begun_with(run: Path, trained_on: Path | None = None) -> Path | None:
+    """The source run that an adaptation in the folder `run` began with, if there is one, and of that domain if asked."""
+    record = read_record(run) if (run / "run.yaml").is_file() else None
+    if record is None or record.adaptation is None:
+        return None
+    if trained_on is not None and trained_on.resolve() != Path(record.domain_source):
+        return None
+    return Path(record.adaptation.source_run)
+
+
 def newest_supervised_run(runs: Path, trained_on: Path | None = None) -> Path:
     """The finished supervised run under `runs` that was written last, of one labelled domain if asked. Raises InputError."""
     if trained_on is not None and not trained_on.exists():

@@ -120,8 +120,8 @@ def decide(
     )  # fmt: skip
 
 
-def taken(name: str) -> str:
-    """What of the candidates is in the run, for people."""
+def told_choice(name: str) -> str:
+    """What the run holds, where the candidate of that name was chosen, in words."""
     known = {
         SOURCE: "the source run's networks as they are",
         LONGER: "the source's networks, trained on without the target",

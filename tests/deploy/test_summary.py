@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from microseg.core.manifest import Distillation, DomainEntry, Fidelity, FieldFidelity, Grid, Manifest, Preparation
 from microseg.deploy.html import report_html
 from microseg.deploy.records import FieldRecord, ReportSettings
@@ -28,10 +30,10 @@ def _field(name: str, *folds: int) -> FieldRecord:
     )  # fmt: skip
 
 
-def _findings(manifest: Manifest, *fields: FieldRecord, runtime: str = "openvino") -> Findings:
+def _findings(manifest: Manifest, *fields: FieldRecord, runtime: str = "openvino", device: str = "cpu") -> Findings:
     settings = ReportSettings(
         microseg="1", input="w", engine="e.onnx", engine_sha256="0" * 64, domain="s", preparation=Preparation(),
-        pixel_size_um=None, fallback_pixel_size_um=None, max_tile_pixels=1, runtime=runtime, device="cpu",
+        pixel_size_um=None, fallback_pixel_size_um=None, max_tile_pixels=1, runtime=runtime, device=device,
         runtime_version="2026.4", created="2026-11-26",
     )  # fmt: skip
     return Findings(settings, manifest, fields, 0)
@@ -61,6 +63,14 @@ def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_c
     assert engine["precision"] == "int8" and engine["from_bag"] is None
     assert round(engine["from_float32"][0]["points"]["bainite"], 6) == 0.1
     assert not _findings(_manifest(fidelity=judged), _field("a", 40, 40)).from_float32  # float32 itself
+
+
+@pytest.mark.parametrize(("device", "points"), [("cpu", 0.05), ("cuda", 0.2)])
+def test_a_device_that_rounds_is_told_from_a_cpu_that_does_not(device: str, points: float) -> None:
+    judged = [_fidelity("rounded to fp16", 40.2), _fidelity("onnxruntime", 40.05)]
+    manifest = _manifest(precision="fp16", fidelity=judged)
+    (found,) = _findings(manifest, _field("a", 40, 40), runtime="onnxruntime", device=device).from_float32
+    assert found.points["bainite"] == pytest.approx(points)
 
 
 def test_a_student_states_its_distance_from_the_bag_and_not_that_networks_differ(tmp_path: Path) -> None:

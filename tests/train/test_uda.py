@@ -15,7 +15,7 @@ from microseg.core.runs import RunSummary, read_record
 from microseg.synthetic.folder import write_domain
 from microseg.train import adapt, supervised
 from microseg.train.recipe_file import load_uda_recipe
-from microseg.train.runs import newest_supervised_run
+from microseg.train.runs import begun_with, newest_supervised_run
 from microseg.train.uda import run_uda
 from tests.chain import microseg, tiny_domain, train
 
@@ -321,6 +321,14 @@ def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     other = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "b", "--source-data", "labelled")
     assert other.status == 2 and "not the fields or labels" in other.err
     moved.write_text(content, encoding="utf-8")
+
+
+def test_the_source_that_a_run_began_with_is_known(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "normalise", [])
+    source = place / "runs" / "s-tiny"
+    assert begun_with(tmp_path / "run") == begun_with(tmp_path / "run", place / "s") == source
+    assert begun_with(tmp_path / "run", place / "t2") is None
+    assert begun_with(source) is None and begun_with(tmp_path / "none") is None
 
 
 def test_the_newest_run_of_a_domain_is_found(place: Path) -> None:
