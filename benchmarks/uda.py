@@ -78,7 +78,8 @@ DRAWS = 10_000
 class Case:
     """A labelled source with its recipe, an unlabelled target, and the labelled fields that the result is scored on.
 
-    synthetic: (kind, mean fraction) of the target's fields and of the scored ones; then there are no paths.
+    synthetic: (kind, mean fraction) of the target's fields and of the scored ones; then there are no paths. folds: of the
+    source, where it has too few fields for the recipe's.
     """
 
     source: str
@@ -89,6 +90,7 @@ class Case:
     fraction: float = 0.53
     scored_fraction: float = 0.53
     scored_fields: int = 4
+    folds: int | None = None
 
 
 # The paper's label shift: both bags are scored on the same twelve fields, half-way between the two training sets.
@@ -106,6 +108,8 @@ CASES = {
     "coating": Case("coating", "coating", "coating-050317-3", "coating-050317-3"),
     "superalloy 180d": Case("superalloy-0d", "superalloy", "superalloy-180d", "superalloy-180d"),
     "superalloy 0d": Case("superalloy-180d", "superalloy", "superalloy-0d", "superalloy-0d"),
+    "superalloy from aged": Case("superalloy-aged", "superalloy", "superalloy-binary", "superalloy-binary", folds=4),
+    "coating 040617-3": Case("coating-without-040617-3", "coating", "coating-040617-3", "coating-040617-3"),
     "coating for superalloy": Case("superalloy-binary", "superalloy", "coating-050317-3"),
     "noise": Case("synthetic", "synthetic", kind="noise"),
 }
@@ -252,7 +256,7 @@ def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:
         write_domain(data, "s", SOURCE_FIELDS, SOURCE_SEED)
     else:
         data = DATA / f"{case.source}.yaml"
-    name, recipe = load_recipe(case.recipe)
+    name, recipe = load_recipe(case.recipe, folds=case.folds)
     run_supervised(data, name, recipe, source, resume=True)
     if case.kind == "noise":
         return source, _noise(runs / "data" / "noise"), None

@@ -141,6 +141,8 @@ def _explained(item: Any) -> str:
         model = models.get(str(item["loc"][0]), DomainFile) if len(item["loc"]) > 1 else DomainFile
         return f"unknown key {key!r}. Allowed: {', '.join(model.model_fields)}."
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "string_type" and isinstance(item["input"], int | float):
+        message += ", in quotes: YAML reads digits as a number, with _ or : between them too"
     return f"{key}: {message} (given: {item['input']!r})" if key else message
 
 

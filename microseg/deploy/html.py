@@ -109,4 +109,4 @@ def _area(area_um2: float | None) -> str:
     """An area with the unit that suits it."""
     if area_um2 is None:
         return "–"
-    return f"{area_um2 / 1e6:.3g} mm²" if area_um2 >= 1e5 else f"{area_um2:.4g} µm²"
+    return f"{area_um2 / 1e6:.3g} mm²" if area_um2 >= 5e3 else f"{area_um2:.4g} µm²"

@@ -245,6 +245,7 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("test: [040617_3]", r"test\.0: .* in quotes: YAML reads digits as a number.*given: 134267"),
         ("phasess: []", r"unknown key 'phasess'\. Allowed: name, images, masks, mask_suffix, phases"),
         ("crop: {botom_px: 3}", r"unknown key 'crop\.botom_px'\. Allowed: top_px, bottom_px"),
         ("phases: [{name: a, values: 0, colour: red}]", r"unknown key 'phases\.0\.colour'\. Allowed: name, value"),
@@ -399,6 +400,8 @@ def test_published_data_read_as_they_are(path: Path, monkeypatch: pytest.MonkeyP
         "superalloy-180d": (18, 7, [0.4833, 0.4943, 0.0224]),
         "coating": (16, 10, [0.822, 0.175, 0.003]),
         "coating-050317-3": (6, 6, [0.791, 0.207, 0.002]),
+        "coating-040617-3": (16, 10, [0.822, 0.175, 0.003]),
+        "coating-without-040617-3": (16, 10, [0.822, 0.175, 0.003]),
     }
     fields, groups, shares = expected[path.stem]
     domain = load_domain(path)
@@ -419,4 +422,6 @@ def test_every_described_domain_has_its_place() -> None:
         "superalloy-180d",
         "coating",
         "coating-050317-3",
+        "coating-040617-3",
+        "coating-without-040617-3",
     }
