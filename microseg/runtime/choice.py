@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.processors import compute_threads
+from microseg.core.processors import compute_threads, usable_processors
 from microseg.runtime.container import is_plan, manifest_text
 from microseg.runtime.driver import gpu_present
 
@@ -45,8 +45,14 @@ def choose(
     A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
     installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor, unless
     its activations are symmetric, as TensorRT wants them: OpenVINO's own passes over such a graph change what it says.
-    Raises InputError for a combination that cannot be, MissingExtraError for a runtime that is not installed.
+    Raises InputError for a combination that cannot be, more threads than processors, MissingExtraError for a runtime that is
+    not installed.
     """
+    if threads is not None and threads > (processors := usable_processors()):
+        raise InputError(
+            f"--threads {threads}: more than the processors that this process may use ({processors}), where they would only "
+            f"take turns. Remedy: at most --threads {processors}, or leave it out."
+        )
     if is_plan(path):
         if runtime not in (None, "tensorrt") or device not in (None, "cuda"):
             raise InputError(

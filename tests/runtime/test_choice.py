@@ -40,7 +40,7 @@ def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: py
     int8 = _int8(tiny_engine, tmp_path / "int8.onnx", "asymmetric")
     monkeypatch.setattr(choice, "find_spec", without())
     assert choose(tiny_engine) == Choice("onnxruntime", "cpu", compute_threads())
-    assert choose(tiny_engine, threads=3).threads == 3
+    assert choose(tiny_engine, threads=1).threads == 1
     assert choose(int8).runtime == "openvino"
     assert choose(int8, "onnxruntime").runtime == "onnxruntime"
     symmetric = _int8(tiny_engine, tmp_path / "symmetric.onnx", "symmetric")
@@ -89,3 +89,11 @@ def test_what_cannot_be(tiny_engine: Path, tmp_path: Path) -> None:
         choose(tmp_path / "bagged.plan", "onnxruntime")
     with pytest.raises(InputError, match="a plan runs with"):
         choose(tmp_path / "bagged.plan", device="cpu")
+
+
+@pytest.mark.usefixtures("_no_gpu")
+def test_no_more_threads_than_processors(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "usable_processors", lambda: 2)
+    assert choose(tiny_engine, threads=2).threads == 2
+    with pytest.raises(InputError, match=r"--threads 3: .* \(2\).*at most --threads 2"):
+        choose(tiny_engine, threads=3)
