@@ -217,8 +217,8 @@ def _print_fidelity(console: Console, manifest: Manifest) -> None:
     worst = max(bag.fraction_difference_points.values())
     _say(
         console,
-        f"Against torch: probability {bag.max_probability_difference:.1e}, labels {100 * bag.label_disagreement:.4f} %, "
-        f"fractions {worst:.5f} points",
+        f"Against torch on the run's parity tiles: probability {bag.max_probability_difference:.1e}, "
+        f"labels {100 * bag.label_disagreement:.4f} %, fractions {worst:.5f} points",
     )
     print_reduction(console, manifest)
 

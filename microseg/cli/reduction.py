@@ -27,8 +27,8 @@ def print_reduction(console: Console, manifest: Manifest) -> None:
         made = manifest.quantisation
         console.print(
             f"INT8: {made.activations} activations, {made.weight_bits}-bit weights "
-            f"({', '.join(made.instruction_sets) or 'processor unknown'}), {made.calibration_tiles} tiles of "
-            f"{escape(made.calibrated_on)}",
+            f"({', '.join(made.instruction_sets) or 'processor unknown'}), calibrated on {made.calibration_tiles} "
+            f"tiles ({escape(made.calibrated_on)})",
             soft_wrap=True,
             highlight=False,
         )
