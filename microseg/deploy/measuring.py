@@ -22,8 +22,8 @@ from microseg.deploy.overlay import Overlay, jpeg, thumbnail
 from microseg.deploy.png import MaskWriter
 from microseg.deploy.records import NOT_MEASURED, FieldRecord, mask_path, overlay_path, writing
 
-# Native pixels mapped, counted and written at a time.
-_STRIPE_PX = 4 << 20
+# Native pixels mapped, counted and written at a time: as many as stay in a processor's cache meanwhile.
+_STRIPE_PX = 1 << 16
 # A micrograph has neither so few grey values nor so dark ones; a mask of phase indices has both.
 _FEWEST_GREYS, _DARKEST_WHITE = 8, 16
 
