@@ -78,6 +78,7 @@ def test_streams_are_tried_where_openvino_is(
     monkeypatch.setattr(Bench, "measure", measure)
     monkeypatch.setattr("microseg.deploy.tune.usable_processors", lambda: 4)
     monkeypatch.setattr("microseg.runtime.choice.compute_threads", lambda: 4)
+    monkeypatch.setattr("microseg.runtime.choice.usable_processors", lambda: 4)
     best = tune(tiny_engine, field_px=(64, 64), runtime=asked).profile
     assert (best.runtime, best.streams, best.threads, best.batch) == ("openvino", 4, 4, 4)
     assert [settings.batch for settings in seen if settings.choice.streams == 4][-3:] == [8, 16, 32]
@@ -131,7 +132,7 @@ def test_an_engine_that_cannot_be_opened_is_told_once(tiny_engine: Path, monkeyp
 @pytest.mark.usefixtures("quick")
 def test_what_the_user_says_wins(tiny_engine: Path) -> None:
     tune(tiny_engine, field_px=(64, 64))
-    assert set_up(tiny_engine, **UNASKED | {"threads": 3}).choice.threads == 3
+    assert set_up(tiny_engine, **UNASKED | {"threads": 1}).choice.threads == 1
     assert set_up(tiny_engine, **UNASKED | {"batch": 5}).batch == 5
     assert set_up(tiny_engine, **UNASKED | {"runtime": "openvino"}).profile is not None
     other = set_up(tiny_engine, **UNASKED | {"runtime": "onnxruntime"})
