@@ -22,8 +22,9 @@ from microseg.deploy.overlay import Overlay, jpeg, thumbnail
 from microseg.deploy.png import MaskWriter
 from microseg.deploy.records import NOT_MEASURED, FieldRecord, mask_path, overlay_path, writing
 
-# Native pixels mapped, counted and written at a time: as many as stay in a processor's cache meanwhile.
-_STRIPE_PX = 1 << 16
+# Native pixels read at a time, for files are compressed in pieces; and mapped, counted and written at a time: as many as stay
+# in a processor's cache meanwhile.
+_BLOCK_PX, _STRIPE_PX = 4 << 20, 1 << 16
 # A micrograph has neither so few grey values nor so dark ones; a mask of phase indices has both.
 _FEWEST_GREYS, _DARKEST_WHITE = 8, 16
 
@@ -76,19 +77,23 @@ class Measurement:
     def _finish_band(self, top: int, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
         """Network rows `top` and on of the bag (h, w) and the folds (F, h, w), to native rows."""
         start, stop = np.searchsorted(self._rows_of, (top, top + len(labels)))
-        step = max(1, _STRIPE_PX // self._field.native_shape[1])
-        for first in range(int(start), int(stop), step):
-            last = min(first + step, int(stop))
-            rows = self._rows_of[first:last] - top
-            native = self._native(labels, rows)
+        for first, last in _parts(int(start), int(stop), _BLOCK_PX // self._field.native_shape[1]):
             with self._reading:
-                grey = self._field.native_rows(first, last)
-            self._greys += _grey_histogram(grey)
-            self._overlay.add(grey, native)
-            self._mask.write(self._with_margins(native))
-            self._counts[0] += _pixels_per_phase(native, self._counts.shape[1])
-            for fold, vote in enumerate(votes, start=1):
-                self._counts[fold] += _pixels_per_phase(self._native(vote, rows), self._counts.shape[1])
+                block = self._field.native_rows(first, last)
+            for begin, end in _parts(first, last, _STRIPE_PX // self._field.native_shape[1]):
+                self._finish_rows(block[begin - first : end - first], self._rows_of[begin:end] - top, labels, votes)
+
+    def _finish_rows(
+        self, grey: NDArray[np.uint8], rows: NDArray[np.intp], labels: NDArray[np.uint8], votes: NDArray[np.uint8]
+    ) -> None:
+        """Native rows of the micrograph, and what network rows of a band they are, to the counts, the mask and the overlay."""
+        native = self._native(labels, rows)
+        self._greys += _grey_histogram(grey)
+        self._overlay.add(grey, native)
+        self._mask.write(self._with_margins(native))
+        self._counts[0] += _pixels_per_phase(native, self._counts.shape[1])
+        for fold, vote in enumerate(votes, start=1):
+            self._counts[fold] += _pixels_per_phase(self._native(vote, rows), self._counts.shape[1])
 
     def _native(self, labels: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Native rows from network rows, by the nearest pixel centre."""
@@ -156,6 +161,12 @@ def field_record(
         mask=mask_path(name),
         overlay=overlay_path(name),
     )
+
+
+def _parts(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of consecutive parts of at most `size`, at least one, of start ... stop."""
+    for first in range(start, stop, max(1, size)):
+        yield first, min(first + max(1, size), stop)
 
 
 def _pixels_per_phase(labels: NDArray[np.uint8], phases: int) -> list[int]:

@@ -96,6 +96,22 @@ def test_tiled_equals_whole(wafer: Wafer, tmp_path: Path, size: tuple[int, int])
     assert np.array_equal(mask_of(tmp_path / "whole", "field0.png"), mask_of(tmp_path / "tiled", "field0.png"))
 
 
+@pytest.mark.parametrize("grid", [Grid(), Grid(scale=0.5)])
+def test_rows_by_the_piece_equal_all_at_once(
+    wafer: Wafer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: Grid
+) -> None:
+    folder = wafer(1, (257, 263))
+    engine = write_threshold_engine(tmp_path / "e.onnx", grid=grid)
+    once = segment(SegmentOptions(folder, engine, out=tmp_path / "once"))
+    monkeypatch.setattr(measuring, "_BLOCK_PX", 40 * 263)
+    monkeypatch.setattr(measuring, "_STRIPE_PX", 7 * 263)
+    pieces = segment(SegmentOptions(folder, engine, out=tmp_path / "pieces"))
+    assert once.summary["phases"] == pieces.summary["phases"]
+    assert np.array_equal(mask_of(tmp_path / "once", "field0.png"), mask_of(tmp_path / "pieces", "field0.png"))
+    overlays = [(tmp_path / name / "overlays" / "field0.png.jpg").read_bytes() for name in ("once", "pieces")]
+    assert overlays[0] == overlays[1]
+
+
 def test_crop_inversion_and_scale(tmp_path: Path) -> None:
     """Half the pixels, inverted, a data bar and a margin cut off: the mask is native, 255 where not measured."""
     grey = np.repeat(np.repeat(micrograph(40, 60, 1), 2, 0), 2, 1)
