@@ -177,7 +177,7 @@ def test_second_run_calls_the_engine_never(wafer: Wafer, tiny_engine: Path) -> N
     assert content_of(second.report) == before
     # What computed stays in it, though nothing did now.
     assert second.summary["settings"]["runtime_version"] == onnxruntime.__version__
-    assert f"ONNX Runtime {onnxruntime.__version__} on cpu" in (second.report / "report.html").read_text(
+    assert f"ONNX Runtime {onnxruntime.__version__} on\nthe CPU" in (second.report / "report.html").read_text(
         encoding="utf-8"
     )
 

@@ -58,7 +58,7 @@ def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_c
     findings = _findings(_manifest(precision="int8", fidelity=judged), _field("a", 40, 40))
     page = report_html(tmp_path, findings)
     assert "bainite 0.100 (0.3)" in page and "2 fields of superalloy" in page and "0.250" not in page
-    assert "OpenVINO 2026.4 on cpu" in page
+    assert "OpenVINO 2026.4 on\nthe CPU" in page
     engine = summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, None))["engine"]
     assert engine["precision"] == "int8" and engine["from_bag"] is None
     assert round(engine["from_float32"][0]["points"]["bainite"], 6) == 0.1

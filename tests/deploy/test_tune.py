@@ -168,7 +168,7 @@ def test_segment_says_that_it_was_tuned(tiny_engine: Path, wafer: Callable[..., 
     assert after.summary["run"]["profile"] == str(found.path)
     assert after.summary["run"]["runtime"].startswith("openvino 20")
     assert after.summary["settings"]["runtime"] == "openvino"
-    assert f"OpenVINO {after.summary['settings']['runtime_version']} on cpu" in (
+    assert f"OpenVINO {after.summary['settings']['runtime_version']} on\nthe CPU" in (
         tmp_path / "after" / "report.html"
     ).read_text(encoding="utf-8")
     for phase, values in before.summary["phases"].items():
