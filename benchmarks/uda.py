@@ -139,7 +139,7 @@ def main() -> None:
                 folds = None if method == "auto" else options.folds
                 rows.append(row(options.runs, case, method, seed, folds, options.settings, options.label))
                 show(rows[-1])
-    Console(width=240).print(table(rows), criteria_table(rows), verdict_table(rows))
+    Console(width=240).print(table(rows), criteria_table(rows), regrets_table(rows), verdict_table(rows))
     if options.json:
         write_json(options.json, {"machine": machine(), "rows": rows})
 
@@ -414,21 +414,16 @@ def criteria_table(rows: list[dict[str, Any]]) -> Table:
     shown = Table(title="Choosing a snapshot without labels", title_justify="left")
     for column in ("criterion", "mean regret, points", "worst", "Spearman with the truth, mean over folds"):
         shown.add_column(column)
-    series: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for item in rows:
-        for snapshot in item.get("snapshots", []):
-            key = (item["case"], item["method"], item["label"], str(item["seed"]), snapshot["method"], snapshot["fold"])
-            series.setdefault(key, []).append(snapshot)
-    series = {key: group for key, group in series.items() if len(group) > 1}
+    series = _series(rows)
     if not series:
         return shown
     regrets = {columns: {key: _regret(group, columns) for key, group in series.items()} for columns in COMBINED}
     for columns in COMBINED:
         ranks = [_rank(group, columns) for group in series.values()]
-        parts = [name if times == 1 else f"{times} {name}" for name, times in Counter(columns).items()]
-        name = " + ".join(parts) + (" (shipped)" if columns == SHIPPED else "")
         values = list(regrets[columns].values())
-        shown.add_row(name, f"{100 * np.mean(values):.2f}", f"{100 * max(values):.2f}", f"{np.mean(ranks):.2f}")
+        shown.add_row(
+            _named(columns), f"{100 * np.mean(values):.2f}", f"{100 * max(values):.2f}", f"{np.mean(ranks):.2f}"
+        )
     targets = {key[0] for key in series}
     if len(targets) > 1:
         values = []
@@ -437,6 +432,37 @@ def criteria_table(rows: list[dict[str, Any]]) -> Table:
             values += [value for key, value in regrets[best].items() if key[0] == target]
         shown.add_row("the best on the other targets", f"{100 * np.mean(values):.2f}", f"{100 * max(values):.2f}", "")
     return shown
+
+
+def regrets_table(rows: list[dict[str, Any]]) -> Table:
+    """Mean regret on each target, in points, of every sum of criteria."""
+    series = _series(rows)
+    targets = list(dict.fromkeys(key[0] for key in series))
+    shown = Table(title="Mean regret by target, points", title_justify="left")
+    for column in ("criterion", *targets):
+        shown.add_column(column)
+    for columns in COMBINED if targets else ():
+        means = [
+            np.mean([_regret(group, columns) for key, group in series.items() if key[0] == name]) for name in targets
+        ]
+        shown.add_row(_named(columns), *(f"{100 * mean:.2f}" for mean in means))
+    return shown
+
+
+def _named(columns: tuple[str, ...]) -> str:
+    """A sum of criteria in words."""
+    parts = [name if times == 1 else f"{times} {name}" for name, times in Counter(columns).items()]
+    return " + ".join(parts) + (" (shipped)" if columns == SHIPPED else "")
+
+
+def _series(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The snapshots of each fold that has more than one, by target, method and fold."""
+    series: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for item in rows:
+        for snapshot in item.get("snapshots", []):
+            key = (item["case"], item["method"], item["label"], str(item["seed"]), snapshot["method"], snapshot["fold"])
+            series.setdefault(key, []).append(snapshot)
+    return {key: group for key, group in series.items() if len(group) > 1}
 
 
 def _regret(group: list[dict[str, Any]], columns: tuple[str, ...]) -> float:

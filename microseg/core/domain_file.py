@@ -142,7 +142,7 @@ def _explained(item: Any) -> str:
         return f"unknown key {key!r}. Allowed: {', '.join(model.model_fields)}."
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "string_type" and isinstance(item["input"], int | float):
-        message += ", in quotes: YAML reads digits as a number, with _ or : between them too"
+        message += ", in quotes: YAML takes it for a number or a truth value"
     return f"{key}: {message} (given: {item['input']!r})" if key else message
 
 

@@ -245,7 +245,8 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("test: [040617_3]", r"test\.0: .* in quotes: YAML reads digits as a number.*given: 134267"),
+        ("test: [040617_3]", r"test\.0: .* in quotes: YAML takes it for a number.*given: 134267"),
+        ("test: [no]", r"test\.0: .* in quotes: YAML takes it for .*truth value.*given: False"),
         ("phasess: []", r"unknown key 'phasess'\. Allowed: name, images, masks, mask_suffix, phases"),
         ("crop: {botom_px: 3}", r"unknown key 'crop\.botom_px'\. Allowed: top_px, bottom_px"),
         ("phases: [{name: a, values: 0, colour: red}]", r"unknown key 'phases\.0\.colour'\. Allowed: name, value"),
