@@ -45,10 +45,13 @@ ENGINES: dict[str, tuple[str, int, bool, Precision]] = {
     "student_int8": ("student of a bag of five, INT8", FOLDS, True, "int8"),
 }
 # Of the fields; what takes longer per field measures fewer. Peers are timed without their start, which needs no spreading.
-SHARES = {"bag": 0.25, "fp16": 0.25, "network_1": 0.25, "network_2": 0.25} | dict.fromkeys(NAMES, 0.15)
+# A folder of five times as many fields spreads the start of the command as a shift's work does.
+MANY = "_many"
+SHARES = {"f32_many": 5.0, "bag": 0.25, "fp16": 0.25, "network_1": 0.25, "network_2": 0.25} | dict.fromkeys(NAMES, 0.15)
 
-# The network alone is timed on half of the fields before `segment` and on half after it: machines change their speed.
-ALONE = {"f32": "network_f32", "int8": "network_int8"}
+# The network alone is timed on half of the fields before `segment` and on half after it: machines change their speed. On as
+# many as --fields at most.
+ALONE = {side: f"network_{side}" for side in ("f32", "f32_many", "int8")}
 
 # Sides that measure no fields.
 NO_FIELDS = ("sgemm", "start_f32", "start_int8")
@@ -76,6 +79,7 @@ def main() -> None:
 def run_side(side: str, work: Path, fields: int) -> dict[str, Any]:
     """What one process of its own measures: `seconds` for `fields` fields, and `settings`."""
     paths = images(work)[:fields]
+    side = side.removesuffix(MANY)
     match side.split("_"):
         case ["start", engine]:
             return run_start(work / f"{engine}.onnx", paths[0], work)
@@ -96,7 +100,7 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
     from microseg.synthetic.folder import write_domain
 
     work.mkdir(parents=True, exist_ok=True)
-    write_domain(work / "domain", "s", fields, 0, size_px=(WIDTH, HEIGHT))
+    write_domain(work / "domain", "s", round(fields * max(SHARES.values())), 0, size_px=(WIDTH, HEIGHT))
     export_plain(work / PLAIN, ENCODER)
     for name, (_, folds, is_student, precision) in ENGINES.items():
         decoder = STUDENT_DECODER if is_student else DECODER
@@ -106,17 +110,18 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
     absent = skipped()
     peers = [peer for peer in NAMES if peer not in absent]
     # What is compared with each other runs close together.
-    sides = ["sgemm", "start_f32", "start_int8", *peers, "f32", "int8", "fp16", "bag", "student", "bag_int8", "student_int8",
-             "network_1", "network_2"]  # fmt: skip
+    sides = ["sgemm", "start_f32", "start_int8", *peers, "f32", "f32_many", "int8", "fp16", "bag", "student", "bag_int8",
+             "student_int8", "network_1", "network_2"]  # fmt: skip
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (*sides, *ALONE.values())}
     for _ in range(repeats):
         for side in sides:
             count = max(2, round(fields * SHARES.get(side, 1)))
             alone = ALONE.get(side)
-            half = [_measured(alone, work, count // 2)] if alone else []
+            most = min(count, fields)
+            half = [_measured(alone, work, most // 2)] if alone else []
             runs[side].append(_measured(side, work, count))
             if alone:
-                half.append(_measured(alone, work, count - count // 2))
+                half.append(_measured(alone, work, most - most // 2))
                 both = {key: sum(part[key] for part in half) for key in ("seconds", "fields")}
                 runs[alone].append(half[0] | both)
     found = figures({side: [run["seconds"] / run["fields"] for run in of] for side, of in runs.items()}, peers)
@@ -176,6 +181,7 @@ def figures(each: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
         "ratio_distilled_int8_to_bag_int8": over("bag_int8", "student_int8"),
         "ratio_distilled_int8_to_peer_bag": over(torch_peer, "student_int8", FOLDS),
         "outside_network_share": 1 - over("network_f32", "f32"),
+        "outside_network_share_many_fields": 1 - over("network_f32_many", "f32_many"),
         "outside_network_share_int8": 1 - over("network_int8", "int8"),
         "scaling_two_threads": over("network_1", "network_2") / 2,
         **{key: over(peer, "f32") for peer, key in named.items() if peer in peers},
@@ -188,6 +194,7 @@ def figures(each: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
 
 def _print(found: dict[str, Any]) -> None:
     rows = NAMES | {name: f"microseg segment, {what}" for name, (what, *_) in ENGINES.items()}
+    rows |= {"f32_many": "microseg segment, one network, float32, many fields"}
     rows |= {"network_f32": "the float32 engine alone", "network_int8": "the INT8 engine alone"}
     title = f"Fields of {WIDTH} x {HEIGHT} px, U-Net {ENCODER}, {found['machine']['processor']}"
     table = Table(title=title, title_justify="left")

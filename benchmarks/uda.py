@@ -111,6 +111,7 @@ CASES = {
     "superalloy from aged": Case("superalloy-aged", "superalloy", "superalloy-binary", "superalloy-binary", folds=4),
     "coating 040617-3": Case("coating-without-040617-3", "coating", "coating-040617-3", "coating-040617-3"),
     "coating for superalloy": Case("superalloy-binary", "superalloy", "coating-050317-3"),
+    "superalloy for synthetic": Case("synthetic", "synthetic", "superalloy-binary"),
     "noise": Case("synthetic", "synthetic", kind="noise"),
 }
 
