@@ -33,7 +33,7 @@ MEGAPIXELS = WIDTH * HEIGHT / 1e6
 FOLDS = 5
 BYTES_PER_PIXEL = 600.0
 # As the recipe `distill` has it: the bag's network, its last stages narrower.
-STUDENT_DECODER = (256, 128, 64, 24, 16)
+STUDENT_DECODER = (256, 128, 64, 16, 16)
 # name -> what, folds, whether a student, precision
 ENGINES: dict[str, tuple[str, int, bool, Precision]] = {
     "f32": ("one network, float32", 1, False, "fp32"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import training_progress
+from microseg.core.errors import GateError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +42,10 @@ def distill(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
-    """Teach one network, with a head for each fold, to say what the bag says at a fraction of its cost."""
+    """Teach one network, with a head for each fold, to say what the bag says at a fraction of its cost.
+
+    Exit status 4: a phase fraction of the student is farther than half a point from the bag's on a field; the run stays.
+    """
     from rich.console import Console
 
     from microseg.train.recipe_file import load_distill_recipe
@@ -63,10 +67,9 @@ def distill(
     assert summary.distillation is not None
     _print(console, summary.distillation)
     console.print(f"Run: {student} ({summary.seconds / 60:.1f} min)", soft_wrap=True, highlight=False, markup=False)
-    if max(summary.distillation.points.values()) <= FAR_POINTS:
-        console.print(
-            f"Next: microseg export {student} --out student.onnx", soft_wrap=True, highlight=False, markup=False
-        )
+    if max(summary.distillation.points.values()) > FAR_POINTS:
+        raise typer.Exit(GateError.exit_code)
+    console.print(f"Next: microseg export {student} --out student.onnx", soft_wrap=True, highlight=False, markup=False)
 
 
 def _print(console: Console, found: Distillation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -89,6 +90,8 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Told to stop by a container or a service, it leaves no draft behind, as after Ctrl-C. Training saves first (StopRequest).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # At its end the interpreter searches all that lives for garbage: a twentieth of a second, for what goes in any case.
+    atexit.register(gc.freeze)
     try:
         app()
     except MicrosegError as error:
@@ -108,9 +111,6 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. Remedy: check the path, its rights and the free space.", 2)
-    finally:
-        # The interpreter ends by searching all that lives for garbage, a twentieth of a second for what goes at once.
-        gc.freeze()
 
 
 def _extra_of(module: str) -> str | None:

@@ -21,15 +21,15 @@ from microseg.train.recipe import (
     with_kinds,
 )
 
-# Runtimes compute eight channels at once.
-_CHANNELS = 8
+# Runtimes compute sixteen channels at once.
+_CHANNELS = 16
 
 
 class DistillRecipe(Strict):
     """A recipe of `distill`; null takes what the bag was trained with.
 
     encoder: null is the bag's. network: null is the bag's, the last two stages of a U-Net's decoder `narrow` times as
-    wide, in eights rounded up: they cost as much as the encoder. start_fold: the fold whose weights the student begins
+    wide, in sixteens rounded up: they cost as much as the encoder. start_fold: the fold whose weights the student begins
     with, null for the encoder's own; another encoder than the bag's begins with its own. tile: the loss counts on all of
     it, for bag and student see the same. bag_weight: of the loss on the mean of the heads, beside that of each head.
     batch: tiles of a step. compared_fields: of each domain, that are not learned from and show how well the student does;
