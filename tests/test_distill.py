@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from microseg.cli import distill as cli_distill
@@ -25,13 +27,14 @@ from microseg.train import stopping, supervised
 from microseg.train import student as loop
 from microseg.train.adapt import load_network
 from microseg.train.checkpoint import save_model
+from microseg.train.datasets import LabelledField
 from microseg.train.distill import run_distill
 from microseg.train.distill_recipe import DistillRecipe, settled
 from microseg.train.evaluate import evaluate_run
 from microseg.train.predict import predict_field
 from microseg.train.recipe_file import load_distill_recipe
 from microseg.train.runs import newest_supervised_run
-from microseg.train.spread import set_heads_apart
+from microseg.train.spread import set_fractions, set_heads_apart
 from microseg.train.student import distillation_loss, new_student, train_student
 from microseg.train.teacher import Answer, answers, balanced, read_lesson
 from tests.chain import microseg, tiny_recipe
@@ -149,6 +152,37 @@ def test_heads_spread_as_the_folds_do_and_decide_as_before(kind: str, bare: Path
     found = loop.compare(network, asked, 2, record.halo_px)
     assert found.bag_spreads.mean() > 0.001
     assert found.spreads.mean() == pytest.approx(found.bag_spreads.mean(), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["unet", "deeplabv2"])
+def test_a_student_that_leans_to_a_phase_is_set_upright(kind: str, bare: Path, trained: Path) -> None:
+    record = read_record(trained)
+    torch.manual_seed(0)
+    network = build_network({"name": "tf_efficientnet_lite0", "weights": "none"}, NETWORKS[kind], 3, heads=2).eval()
+    lesson, _ = read_lesson(bare, record, None, compared=1, most=3, seed=0)
+
+    def bag_of(field: LabelledField) -> NDArray[np.uint8]:
+        soft, _ = predict_field([network], field.image, network.stride, record.halo_px)
+        return np.asarray(soft.mean(0).argmax(0), np.uint8)
+
+    # Two logits apart by the same over all phases would leave some of them empty.
+    soft, _ = predict_field([network], lesson.learned[0].image, network.stride, record.halo_px)
+    network.add_to_logits((-np.median(np.log(soft), axis=(0, 2, 3))).tolist())
+    asked = [Answer(replace(field, labels=bag_of(field)), np.zeros((2, 1, 1), np.uint8)) for field in lesson.learned]
+    leaning = [0.0, 0.02, -0.01]
+    network.add_to_logits(leaning)
+
+    def points() -> float:
+        found = np.concatenate([bag_of(field).ravel() for field in lesson.learned])
+        wanted = np.concatenate([item.field.labels.ravel() for item in asked])
+        return float(
+            100 * np.abs(np.bincount(found, minlength=3) - np.bincount(wanted, minlength=3)).max() / wanted.size
+        )
+
+    assert points() > 0.5
+    added = set_fractions(network, asked, record.halo_px)
+    np.testing.assert_allclose(added, np.negative(leaning), atol=0.002)
+    assert points() < 0.1
 
 
 def test_a_student_that_was_cut_off_ends_as_one_that_was_not(

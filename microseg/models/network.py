@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,14 @@ class Network(nn.Module):
                 for values in layer.parameters():
                     each = values.reshape(self.heads, -1)
                     values.copy_(torch.lerp(each.mean(0), each, factor).reshape(values.shape))
+
+    @torch.no_grad()
+    def add_to_logits(self, values: Sequence[float]) -> None:
+        """Add one value for each phase to the logits of every head."""
+        bias = next(
+            layer.bias for layer in self.last.modules() if isinstance(layer, nn.Conv2d) and layer.bias is not None
+        )
+        bias += torch.tensor(values).repeat(self.heads).to(bias)
 
     def of_heads(self, tiles: Tensor) -> list[NetworkOutput]:
         """What each head says of tiles that `stride` divides: logits (N, P, H, W) and the features, which they share."""

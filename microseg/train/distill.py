@@ -38,12 +38,12 @@ from microseg.train.runs import (
     save_parity_tiles,
     summary_of,
 )
-from microseg.train.spread import set_heads_apart
+from microseg.train.spread import set_fractions, set_heads_apart
 from microseg.train.student import Comparison, compare, train_student
 from microseg.train.supervised import FoldResult, Report
 from microseg.train.teacher import Lesson, answers, balanced, read_lesson
 
-# Fields of each domain whose spread the heads are given, at least.
+# Fields of each domain whose spread and fractions the heads are given, at least.
 ASKED = 8
 
 
@@ -95,7 +95,9 @@ def run_distill(
     network, seconds = train_student(
         recipe, len(record.phases), networks, balanced(learned), compared, start, record.halo_px, folder, report
     )
-    set_heads_apart(network, [answer for of in told for answer in of], record.halo_px)
+    asked = [answer for of in told for answer in of]
+    set_heads_apart(network, asked, record.halo_px)
+    set_fractions(network, asked, record.halo_px)
     save_model(folder / "model.safetensors", network.state_dict())
     found = compare(network, compared, len(record.phases), record.halo_px)
     # Engines are asked what they were made for last.
