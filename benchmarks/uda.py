@@ -112,6 +112,7 @@ CASES = {
     "coating 040617-3": Case("coating-without-040617-3", "coating", "coating-040617-3", "coating-040617-3"),
     "coating for superalloy": Case("superalloy-binary", "superalloy", "coating-050317-3"),
     "superalloy for synthetic": Case("synthetic", "synthetic", "superalloy-binary"),
+    "coating for synthetic": Case("synthetic", "synthetic", "coating-050317-3"),
     "noise": Case("synthetic", "synthetic", kind="noise"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import signal
 import sys
@@ -90,6 +91,10 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Told to stop by a container or a service, it leaves no draft behind, as after Ctrl-C. Training saves first (StopRequest).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A log file on Windows knows fewer characters than phases and tables have.
+            stream.reconfigure(errors="replace")
     # At its end the interpreter searches all that lives for garbage: a twentieth of a second, for what goes in any case.
     atexit.register(gc.freeze)
     try:

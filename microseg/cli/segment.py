@@ -64,7 +64,8 @@ def segment(
         str | None, typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's own.")
     ] = None,
     pixel_size_um: Annotated[
-        float | None, typer.Option(min=1e-6, help="Native pixel size, instead of what files or domain.yaml say.")
+        float | None,
+        typer.Option(min=1e-6, max=1e6, help="Native pixel size, instead of what files or domain.yaml say."),
     ] = None,
     invert: Annotated[
         bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")

@@ -38,7 +38,8 @@ def uda(
         bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
     ] = None,
     pixel_size_um: Annotated[
-        float | None, typer.Option(min=1e-6, help="Native pixel size, instead of what files or domain.yaml say.")
+        float | None,
+        typer.Option(min=1e-6, max=1e6, help="Native pixel size, instead of what files or domain.yaml say."),
     ] = None,
     source_data: Annotated[
         Path | None, typer.Option(help="The source run's labelled domain, where it has moved.")

@@ -24,7 +24,7 @@ class _Masks:
 def find_images(folder: Path) -> list[Path]:
     """Image files below `folder`, sorted by relative path; a file is returned as a list of itself.
 
-    Left out: hidden files and folders, `*-report` and `masks` folders, and what a domain.yaml names as masks.
+    Left out: hidden files and folders, reports of `segment`, `masks` folders, and what a domain.yaml names as masks.
     Raises InputError where `folder` does not exist, is no image, or is itself a folder of masks.
     """
     if folder.is_file():
@@ -69,18 +69,23 @@ def _collect(folder: Path, with_masks: bool, found: list[Path], seen: set[Path])
         for entry in os.scandir(folder):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            # A link to nothing or to itself is kept, to fail by name; pipes and devices, which would block, are not.
+            leads = not entry.is_symlink() or (folder / entry.name).exists()
+            if leads and entry.is_dir():
                 folders.append(entry.name)
-            # A link to nothing is kept, to fail by name; pipes and devices, which would block, are not.
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
                 images.append(entry.name)
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
     stems = {Path(name).stem for name in images}
     found += [folder / name for name in images if not _is_mask_beside(Path(name).stem, stems, masks.suffix)]
     for name in folders:
-        if not name.endswith("-report") and (folder / name).resolve() not in masks.folders:
+        if not _is_report(folder / name) and (folder / name).resolve() not in masks.folders:
             _collect(folder / name, with_masks, found, seen)
+
+
+def _is_report(folder: Path) -> bool:
+    return (folder / "settings.json").is_file() and (folder / "records").is_dir()
 
 
 def _is_mask_beside(stem: str, stems: set[str], suffix: str | None) -> bool:

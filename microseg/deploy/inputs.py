@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +56,22 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
     preparation = entry.preparation.model_copy(update={"pixel_size_um": None} | stated)
     if invert is not None:
         preparation = preparation.model_copy(update={"invert": invert})
+    fields = tuple(_fields(path) if described is None else _described_fields(*described))
+    _refuse_one_name(path, fields)
     return SegmentInput(
         title=readable(absolute(path).name or absolute(path).anchor),
-        fields=tuple(_fields(path) if described is None else _described_fields(*described)),
+        fields=fields,
         domain=entry.name,
         preparation=preparation,
         fallback_pixel_size_um=entry.preparation.pixel_size_um,
     )
+
+
+def _refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:
+    r"""A file name of bytes that are no UTF-8 is told as \xNN, which another file may really be called."""
+    name, count = Counter(field.name for field in fields).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{path}: {count} files read {name!r}. Remedy: rename all but one of them.")
 
 
 def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:

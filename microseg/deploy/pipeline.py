@@ -100,6 +100,7 @@ class Pipeline:
     on_advance: Callable[[float], None]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     resumed: int = 0
+    _outdated: list[str] = field(default_factory=list)
 
     def run(self) -> dict[str, Outcome]:
         """Measure every field. Returns outcomes by field name.
@@ -130,6 +131,9 @@ class Pipeline:
                 thread.join()
         if stop.error is not None:
             raise stop.error
+        # Not before the engine has opened, for then the report may be refused.
+        for name in self._outdated:
+            discard(self.report, name)
         return self.outcomes
 
     def _read(self, tiles: Channel[Pixels | End | Flush], budget: Budget) -> None:
@@ -137,7 +141,9 @@ class Pipeline:
             try:
                 job = self._open(source)
             except (FieldError, OSError) as error:
-                discard(self.report, source.name)
+                # What cannot be read now may be the same again later: its earlier result stays.
+                if isinstance(error, FieldError):
+                    self._outdated.append(source.name)
                 self._conclude(_failed(source, error), 1.0)
                 continue
             if isinstance(job, FieldRecord):

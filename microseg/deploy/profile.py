@@ -45,7 +45,12 @@ def set_up(
     if found is not None:
         path, profile = found
         if runtime in (None, profile.runtime) and device in (None, profile.device):
-            choice = choose(engine, profile.runtime, profile.device, threads or profile.threads, profile.streams)
+            try:
+                choice = choose(engine, profile.runtime, profile.device, threads or profile.threads, profile.streams)
+            except InputError as error:
+                raise InputError(
+                    f"{path}: what this profile asks for cannot be had: {error} Or --no-profile."
+                ) from error
             return Setup(choice, batch or profile.batch, profile.max_tile_pixels, path)
     return Setup(choose(engine, runtime, device, threads), batch, None, None)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from microseg.core.errors import InputError
 from microseg.core.files import write_json, write_text
@@ -22,7 +23,7 @@ NOT_MEASURED = 255
 """Mask value of native pixels that the crop left out (the data bar)."""
 
 _SETTINGS = "settings.json"
-_PART = re.compile(r"\.\d+\.part$")
+_PART = re.compile(r"\.(\d+)\.part$")
 _TUNED = {"runtime", "device", "max_tile_pixels"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -68,6 +69,13 @@ class FieldRecord(Strict):
     notices: list[str]
     mask: str
     overlay: str
+
+    @model_validator(mode="after")
+    def _counts_every_pixel(self) -> FieldRecord:
+        pixels = self.measured_width_px * self.measured_height_px
+        if not pixels or any(sum(counts) != pixels for counts in (self.counts, *self.fold_counts)):
+            raise ValueError("the phases' pixels are not those of the field")
+        return self
 
     @property
     def measured_px(self) -> int:
@@ -134,6 +142,8 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
         content = json.loads((report / _SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{report / _SETTINGS}: cannot be read ({error}). Remedy: another --out.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{report / _SETTINGS}: holds no settings. Remedy: another --out.")
     wanted = settings.model_dump(mode="json")
     later = {"created", "runtime_version"}
     differing = sorted(key for key in wanted.keys() - later if content.get(key) != wanted[key])
@@ -168,11 +178,16 @@ def begin_report(report: Path, settings: ReportSettings) -> None:
     with writing(report):
         report.mkdir(parents=True, exist_ok=True)
         for path in report.rglob("*.part"):
-            if _PART.search(path.name):
+            if (found := _PART.search(path.name)) and not _is_anothers(int(found[1])):
                 path.unlink(missing_ok=True)
         content = settings.model_dump(mode="json")
         if not (report / _SETTINGS).is_file() or json.loads((report / _SETTINGS).read_text("utf-8")) != content:
             write_json(report / _SETTINGS, content)
+
+
+def _is_anothers(process: int) -> bool:
+    """Whether a file is still written, by another run into this report; known where /proc tells of processes."""
+    return process != os.getpid() and Path("/proc", str(process)).exists()
 
 
 def record_path(report: Path, name: str) -> Path:

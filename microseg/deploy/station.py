@@ -13,6 +13,7 @@ from typing import Any
 from microseg import __version__
 from microseg.core.errors import InputError
 from microseg.core.files import write_json, write_text
+from microseg.core.folders import readable
 from microseg.core.manifest import Manifest
 from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.options import SegmentOptions, default_batch, max_tile_pixels
@@ -46,7 +47,7 @@ class Station:
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
-            engine=options.engine.name,
+            engine=readable(options.engine.name),
             engine_sha256=engine_sha256,
             domain=given.domain,
             preparation=given.preparation,

@@ -7,6 +7,7 @@ from the manifest.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -65,12 +66,18 @@ def fill_repository(engine: Path, repository: Path, name: str) -> Path:
     verified_sha256(engine, manifest)
     text = triton_config(engine, manifest, name)
     model = repository / name
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise InputError(f"--name {name!r}: Remedy: letters, digits, '_', '-' and '.' alone.")
     if model.exists():
         raise InputError(f"{model}: exists. Remedy: another --name, or remove it.")
-    with replacing(model / "1" / f"model{'.onnx' if manifest.plan is None else '.plan'}") as part:
-        shutil.copyfile(engine, part)
-    # Last: Triton takes a folder for a model once this is in it.
-    write_text(model / "config.pbtxt", text)
+    try:
+        with replacing(model / "1" / f"model{'.onnx' if manifest.plan is None else '.plan'}") as part:
+            shutil.copyfile(engine, part)
+        # Last: Triton takes a folder for a model once this is in it.
+        write_text(model / "config.pbtxt", text)
+    except BaseException:
+        shutil.rmtree(model, ignore_errors=True)
+        raise
     return model
 
 
@@ -90,7 +97,8 @@ def main() -> None:
     except MicrosegError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}. Remedy: check the path, its rights and the free space."
+        where = error.filename2 or error.filename
+        message = f"{where}: {error.strerror}. Remedy: check the path, its rights and the free space."
     else:
         return
     print(f"microseg: {message}", file=sys.stderr)

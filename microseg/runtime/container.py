@@ -265,7 +265,7 @@ def _records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, int, int]
     start = 0
     while start < size:
         stream.seek(start)
-        key = _varint(stream, path)
+        key = _key(stream, path)
         number, wire = key >> 3, key & 7
         length = 0
         if wire == _BYTES:
@@ -285,13 +285,22 @@ def _records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, int, int]
 
 def _strings(stream: BinaryIO, end: int, path: Path) -> Iterator[tuple[int, str]]:
     while stream.tell() < end:
-        key = _varint(stream, path)
-        if key & 7 != _BYTES:
+        key = _key(stream, path)
+        length = _varint(stream, path)
+        if key & 7 != _BYTES or length > end - stream.tell():
             raise _not_onnx(path)
         try:
-            yield key >> 3, stream.read(_varint(stream, path)).decode("utf-8")
+            yield key >> 3, stream.read(length).decode("utf-8")
         except UnicodeDecodeError as error:
             raise _not_onnx(path) from error
+
+
+def _key(stream: BinaryIO, path: Path) -> int:
+    """Parsers drop what is above 32 bits of a key, and would read another one."""
+    key = _varint(stream, path)
+    if key >= 1 << 32:
+        raise _not_onnx(path)
+    return key
 
 
 def _varint(stream: BinaryIO, path: Path) -> int:

@@ -47,7 +47,7 @@ def _locations(content: mmap.mmap, start: int, end: int, kind: str, depth: int) 
         raise ValueError("nested too deep")
     children = _CHILDREN[kind]
     while start < end:
-        key, start = _varint(content, start)
+        key, start = _key(content, start)
         wire = key & 7
         if wire == _BYTES:
             length, start = _varint(content, start)
@@ -71,11 +71,19 @@ def _location(content: mmap.mmap, start: int, end: int) -> str:
     """What an entry of `external_data` says; entries other than the location (offset, length) tell of one too."""
     parts = {}
     while start < end:
-        key, start = _varint(content, start)
+        key, start = _key(content, start)
         length, start = _varint(content, start)
         parts[key >> 3] = content[start : start + length].decode("utf-8", "replace")
         start += length
     return parts.get(_VALUE, "") if parts.get(_KEY) == "location" else ""
+
+
+def _key(content: mmap.mmap, start: int) -> tuple[int, int]:
+    """The key that begins at `start`, and where it ends. Parsers drop what is above 32 bits, and would read another one."""
+    key, end = _varint(content, start)
+    if key >= 1 << 32:
+        raise ValueError("a key is too long")
+    return key, end
 
 
 def _varint(content: mmap.mmap, start: int) -> tuple[int, int]:

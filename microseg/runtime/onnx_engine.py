@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
-from microseg.core.files import Closing
+from microseg.core.files import Closing, sha256_of
 from microseg.runtime.choice import Choice, Device
 from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
@@ -78,8 +78,10 @@ def _providers(path: Path, device: Device) -> list[tuple[str, dict[str, str]]]:
             return [_CUDA]
     options = {}
     if os.access(path.parent, os.W_OK):
-        # What it builds, minutes for each shape, it would build again at every start.
-        options = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": f"{path}.tensorrt"}
+        # What it builds, minutes for each shape, it would build again at every start. It knows what it built by the names in
+        # a graph, which another bag of the same network has as well.
+        cache = f"{path}.{sha256_of(path)[:16]}.tensorrt"
+        options = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": cache}
     return [("TensorrtExecutionProvider", options), _CUDA]
 
 

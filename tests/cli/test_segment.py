@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,15 @@ def test_a_summary_that_cannot_be_written_is_refused_before_anything_is_measured
     assert not (folder.parent / "wafer_dir-report").exists()
 
 
+def test_a_log_file_that_knows_fewer_characters(folder: Path, tiny_engine: Path, tmp_path: Path) -> None:
+    """As Python opens it on Windows."""
+    command = [sys.executable, "-m", "microseg", "segment", str(folder), "--engine", str(tiny_engine)]
+    env = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, env=env, capture_output=True, encoding="cp1252")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 fields measured" in done.stdout and "report.html" in done.stdout
+
+
 def test_failed_fields_exit_with_3(app: typer.Typer, folder: Path, tiny_engine: Path) -> None:
     (folder / "broken.png").write_bytes(b"x")
     result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), "--no-invert"])
@@ -63,7 +75,13 @@ def test_failed_fields_exit_with_3(app: typer.Typer, folder: Path, tiny_engine: 
 
 
 @pytest.mark.parametrize(
-    "option", [["--batch", "0"], ["--pixel-size-um", "0"], ["--device", "tpu"], ["--threads", "x"]]
+    "option",
+    [
+        ["--batch", "0"],
+        *(["--pixel-size-um", text] for text in ("0", "inf", "nan")),
+        ["--device", "tpu"],
+        ["--threads", "x"],
+    ],
 )
 def test_wrong_usage_exits_with_2(app: typer.Typer, folder: Path, tiny_engine: Path, option: list[str]) -> None:
     result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), *option])

@@ -372,6 +372,45 @@ def test_batches_are_shared_between_fields(wafer: Wafer, tiny_engine: Path, tmp_
     assert content_of(tmp_path / "single") == content_of(tmp_path / "shared")
 
 
+def test_a_refused_run_removes_nothing(wafer: Wafer, tiny_engine: Path) -> None:
+    report = segment(SegmentOptions(wafer(3), tiny_engine)).report
+    folder = report.parent / "wafer_dir"
+    settings = json.loads((report / "settings.json").read_text())
+    (report / "settings.json").write_text(json.dumps(settings | {"runtime_version": "0.1"}))
+    kept = sorted(path for path in report.rglob("*") if path.is_file())
+    (folder / "field0.png").write_bytes(b"half copied")
+    (folder / "new.png").write_bytes((folder / "field1.png").read_bytes())
+    with pytest.raises(InputError, match="was begun by"):
+        segment(SegmentOptions(folder, tiny_engine))
+    assert sorted(path for path in report.rglob("*") if path.is_file()) == kept
+    (report / "settings.json").write_text(json.dumps(settings))
+    assert segment(SegmentOptions(folder, tiny_engine)).summary["fields"]["failed"] == 1
+    assert not (report / "masks" / "field0.png.png").exists(), "of a content that is gone"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are known by /proc")
+def test_what_another_run_is_writing_stays(wafer: Wafer, tiny_engine: Path) -> None:
+    report = segment(SegmentOptions(wafer(1), tiny_engine)).report
+    parts = [report / "masks" / f"a.png.{process}.part" for process in (os.getppid(), os.getpid(), 2**22 + 1)]
+    for part in parts:
+        part.touch()
+    segment(SegmentOptions(report.parent / "wafer_dir", tiny_engine))
+    assert [part.exists() for part in parts] == [True, False, False]
+
+
+def test_records_and_settings_that_were_damaged(wafer: Wafer, tiny_engine: Path) -> None:
+    report = segment(SegmentOptions(wafer(2), tiny_engine)).report
+    path = report / "records" / "field0.png.json"
+    record = json.loads(path.read_text())
+    record["field"]["counts"][0] += 1
+    path.write_text(json.dumps(record))
+    again = segment(SegmentOptions(report.parent / "wafer_dir", tiny_engine)).summary
+    assert (again["run"]["fields_measured"], again["run"]["fields_resumed"]) == (1, 1)
+    (report / "settings.json").write_text("[]")
+    with pytest.raises(InputError, match="holds no settings"):
+        segment(SegmentOptions(report.parent / "wafer_dir", tiny_engine))
+
+
 def test_full_batches_do_not_wait_for_fields_that_wait_for_them(
     wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +481,19 @@ def test_no_field_at_all_could_be_measured(tmp_path: Path, tiny_engine: Path) ->
     result = segment(SegmentOptions(folder, tiny_engine))
     assert result.summary["phases"]["bainite"]["n"] == 0 and result.summary["engine_calls"] == 0
     assert "no fraction to state" in (result.report / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are Unicode there")
+def test_names_and_links_that_lead_astray(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(1)
+    (folder / "loop.tif").symlink_to("loop.tif")
+    summary = segment(SegmentOptions(folder, tiny_engine)).summary
+    assert (summary["fields"]["measured"], summary["fields"]["failed"]) == (1, 1)
+    content = (folder / "field0.png").read_bytes()
+    for name in (b"a\xff.png", rb"a\xff.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
+    with pytest.raises(InputError, match="2 files read"):
+        segment(SegmentOptions(folder, tiny_engine))
 
 
 def test_names(tmp_path: Path, tiny_engine: Path) -> None:

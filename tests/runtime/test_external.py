@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from microseg.core.errors import InputError
-from microseg.runtime import Runtime, open_engine
+from microseg.runtime import Runtime, open_engine, read_manifest
 from microseg.runtime.external import refuse_external_data
 
 
@@ -47,6 +47,37 @@ def test_files_beside_it(tiny_engine: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(bytes(64))
     with pytest.raises(InputError, match=r"'weights\.bin', which no hash covers"):
         refuse_external_data(path)
+
+
+def test_a_key_that_parsers_cut_to_32_bits(tmp_path: Path, tiny_engine: Path) -> None:
+    """Field 13, `external_data`, to runtimes; another number to who reads the whole key."""
+
+    def record(key: int, body: bytes) -> bytes:
+        head = bytearray()
+        for value in (key, len(body)):
+            while value >= 0x80:
+                head.append(value & 0x7F | 0x80)
+                value >>= 7
+            head.append(value)
+        return bytes(head) + body
+
+    told = record(1 << 3 | 2, b"location") + record(2 << 3 | 2, b"w.bin")
+    np.ones(4, np.float32).tofile(tmp_path / "w.bin")
+    tensor = TensorProto(name="w", dims=[4], data_type=1, data_location=TensorProto.EXTERNAL).SerializeToString()
+    tensor += record((13 << 3 | 2) + (1 << 32), told)
+    graph = record(5 << 3 | 2, tensor)
+    path = tmp_path / "evil.onnx"
+    path.write_bytes(tiny_engine.read_bytes() + record(7 << 3 | 2, graph))
+    with pytest.raises(InputError, match="damaged"):
+        refuse_external_data(path)
+    hidden = tmp_path / "hidden.onnx"
+    hidden.write_bytes(tiny_engine.read_bytes() + record((14 << 3 | 2) + (1 << 32), b""))
+    with pytest.raises(InputError, match="is no ONNX file"):
+        read_manifest(hidden)
+    long = tmp_path / "long.onnx"
+    long.write_bytes(tiny_engine.read_bytes() + record(14 << 3 | 2, b"\x0a\xff\xff\xff\xff\xff\x0f"))
+    with pytest.raises(InputError, match="is no ONNX file"):
+        read_manifest(long)
 
 
 def attribute(name: str) -> onnx.AttributeProto:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from microseg.core.errors import InputError
+from microseg.core.files import sha256_of
 from microseg.core.manifest import METADATA_KEY, Manifest
 from microseg.runtime import Runtime, open_engine, read_manifest
 from microseg.runtime.container import manifest_entries
@@ -116,6 +117,9 @@ def test_tensorrts_provider_keeps_what_it_built(tiny_engine: Path, monkeypatch: 
         monkeypatch.setattr("os.access", lambda path, mode, writable=writable: writable)
         with pytest.raises(InputError, match="no card"):
             open_engine(tiny_engine, device="tensorrt")
-    kept = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": f"{tiny_engine}.tensorrt"}
+    kept = {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": f"{tiny_engine}.{sha256_of(tiny_engine)[:16]}.tensorrt",
+    }
     assert [found[0] for found in given] == [(providers[0], kept), (providers[0], {})]
     assert [[name for name, _ in found] for found in given] == [providers[:2]] * 2
