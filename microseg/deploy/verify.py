@@ -11,7 +11,7 @@ from typing import Any
 
 from microseg import __version__
 from microseg.core.domain import load_domain
-from microseg.core.errors import InputError
+from microseg.core.errors import FieldError, InputError
 from microseg.core.files import write_text
 from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
@@ -87,16 +87,22 @@ def verify(
     # A network that is not the one exported is not run: what it says would mean nothing.
     if is_whole:
         progress("loading")
-        with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
-            runtime = _runtime(engine)
-            record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
-            if notice := saturation_notice(manifest.quantisation, instruction_sets()):
-                # Whether it matters is what the comparisons below tell.
-                record.add("processor", notice, "", True)
-            if reference is not None:
-                progress("reference tiles")
-                figures = check_reference(record, engine, reference)
-            _compare(record, options, engine, reference, run_labels, progress)
+        try:
+            with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
+                runtime = _runtime(engine)
+                record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
+                if notice := saturation_notice(manifest.quantisation, instruction_sets()):
+                    # Whether it matters is what the comparisons below tell.
+                    record.add("processor", notice, "", True)
+                if reference is not None:
+                    progress("reference tiles")
+                    figures = check_reference(record, engine, reference)
+                _compare(record, options, engine, reference, run_labels, progress)
+        except (InputError, FieldError) as error:
+            if is_told:
+                raise
+            # It fails in any case, and the record of that is what was asked for.
+            record.add("comparison", str(error), "possible", False)
     if record.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
     return {

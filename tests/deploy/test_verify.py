@@ -82,6 +82,7 @@ def test_a_manifest_changed_by_hand(engine: Path, tmp_path: Path) -> None:
     for key, text in ((REFERENCE_KEY, read_metadata(engine)[REFERENCE_KEY]), (MANIFEST_SHA256_KEY, told)):
         append_metadata(changed, key, text)
     assert failed(verify(VerifyOptions(changed))) == ["manifest"]
+    assert failed(verify(VerifyOptions(changed, against=engine))) == ["manifest", "comparison"], "a record all the same"
     with pytest.raises(InputError, match=r"changed\.onnx: its manifest is not the one that was exported"):
         verify(VerifyOptions(engine, against=changed))
 
