@@ -36,7 +36,7 @@ __all__ = [
     "resolve_intensity",
 ]
 
-_STATED = ("invert", "crop", "pixel_size_um", "intensity")
+STATED = ("invert", "crop", "pixel_size_um", "intensity")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _from_file(path: Path, with_masks: bool) -> Domain:
         fields = pair_fields(path, folders, _existing(masks, path), content.mask_suffix, content.groups, content.test)
     else:
         fields = _without_masks(path, folders, masks, content)
-    stated = frozenset(key for key in _STATED if key in content.model_fields_set)
+    stated = frozenset(key for key in STATED if key in content.model_fields_set)
     domain = Domain(
         name=content.name or (base.resolve().name if path.name == "domain.yaml" else path.stem),
         source=path,

@@ -84,6 +84,11 @@ class AdaptJob:
     teachers: Sequence[Path] = ()
     unadapted: Sequence[float] | None = None
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seed, fold and, of the second one, round, of all that is drawn."""
+        return (self.recipe.seed, self.fold, *((1,) if self.teachers else ()))
+
     def run(self, report: Report, ranks: Ranks = ALONE) -> None:
         """Adapt this fold."""
         adapt_fold(self, report)
@@ -200,7 +205,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                 coming = ahead.submit(tiles_of.draw, step, device)
             tiles = coming.result()
             coming = ahead.submit(tiles_of.draw, step + 1, device)
-            seed = seed_of(recipe.seed, job.fold, step + 1)
+            seed = seed_of(*job.seeds, step + 1)
             torch.manual_seed(seed)
             actors.generator.manual_seed(seed)
             relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
@@ -229,7 +234,7 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                         losses = methods.class_mixed(actors, tiles, method, relight, taught)
                     case Dast():
                         losses = methods.attended_self_training(
-                            actors, tiles, method, taught if step >= halfway else None
+                            actors, tiles, method, taught if job.teachers or step >= halfway else None
                         )
                     case AdaptSegNet():
                         losses = methods.adversarial(actors, tiles, method)
@@ -243,7 +248,9 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
                         relight,
                         taught,
                         losses,
-                        getattr(method, "confidence", CONFIDENCE),
+                        method
+                        if isinstance(method, Dacs)
+                        else Dacs(confidence=getattr(method, "confidence", CONFIDENCE)),
                     )
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise TrainingError(
@@ -330,7 +337,7 @@ def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.devi
         if recipe.balanced_patches:
             places = balanced_places([cut.labels for cut in hard], fields, phases, side)
         hard = [replace(cut, labels=np.full_like(cut.labels, UNLABELLED)) for cut in hard]
-        return DomainTiles(recipe, source, easy, hard, (recipe.seed, job.fold), places)
+        return DomainTiles(recipe, source, easy, hard, job.seeds, places)
     if job.teachers or recipe.balanced_patches:
         bag = [load_network(source, phases, path).to(device) for path in job.teachers or [job.start]]
         freed_of = phase_weights if getattr(recipe.method, "debias", True) else None
@@ -339,6 +346,4 @@ def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.devi
             pseudo = [decoded(torch.from_numpy(field.labels), phases)[0].numpy() for field in told]
             places = balanced_places(pseudo, job.fields, phases, side)
         target = told if job.teachers else target
-    return DomainTiles(
-        recipe, source, fields, target, (recipe.seed, job.fold), places, phases if job.teachers else None
-    )
+    return DomainTiles(recipe, source, fields, target, job.seeds, places, phases if job.teachers else None)

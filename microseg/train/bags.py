@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from microseg.core.baseline import MAX_PHASES, best_assignment, otsu_classes
-from microseg.core.domain import load_domain
+from microseg.core.domain import STATED, load_domain
 from microseg.core.metrics import confusion_matrix, mean_iou
 from microseg.core.preparation import PreparedField
 from microseg.core.runs import Candidate, RunRecord, read_run
@@ -24,7 +24,7 @@ from microseg.train.adapt import AdaptJob, load_network, predict_map, predict_me
 from microseg.train.criteria import agreement, fold_agreement, observe, views
 from microseg.train.curves import plot_adaptation
 from microseg.train.data import TrainingData
-from microseg.train.datasets import LabelledField, phase_frequencies
+from microseg.train.datasets import LabelledField, phase_frequencies, with_labels
 from microseg.train.normalise import with_target_statistics
 from microseg.train.parallel import train_folds
 from microseg.train.predict import predict_field
@@ -69,7 +69,8 @@ class Adapting:
 
     def seen(self, fold: int) -> list[LabelledField]:
         """Source fields that a fold learns from."""
-        return [field for field, k in zip(self.data.fields, self.data.folds, strict=True) if k != fold]
+        others = [field for field, k in zip(self.data.fields, self.data.folds, strict=True) if k != fold]
+        return with_labels(others, self.source.label_share, self.source.seed)
 
     def weights(self, fold: int) -> Path:
         """The source run's."""
@@ -122,7 +123,7 @@ def bag_of(at: Adapting, name: str, recipe: UdaRecipe, on_fold: OnFold, workers:
         )
         if not (folder / "fold.json").is_file():
             jobs.append(job)
-    train_folds(jobs, workers, on_fold)
+    train_folds(jobs, workers, on_fold, at.folds)
     folders = [at.out / "methods" / name / f"fold{fold}" for fold in at.folds]
     plot_adaptation(at.out / "methods" / name / "history.png", folders, [phase.name for phase in at.record.phases])
     found = [_read_json(folder / "fold.json") for folder in folders]
@@ -293,7 +294,9 @@ def chosen_by_labels(at: Adapting, bags: dict[str, Bag], target_path: Path, reco
 
         entry = record.adaptation.target
         entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": bag.tone})})
-        found = score_fields(load_domain(target_path), entry, record.grid, record.phases, predict)
+        # As it was adapted to: what the command line said, or `auto` found, wins over domain.yaml here.
+        domain = replace(load_domain(target_path), preparation=entry.preparation, explicit=frozenset(STATED))
+        found = score_fields(domain, entry, record.grid, record.phases, predict)
         scores[name] = evaluation(found, record.phases)["miou"]
     return max(scores, key=lambda name: scores[name])
 

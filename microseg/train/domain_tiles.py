@@ -39,7 +39,7 @@ class DomainTiles(Closing):
         source: Recipe,
         fields: Sequence[LabelledField],
         target: Sequence[LabelledField],
-        seed: tuple[int, int],
+        seed: tuple[int, ...],
         places: Places | None,
         told_phases: int | None = None,
     ) -> None:

@@ -170,10 +170,7 @@ def class_mixed(
     losses = source_only(actors, tiles)
     phases = actors.network.phases
     labels, confidence = taught()
-    threshold: float | Tensor = method.confidence
-    if method.thresholds == "by_phase":
-        threshold = thresholds_by_phase(labels, confidence, phases, method.confidence)
-    weights = pixel_weights(confidence, threshold, phases, method.weighting)
+    weights = _weights(labels, confidence, phases, method)
     pasted = class_mix(tiles.labels, phases, actors.generator)
     mixed = torch.where(pasted[:, None], tiles.source, tiles.target)
     truth = torch.where(pasted, tiles.labels, labels)
@@ -184,6 +181,14 @@ def class_mixed(
     return losses | {"consistency": float(loss.detach())} | _on_target(weighted)
 
 
+def _weights(labels: Tensor, confidence: Tensor, phases: int, rule: Dacs) -> Tensor:
+    """What each pseudo-label counts."""
+    threshold: float | Tensor = rule.confidence
+    if rule.thresholds == "by_phase":
+        threshold = thresholds_by_phase(labels, confidence, phases, rule.confidence)
+    return pixel_weights(confidence, threshold, phases, rule.weighting)
+
+
 def masked_consistency(
     actors: Actors,
     target: Tensor,
@@ -191,15 +196,15 @@ def masked_consistency(
     relight: Callable[[Tensor], Tensor],
     taught: Callable[[], Pseudo],
     before: Losses,
-    confidence: float,
+    rule: Dacs,
 ) -> Losses:
     """MIC (Hoyer et al. 2023): the network sees patches of the target and must say what the teacher says of the whole.
 
-    before: the losses of the method that it comes on top of; returned with its own. confidence: what a pseudo-label counts
-    as sure from.
+    before: the losses of the method that it comes on top of; returned with its own. rule: by which pseudo-labels count; as
+    published, `weighting` is `image`.
     """
     labels, found = taught()
-    weights = pixel_weights(found, confidence, actors.network.phases, "pixel")
+    weights = _weights(labels, found, actors.network.phases, rule)
     out = actors.forward(hide_patches(relight(target), masked.ratio, masked.patch_px, actors.generator), "none")
     loss = weighted_cross_entropy(out.logits.float(), labels, weights)
     weighted = actors.on_target * masked.weight * loss

@@ -81,17 +81,23 @@ def default_workers() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def train_folds(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report]) -> None:
+def train_folds(
+    jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report], folds: Sequence[int] | None = None
+) -> None:
     """Train every job with `workers` processes, each with a GPU of its own; one worker trains in this process.
 
     As many folds as there are workers train side by side; folds that are fewer than the workers are trained one after
-    the other, each by all workers. Raises what a fold raises, TrainingError where a process dies, KeyboardInterrupt when
-    told to stop; the others stop with it, and --resume goes on.
+    the other, each by all workers. folds: of the whole run, finished ones too; which of them train side by side, and so
+    with how many threads, must not depend on what an interruption left. Raises what a fold raises, TrainingError where a
+    process dies, KeyboardInterrupt when told to stop; the others stop with it, and --resume goes on.
     """
-    whole = len(jobs) // workers * workers if workers > 1 else 0
-    if whole:
-        _side_by_side(jobs[:whole], workers, on_fold)
-    for job in jobs[whole:]:
+    order = [job.fold for job in jobs] if folds is None else list(folds)
+    shared = set(order[: len(order) // workers * workers] if workers > 1 else ())
+    if beside := [job for job in jobs if job.fold in shared]:
+        _side_by_side(beside, workers, on_fold)
+    for job in jobs:
+        if job.fold in shared:
+            continue
         size = job.ranks_at_most(workers)
         if size == 1:
             job.run(on_fold(job.fold))

@@ -91,7 +91,8 @@ def run_supervised(
     if (out / "summary.json").is_file():
         return read_run(out)[1]
     jobs = []
-    for fold in only_folds if only_folds is not None else range(recipe.folds):
+    every = list(only_folds if only_folds is not None else range(recipe.folds))
+    for fold in every:
         folder = out / f"fold{fold}"
         if (folder / "fold.json").is_file():
             continue
@@ -108,7 +109,7 @@ def run_supervised(
         for job in jobs:
             job.run(on_fold(job.fold), ranks)
     else:
-        train_folds(jobs, workers or default_workers(), on_fold)
+        train_folds(jobs, workers or default_workers(), on_fold, every)
     folders = [out / f"fold{fold}" for fold in range(recipe.folds)]
     if not all((folder / "fold.json").is_file() for folder in folders):
         return None
@@ -173,7 +174,7 @@ def claim(out: Path, record: RunRecord, recipe: type[BaseModel]) -> None:
         except ValidationError as error:
             raise InputError(f"{out}: holds a run of another kind. Remedy: another --out.") from error
         before = before.model_copy(update={"recipe": completed})
-        for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256"):
+        for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256", "continued_from"):
             if getattr(before, key) != getattr(record, key):
                 raise InputError(
                     f"{out}: holds a run with another {key}. Remedy: the same command as before, or another --out."

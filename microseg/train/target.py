@@ -87,6 +87,8 @@ def read_target(
     stated = stated.model_copy(update={"intensity": resolve_intensity(replace(domain, preparation=stated))})
     fields = _fields(domain, stated, record.grid)
     known = {field.sha256 for field in record.fields}
+    if not fields:
+        raise InputError(f"{path}: holds no field but those that its `test` sets aside. Remedy: fewer of them.")
     shared = sum(field.sha256 in known for field in fields)
     if shared == len(fields):
         raise InputError(

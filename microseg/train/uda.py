@@ -45,7 +45,15 @@ from microseg.train.data import load_training_data
 from microseg.train.datasets import phase_frequencies
 from microseg.train.parallel import default_workers
 from microseg.train.recipe import Recipe
-from microseg.train.runs import VERSIONS, git_commit, package_version, read_fold, save_parity_tiles, summary_of
+from microseg.train.runs import (
+    VERSIONS,
+    git_commit,
+    package_version,
+    read_fold,
+    refuse_existing,
+    save_parity_tiles,
+    summary_of,
+)
 from microseg.train.supervised import fold_info, score
 from microseg.train.target import read_target
 from microseg.train.uda_recipe import SECOND, Normalise, SourceOnly, UdaRecipe, longer_source, rounds
@@ -80,8 +88,16 @@ def run_uda(
     processor. For studies, and the run says so: with `oracle` target labels choose, with `always` the method is taken
     whatever the verdict. Raises InputError: no finished source run or its data, a target that cannot be used, `out` in use.
     """
-    if out.exists() and any(out.iterdir()) and not resume:
+    # Before run.yaml there is what a study lent, at most.
+    if not (out.is_dir() and all(entry.name == "methods" for entry in out.iterdir())):
+        refuse_existing(out, resume)
+    elif any(out.iterdir()) and not resume:
         raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
+    if auto and isinstance(recipe.method, Normalise | SourceOnly):
+        raise InputError(
+            f"--recipe {recipe_name}: `auto` tries normalisations and the source by itself, and needs a recipe that adapts. "
+            f"Remedy: --method {recipe.method.kind}, or another recipe."
+        )
     if (out / "summary.json").is_file():
         record, summary = read_run(out)
         if record.adaptation is None:
@@ -125,7 +141,9 @@ def run_uda(
     decision = decision.model_copy(update={"otsu": otsu_fractions(at)})
     if decision.verdict == "label a few fields":
         decision = decision.model_copy(update={"to_label": worth_labelling(at, bags[decision.chosen])})
-    return _finish(at, record, bags[decision.chosen], decision)
+    # A second round goes on from the first.
+    first = bags[kind].seconds if decision.chosen == kind + SECOND else 0.0
+    return _finish(at, record, bags[decision.chosen], decision, bags[decision.chosen].seconds + first)
 
 
 def _settle(
@@ -222,7 +240,7 @@ def _toned(record: RunRecord, tone: tuple[int, ...] | None) -> RunRecord:
     return record.model_copy(update={"adaptation": record.adaptation.model_copy(update={"target": entry})})
 
 
-def _finish(at: Adapting, record: RunRecord, bag: Bag, decision: Adaptation) -> RunSummary:
+def _finish(at: Adapting, record: RunRecord, bag: Bag, decision: Adaptation, seconds: float) -> RunSummary:
     """Write the chosen folds as a run's, with their scores on the source, and the summary."""
     write_yaml(at.out / "run.yaml", _toned(record, bag.tone).model_dump(mode="json"))
     phases = record.phases
@@ -242,7 +260,7 @@ def _finish(at: Adapting, record: RunRecord, bag: Bag, decision: Adaptation) -> 
         written = {
             "info": info.model_dump(),
             "fingerprint": fingerprint.model_dump(),
-            "seconds": bag.seconds / len(at.folds),
+            "seconds": seconds / len(at.folds),
         }
         write_json(folder / "fold.json", written)
     results = [read_fold(at.out / f"fold{place}") for place in range(len(at.folds))]

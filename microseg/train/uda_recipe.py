@@ -176,8 +176,9 @@ class UdaRecipe(Strict):
 
     @model_validator(mode="after")
     def _is_no_control_that_looks_at_the_target(self) -> UdaRecipe:
-        if isinstance(self.method, SourceOnly | Normalise) and (self.mic is not None or self.second_round):
-            key = "mic" if self.mic is not None else "second_round"
+        looks = {"mic": self.mic is not None, "second_round": self.second_round, "style_share": self.style_share}
+        if isinstance(self.method, SourceOnly | Normalise) and any(looks.values()):
+            key = next(key for key, does in looks.items() if does)
             raise ValueError(f"{key}: method {self.method.kind} learns nothing from the target")
         return self
 

@@ -68,7 +68,9 @@ def attended(actors: Actors, tiles: Tiles) -> Losses:
 
 def masked(actors: Actors, tiles: Tiles) -> Losses:
     taught = _taught(actors, tiles)
-    return methods.masked_consistency(actors, tiles.target, Masked(patch_px=4), lambda seen: seen, taught, {}, 0.9)
+    return methods.masked_consistency(
+        actors, tiles.target, Masked(patch_px=4), lambda seen: seen, taught, {}, Dacs(confidence=0.9)
+    )
 
 
 def _actors(network: Heads, on_target: float = 1.0) -> Actors:

@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from microseg.core.errors import TrainingError
+from microseg.train import parallel
 from microseg.train.parallel import _end_with_parent
 from microseg.train.ranks import ALONE, Ranks
 from microseg.train.stopping import StopRequest
@@ -52,6 +55,19 @@ def test_two_processes_train_what_one_trains_also_after_a_kill(trained: Path, so
         for row, reference in zip(ours, theirs, strict=True):
             assert float(row["loss"]) == pytest.approx(float(reference["loss"]), rel=0.02)
             assert float(row["miou"]) == pytest.approx(float(reference["miou"]), abs=0.03)
+
+
+def test_threads_do_not_depend_on_what_an_interruption_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five folds and two workers the last trains alone, with all threads, whichever are finished."""
+    beside: list[int] = []
+    alone: list[int] = []
+
+    def job(fold: int) -> Any:
+        return SimpleNamespace(fold=fold, ranks_at_most=lambda workers: 1, run=lambda report: alone.append(fold))
+
+    monkeypatch.setattr(parallel, "_side_by_side", lambda jobs, *others: beside.extend(job.fold for job in jobs))
+    parallel.train_folds([job(fold) for fold in (1, 4)], 2, lambda fold: lambda step, steps, text: None, range(5))
+    assert (beside, alone) == ([1], [4])
 
 
 def test_workers_of_a_parent_that_was_killed_end_as_well(tmp_path: Path) -> None:

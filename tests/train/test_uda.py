@@ -4,16 +4,22 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from microseg.core.domain import Domain, preparation_as
 from microseg.core.errors import InputError, TrainingError
+from microseg.core.manifest import DomainEntry
 from microseg.core.runs import RunSummary, read_record
+from microseg.core.scoring import score_fields
 from microseg.synthetic.folder import write_domain
 from microseg.train import adapt, supervised
+from microseg.train.bags import Adapting
+from microseg.train.data import load_training_data
 from microseg.train.recipe_file import load_uda_recipe
 from microseg.train.runs import begun_with, newest_supervised_run
 from microseg.train.uda import run_uda
@@ -155,7 +161,7 @@ def test_a_target_smaller_than_a_tile(place: Path, tmp_path: Path) -> None:
     assert summary.adaptation is not None and [c.name for c in summary.adaptation.candidates][-1] == "dacs"
 
 
-@pytest.mark.parametrize("setting", ["mic={weight: 1.0}", "second_round=2"])
+@pytest.mark.parametrize("setting", ["mic={weight: 1.0}", "second_round=2", "style_share=0.5"])
 @pytest.mark.parametrize("method", ["source", "normalise"])
 def test_a_control_learns_nothing_from_the_target(method: str, setting: str) -> None:
     with pytest.raises(InputError, match=f"method {method} learns nothing from the target"):
@@ -177,12 +183,44 @@ def test_in_the_second_round_the_bag_teaches(place: Path, tmp_path: Path) -> Non
     assert [item.name for item in summary.adaptation.candidates] == ["unadapted", "dacs", "dacs-2"]
     history = (tmp_path / "bag" / "methods" / "dacs-2" / "fold0" / "history.csv").read_text(encoding="utf-8")
     assert [line.split(",")[0] for line in history.splitlines()] == ["step", "0", "2"]
-    _run(place, tmp_path / "alone", "dacs", settings)
+    alone = _run(place, tmp_path / "alone", "dacs", settings, always=True)
+    assert alone.adaptation is not None and alone.adaptation.chosen == "dacs-2"
+    spent = 60 * sum(item.minutes for item in alone.adaptation.candidates[1:])
+    assert alone.seconds == pytest.approx(spent, rel=1e-6), "it goes on from the first round, which took its time"
     ends = [
         load_file(tmp_path / name / "methods" / "dacs-2" / "fold0" / "last" / "step-0000002.safetensors")
         for name in ("bag", "alone")
     ]
     assert any(not np.array_equal(ends[0][key], ends[1][key]) for key in ends[0])  # the other fold had its say
+
+
+def test_in_the_second_round_of_dast_the_bag_teaches_from_the_start(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "dast", ["steps=2", "batch=1", "snapshot_every=1", "second_round=2"])
+    taught = []
+    for name in ("dast", "dast-2"):
+        with (tmp_path / "run" / "methods" / name / "fold0" / "history.csv").open(encoding="utf-8") as file:
+            taught.append([bool(row["consistency"]) for row in csv.DictReader(file)][1:])
+    assert taught == [[False, True], [True, True]]
+
+
+def test_folders_that_are_no_run_are_left_alone(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not a run folder"):
+        _run(place, tmp_path, "normalise", [], resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_auto_wants_a_recipe_that_adapts(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a recipe that adapts"):
+        _run(place, tmp_path / "run", "normalise", [], auto=True)
+
+
+def test_labels_that_the_source_was_to_do_without_are_not_learned_from(place: Path, tmp_path: Path) -> None:
+    fields = load_training_data(place / "s", 0.5, 2).fields
+    for share, least in ((1.0, 2), (0.5, 1)):
+        source = SimpleNamespace(label_share=share, seed=0)
+        at = SimpleNamespace(data=SimpleNamespace(fields=fields, folds=[0, 0, *[1] * (len(fields) - 2)]), source=source)
+        assert len(Adapting.seen(at, 1)) == least  # type: ignore[arg-type]
 
 
 def test_a_second_round_needs_a_teacher() -> None:
@@ -206,8 +244,18 @@ def test_a_loss_that_is_no_number_stops(place: Path, tmp_path: Path) -> None:
         _run(place, tmp_path / "run", "source", [*SHORT, "optimiser.learning_rate=1e30", "optimiser.encoder_factor=1"])
 
 
-def test_labels_may_choose_for_a_study_and_the_run_says_so(place: Path, tmp_path: Path) -> None:
-    summary = _run(place, tmp_path / "run", "normalise", [], oracle=True)
+def test_labels_may_choose_for_a_study_and_the_run_says_so(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(domain: Domain, entry: DomainEntry, *others: Any) -> Any:
+        seen.append(preparation_as(domain, entry).invert)
+        return score_fields(domain, entry, *others)
+
+    monkeypatch.setattr("microseg.train.bags.score_fields", spy)
+    summary = _run(place, tmp_path / "run", "normalise", [], oracle=True, invert=True)
+    assert seen and all(seen), "prepared as it was adapted to, whatever domain.yaml says"
     assert summary.adaptation is not None and summary.adaptation.oracle
     record = read_record(tmp_path / "run")
     assert record.adaptation is not None and record.adaptation.oracle
