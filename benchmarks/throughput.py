@@ -118,10 +118,10 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
             count = max(2, round(fields * SHARES.get(side, 1)))
             alone = ALONE.get(side)
             most = min(count, fields)
-            half = [_measured(alone, work, most // 2)] if alone else []
-            runs[side].append(_measured(side, work, count))
+            half = [measured(alone, work, most // 2)] if alone else []
+            runs[side].append(measured(side, work, count))
             if alone:
-                half.append(_measured(alone, work, most - most // 2))
+                half.append(measured(alone, work, most - most // 2))
                 both = {key: sum(part[key] for part in half) for key in ("seconds", "fields")}
                 runs[alone].append(half[0] | both)
     found = figures({side: [run["seconds"] / run["fields"] for run in of] for side, of in runs.items()}, peers)
@@ -153,7 +153,7 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _measured(side: str, work: Path, fields: int) -> dict[str, Any]:
+def measured(side: str, work: Path, fields: int) -> dict[str, Any]:
     """A side in a process of its own: what `run_side` found, and `fields`."""
     command = [sys.executable, "-m", "benchmarks.throughput", "--side", side, "--work", str(work)]
     done = subprocess.run([*command, "--fields", str(fields)], capture_output=True, text=True)
