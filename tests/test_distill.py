@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -217,7 +218,9 @@ def test_nobody_is_told_that_a_learned_field_is_unseen(student: Path, source: Pa
     assert "fields were seen in training" in shown and "fold 1" in shown
 
 
-def test_its_engine_votes_by_head_at_the_cost_of_one_network(engine: Path, exported: Path, student: Path) -> None:
+def test_its_engine_votes_by_head_at_the_cost_of_one_network(
+    engine: Path, exported: Path, student: Path, source: Path
+) -> None:
     model, bag = onnx.load(engine), onnx.load(exported)
     assert len(set(fold_logits(model))) == 2
     convolutions = [sum(node.op_type == "Conv" for node in m.graph.node) for m in (model, bag)]
@@ -226,9 +229,10 @@ def test_its_engine_votes_by_head_at_the_cost_of_one_network(engine: Path, expor
     assert len(manifest.folds) == len(manifest.fingerprints) == 2
     assert manifest.distillation == read_run(student)[1].distillation
     with open_engine(engine, 1) as opened:
-        pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 64, 72), np.uint8)
+        images = [tifffile.imread(path) for path in sorted((source / "images").iterdir())[:2]]
+        pixels = np.stack([image[None, :128, :160] for image in images])
         found = opened.run(pixels, features=True, probability=True)
-    assert found.votes.shape == (2, 2, 64, 72) and found.features is not None and found.features.shape[:2] == (2, 2)
+    assert found.votes.shape == (2, 2, 128, 160) and found.features is not None and found.features.shape[:2] == (2, 2)
     assert (found.votes[:, 0] != found.votes[:, 1]).any()
     (network,) = load_folds(student, *read_run(student))
     with torch.inference_mode():

@@ -69,11 +69,12 @@ def set_fractions(network: Network, fields: Sequence[Answer], halo_px: int) -> N
     for _ in range(_TURNS):
         for phase in range(1, network.phases):
 
-            def apart(value: float, phase: int = phase) -> int:
+            def apart(value: float, phase: int = phase) -> float:
                 weights = np.exp(np.where(np.arange(network.phases) == phase, value, added)).astype(np.float32)
                 raised = soft * weights[:, None]
                 found = (raised / raised.sum(1, keepdims=True)).sum(0).argmax(0)
-                return abs(int(np.count_nonzero(found == phase)) - int(np.count_nonzero(wanted == phase)))
+                pixels = abs(int(np.count_nonzero(found == phase)) - int(np.count_nonzero(wanted == phase)))
+                return pixels + abs(value)  # of what serves equally well, the least
 
             best = minimize_scalar(apart, bounds=(-_MOST, _MOST), method="bounded", options={"xatol": 1e-3})
             if best.fun < apart(added[phase]):
