@@ -100,7 +100,7 @@ class Pipeline:
     on_advance: Callable[[float], None]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     resumed: int = 0
-    _outdated: list[str] = field(default_factory=list)
+    _outdated: list[str] = field(init=False, default_factory=list)
 
     def run(self) -> dict[str, Outcome]:
         """Measure every field. Returns outcomes by field name.

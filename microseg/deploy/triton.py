@@ -67,7 +67,7 @@ def fill_repository(engine: Path, repository: Path, name: str) -> Path:
     text = triton_config(engine, manifest, name)
     model = repository / name
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise InputError(f"--name {name!r}: Remedy: letters, digits, '_', '-' and '.' alone.")
+        raise InputError(f"--name {name!r}: is no name of a model. Remedy: letters, digits, '_', '-' and '.' alone.")
     if model.exists():
         raise InputError(f"{model}: exists. Remedy: another --name, or remove it.")
     try:

@@ -88,11 +88,10 @@ def run_uda(
     processor. For studies, and the run says so: with `oracle` target labels choose, with `always` the method is taken
     whatever the verdict. Raises InputError: no finished source run or its data, a target that cannot be used, `out` in use.
     """
-    # Before run.yaml there is what a study lent, at most.
-    if not (out.is_dir() and all(entry.name == "methods" for entry in out.iterdir())):
+    # Before run.yaml there is nothing but what a study lent.
+    is_lent = out.is_dir() and all(entry.name == "methods" for entry in out.iterdir())
+    if not (is_lent and resume):
         refuse_existing(out, resume)
-    elif any(out.iterdir()) and not resume:
-        raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
     if auto and isinstance(recipe.method, Normalise | SourceOnly):
         raise InputError(
             f"--recipe {recipe_name}: `auto` tries normalisations and the source by itself, and needs a recipe that adapts. "

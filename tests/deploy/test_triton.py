@@ -97,6 +97,19 @@ def test_a_repository_is_filled_once(exported: Path, tmp_path: Path) -> None:
     assert again.returncode == 2 and re.fullmatch(r"microseg: .*steel: exists\. Remedy: .*\n", again.stderr)
 
 
+def test_a_copy_that_fails_leaves_no_model(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="is no name of a model"):
+        fill_repository(exported, tmp_path, 'a"b')
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        fill_repository(exported, tmp_path / "models", "a")
+    assert not (tmp_path / "models" / "a").exists()
+
+
 def test_what_triton_does_not_run(exported: Path, tiny_engine: Path, tmp_path: Path) -> None:
     rtx = write_plan(exported, tmp_path / "rtx.plan", flavour="tensorrt_rtx")
     with pytest.raises(InputError, match=r"rtx\.plan: is a plan of TensorRT for RTX.*--profile a100"):

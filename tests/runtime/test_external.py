@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from microseg.core.errors import InputError
 from microseg.runtime import Runtime, open_engine, read_manifest
+from microseg.runtime.container import _record as record
 from microseg.runtime.external import refuse_external_data
 
 
@@ -51,31 +52,20 @@ def test_files_beside_it(tiny_engine: Path, tmp_path: Path) -> None:
 
 def test_a_key_that_parsers_cut_to_32_bits(tmp_path: Path, tiny_engine: Path) -> None:
     """Field 13, `external_data`, to runtimes; another number to who reads the whole key."""
-
-    def record(key: int, body: bytes) -> bytes:
-        head = bytearray()
-        for value in (key, len(body)):
-            while value >= 0x80:
-                head.append(value & 0x7F | 0x80)
-                value >>= 7
-            head.append(value)
-        return bytes(head) + body
-
-    told = record(1 << 3 | 2, b"location") + record(2 << 3 | 2, b"w.bin")
-    np.ones(4, np.float32).tofile(tmp_path / "w.bin")
+    beyond = 1 << 29  # of a number, whose key has three bits more
+    told = record(1, b"location") + record(2, b"w.bin")
     tensor = TensorProto(name="w", dims=[4], data_type=1, data_location=TensorProto.EXTERNAL).SerializeToString()
-    tensor += record((13 << 3 | 2) + (1 << 32), told)
-    graph = record(5 << 3 | 2, tensor)
+    tensor += record(13 + beyond, told)
     path = tmp_path / "evil.onnx"
-    path.write_bytes(tiny_engine.read_bytes() + record(7 << 3 | 2, graph))
+    path.write_bytes(tiny_engine.read_bytes() + record(7, record(5, tensor)))
     with pytest.raises(InputError, match="damaged"):
         refuse_external_data(path)
     hidden = tmp_path / "hidden.onnx"
-    hidden.write_bytes(tiny_engine.read_bytes() + record((14 << 3 | 2) + (1 << 32), b""))
+    hidden.write_bytes(tiny_engine.read_bytes() + record(14 + beyond, b""))
     with pytest.raises(InputError, match="is no ONNX file"):
         read_manifest(hidden)
     long = tmp_path / "long.onnx"
-    long.write_bytes(tiny_engine.read_bytes() + record(14 << 3 | 2, b"\x0a\xff\xff\xff\xff\xff\x0f"))
+    long.write_bytes(tiny_engine.read_bytes() + record(14, b"\x0a\xff\xff\xff\xff\xff\x0f"))
     with pytest.raises(InputError, match="is no ONNX file"):
         read_manifest(long)
 
