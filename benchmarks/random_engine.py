@@ -99,20 +99,20 @@ def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quant
     from microseg.export.half import kept_in_float32, to_half
     from microseg.export.int8 import activation_ranges, quantised
     from microseg.export.precision import before_int8
-    from microseg.export.shortcuts import joins, small_upsampling
+    from microseg.export.shortcuts import interleaved_by_copies, small_upsampling
     from microseg.runtime.choice import cpu_runtimes
     from microseg.synthetic.tiles import reference_tiles
 
     if precision == "fp32":
-        return small_upsampling(model), None
+        return interleaved_by_copies(small_upsampling(model)), None
     tiles = calibration_tiles([Field(*named) for named in reference_tiles()], 32)
     if precision == "fp16":
         plain = simplified(model)
         return to_half(plain, kept_in_float32(plain, tiles)), None
     sets = instruction_sets()
     bits = weight_bits(sets)
-    plain = before_int8(model, bits, for_openvino="openvino" in cpu_runtimes())
-    kept = outside_convolutions(plain) | joins(plain)
+    plain = before_int8(model, for_openvino="openvino" in cpu_runtimes())
+    kept = outside_convolutions(plain)
     made = quantised(plain, activation_ranges(plain, tiles), kept, reduced_range=bits == 7)
     return made, Quantisation(
         activations="asymmetric",

@@ -18,7 +18,6 @@ CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Sums over a whole tile: more terms than FP16 has digits.
 POOLING = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 BEFORE, AFTER, SUM = "normalises the input", "follows the last convolution", "sums over the whole tile"
-JOIN = "adds an enlarged map to what it is joined with"
 
 
 class Layer(NamedTuple):
@@ -106,12 +105,16 @@ def _reached(nodes: Iterable[onnx.NodeProto], *, forward: bool) -> set[str]:
 
 
 def fold_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors, float32 (N, 1, P, H, W), that the votes are the arg max of, fold by fold."""
+    """Names of the tensors that the votes are decided by, fold by fold: float32 (N, 1, P, H, W), of which they are the arg max.
+
+    Of two phases (N, 1, F, H, W): how far the second one's logits are above the first one's, F of them from a student of as
+    many heads.
+    """
     made_by = _makers(model)
 
     def logits(name: str) -> str:
         node = made_by[name]
-        while node.op_type != "ArgMax":
+        while node.op_type not in ("ArgMax", "Greater"):
             node = made_by[node.input[0]]
         return str(node.input[0])
 

@@ -24,7 +24,7 @@ from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits
 from microseg.export.precision import reduce_precision
 from microseg.export.reference import Candidates, add_reference
-from microseg.export.shortcuts import small_upsampling
+from microseg.export.shortcuts import interleaved_by_copies, small_upsampling
 from microseg.runtime import model_sha256, open_engine
 from microseg.runtime.container import manifest_entries
 
@@ -76,7 +76,7 @@ def export_run(
             build_onnx(networks, draft)
             if precision == "fp32":
                 # INT8 has its own, where that is faster.
-                onnx.save(small_upsampling(onnx.load(draft)), draft)
+                onnx.save(interleaved_by_copies(small_upsampling(onnx.load(draft))), draft)
             manifest = _manifest(run, record, summary, draft)
             _write_manifest(draft, manifest)
             progress("comparing with torch")
@@ -136,7 +136,7 @@ def _compare(
 ) -> list[FoldParity]:
     # Where torch is, a GPU may be; what is compared, and kept, is what every station can compute.
     engine = open_engine(engine_path, device="cpu", runtime="onnxruntime")
-    run_folds = _folds_runner(engine_path)
+    run_folds = _folds_runner(engine_path, len(manifest.phases) == 2)
     pairs = []
     for pixels, theirs in zip(tiles, wanted, strict=True):
         out = engine.run(pixels, probability=True)
@@ -145,10 +145,10 @@ def _compare(
     return compare(pairs, [phase.name for phase in manifest.phases])
 
 
-def _folds_runner(engine_path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def _folds_runner(engine_path: Path, is_of_two: bool) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """The folds' probabilities, float32 (F, P, H, W), of one tile: the same graph with its inner logits as outputs."""
     import onnxruntime
-    from scipy.special import softmax
+    from scipy.special import expit, softmax
 
     model = onnx.load(engine_path)
     names = fold_logits(model)
@@ -159,7 +159,11 @@ def _folds_runner(engine_path: Path) -> Callable[[NDArray[np.uint8]], NDArray[np
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.stack([softmax(logits[0, 0], axis=0) for logits in session.run(names, {"tiles": pixels})])
+        found = [logits[0, 0] for logits in session.run(names, {"tiles": pixels})]
+        if is_of_two:
+            second = expit(np.concatenate(found))
+            return np.stack([1 - second, second], 1)
+        return np.stack([softmax(logits, axis=0) for logits in found])
 
     return run
 

@@ -39,7 +39,9 @@ class Bag(nn.Module):
     def __init__(self, networks: Sequence[Network]) -> None:
         """Wrap trained networks of one shape."""
         super().__init__()
-        self.networks: Iterable[Network] = nn.ModuleList(networks)  # type: ignore[assignment]
+        self.is_of_two = networks[0].phases == 2
+        wrapped = [network.with_margins() for network in networks] if self.is_of_two else networks
+        self.networks: Iterable[Network] = nn.ModuleList(wrapped)  # type: ignore[assignment]
 
     def forward(self, tiles: Tensor) -> BagOutput:
         """Tiles uint8 (N, 1, H, W), H and W multiples of the stride."""
@@ -47,19 +49,39 @@ class Bag(nn.Module):
         total: Tensor | None = None
         for network in self.networks:
             out = network(tiles)
-            # With an axis more than convolutions have, runtimes lay phase after phase in memory: compared ten times as fast
-            # as when they lie side by side.
-            planes = out.logits.unsqueeze(1)
-            for logits in planes.chunk(network.heads, 2) if network.heads > 1 else [planes]:
-                votes.append(logits.argmax(2).to(torch.uint8))
-                features.append(out.features)
-                soft = _softmax(logits)
-                total = soft if total is None else total + soft
+            vote, soft = _of_two(out.logits) if self.is_of_two else _of_many(out.logits, network.heads)
+            votes.append(vote)
+            features += [out.features] * network.heads
+            total = soft if total is None else total + soft
         assert total is not None
-        probability = (total / len(votes)).squeeze(1)
-        # One fold decides alone: then no label waits for a probability.
-        labels = votes[0].squeeze(1) if len(votes) == 1 else probability.argmax(1).to(torch.uint8)
-        return BagOutput(labels, torch.cat(votes, 1), torch.stack(features, 1), probability)
+        voted, mean = torch.cat(votes, 1), total / len(features)
+        if len(features) == 1:  # decides alone: no label waits for a probability
+            labels = voted.squeeze(1)
+        else:
+            labels = ((mean > 0.5).squeeze(1) if self.is_of_two else mean.argmax(1)).to(torch.uint8)
+        probability = torch.cat([1 - mean, mean], 1) if self.is_of_two else mean
+        return BagOutput(labels, voted, torch.stack(features, 1), probability)
+
+
+# With an axis more than convolutions have, runtimes lay map after map in memory: compared ten times as fast as when their
+# values lie side by side.
+
+
+def _of_two(margins: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, heads, H, W): the votes uint8, and the second phase's probabilities, float (N, 1, H, W), added up over the heads."""
+    planes = margins.unsqueeze(1)
+    soft = planes.sigmoid()
+    return (planes > 0).to(torch.uint8).squeeze(1), soft.squeeze(2) if soft.shape[2] == 1 else soft.sum(2)
+
+
+def _of_many(logits: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """(N, heads * P, H, W): votes uint8 (N, heads, H, W), and probabilities, float (N, P, H, W), added up over the heads."""
+    planes = logits.unsqueeze(1)
+    each = planes.chunk(heads, 2) if heads > 1 else [planes]
+    total = _softmax(each[0])
+    for others in each[1:]:
+        total = total + _softmax(others)
+    return torch.cat([head.argmax(2).to(torch.uint8) for head in each], 1), total.squeeze(1)
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from microseg.export.anatomy import JOIN, constants, fold_logits
+from microseg.export.anatomy import constants, fold_logits
 
-# What interleaving costs grows with the channels that come out, what it saves with those that go in as well.
-LEAST_ENLARGED_CHANNELS = 64
+# What interleaving costs grows with the channels that come out, what it saves with those that go in as well. Integers save
+# less: the second is theirs.
+LEAST_ENLARGED_CHANNELS, LEAST_ENLARGED_CHANNELS_INT8 = 32, 64
 # Convolutions on processors compute 16 channels at a time; a head of a few phases wastes the others.
 _LANES = 16
 _PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -82,51 +83,81 @@ def narrow_heads(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.finished()
 
 
-def small_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
+def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGED_CHANNELS) -> onnx.ModelProto:
     """A 3 x 3 convolution of a map that was enlarged twofold by repetition: 2 x 2 on the small map, for each of four pixels.
 
-    4/9 of the multiplications. What the map was joined with gets a convolution of its own, and the two are added.
+    4/9 of the multiplications. What the map was joined with is convolved for the same four pixels, with a stride of two, and
+    added before they are interleaved. least_channels: of the enlarged map.
     """
     graph = _Graph(model)
     for conv in graph.nodes("Conv"):
-        weight, joined = graph.plain_3x3(conv), graph.maker(conv.input[0])
-        if weight is None or joined is None or joined.op_type != "Concat" or len(joined.input) != 2:
+        weight, source = graph.plain_3x3(conv), graph.maker(conv.input[0])
+        if weight is None or source is None:
             continue
-        resize, skip = graph.maker(joined.input[0]), joined.input[1]
-        if resize is None or not graph.repeats_twofold(resize):
+        skip = ""
+        if source.op_type == "Concat" and len(source.input) == 2 and len(graph.readers(source.output[0])) == 1:
+            skip = source.input[1]
+            source = graph.maker(source.input[0])
+        enlarged = weight.shape[1] - (graph.channels(skip) if skip else 0)
+        if source is None or not graph.repeats_twofold(source) or enlarged < least_channels:
             continue
-        enlarged = weight.shape[1] - graph.channels(skip)
-        if not graph.channels(skip) or enlarged < LEAST_ENLARGED_CHANNELS or len(graph.readers(joined.output[0])) > 1:
+        if skip and not graph.channels(skip):
             continue
-        result, name = conv.output[0], conv.input[1]
-        places = []
+        # What follows a convolution alone is computed with it, pixel by pixel.
+        after = graph.readers(conv.output[0])
+        relu = after[0] if len(after) == 1 and after[0].op_type == "Relu" else None
+        result, name, bias = conv.output[0], conv.input[1], list(conv.input[2:])
+        made, places = [], []
         for y, x in _PLACES:
-            part = _two_taps(_two_taps(weight[:, :enlarged], 2, y), 3, x)
-            inputs = [resize.input[0], graph.constant(f"{name}.{y}{x}", part)]
-            taps = helper.make_node("Conv", inputs, [f"{result}.{y}{x}"], f"{conv.name}.{y}{x}")
-            taps.attribute.extend(_attributes(kernel_shape=[2, 2], pads=[1 - y, 1 - x, y, x]))
-            places.append(taps)
-        made = [f"{result}.places", f"{result}.enlarged", f"{result}.skip"]
-        join = helper.make_node("Concat", [node.output[0] for node in places], made[:1], f"{conv.name}.places", axis=1)
-        conv.input[0], conv.input[1] = skip, graph.constant(name, weight[:, enlarged:])
-        conv.output[0] = made[2]
-        graph.insert_after(
-            conv,
-            [*places, join, _interleaved(*made[:2]), helper.make_node("Add", made[1:], [result], f"{conv.name}.add")],
-        )
+            place = f"{result}.{y}{x}"
+            taps = _two_taps(_two_taps(weight[:, :enlarged], 2, y), 3, x)
+            inputs = [source.input[0], graph.constant(f"{name}.{y}{x}", taps), *([] if skip else bias)]
+            made.append(_convolution(inputs, place, conv, kernel_shape=[2, 2], pads=[1 - y, 1 - x, y, x]))
+            if skip:
+                inputs = [skip, graph.constant(f"{name}.skip", weight[:, enlarged:]), *bias]
+                given = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1 - y, 1 - x, y, x]}
+                made.append(_convolution(inputs, f"{place}.skip", conv, **given))
+                made.append(_node("Add", [place, f"{place}.skip"], f"{place}.sum"))
+                place = f"{place}.sum"
+            if relu is not None:
+                made.append(_node("Relu", [place], f"{place}.relu"))
+                place = f"{place}.relu"
+            places.append(place)
+        whole = result if relu is None else relu.output[0]
+        made += [_node("Concat", places, f"{result}.places", axis=1), _interleaved(f"{result}.places", whole)]
+        (conv if relu is None else relu).output[0] = f"{result}.whole"
+        graph.insert_after(conv, made)
     return graph.finished()
 
 
-def joins(model: onnx.ModelProto) -> dict[str, str]:
-    """The nodes by which `small_upsampling` adds up the parts of a convolution, by name, with what they do: JOIN."""
-    made = {node.output[0]: node for node in model.graph.node}
-    found: dict[str, str] = {}
-    for add in model.graph.node:
-        for name in add.input if add.op_type == "Add" else ():
-            enlarged = made.get(name)
-            if enlarged is not None and enlarged.op_type == "DepthToSpace":
-                found |= dict.fromkeys((add.name, enlarged.name, made[enlarged.input[0]].name), JOIN)
-    return found
+def interleaved_by_copies(model: onnx.ModelProto) -> onnx.ModelProto:
+    """DepthToSpace as concatenations, line by line: ONNX Runtime does it on one processor, and takes four times as long."""
+    graph = _Graph(model)
+    for node in graph.nodes("DepthToSpace"):
+        whole, source = node.output[0], graph.maker(node.input[0])
+        if source is not None and source.op_type == "Concat" and len(source.input) == len(_PLACES):
+            places, made = list(source.input), []
+        else:
+            places = [f"{whole}.{y}{x}" for y, x in _PLACES]
+            made = [
+                helper.make_node("Split", node.input[:1], places, f"{whole}.split", axis=1, num_outputs=len(places))
+            ]
+        lines = []
+        for y in range(2):
+            row, line = places[2 * y : 2 * y + 2], f"{whole}.line{y}"
+            made += [_node("Unsqueeze", [each, graph.indices(-1)], f"{each}.alone") for each in row]
+            made.append(_node("Concat", [f"{each}.alone" for each in row], f"{line}.pairs", axis=-1))
+            made.append(_node("Reshape", [f"{line}.pairs", graph.indices(0, 0, 0, -1)], line))
+            lines.append(line)
+        made += [
+            _node("Concat", lines, f"{whole}.lines", axis=-1),
+            _node("Shape", places[:1], f"{whole}.small"),
+            _node("Mul", [f"{whole}.small", graph.indices(1, 1, 2, 2)], f"{whole}.size"),
+            _node("Reshape", [f"{whole}.lines", f"{whole}.size"], whole),
+        ]
+        node.output[0] = f"{whole}.unread"
+        graph.insert_after(node, made)
+    return graph.finished()
 
 
 class _Graph:
@@ -165,6 +196,12 @@ class _Graph:
         self._made += 1
         made = f"{name}.short{self._made}"
         self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), made))
+        return made
+
+    def indices(self, *values: int) -> str:
+        self._made += 1
+        made = f"indices.short{self._made}"
+        self._graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), made))
         return made
 
     def plain_3x3(self, node: onnx.NodeProto) -> NDArray[Any] | None:
@@ -214,7 +251,17 @@ def _two_taps(weight: NDArray[Any], axis: int, place: int) -> NDArray[Any]:
 
 
 def _interleaved(source: str, result: str) -> onnx.NodeProto:
-    return helper.make_node("DepthToSpace", [source], [result], f"{result}.interleaved", blocksize=2, mode="DCR")
+    return _node("DepthToSpace", [source], result, blocksize=2, mode="DCR")
+
+
+def _convolution(inputs: list[str], result: str, part_of: onnx.NodeProto, **values: Any) -> onnx.NodeProto:
+    node = _node("Conv", inputs, result, **values)
+    node.name = f"{part_of.name}.{result}"
+    return node
+
+
+def _node(kind: str, inputs: list[str], result: str, **values: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, [result], f"{result}.made", **values)
 
 
 def _attributes(**values: Any) -> list[onnx.AttributeProto]:

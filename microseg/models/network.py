@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,18 @@ class Network(nn.Module):
             layer.bias for layer in self.last.modules() if isinstance(layer, nn.Conv2d) and layer.bias is not None
         )
         bias += torch.tensor(values).repeat(self.heads).to(bias)
+
+    @torch.no_grad()
+    def with_margins(self) -> Self:
+        """A copy, for two phases: each head gives one map, how far the second phase's logits are above the first's."""
+        network = copy.deepcopy(self)
+        for layer in network.last.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.out_channels = self.heads
+                for name, values in list(layer.named_parameters()):
+                    each = values.double().reshape(self.heads, 2, *values.shape[1:])
+                    setattr(layer, name, nn.Parameter((each[:, 1] - each[:, 0]).to(values)))
+        return network
 
     def of_heads(self, tiles: Tensor) -> list[NetworkOutput]:
         """What each head says of tiles that `stride` divides: logits (N, P, H, W) and the features, which they share."""

@@ -47,16 +47,13 @@ class OnnxEngine(Closing):
         outputs = {node.name: node.shape for node in session.get_outputs()}
         check_signature(path, inputs, outputs, "tensor(uint8)")
         check_counts(path, manifest, outputs)
-        # A request to leave out work that no wanted output needs (features, the stored probability).
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where ONNX Runtime fails."""
         wanted = wanted_outputs(features, probability)
         self.runs += 1
         try:
-            found = dict(zip(wanted, self._session.run(wanted, {"tiles": tiles}, self._options), strict=True))
+            found = dict(zip(wanted, self._session.run(wanted, {"tiles": tiles}), strict=True))
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise FieldError(
                 f"{self.path}: ONNX Runtime failed on {tiles.shape[0]} tiles of {tiles.shape[3]} x {tiles.shape[2]} px "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from microseg.export import shortcuts
 from microseg.export.activations import session
-from microseg.export.anatomy import constants, layers
-from microseg.export.shortcuts import grey_stem, narrow_heads, small_upsampling
+from microseg.export.anatomy import constants, layers, simplified
+from microseg.export.shortcuts import grey_stem, interleaved_by_copies, narrow_heads, small_upsampling
 from tests.export.bags import bag
 
 OUTPUTS = ["labels", "votes", "features", "probability"]
@@ -79,44 +80,80 @@ def test_heads_that_fill_the_lanes_stay(monkeypatch: pytest.MonkeyPatch) -> None
     assert kinds(narrow_heads(bag())) == kinds(bag())
 
 
-def test_enlarged_maps_are_convolved_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kinds(small_upsampling(bag())) == kinds(bag())  # eight channels: not worth it
-    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
-    short = small_upsampling(bag())
+def bare_bag() -> onnx.ModelProto:
+    """A bag that enlarges a map which is joined with nothing, as the last stage of a U-Net does."""
+    model = bag()
+    values = constants(model)
+    for node in [node for node in model.graph.node if node.op_type == "Concat" and node.output[0].startswith("joined")]:
+        reader = next(after for after in model.graph.node if node.output[0] in after.input)
+        reader.input[0] = node.input[0]
+        model.graph.node.remove(node)
+        for tensor in model.graph.initializer:
+            if tensor.name == reader.input[1]:
+                weight = np.ascontiguousarray(values[tensor.name][:, :8])
+                tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@pytest.mark.parametrize("make", [bag, bare_bag])
+def test_enlarged_maps_are_convolved_small(make: Callable[[], onnx.ModelProto]) -> None:
+    assert kinds(small_upsampling(make())) == kinds(make())  # eight channels: not worth it
+    short = small_upsampling(make(), 8)
     assert "Resize" not in kinds(short)
     assert kinds(short).count("DepthToSpace") == 2
-    require_same(short, bag(), tiles(62, 96))  # an odd number of rows at half the size
-    assert {layer.name for layer in layers(short)} == {layer.name for layer in layers(bag())}
+    require_same(short, make(), tiles(62, 96))  # an odd number of rows at half the size
+    assert {layer.name for layer in layers(simplified(short))} == {layer.name for layer in layers(simplified(make()))}
 
 
-def test_an_enlarged_map_that_something_else_reads_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
+def test_what_follows_a_convolution_is_computed_before_its_pixels_are_interleaved() -> None:
+    short = small_upsampling(bag(), 8)
+    made = {name: node for node in short.graph.node for name in node.output}
+    for node in short.graph.node:
+        if node.op_type == "DepthToSpace":
+            assert [made[name].op_type for name in made[node.input[0]].input] == ["Relu"] * 4
+    model = bag()
+    for node in model.graph.node:  # an activation of another kind stays where it is
+        if node.op_type == "Relu" and node.input[0].endswith(".up"):
+            node.op_type = "Sigmoid"
+    assert kinds(small_upsampling(model, 8)).count("Sigmoid") == 2
+    require_same(small_upsampling(model, 8), model, tiles(32, 40))
+
+
+def test_pixels_are_interleaved_by_copies() -> None:
+    short = interleaved_by_copies(narrow_heads(small_upsampling(bag(), 8)))
+    assert "DepthToSpace" not in kinds(short)
+    assert kinds(short).count("Split") == 2  # of the heads; of the convolutions nothing is joined first
+    require_same(short, bag(), tiles(62, 96))
+    assert kinds(interleaved_by_copies(bag())) == kinds(bag())
+
+
+def test_an_enlarged_map_that_something_else_reads_is_kept() -> None:
     model = bag(1)
     model.graph.node.append(onnx.helper.make_node("ReduceMean", ["joined0", "space"], ["mean0"], keepdims=0))
     model.graph.output.append(onnx.helper.make_tensor_value_info("mean0", onnx.TensorProto.FLOAT, ["n", 16]))
-    assert "Resize" in kinds(small_upsampling(model))
+    assert "Resize" in kinds(small_upsampling(model, 8))
 
 
-def test_other_enlargements_and_convolutions_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
+def test_other_enlargements_and_convolutions_stay() -> None:
     model = bag(1)
     resize = next(node for node in model.graph.node if node.op_type == "Resize")
     mode = next(attribute for attribute in resize.attribute if attribute.name == "mode")
     mode.s = b"linear"
-    assert kinds(small_upsampling(model)) == kinds(model)
+    assert kinds(small_upsampling(model, 8)) == kinds(model)
     strided = bag(1)
     up = next(node for node in strided.graph.node if node.name == "networks.0.up.conv")
     next(attribute for attribute in up.attribute if attribute.name == "strides").ints[:] = [2, 2]
-    assert kinds(small_upsampling(strided)) == kinds(strided)
+    assert kinds(small_upsampling(strided, 8)) == kinds(strided)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tf_efficientnet_lite0"])
-def test_exported_networks_take_every_shortcut(encoder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoder", "phases"), [("resnet18", 3), ("tf_efficientnet_lite0", 2)])
+def test_exported_networks_take_every_shortcut(encoder: str, phases: int, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from microseg.export.graph import build_onnx, run_torch
     from microseg.models.unet import UNet
 
-    network = UNet(encoder, 3, "none", (64, 64, 32, 16, 16)).eval()
+    network = UNet(encoder, phases, "none", (64, 64, 32, 16, 16)).eval()
     build_onnx([network], tmp_path / "bare.onnx")
     bare = onnx.load(tmp_path / "bare.onnx")
     short = small_upsampling(bare)
@@ -125,13 +162,13 @@ def test_exported_networks_take_every_shortcut(encoder: str, tmp_path: Path) -> 
     stem = next(node for node in short.graph.node if node.op_type == "Conv")
     assert constants(short)[stem.input[1]].shape[1] < 3
     pixels = tiles(96, 160)
-    np.testing.assert_allclose(run(short, pixels)[3], run_torch([network], pixels)[0], atol=1e-4)
+    for model in (short, interleaved_by_copies(short)):
+        np.testing.assert_allclose(run(model, pixels)[3], run_torch([network], pixels)[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("part", ["head.bias", "head.weight", "up.weight"])
-def test_constants_that_folds_share(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constants_that_folds_share(part: str) -> None:
     """Exporters keep equal constants once."""
-    monkeypatch.setattr(shortcuts, "LEAST_ENLARGED_CHANNELS", 8)
     model = bag()
     for node in model.graph.node:
         for place, name in enumerate(node.input):
@@ -140,4 +177,4 @@ def test_constants_that_folds_share(part: str, monkeypatch: pytest.MonkeyPatch) 
     kept = [tensor for tensor in model.graph.initializer if tensor.name != f"networks.1.{part}"]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    require_same(small_upsampling(narrow_heads(model)), model, tiles(32, 40))
+    require_same(small_upsampling(narrow_heads(model), 8), model, tiles(32, 40))
