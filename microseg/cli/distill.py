@@ -48,9 +48,15 @@ def distill(
     """
     from rich.console import Console
 
+    from microseg.core.domain import load_domain
+    from microseg.core.runs import read_run
     from microseg.train.recipe_file import load_distill_recipe
 
     name, loaded = load_distill_recipe(recipe, settings or [], seed=seed)
+    # Read again later; what is wrong with them is said before torch is loaded, which takes seconds.
+    read_run(run)
+    for domain in domains:
+        load_domain(domain, masks=False)
 
     from microseg.train.distill import run_distill
 

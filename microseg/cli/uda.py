@@ -75,16 +75,18 @@ def uda(
             f"--method {method}: the recipe {name} is one of {loaded.method.kind}. Remedy: --method {loaded.method.kind}."
         )
     console = Console()
-
-    from microseg.train.runs import begun_with, newest_supervised_run
-    from microseg.train.uda import run_uda
-
     runs = Path("runs")
     run = out or runs / f"{load_domain(target, masks=False).name}-{method}"
+
+    from microseg.train.runs import begun_with, newest_supervised_run
+
     if source is None or not (source / "run.yaml").is_file():
         begun = begun_with(run, source) if resume else None
         source = begun or newest_supervised_run(runs, trained_on=source)
         console.print(f"Source: {source}", soft_wrap=True, highlight=False, markup=False)
+
+    from microseg.train.uda import run_uda
+
     with training_progress() as on_fold:
         summary = run_uda(
             target, source, name, loaded, run, resume=resume, auto=method == "auto", invert=invert,
