@@ -100,7 +100,6 @@ def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quant
     from microseg.export.int8 import activation_ranges, quantised
     from microseg.export.precision import before_int8
     from microseg.export.shortcuts import interleaved_by_copies, small_upsampling
-    from microseg.runtime.choice import cpu_runtimes
     from microseg.synthetic.tiles import reference_tiles
 
     if precision == "fp32":
@@ -111,7 +110,7 @@ def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quant
         return to_half(plain, kept_in_float32(plain, tiles)), None
     sets = instruction_sets()
     bits = weight_bits(sets)
-    plain = before_int8(model, for_openvino="openvino" in cpu_runtimes())
+    plain = before_int8(model, symmetric=False)
     kept = outside_convolutions(plain)
     made = quantised(plain, activation_ranges(plain, tiles), kept, reduced_range=bits == 7)
     return made, Quantisation(

@@ -103,7 +103,7 @@ def to_int8(
         runtimes.append("openvino")
     sets = instruction_sets()
     bits = weight_bits(sets)
-    plain = before_int8(bag, for_openvino="openvino" in runtimes)
+    plain = before_int8(bag, symmetric=symmetric)
     progress("calibrating")
     ranges = activation_ranges(plain, tiles)
     always, every, last = outside_convolutions(plain), layers(plain), last_convolutions(plain)
@@ -142,10 +142,10 @@ def to_int8(
     return Reduced(found.model, _rows(plain, reasons), fidelity, quantisation)
 
 
-def before_int8(bag: onnx.ModelProto, *, for_openvino: bool) -> onnx.ModelProto:
-    """The float32 graph to quantise. OpenVINO computes INT8 wherever it is installed: 0.85 of the time with fewer products."""
+def before_int8(bag: onnx.ModelProto, *, symmetric: bool) -> onnx.ModelProto:
+    """The float32 graph to quantise. Processors take 0.9 of the time with fewer products; TensorRT gets the plain graph."""
     plain = simplified(bag)
-    return simplified(small_upsampling(plain, LEAST_ENLARGED_CHANNELS_INT8)) if for_openvino else plain
+    return plain if symmetric else simplified(small_upsampling(plain, LEAST_ENLARGED_CHANNELS_INT8))
 
 
 def _rows(model: onnx.ModelProto, reasons: Mapping[str, str]) -> list[Float32Layer]:

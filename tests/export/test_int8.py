@@ -67,8 +67,8 @@ def test_heads_in_int8_give_real_logits(tmp_path: Path) -> None:
 
 def test_parts_of_a_convolution_are_added_on_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "LEAST_ENLARGED_CHANNELS_INT8", 8)
-    assert precision.before_int8(MODEL, for_openvino=False) == PLAIN
-    parts = precision.before_int8(MODEL, for_openvino=True)
+    assert precision.before_int8(MODEL, symmetric=True) == PLAIN
+    parts = precision.before_int8(MODEL, symmetric=False)
     assert [layer.name for layer in layers(parts)] == [layer.name for layer in layers(PLAIN)]
     model = quantised(parts, activation_ranges(parts, TILES), outside_convolutions(parts), reduced_range=True)
     rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
