@@ -75,7 +75,7 @@ def export_run(
             progress("building the graph")
             build_onnx(networks, draft)
             if precision == "fp32":
-                # INT8 has its own, where that is faster.
+                # INT8 takes what is faster there before it is quantised; FP16 is for cards, which get the plain graph.
                 onnx.save(interleaved_by_copies(small_upsampling(onnx.load(draft))), draft)
             manifest = _manifest(run, record, summary, draft)
             _write_manifest(draft, manifest)

@@ -35,8 +35,8 @@ def quantised(
 
     found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
     256 steps, and every operator between two convolutions stays on integers, but beside those of `kept`, which read what
-    is not rounded. Convolutions give float32 to what decides between phases, as 8 bits of a logit tie where they meet, and
-    to `kept` nodes that add up their parts. Biases take up what rounded weights do on average (`bias.py`).
+    is not rounded. Convolutions give float32 to what decides between phases, as 8 bits of a logit tie where they meet.
+    Biases take up what rounded weights do on average (`bias.py`).
     symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
     fuses the rest itself, and ONNX Runtime runs it slower than the other form.
     reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).

@@ -107,6 +107,7 @@ def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGE
         after = graph.readers(conv.output[0])
         relu = after[0] if len(after) == 1 and after[0].op_type == "Relu" else None
         result, name, bias = conv.output[0], conv.input[1], list(conv.input[2:])
+        beside = graph.constant(f"{name}.skip", weight[:, enlarged:]) if skip else ""
         made, places = [], []
         for y, x in _PLACES:
             place = f"{result}.{y}{x}"
@@ -114,9 +115,8 @@ def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGE
             inputs = [source.input[0], graph.constant(f"{name}.{y}{x}", taps), *([] if skip else bias)]
             made.append(_convolution(inputs, place, conv, kernel_shape=[2, 2], pads=[1 - y, 1 - x, y, x]))
             if skip:
-                inputs = [skip, graph.constant(f"{name}.skip", weight[:, enlarged:]), *bias]
                 given = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1 - y, 1 - x, y, x]}
-                made.append(_convolution(inputs, f"{place}.skip", conv, **given))
+                made.append(_convolution([skip, beside, *bias], f"{place}.skip", conv, **given))
                 made.append(_node("Add", [place, f"{place}.skip"], f"{place}.sum"))
                 place = f"{place}.sum"
             if relu is not None:
@@ -131,7 +131,10 @@ def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGE
 
 
 def interleaved_by_copies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """DepthToSpace as concatenations, line by line: ONNX Runtime does it on one processor, and takes four times as long."""
+    """DepthToSpace, as this module makes it, as concatenations, line by line.
+
+    ONNX Runtime does the former on one processor, and takes four times as long.
+    """
     graph = _Graph(model)
     for node in graph.nodes("DepthToSpace"):
         whole, source = node.output[0], graph.maker(node.input[0])

@@ -49,6 +49,9 @@ def require_same(networks: list[Network], phases: int, path: Path) -> None:
     assert len(np.unique(folds.argmax(2))) == phases
     np.testing.assert_allclose(probability, folds.mean(1), atol=1e-5)
     assert (votes != folds.argmax(2)).mean() < 1e-4
-    assert (labels != folds.mean(1).argmax(1)).mean() < 1e-4
+    mean = folds.mean(1)
+    top, second = -np.sort(-mean, 1)[:, :2].swapaxes(0, 1)
+    is_tie = top - second < 1e-5  # folds that contradict each other entirely: whoever rounds last decides
+    assert (labels != mean.argmax(1))[~is_tie].mean() < 1e-4 and is_tie.mean() < 0.1
     assert {labels.dtype, votes.dtype} == {np.dtype(np.uint8)}
     assert votes.shape == folds.shape[:2] + labels.shape[1:]
