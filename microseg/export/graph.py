@@ -63,20 +63,24 @@ class Bag(nn.Module):
         return BagOutput(labels, voted, torch.stack(features, 1), probability)
 
 
-# With an axis more than convolutions have, runtimes lay map after map in memory: compared ten times as fast as when their
-# values lie side by side.
+def _map_after_map(logits: Tensor) -> Tensor:
+    """(N, 1, C, H, W) of (N, C, H, W): with an axis more than convolutions have, runtimes lay map after map in memory.
+
+    Compared ten times as fast as when their values lie side by side.
+    """
+    return logits.unsqueeze(1)
 
 
 def _of_two(margins: Tensor) -> tuple[Tensor, Tensor]:
     """(N, heads, H, W): the votes uint8, and the second phase's probabilities, float (N, 1, H, W), added up over the heads."""
-    planes = margins.unsqueeze(1)
+    planes = _map_after_map(margins)
     soft = planes.sigmoid()
     return (planes > 0).to(torch.uint8).squeeze(1), soft.squeeze(2) if soft.shape[2] == 1 else soft.sum(2)
 
 
 def _of_many(logits: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """(N, heads * P, H, W): votes uint8 (N, heads, H, W), and probabilities, float (N, P, H, W), added up over the heads."""
-    planes = logits.unsqueeze(1)
+    planes = _map_after_map(logits)
     each = planes.chunk(heads, 2) if heads > 1 else [planes]
     total = _softmax(each[0])
     for others in each[1:]:

@@ -76,7 +76,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def with_margins(self) -> Self:
-        """A copy, for two phases: each head gives one map, how far the second phase's logits are above the first's."""
+        """A copy, for two phases: logits (N, heads, H, W), how far each head's second phase is above its first."""
         network = copy.deepcopy(self)
         for layer in network.last.modules():
             if isinstance(layer, nn.Conv2d):

@@ -23,7 +23,7 @@ from microseg.export.fields import FieldSet, calibration_tiles
 from microseg.export.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.precision import reduce_precision
 from microseg.export.sensitivity import harms, search
-from tests.export.bags import bag, fields, judge
+from tests.export.bags import PHASES, bag, fields, judge
 
 # Large enough that what INT8 does to random weights averages out over a field.
 FIELDS = fields(side_px=128)
@@ -77,7 +77,12 @@ def test_parts_of_a_convolution_are_added_on_integers(monkeypatch: pytest.Monkey
     assert {name for node in sums for name in node.input} <= rounded
     ours, theirs = (running(model).run(["votes"], {"tiles": TILES[0]})[0] for running in (session, openvino_session))
     exact = session(MODEL).run(["votes"], {"tiles": TILES[0]})[0]
-    assert (ours != theirs).mean() < 5e-3 and (ours != exact).mean() < 0.01
+    # The parts are rounded before they are added, which the runtimes do each in its way.
+    assert (ours != theirs).mean() < 5e-3
+    for found in (ours, theirs):
+        assert (found != exact).mean() < 0.01
+        moved = [abs((found == phase).mean() - (exact == phase).mean()) for phase in range(len(PHASES))]
+        assert max(moved) < 0.003  # of the gate
 
 
 @pytest.mark.parametrize(("reduced", "largest"), [(False, 127), (True, 64)])
