@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -104,178 +104,208 @@ def adapt_fold(job: AdaptJob, report: Report) -> None:
     Continues what is there. Deterministic for one machine and thread count. Raises TrainingError; KeyboardInterrupt when
     told to stop, with the state saved.
     """
-    recipe, source, folder, method = job.recipe, job.source, job.folder, job.recipe.method
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(seed_of(recipe.seed, job.fold, 0))
-    network = load_network(source, len(job.phases), job.start).to(device).to(memory_format=torch.channels_last)
-    start_norms = _norms(network)
-    for norm in start_norms if recipe.frozen_affine else ():
-        norm.requires_grad_(False)
-    teacher = deepcopy(network).requires_grad_(False)
-    averaged = teacher.state_dict()
-    heads = 2 if getattr(source.network, "auxiliary_loss", 0) else 1
-    discriminators = nn.ModuleList(
-        Discriminator(len(job.phases)).to(device) for _ in range(heads if isinstance(method, AdaptSegNet) else 0)
-    )
-    rates = recipe.optimiser
-    groups: list[dict[str, Any]] = list(
-        network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
-    )
-    if isinstance(method, AdaptSegNet):
-        groups.append(
-            {
-                "params": discriminators.parameters(),
-                "lr": method.discriminator_rate,
-                "betas": (0.9, 0.99),
-                "weight_decay": 0.0,
-            }
-        )
-    optimiser = torch.optim.AdamW(groups, weight_decay=rates.weight_decay)
-    base_rates = [group["lr"] for group in optimiser.param_groups]
-    both = nn.ModuleDict({"network": network, "discriminators": discriminators})
-    progress = checkpoint.load_state(folder / "last", both, averaged, optimiser)
-    done, history = progress.step, progress.history
-    begun = time.monotonic() - progress.seconds
-    cuts = views([field.image for field in job.target], network.stride)
-    upright = getattr(source.augmentation, "upright", False)
-    weights = phase_weights(source, job.fields, len(job.phases), device)
-    known = phase_frequencies([*job.fields, *job.held_out], len(job.phases)).tolist()
-    halfway = recipe.steps // 2
-    tiles_of = domain_tiles(job, weights, device, second_round=done > halfway)
-    # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
-    is_reduced = recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    _Fold(job).train(report)
 
-    def forward(tiles: Tensor, domain: methods.Domain) -> NetworkOutput:
-        moves = domain != "none" and recipe.statistics in ("both", domain)
-        for norm, momentum in zip(start_norms, momenta, strict=True):
-            norm.momentum = momentum if moves else 0.0
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_reduced):
-            return network.forward_any_size(tiles.contiguous(memory_format=torch.channels_last))
 
-    def snapshot(step: int) -> None:
+class _Fold:
+    """One fold's training under way, taken up where an earlier process left it."""
+
+    def __init__(self, job: AdaptJob) -> None:
+        recipe, source = job.recipe, job.source
+        self.job = job
+        self.device = device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(seed_of(recipe.seed, job.fold, 0))
+        network = load_network(source, len(job.phases), job.start).to(device).to(memory_format=torch.channels_last)
+        self.network = network
+        self.norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in self.norms if recipe.frozen_affine else ():
+            norm.requires_grad_(False)
+        self.teacher = deepcopy(network).requires_grad_(False)
+        self.averaged = self.teacher.state_dict()
+        auxiliary = getattr(source.network, "auxiliary_loss", 0.0)
+        heads = (2 if auxiliary else 1) if isinstance(recipe.method, AdaptSegNet) else 0
+        discriminators = nn.ModuleList(Discriminator(len(job.phases)).to(device) for _ in range(heads))
+        self.discriminators = discriminators
+        self.optimiser = _optimiser(recipe, network, discriminators)
+        self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.both = nn.ModuleDict({"network": network, "discriminators": discriminators})
+        self.progress = checkpoint.load_state(job.folder / "last", self.both, self.averaged, self.optimiser)
+        self.begun = time.monotonic() - self.progress.seconds
+        self.cuts = views([field.image for field in job.target], network.stride)
+        self.weights = weights = phase_weights(source, job.fields, len(job.phases), device)
+        self.known = phase_frequencies([*job.fields, *job.held_out], len(job.phases)).tolist()
+        self.halfway = recipe.steps // 2
+        self.tiles = domain_tiles(job, weights, device, second_round=self.progress.step > self.halfway)
+        self.actors = methods.Actors(
+            network, self.teacher, list(discriminators), _forward_of(recipe, network, self.norms, device),
+            lambda logits, labels: segmentation_loss(source.loss, logits, labels, weights),
+            auxiliary, source.tile.core_px, 0.0 if recipe.statistics_only else 1.0, weights, torch.Generator(),
+        )  # fmt: skip
+
+    def train(self, report: Report) -> None:
+        """All steps that are left, and what the fold is judged by."""
+        recipe, method, history = self.job.recipe, self.job.recipe.method, self.progress.history
+        if not history:
+            self._snapshot(0)
+        with ThreadPoolExecutor(1) as ahead, StopRequest() as stop:
+            coming = ahead.submit(self.tiles.draw, self.progress.step, self.device)
+            for step in range(self.progress.step, recipe.steps):
+                if is_lost(history) and not isinstance(method, SourceOnly):
+                    break
+                if isinstance(method, IntraDA) and step == self.halfway:
+                    coming.result()
+                    self._begin_second_round()
+                    coming = ahead.submit(self.tiles.draw, step, self.device)
+                tiles = coming.result()
+                coming = ahead.submit(self.tiles.draw, step + 1, self.device)
+                losses = self._learn(step, tiles)
+                report(step + 1, recipe.steps, ", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+                if (step + 1) % recipe.snapshot_every == 0 or step + 1 == recipe.steps:
+                    self._snapshot(step + 1)
+                if stop.made:
+                    self._save(step + 1)
+                    raise KeyboardInterrupt
+        self.tiles.close()
+        found = {"seconds": self.progress.seconds, "chosen": self.progress.best, "start": history[0]}
+        write_json(self.job.folder / "fold.json", found | {"warnings": warnings_of(history, method)})
+
+    def _learn(self, step: int, tiles: methods.Tiles) -> methods.Losses:
+        """One step of the optimiser. Raises TrainingError: out of memory, a loss that is no number."""
+        recipe, folder = self.job.recipe, self.job.folder
+        seed = seed_of(*self.job.seeds, step + 1)
+        torch.manual_seed(seed)
+        self.actors.generator.manual_seed(seed)
+        for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
+        self.network.train()
+        for norm in self.norms if recipe.statistics == "none" else ():
+            norm.eval()
+        self.optimiser.zero_grad(set_to_none=True)
+        try:
+            losses = self._losses(step, tiles, seed)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise TrainingError(
+                f"{folder}: out of memory on {self.device} with {recipe.batch} tiles of each domain. "
+                f"Remedy: --set batch={max(1, recipe.batch // 2)}."
+            ) from error
+        if not math.isfinite(sum(losses.values())):
+            raise TrainingError(
+                f"{folder}: a loss became no number at step {step + 1} ({losses}). The weights of step "
+                f"{self.progress.step} are kept. Remedy: a lower optimiser.learning_rate and another --out."
+            )
+        self.optimiser.step()
+        average_weights(self.averaged, self.network, recipe.ema_decay, step)
+        for name, value in losses.items():
+            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+            self.progress.counts[name] = self.progress.counts.get(name, 0) + 1
+        return losses
+
+    def _losses(self, step: int, tiles: methods.Tiles, seed: int) -> methods.Losses:
+        """Forward and backward of one step, by the recipe's method."""
+        recipe, method, actors = self.job.recipe, self.job.recipe.method, self.actors
+        is_robust_phase = step < recipe.robust_share * recipe.steps
+        relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
+        # What the teacher says of the step's target tiles, asked once by all who need it.
+        taught = cache(partial(actors.taught, tiles, getattr(method, "debias", True)))
+        match method:
+            case SourceOnly():
+                losses = methods.source_only(actors, tiles)
+            case _ if is_robust_phase:
+                losses = methods.statistics(actors, tiles)
+            case Statistics():
+                losses = methods.statistics(actors, tiles)
+            case MinEnt():
+                losses = methods.minimum_entropy(actors, tiles, method)
+            case Fda():
+                losses = methods.fourier(actors, tiles, method, self.job.fold)
+            case Dacs():
+                losses = methods.class_mixed(actors, tiles, method, relight, taught)
+            case Dast():
+                is_late = self.job.teachers or step >= self.halfway
+                losses = methods.attended_self_training(actors, tiles, method, taught if is_late else None)
+            case AdaptSegNet():
+                losses = methods.adversarial(actors, tiles, method)
+            case other:
+                raise TypeError(f"{other.kind} does not train")
+        if recipe.mic is None or is_robust_phase:
+            return losses
+        rule = method if isinstance(method, Dacs) else Dacs(confidence=getattr(method, "confidence", CONFIDENCE))
+        return methods.masked_consistency(actors, tiles.target, recipe.mic, relight, taught, losses, rule)
+
+    def _begin_second_round(self) -> None:
+        """IntraDA's: other tiles, and discriminators that have everything to learn."""
+        checkpoint.save_model(self.job.folder / ROUND_ONE, self.averaged)
+        torch.manual_seed(seed_of(self.job.recipe.seed, self.job.fold, 0))
+        for discriminator in self.discriminators:
+            fresh = Discriminator(len(self.job.phases)).to(self.device)
+            discriminator.load_state_dict(fresh.state_dict())
+            for weight in discriminator.parameters():
+                self.optimiser.state.pop(weight, None)
+        self.tiles = domain_tiles(self.job, self.weights, self.device, second_round=True)
+
+    def _snapshot(self, step: int) -> None:
+        """A row of the history; the weights are kept if they promise most so far."""
+        job, progress = self.job, self.progress
+        recipe, history = job.recipe, progress.history
         losses = {
             name: progress.sums[name] / progress.counts[name] if name in progress.counts else None for name in LOSSES
         }
         progress.sums.clear()
         progress.counts.clear()
-        scored = score(teacher, job.held_out, source, len(job.phases))
-        seen = observe(lambda view: predict_map(teacher, view), cuts, len(job.phases), upright)
+        scored = score(self.teacher, job.held_out, job.source, len(job.phases))
+        upright = getattr(job.source.augmentation, "upright", False)
+        seen = observe(lambda view: predict_map(self.teacher, view), self.cuts, len(job.phases), upright)
         row: dict[str, Any] = (
             {"step": step} | losses | {"source_miou": mean_iou(scored.confusion)} | _columns(seen, job.phases)
         )
         unadapted = job.unadapted or (history[0]["fractions"] if history else seen.fractions)
-        references = [known, unadapted]
-        row |= {"fractions": seen.fractions, "drifted": drifted(seen.fractions, references, recipe.fraction_drift)}
+        is_drifted = drifted(seen.fractions, [self.known, unadapted], recipe.fraction_drift)
+        row |= {"fractions": seen.fractions, "drifted": is_drifted}
         history.append(row)
         if recipe.keep_snapshots:
-            checkpoint.save_model(folder / "snapshots" / f"step-{step:05d}.safetensors", averaged)
+            checkpoint.save_model(job.folder / "snapshots" / f"step-{step:05d}.safetensors", self.averaged)
         # Equally long source training is what it is at its end; it is a control, and chooses nothing.
-        is_better = isinstance(method, SourceOnly) or (
-            not row["drifted"] and promise(row) > promise(progress.best or row)
+        is_better = isinstance(recipe.method, SourceOnly) or (
+            not is_drifted and promise(row) > promise(progress.best or row)
         )
         if not progress.best or is_better:
             progress.best = row
-            checkpoint.save_model(folder / "model.safetensors", averaged)
-        write_history(folder, [{k: v for k, v in item.items() if k != "fractions"} for item in history])
-        save(step)
+            checkpoint.save_model(job.folder / "model.safetensors", self.averaged)
+        write_history(job.folder, [{k: v for k, v in item.items() if k != "fractions"} for item in history])
+        self._save(step)
 
-    def save(step: int) -> None:
-        progress.step, progress.seconds = step, time.monotonic() - begun
-        checkpoint.save_state(folder / "last", progress, both, averaged, optimiser)
+    def _save(self, step: int) -> None:
+        self.progress.step, self.progress.seconds = step, time.monotonic() - self.begun
+        checkpoint.save_state(self.job.folder / "last", self.progress, self.both, self.averaged, self.optimiser)
 
-    momenta = [norm.momentum for norm in start_norms]
-    actors = methods.Actors(
-        network, teacher, list(discriminators), forward,
-        lambda logits, labels: segmentation_loss(source.loss, logits, labels, weights),
-        getattr(source.network, "auxiliary_loss", 0.0), source.tile.core_px,
-        0.0 if recipe.statistics_only else 1.0, weights, torch.Generator(),
-    )  # fmt: skip
-    if not history:
-        snapshot(0)
-    with ThreadPoolExecutor(1) as ahead, StopRequest() as stop:
-        coming = ahead.submit(tiles_of.draw, done, device)
-        for step in range(done, recipe.steps):
-            if is_lost(history) and not isinstance(method, SourceOnly):
-                break
-            if isinstance(method, IntraDA) and step == halfway:
-                coming.result()
-                checkpoint.save_model(folder / ROUND_ONE, averaged)
-                _begin_again(discriminators, len(job.phases), optimiser, seed_of(recipe.seed, job.fold, 0))
-                tiles_of = domain_tiles(job, weights, device, second_round=True)
-                coming = ahead.submit(tiles_of.draw, step, device)
-            tiles = coming.result()
-            coming = ahead.submit(tiles_of.draw, step + 1, device)
-            seed = seed_of(*job.seeds, step + 1)
-            torch.manual_seed(seed)
-            actors.generator.manual_seed(seed)
-            relight = relighting(method.jitter if isinstance(method, Dacs) else JITTER, seed)
-            # What the teacher says of the step's target tiles, asked once by all who need it.
-            taught = cache(partial(actors.taught, tiles, getattr(method, "debias", True)))
-            for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-                group["lr"] = rate * rate_factor(recipe.schedule, step, recipe.steps)
-            is_robust_phase = step < recipe.robust_share * recipe.steps
-            network.train()
-            for norm in start_norms if recipe.statistics == "none" else ():
-                norm.eval()
-            optimiser.zero_grad(set_to_none=True)
-            try:
-                match method:
-                    case SourceOnly():
-                        losses = methods.source_only(actors, tiles)
-                    case _ if is_robust_phase:
-                        losses = methods.statistics(actors, tiles)
-                    case Statistics():
-                        losses = methods.statistics(actors, tiles)
-                    case MinEnt():
-                        losses = methods.minimum_entropy(actors, tiles, method)
-                    case Fda():
-                        losses = methods.fourier(actors, tiles, method, job.fold)
-                    case Dacs():
-                        losses = methods.class_mixed(actors, tiles, method, relight, taught)
-                    case Dast():
-                        losses = methods.attended_self_training(
-                            actors, tiles, method, taught if job.teachers or step >= halfway else None
-                        )
-                    case AdaptSegNet():
-                        losses = methods.adversarial(actors, tiles, method)
-                    case other:
-                        raise TypeError(f"{other.kind} does not train")
-                if recipe.mic is not None and not is_robust_phase:
-                    losses = methods.masked_consistency(
-                        actors,
-                        tiles.target,
-                        recipe.mic,
-                        relight,
-                        taught,
-                        losses,
-                        method
-                        if isinstance(method, Dacs)
-                        else Dacs(confidence=getattr(method, "confidence", CONFIDENCE)),
-                    )
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                raise TrainingError(
-                    f"{folder}: out of memory on {device} with {recipe.batch} tiles of each domain. "
-                    f"Remedy: --set batch={max(1, recipe.batch // 2)}."
-                ) from error
-            if not math.isfinite(sum(losses.values())):
-                raise TrainingError(
-                    f"{folder}: a loss became no number at step {step + 1} ({losses}). The weights of step {progress.step} "
-                    "are kept. Remedy: a lower optimiser.learning_rate and another --out."
-                )
-            optimiser.step()
-            average_weights(averaged, network, recipe.ema_decay, step)
-            for name, value in losses.items():
-                progress.sums[name] = progress.sums.get(name, 0.0) + value
-                progress.counts[name] = progress.counts.get(name, 0) + 1
-            report(step + 1, recipe.steps, ", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
-            if (step + 1) % recipe.snapshot_every == 0 or step + 1 == recipe.steps:
-                snapshot(step + 1)
-            if stop.made:
-                save(step + 1)
-                raise KeyboardInterrupt
-    tiles_of.close()
-    found = {"seconds": progress.seconds, "chosen": progress.best, "start": history[0]}
-    write_json(folder / "fold.json", found | {"warnings": warnings_of(history, method)})
+
+def _forward_of(
+    recipe: UdaRecipe, network: Network, norms: Sequence[nn.BatchNorm2d], device: torch.device
+) -> Callable[[Tensor, methods.Domain], NetworkOutput]:
+    """The network's forward pass, in which the recipe settles whose tiles move the running statistics."""
+    momenta = [norm.momentum for norm in norms]
+    # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
+    is_reduced = recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def forward(tiles: Tensor, domain: methods.Domain) -> NetworkOutput:
+        moves = domain != "none" and recipe.statistics in ("both", domain)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum if moves else 0.0
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_reduced):
+            return network.forward_any_size(tiles.contiguous(memory_format=torch.channels_last))
+
+    return forward
+
+
+def _optimiser(recipe: UdaRecipe, network: Network, discriminators: nn.ModuleList) -> torch.optim.Optimizer:
+    rates, method = recipe.optimiser, recipe.method
+    groups: list[dict[str, Any]] = list(
+        network.parameter_groups(rates.learning_rate * rates.encoder_factor, rates.learning_rate)
+    )
+    if isinstance(method, AdaptSegNet):
+        of_discriminators = {"params": discriminators.parameters(), "lr": method.discriminator_rate}
+        groups.append(of_discriminators | {"betas": (0.9, 0.99), "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, weight_decay=rates.weight_decay)
 
 
 def load_network(source: Recipe, phases: int, weights: Path) -> Network:
@@ -290,20 +320,6 @@ def _columns(seen: Observed, phases: Sequence[PhaseInfo]) -> dict[str, float]:
     values: dict[str, Any] = asdict(seen)
     found = values.pop("fractions")
     return values | {f"fraction_{phase.name}": value for phase, value in zip(phases, found, strict=True)}
-
-
-def _begin_again(discriminators: nn.ModuleList, phases: int, optimiser: torch.optim.Optimizer, seed: int) -> None:
-    """Discriminators between new domains, easy and hard tiles, have everything to learn."""
-    torch.manual_seed(seed)
-    for network in discriminators:
-        fresh = Discriminator(phases).to(next(network.parameters()).device)
-        network.load_state_dict(fresh.state_dict())
-        for weight in network.parameters():
-            optimiser.state.pop(weight, None)
-
-
-def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def predict_map(network: Network, view: NDArray[np.uint8]) -> NDArray[np.float32]:

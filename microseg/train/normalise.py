@@ -15,21 +15,21 @@ from microseg.models.network import Network
 def with_target_statistics(network: Network, cuts: Sequence[NDArray[np.uint8]], share: float) -> None:
     """Mix the running statistics, in place, with those of target views uint8 (h, w): `share` of the target's own.
 
-    AdaBN (Li et al. 2016) for share 1; mixed as Schneider et al. (2020) propose for few fields.
+    AdaBN (Li et al. 2016) for share 1; mixed as Schneider et al. (2020) propose for few fields. The views pass as one batch,
+    cut to the size that all of them have, so that what sets one field apart from another is part of the variance.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not share or not norms:
         return
     kept = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]  # type: ignore[union-attr]
-    device = next(network.parameters()).device
+    height, width = np.min([cut.shape for cut in cuts], axis=0)
+    together = torch.from_numpy(np.stack([cut[:height, :width] for cut in cuts])[:, None])
     network.eval()
     for norm in norms:
         norm.train()
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all views
+        norm.momentum = 1.0
     with torch.no_grad():
-        for cut in cuts:
-            network(torch.tensor(cut)[None, None].to(device))
+        network(together.to(next(network.parameters()).device))
     for norm, (mean, variance, momentum) in zip(norms, kept, strict=True):
         assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(torch.lerp(mean, norm.running_mean, share))

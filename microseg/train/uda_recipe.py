@@ -131,9 +131,10 @@ Method = Annotated[
 class UdaRecipe(Strict):
     """A recipe of `train uda`; network, tile and loss are the source run's.
 
-    batch: tiles of each domain in a step. augmentation: of the source's tiles; null takes the source run's pipeline, or
-    the extended one where that is weaker. target_augmentation: null is a mild one (turns, a tenth
-    of scale; in four tiles of ten a little blur, sharpening or noise). statistics: whose tiles move the running
+    batch: tiles of each domain in a step, of the source run's size, at random places even if its own lie on a grid.
+    augmentation: of the source's tiles; null takes the source run's pipeline, or the extended one where that is weaker.
+    target_augmentation: null is a mild one (turns, a tenth of scale; in four tiles of ten a little blur, sharpening or
+    noise). statistics: whose tiles move the running
     statistics of batch normalisation: `both` (published), `target`, `source`, or `none` (they stay the source
     run's); with class-mix those of the target are the mixed ones, as published. frozen_affine: scale and shift of batch
     normalisation do not learn (published). mic: masked-image consistency on top of any method. balanced_patches: target

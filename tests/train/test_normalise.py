@@ -27,3 +27,32 @@ def test_statistics_are_mixed_and_nothing_else_changes() -> None:
         elif not key.endswith("num_batches_tracked"):
             assert torch.equal(value, whole[key])
     assert any(not torch.equal(start[key], whole[key]) for key in start)
+
+
+def test_every_layer_normalises_views_of_unlike_brightness_and_size_together() -> None:
+    rng = np.random.default_rng(0)
+    cuts = [
+        rng.normal(mean, 15, (128, width)).clip(0, 255).astype(np.uint8)
+        for mean, width in ((60, 128), (120, 160), (200, 128))
+    ]
+    torch.manual_seed(0)
+    network = build_network(ENCODER, {"kind": "unet"} | NETWORK, 2).eval()
+    with_target_statistics(network, cuts, 1.0)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    off: list[torch.Tensor] = []
+
+    def check(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        expected = norm.running_var + norm.eps
+        off.append(
+            torch.stack([(mean - norm.running_mean) / expected.sqrt(), (variance - norm.running_var) / expected])
+        )
+
+    for norm in norms:
+        norm.register_forward_pre_hook(check)
+    with torch.no_grad():
+        network(torch.from_numpy(np.stack([cut[:, :128] for cut in cuts])[:, None]))
+    assert len(off) == len(norms)
+    # Not 0: statistics are kept of samples, and layers are computed by those of the batch.
+    assert float(torch.cat(off, dim=1).abs().max()) < 0.02
