@@ -241,6 +241,7 @@ class _Fold:
             discriminator.load_state_dict(fresh.state_dict())
             for weight in discriminator.parameters():
                 self.optimiser.state.pop(weight, None)
+        self.tiles.close()
         self.tiles = domain_tiles(self.job, self.weights, self.device, second_round=True)
 
     def _snapshot(self, step: int) -> None:

@@ -16,14 +16,16 @@ def with_target_statistics(network: Network, cuts: Sequence[NDArray[np.uint8]], 
     """Mix the running statistics, in place, with those of target views uint8 (h, w): `share` of the target's own.
 
     AdaBN (Li et al. 2016) for share 1; mixed as Schneider et al. (2020) propose for few fields. The views pass as one batch,
-    cut to the size that all of them have, so that what sets one field apart from another is part of the variance.
+    mirrored to the size of the largest, so that what sets one field apart from another is part of the variance.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not share or not norms:
         return
     kept = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]  # type: ignore[union-attr]
-    height, width = np.min([cut.shape for cut in cuts], axis=0)
-    together = torch.from_numpy(np.stack([cut[:height, :width] for cut in cuts])[:, None])
+    # Of a bottleneck of one pixel there are no statistics.
+    height, width = np.max([cut.shape for cut in cuts], axis=0).clip(min=2 * network.stride)
+    mirrored = [np.pad(cut, ((0, height - cut.shape[0]), (0, width - cut.shape[1])), "symmetric") for cut in cuts]
+    together = torch.from_numpy(np.stack(mirrored)[:, None])
     network.eval()
     for norm in norms:
         norm.train()

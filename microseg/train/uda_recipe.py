@@ -134,17 +134,16 @@ class UdaRecipe(Strict):
     batch: tiles of each domain in a step, of the source run's size, at random places even if its own lie on a grid.
     augmentation: of the source's tiles; null takes the source run's pipeline, or the extended one where that is weaker.
     target_augmentation: null is a mild one (turns, a tenth of scale; in four tiles of ten a little blur, sharpening or
-    noise). statistics: whose tiles move the running
-    statistics of batch normalisation: `both` (published), `target`, `source`, or `none` (they stay the source
-    run's); with class-mix those of the target are the mixed ones, as published. frozen_affine: scale and shift of batch
-    normalisation do not learn (published). mic: masked-image consistency on top of any method. balanced_patches: target
-    tiles are drawn such that their pseudo-labelled fractions are the source's. statistics_only: every loss on the target
-    has weight 0, the method's own control. robust_share: of the steps, at the beginning, that the source alone is learned
-    from, while target tiles pass through batch normalisation: with a strong `augmentation`, a teacher worth learning
-    from. style_share: of source tiles, that are moved towards the target's radial spectrum and mean grey, each by a
-    random part of the way. fraction_drift: factor by which a fraction may leave those of source and start. second_round:
-    steps that follow the others, in which every fold learns from the pseudo-labels of the whole bag, on target tiles
-    drawn as with `balanced_patches`.
+    noise). statistics: whose tiles move the running statistics of batch normalisation: `both` (published), `target`,
+    `source`, or `none` (they stay the source run's); with class-mix those of the target are the mixed ones, as published.
+    frozen_affine: scale and shift of batch normalisation do not learn (published). mic: masked-image consistency on top
+    of any method. balanced_patches: target tiles are drawn such that their pseudo-labelled fractions are the source's.
+    statistics_only: every loss on the target has weight 0, the method's own control. robust_share: of the steps, at the
+    beginning, that the source alone is learned from, while target tiles pass through batch normalisation: with a strong
+    `augmentation`, a teacher worth learning from. style_share: of source tiles, that are moved towards the target's
+    radial spectrum and mean grey, each by a random part of the way. fraction_drift: factor by which a fraction may leave
+    those of source and start. second_round: steps that follow the others, in which every fold learns from the
+    pseudo-labels of the whole bag, on target tiles drawn as with `balanced_patches`.
     """
 
     task: Literal["uda"]

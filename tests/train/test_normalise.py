@@ -52,7 +52,19 @@ def test_every_layer_normalises_views_of_unlike_brightness_and_size_together() -
     for norm in norms:
         norm.register_forward_pre_hook(check)
     with torch.no_grad():
-        network(torch.from_numpy(np.stack([cut[:, :128] for cut in cuts])[:, None]))
+        network(
+            torch.from_numpy(
+                np.stack([np.pad(cut, ((0, 0), (0, 160 - cut.shape[1])), "symmetric") for cut in cuts])[:, None]
+            )
+        )
     assert len(off) == len(norms)
     # Not 0: statistics are kept of samples, and layers are computed by those of the batch.
     assert float(torch.cat(off, dim=1).abs().max()) < 0.02
+
+
+def test_a_single_view_no_larger_than_the_stride_has_statistics_too() -> None:
+    network = build_network(ENCODER, {"kind": "unet"} | NETWORK, 2).eval()
+    side = network.stride
+    with_target_statistics(network, [np.arange(side * side).reshape(side, side).astype(np.uint8)], 1.0)
+    state = network.state_dict()
+    assert all(bool(state[key].isfinite().all()) for key in state if key.endswith(("running_mean", "running_var")))
