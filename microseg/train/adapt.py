@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -118,6 +118,9 @@ class _Fold:
         network = load_network(source, len(job.phases), job.start).to(device).to(memory_format=torch.channels_last)
         self.network = network
         self.norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.momenta = [norm.momentum for norm in self.norms]
+        # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
+        self.is_reduced = recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
         for norm in self.norms if recipe.frozen_affine else ():
             norm.requires_grad_(False)
         self.teacher = deepcopy(network).requires_grad_(False)
@@ -135,9 +138,9 @@ class _Fold:
         self.weights = weights = phase_weights(source, job.fields, len(job.phases), device)
         self.known = phase_frequencies([*job.fields, *job.held_out], len(job.phases)).tolist()
         self.halfway = recipe.steps // 2
-        self.tiles = domain_tiles(job, weights, device, second_round=self.progress.step > self.halfway)
+        self._take_tiles(second_round=self.progress.step > self.halfway)
         self.actors = methods.Actors(
-            network, self.teacher, list(discriminators), _forward_of(recipe, network, self.norms, device),
+            network, self.teacher, list(discriminators), self._forward,
             lambda logits, labels: segmentation_loss(source.loss, logits, labels, weights),
             auxiliary, source.tile.core_px, 0.0 if recipe.statistics_only else 1.0, weights, torch.Generator(),
         )  # fmt: skip
@@ -242,7 +245,21 @@ class _Fold:
             for weight in discriminator.parameters():
                 self.optimiser.state.pop(weight, None)
         self.tiles.close()
-        self.tiles = domain_tiles(self.job, self.weights, self.device, second_round=True)
+        self._take_tiles(second_round=True)
+
+    def _take_tiles(self, second_round: bool) -> None:
+        is_within_target = second_round and _goes_within_target(self.job.recipe)
+        self.tiles = domain_tiles(self.job, self.weights, self.device, is_within_target)
+        self.source_is: methods.Domain = "target" if is_within_target else "source"
+
+    def _forward(self, tiles: Tensor, domain: methods.Domain) -> NetworkOutput:
+        """The network's forward pass, in which the recipe settles whose tiles move the running statistics."""
+        recipe = self.job.recipe
+        moves = domain != "none" and recipe.statistics in ("both", self.source_is if domain == "source" else domain)
+        for norm, momentum in zip(self.norms, self.momenta, strict=True):
+            norm.momentum = momentum if moves else 0.0
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_reduced):
+            return self.network.forward_any_size(tiles.contiguous(memory_format=torch.channels_last))
 
     def _snapshot(self, step: int) -> None:
         """A row of the history; the weights are kept if they promise most so far."""
@@ -280,22 +297,12 @@ class _Fold:
         checkpoint.save_state(self.job.folder / "last", self.progress, self.both, self.averaged, self.optimiser)
 
 
-def _forward_of(
-    recipe: UdaRecipe, network: Network, norms: Sequence[nn.BatchNorm2d], device: torch.device
-) -> Callable[[Tensor, methods.Domain], NetworkOutput]:
-    """The network's forward pass, in which the recipe settles whose tiles move the running statistics."""
-    momenta = [norm.momentum for norm in norms]
-    # On a GPU with bf16; fp16 would need a scaled loss for every one of the methods' backward passes.
-    is_reduced = recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported()
+def _goes_within_target(recipe: UdaRecipe) -> bool:
+    """Whether there is a second round, of IntraDA, from easy, pseudo-labelled target tiles to hard ones.
 
-    def forward(tiles: Tensor, domain: methods.Domain) -> NetworkOutput:
-        moves = domain != "none" and recipe.statistics in ("both", domain)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum if moves else 0.0
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_reduced):
-            return network.forward_any_size(tiles.contiguous(memory_format=torch.channels_last))
-
-    return forward
+    As its own control, without any loss on the target, it goes on from the source.
+    """
+    return isinstance(recipe.method, IntraDA) and not recipe.statistics_only
 
 
 def _optimiser(recipe: UdaRecipe, network: Network, discriminators: nn.ModuleList) -> torch.optim.Optimizer:
@@ -338,16 +345,17 @@ def predict_mean(networks: Sequence[Network], view: NDArray[np.uint8]) -> NDArra
     return np.asarray(np.mean([predict_map(network, view) for network in networks], axis=0), np.float32)
 
 
-def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.device, second_round: bool) -> DomainTiles:
+def domain_tiles(job: AdaptJob, phase_weights: Tensor | None, device: torch.device, within_target: bool) -> DomainTiles:
     """Where the tiles come from; those of a job with teachers carry what these say of whole target fields.
 
-    IntraDA's second round goes from easy, pseudo-labelled target tiles to hard ones; as its own control, without any loss on
-    the target, it goes on from the source. phase_weights: of the source's loss.
+    within_target: from the easy tiles of the target in place of the source's to its hard ones, by what the first round's
+    network says. phase_weights: of the source's loss.
     """
     recipe, source, phases = job.recipe, job.source, len(job.phases)
     side, stride = source.tile.core_px + 2 * source.tile.halo_px, source.network.stride
     fields, target, places = job.fields, job.target, None
-    if second_round and isinstance(recipe.method, IntraDA) and not recipe.statistics_only:
+    if within_target:
+        assert isinstance(recipe.method, IntraDA)
         first = load_network(source, phases, job.folder / ROUND_ONE)
         share = recipe.method.easy_share
         easy, hard = split_by_entropy([first.to(device)], target, side, share, stride, phase_weights)

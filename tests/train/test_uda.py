@@ -295,6 +295,27 @@ def test_in_the_control_of_intrada_pseudo_labels_teach_nothing(place: Path, tmp_
     assert all(np.allclose(control[key], source[key], atol=1e-6) for key in network)
 
 
+@pytest.mark.parametrize(("whose", "moves"), [("source", False), ("target", True)])
+def test_in_the_second_round_of_intrada_all_statistics_are_the_target_s(
+    whose: str, moves: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its easy tiles stand where the source's were."""
+    passes: list[tuple[bool, bool]] = []
+    forward = adapt._Fold._forward
+
+    def watched(self: Any, tiles: Any, domain: Any) -> Any:
+        before = [norm.running_mean.clone() for norm in self.norms]
+        out = forward(self, tiles, domain)
+        moved = any(not old.equal(norm.running_mean) for old, norm in zip(before, self.norms, strict=True))
+        passes.append((domain == "source", moved))
+        return out
+
+    monkeypatch.setattr(adapt._Fold, "_forward", watched)
+    _run(place, tmp_path / "run", "intrada", [*ONCE, f"statistics={whose}"])
+    assert [of_source for of_source, _ in passes] == [True, False] * 2
+    assert [moved for _, moved in passes] == [not moves, moves, moves, moves]
+
+
 def test_labels_that_are_not_there_cannot_choose(place: Path, tmp_path: Path) -> None:
     name, recipe = load_uda_recipe("uda-minent", ONCE)
     with pytest.raises(InputError, match="no labels for --oracle"):
