@@ -130,7 +130,13 @@ def told_choice(name: str) -> str:
 
 
 def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:
-    """Agreement of an item's folds, or of the first round's where they have learned from each other since."""
+    """Agreement of an item's folds, or of the first round's where they have learned from each other since.
+
+    Of the source's, whichever agree better: at home they are measured as they are, and longer training sets folds apart on
+    whatever they have not learned from.
+    """
+    if item.name in (SOURCE, LONGER):
+        return max(other.fold_agreement for other in candidates if other.name in (SOURCE, LONGER))
     names = (item.name, item.name.removesuffix(SECOND))
     return min(other.fold_agreement for other in candidates if other.name in names)
 

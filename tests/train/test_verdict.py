@@ -98,6 +98,19 @@ def test_folds_that_were_taught_by_their_bag_count_as_they_agreed_before() -> No
     assert decide([_candidate("unadapted", 0.8), taught], KNOWN, STRANGE).verdict == "adapt"
 
 
+def test_folds_that_longer_training_set_apart_count_as_they_agreed_before() -> None:
+    """As on the coating's other specimens, where it gains four points of mIoU."""
+    apart = STRANGE.folds_at_home - 2 * DISAGREE
+    longer = _candidate("source", 0.85, fold_agreement=apart)
+    found = decide([_candidate("unadapted", 0.85), longer], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
+    better = longer.model_copy(update={"source_miou": 0.95})
+    found = decide([_candidate("unadapted", 0.85), better], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", "source")
+    foreign = decide([_candidate("unadapted", 0.85, fold_agreement=apart), better], KNOWN, STRANGE)
+    assert (foreign.verdict, foreign.chosen) == ("label a few fields", "source")
+
+
 def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it() -> None:
     candidates = [_candidate("unadapted", 0.9), _candidate("dacs", 0.99)]
     found = decide(candidates, KNOWN, Likeness(0.91, 0.90 + CLOSE, 0.95, SHIFTED / 2))
