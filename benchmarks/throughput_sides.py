@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,29 +86,33 @@ def run_start(engine: Path, field: Path, work: Path) -> dict[str, Any]:
 
 
 def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict[str, Any]:
-    """The engine alone on the arrays that `segment` prepares; threads: None for all."""
+    """The engine alone on the arrays that `segment` prepares, in as many streams; threads: None for all."""
     from microseg.core.manifest import Grid, Preparation
     from microseg.core.preparation import open_prepared
     from microseg.core.tiling import extract, plan_tiles
-    from microseg.deploy.options import max_tile_pixels
+    from microseg.deploy.options import max_tile_pixels, tile_pixels
+    from microseg.deploy.profile import set_up
     from microseg.runtime import open_engine
 
-    engine = open_engine(path, threads)
+    choice = set_up(path, runtime=None, device=None, threads=threads, batch=None, use_profile=False).choice
+    engine = open_engine(path, choice.threads, choice.device, choice.runtime, choice.streams)
     manifest = engine.manifest
-    limit = max_tile_pixels(manifest, path.stat().st_size, None)
+    limit = tile_pixels(max_tile_pixels(manifest, path.stat().st_size, None), choice)
     batches = []
     for image in fields:
         with open_prepared(image, Preparation(), Grid()) as field:
             plan = plan_tiles(*field.shape, manifest.stride, manifest.halo_px, limit)
             batches += [extract(field.rows, tile, *field.shape)[None, None] for tile in plan]
-    engine.run(batches[0])
-    begun = time.perf_counter()
-    for batch in batches:
-        engine.run(batch)
-    seconds = time.perf_counter() - begun
+    with ThreadPoolExecutor(choice.streams) as streams:
+        list(streams.map(engine.run, batches[:1] * choice.streams))
+        begun = time.perf_counter()
+        for _ in streams.map(engine.run, batches):
+            pass
+        seconds = time.perf_counter() - begun
     settings = {
         "runtime": f"{engine.choice.runtime} {engine.version}",
-        "threads": engine.choice.threads,
+        "threads": choice.threads,
+        "streams": choice.streams,
         "tiles": len(batches),
         "tile_px": list(batches[0].shape[2:]),
     }

@@ -174,6 +174,7 @@ def _print(summary: dict[str, Any]) -> None:
     run = summary["run"]
     if run["runtime"]:
         threads = f", {run['threads']} threads" if run["threads"] and summary["settings"]["device"] == "cpu" else ""
+        threads += f" in {run['streams']} streams" if run["streams"] > 1 else ""
         console.print(f"Computed by {run['runtime']} ({run['provider']}){threads}", highlight=False, soft_wrap=True)
     if run["profile"]:
         console.print(f"Tuned: {escape(run['profile'])}", highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from microseg.core.manifest import Manifest
 from microseg.core.reference import unpack
 from microseg.core.tiling import plan_tiles
 from microseg.core.tolerance import LIMITS, difference
+from microseg.deploy.options import tile_pixels
 from microseg.runtime import Choice, Engine, open_engine
 from microseg.runtime.comparison import Record
 from microseg.runtime.container import read_reference
@@ -94,7 +95,8 @@ class Bench:
         shape, number, speed, repeats, note = (0, 0), 0, None, 0, ""
         try:
             manifest = self._manifest
-            plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, limit, manifest.max_side_px)
+            largest = tile_pixels(limit, settings.choice)
+            plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, largest, manifest.max_side_px)
             shape, number = (plan[0].width, plan[0].height), len(plan)
             fitting = max(1, limit // (plan[0].width * plan[0].height))
             if not self.trials:
@@ -155,7 +157,7 @@ class Bench:
             labels for tile in self._tiles for labels in engine.run(np.repeat(tile[None, None], streams, 0)).labels
         ]
         if not self._wanted:
-            self._wanted = found
+            self._wanted = found[::streams]
         wanted = [labels for labels in self._wanted for _ in range(streams)]
         phases = [phase.name for phase in manifest.phases]
         means = [float(np.mean([np.mean(labels == index) for labels in wanted])) for index in range(len(phases))]

@@ -1,15 +1,18 @@
 """The streaming pipeline: read and prepare | infer | stitch and write, at the same time, with bounded queues.
 
-The engine runs in the calling thread. What waits between the threads is bounded by tiles and by the pixels of the
-fields under way, so memory depends neither on how many fields there are nor on how large one is.
+The engine runs in the calling thread, or in one for each of its streams. What waits between the threads is bounded by tiles
+and by the pixels of the fields under way, so memory depends neither on how many fields there are nor on how large one is.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.files import sha256_of
+from microseg.core.files import Closing, sha256_of
 from microseg.core.folders import readable
 from microseg.core.manifest import Manifest
 from microseg.core.preparation import PreparedField, open_prepared
@@ -26,7 +29,7 @@ from microseg.deploy.channel import Budget, Channel, Stop, Stopped
 from microseg.deploy.inputs import InputField, SegmentInput
 from microseg.deploy.measuring import field_record, measuring, write_overlay
 from microseg.deploy.records import FailedField, FieldRecord, discard, find_record, write_record
-from microseg.runtime import Engine
+from microseg.runtime import Engine, EngineOutput
 
 _QUEUED_TILES = 4
 _BYTES_UNDER_WAY = 256 << 20
@@ -87,6 +90,7 @@ class Flush:
 class Pipeline:
     """What the three stages share.
 
+    streams: calls of the engine under way at once. batch: tiles under way at once, but one in each call at least.
     open_engine: called once, when the first tile is there. on_advance: gets fractions of a field, 1.0 in all for each.
     """
 
@@ -96,6 +100,7 @@ class Pipeline:
     pixel_size_um: float | None
     max_tile_pixels: int
     batch: int
+    streams: int
     open_engine: Callable[[], Engine]
     on_advance: Callable[[float], None]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -188,46 +193,30 @@ class Pipeline:
     def _infer(self, tiles: Channel[Pixels | End | Flush], results: Channel[Labels | End]) -> None:
         engine: Engine | None = None
         waiting: list[Pixels | End] = []
-        for item in tiles:
-            first = next((other for other in waiting if isinstance(other, Pixels)), None)
-            is_other_shape = first and isinstance(item, Pixels) and item.pixels.shape != first.pixels.shape
-            if is_other_shape or isinstance(item, Flush):
-                self._segment(engine, waiting, results)
-                waiting = []
-            if isinstance(item, Flush):
-                continue
-            waiting.append(item)
-            if isinstance(item, Pixels) and engine is None:
-                engine = self.open_engine()
-            count = sum(isinstance(other, Pixels) for other in waiting)
-            if count == 0 or count >= self._batch_for(waiting):
-                self._segment(engine, waiting, results)
-                waiting = []
-        self._segment(engine, waiting, results)
+        with _Calls(self.streams, results) as calls:
+            for item in tiles:
+                first = next((other for other in waiting if isinstance(other, Pixels)), None)
+                is_other_shape = first and isinstance(item, Pixels) and item.pixels.shape != first.pixels.shape
+                if is_other_shape or isinstance(item, Flush):
+                    calls.begin(engine, waiting)
+                    waiting = []
+                if isinstance(item, Flush):
+                    calls.end()
+                    continue
+                waiting.append(item)
+                if isinstance(item, Pixels) and engine is None:
+                    engine = self.open_engine()
+                count = sum(isinstance(other, Pixels) for other in waiting)
+                if count == 0 or count >= self._batch_for(waiting):
+                    calls.begin(engine, waiting)
+                    waiting = []
+            calls.begin(engine, waiting)
+            calls.end()
 
     def _batch_for(self, waiting: list[Pixels | End]) -> int:
-        """Tiles of this shape that run together within the memory limit."""
+        """Tiles of this shape that run together in a call, within the memory limit of a stream."""
         size = next(item.pixels.size for item in waiting if isinstance(item, Pixels))
-        return max(1, min(self.batch, self.max_tile_pixels // size))
-
-    def _segment(self, engine: Engine | None, waiting: list[Pixels | End], results: Channel[Labels | End]) -> None:
-        """Run the tiles that wait as one batch and pass everything on in order."""
-        batch = [item for item in waiting if isinstance(item, Pixels) and not item.job.error]
-        found: dict[int, Labels] = {}
-        if batch and engine is not None:
-            try:
-                output = engine.run(np.stack([item.pixels for item in batch])[:, None])
-            except FieldError as error:
-                for item in batch:
-                    item.job.error = item.job.error or readable(str(error))
-            else:
-                for item, labels, votes in zip(batch, output.labels, output.votes, strict=True):
-                    found[id(item)] = Labels(item.job, item.tile, labels, votes)
-        for passed in waiting:
-            if isinstance(passed, End):
-                results.put(passed)
-            elif id(passed) in found:
-                results.put(found[id(passed)])
+        return max(1, min(self.batch // self.streams, self.max_tile_pixels // size))
 
     def _write(self, results: Channel[Labels | End], budget: Budget) -> None:
         items = iter(results)
@@ -276,6 +265,63 @@ class Pipeline:
         self.outcomes[outcome.name] = outcome
         if advance:
             self.on_advance(advance)
+
+
+class _Calls(Closing):
+    """Calls of an engine under way, whose results are passed on in order: one for each stream, and one that waits for a stream.
+
+    With a single stream a call is over, in the calling thread, before the next begins.
+    """
+
+    def __init__(self, streams: int, results: Channel[Labels | End]) -> None:
+        self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
+        self._most = streams if streams > 1 else 0
+        self._results = results
+        self._under_way: deque[tuple[list[Pixels | End], list[Pixels], Callable[[], EngineOutput] | None]] = deque()
+
+    def begin(self, engine: Engine | None, items: list[Pixels | End]) -> None:
+        """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
+        batch = [item for item in items if isinstance(item, Pixels) and not item.job.error]
+        answer: Callable[[], EngineOutput] | None = None
+        if batch and engine is not None:
+            answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None])
+            if self._pool is not None:
+                answer = self._pool.submit(answer).result
+        self._under_way.append((items, batch, answer))
+        while self._under_way and (self._under_way[0][2] is None or self._count() > self._most):
+            self._pass_on()
+
+    def end(self) -> None:
+        """Wait for all calls and pass on their results."""
+        while self._under_way:
+            self._pass_on()
+
+    def close(self) -> None:
+        """Wait for the calls that have begun, whatever they say."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _count(self) -> int:
+        return sum(answer is not None for _, _, answer in self._under_way)
+
+    def _pass_on(self) -> None:
+        """The items of the first call, its tiles with their labels."""
+        items, batch, answer = self._under_way.popleft()
+        found: dict[int, Labels] = {}
+        if answer is not None:
+            try:
+                output = answer()
+            except FieldError as error:
+                for item in batch:
+                    item.job.error = item.job.error or readable(str(error))
+            else:
+                for item, labels, votes in zip(batch, output.labels, output.votes, strict=True):
+                    found[id(item)] = Labels(item.job, item.tile, labels, votes)
+        for passed in items:
+            if isinstance(passed, End):
+                self._results.put(passed)
+            elif id(passed) in found and not passed.job.error:  # of no use where an earlier tile is missing
+                self._results.put(found[id(passed)])
 
 
 def _cut(job: Job) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:

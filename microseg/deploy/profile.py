@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
 from microseg.core.machine import machine_key
+from microseg.deploy.options import side_by_side
 from microseg.runtime import Choice, Device, Runtime, choose
 from microseg.runtime.container import manifest_text
 
@@ -35,6 +36,7 @@ def set_up(
     threads: int | None,
     batch: int | None,
     use_profile: bool,
+    memory_mb: int | None = None,
 ) -> Setup:
     """What the user asked for, then what `tune` measured on this machine, then what file and hardware suggest.
 
@@ -52,7 +54,7 @@ def set_up(
                     f"{path}: what this profile asks for cannot be had: {error} Or --no-profile."
                 ) from error
             return Setup(choice, batch or profile.batch, profile.max_tile_pixels, path)
-    return Setup(choose(engine, runtime, device, threads), batch, None, None)
+    return Setup(side_by_side(engine, choose(engine, runtime, device, threads), memory_mb), batch, None, None)
 
 
 def profile_path(model_sha256: str) -> Path:

@@ -44,6 +44,7 @@ def segment(
         threads=options.threads,
         batch=options.batch,
         use_profile=options.use_profile,
+        memory_mb=options.memory_mb,
     )
     choice = setup.choice
     with ThreadPoolExecutor(2) as background:

@@ -16,7 +16,7 @@ from microseg.core.files import write_json, write_text
 from microseg.core.folders import readable
 from microseg.core.manifest import Manifest
 from microseg.deploy.inputs import SegmentInput, resolve_input
-from microseg.deploy.options import SegmentOptions, default_batch, max_tile_pixels
+from microseg.deploy.options import SegmentOptions, default_batch, max_tile_pixels, tile_pixels
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.profile import Setup
 from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, opened_by, writing
@@ -42,8 +42,9 @@ class Station:
         """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
         given = resolve_input(options.input, manifest, options.domain, options.invert)
         largest = max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb)
+        largest = tile_pixels(largest, setup.choice)
         if options.memory_mb is None and setup.max_tile_pixels is not None:
-            largest = setup.max_tile_pixels
+            largest = min(largest, setup.max_tile_pixels)
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
@@ -58,7 +59,7 @@ class Station:
             device=setup.choice.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        batch = setup.batch or default_batch(manifest, setup.choice.device)
+        batch = setup.batch or default_batch(manifest, setup.choice)
         return cls(report, manifest, given, check_report(report, settings), batch, setup)
 
     def measure(
@@ -92,6 +93,7 @@ class Station:
             pixel_size_um=self.settings.pixel_size_um,
             max_tile_pixels=self.settings.max_tile_pixels,
             batch=self.batch,
+            streams=self.setup.choice.streams,
             open_engine=open_and_begin,
             on_advance=on_advance,
         )
@@ -114,6 +116,7 @@ class Station:
             runtime=f"{self.setup.choice.runtime} {engine.version}" if engine else None,
             provider=engine.provider if engine else None,
             threads=self.setup.choice.threads,
+            streams=self.setup.choice.streams,
             profile=str(self.setup.profile) if self.setup.profile else None,
         )
         return self._write(findings, run)

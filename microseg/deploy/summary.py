@@ -191,8 +191,8 @@ def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
 class RunFigures:
     """What this one run of the command did; a resumed report equals an uninterrupted one in everything else.
 
-    runtime, provider: with their version, what computed; None where nothing was left to compute. profile: the file that
-    `tune` wrote, if it was used.
+    runtime, provider: with their version, what computed; None where nothing was left to compute. streams: as in
+    `Choice`. profile: the file that `tune` wrote, if it was used.
     """
 
     engine_calls: int
@@ -202,6 +202,7 @@ class RunFigures:
     runtime: str | None
     provider: str | None
     threads: int | None
+    streams: int
     profile: str | None
 
 

@@ -18,7 +18,7 @@ from microseg.core.machine import machine, machine_key
 from microseg.core.manifest import Manifest
 from microseg.core.processors import usable_processors
 from microseg.deploy.bench import Bench, Settings, Trial
-from microseg.deploy.options import default_batch, max_tile_pixels
+from microseg.deploy.options import default_batch, max_tile_pixels, side_by_side
 from microseg.deploy.profile import profile_path
 from microseg.deploy.profile_file import Profile
 from microseg.deploy.records import writing
@@ -62,9 +62,9 @@ def tune(
     path = profile_path(manifest.network_sha256)
     require_writable(path)
     allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
-    default = choose(engine, runtime, device)
+    default = side_by_side(engine, choose(engine, runtime, device), memory_mb)
     bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
-    best = bench.measure(Settings(default, batch=default_batch(manifest, default.device)))
+    best = bench.measure(Settings(default, batch=default_batch(manifest, default)))
     complete = True
     for candidates in (
         _runtimes(default, runtime, device),
@@ -97,7 +97,7 @@ def _runtimes(default: Choice, asked: Runtime | None, device: Device | None) -> 
         if asked is None and default.device == "cpu":
             for name in cpu_runtimes():
                 if name != default.runtime:
-                    yield replace(best, choice=replace(default, runtime=name))
+                    yield replace(best, choice=replace(default, runtime=name, streams=1), batch=1)
         if (default.runtime, default.device, device) == ("onnxruntime", "cuda", None):
             import onnxruntime
 
@@ -113,7 +113,8 @@ def _threads(best: Settings) -> Iterator[Settings]:
         return
     now = best.choice.threads or usable_processors()
     for number in sorted({usable_processors(), max(1, now - 1), max(1, now // 2)} - {now}, reverse=True):
-        yield replace(best, choice=replace(best.choice, threads=number))
+        streams = min(best.choice.streams, number)
+        yield replace(best, choice=replace(best.choice, threads=number, streams=streams), batch=streams)
 
 
 def _streams(default: Choice, asked: Runtime | None) -> Candidates:
@@ -123,7 +124,8 @@ def _streams(default: Choice, asked: Runtime | None) -> Candidates:
         if default.device != "cpu" or asked == "onnxruntime" or "openvino" not in cpu_runtimes():
             return
         threads = best.choice.threads or usable_processors()
-        for number in sorted({2, threads // 2, threads} - {0, 1}):
+        tried = best.choice.streams if best.choice.runtime == "openvino" else 0
+        for number in sorted({1, 2, threads // 2, threads} - {0, tried}):
             if number <= threads:
                 yield replace(best, choice=replace(best.choice, runtime="openvino", streams=number), batch=number)
 

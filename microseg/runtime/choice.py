@@ -23,8 +23,8 @@ class Choice:
     """What runs an engine.
 
     device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
-    them to the runtime, which takes one per physical core. streams: parts of a batch that OpenVINO computes side by side,
-    each by its share of the threads; 1 elsewhere.
+    them to the runtime, which takes one per physical core. streams: tiles, of one call or of several, that OpenVINO computes
+    side by side, each by its share of the threads; 1 elsewhere.
     """
 
     runtime: Runtime

@@ -29,7 +29,10 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """A loaded engine. `provider` names what computes, `version` the runtime's; `runs` counts the calls so far."""
+    """A loaded engine. `provider` names what computes, `version` the runtime's; `runs` counts the calls so far.
+
+    Calls may come from as many threads at a time as `choice` has streams.
+    """
 
     manifest: Manifest
     choice: Choice

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,10 +40,13 @@ finally:
         del sys.modules[_CONVERTERS]
 
 _DEVICE = "CPU"
+# OpenVINO's bindings look NumPy up when an array first reaches them, and two threads that do so at once wait for each other
+# forever: one for the lock on that, with the interpreter's own lock, which the other needs to go on.
+_BINDINGS = Lock()
 
 
 class OpenVinoEngine(Closing):
-    """The engine protocol over one compiled network, with a request for each stream. For one thread at a time.
+    """The engine protocol over one compiled network, with a request for each stream. For any number of threads.
 
     N, H and W stay dynamic: a new shape costs the kernels that it needs and no compilation of the network.
     """
@@ -53,51 +59,72 @@ class OpenVinoEngine(Closing):
         self.runs = 0
         shape = network.output("votes").get_partial_shape()
         check_counts(path, manifest, {"votes": [dim.get_length() if dim.is_static else None for dim in shape]})
-        self._requests = _requests(network, choice)
+        self._idle: list[Any] | None = _requests(network, choice)
+        self._change = Condition()
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where OpenVINO fails."""
         wanted = wanted_outputs(features, probability)
-        self.runs += 1
         try:
             if not set(wanted) <= set(self._outputs):
                 # Features and probability are asked for rarely, and computed for every tile once they are compiled in.
-                self._requests = _requests(_compile(self.path, self.choice, wanted), self.choice)
-                self._outputs = tuple(wanted)
-            found = self._infer(np.ascontiguousarray(tiles))
-            # A request's own memory is written over by the next call.
-            return EngineOutput(**{name: np.concatenate([part[name] for part in found]) for name in wanted})
+                with self._taken(self.choice.streams) as requests:
+                    requests[:] = _requests(_compile(self.path, self.choice, wanted), self.choice)
+                    self._outputs = tuple(wanted)
+            with self._taken(min(len(tiles), self.choice.streams)) as requests:
+                self.runs += 1
+                found = _infer(requests, np.ascontiguousarray(tiles))
+                # A request's own memory is written over by the next call.
+                return EngineOutput(**{name: np.concatenate([part[name] for part in found]) for name in wanted})
         except Exception as error:  # OpenVINO raises bare RuntimeErrors
             raise FieldError(
                 f"{self.path}: OpenVINO failed on {tiles.shape[0]} tiles of {tiles.shape[3]} x {tiles.shape[2]} px "
                 f"({error}). Remedy: a smaller --memory-mb or --batch."
             ) from error
 
-    def _infer(self, tiles: NDArray[np.uint8]) -> list[Any]:
-        """What the streams say about their parts of the tiles, in order. Raises what OpenVINO does."""
-        # Shared throughout: a request that once shared an array would copy the next one into that.
-        parts = np.array_split(tiles, min(len(tiles), len(self._requests)))
-        busy = self._requests[: len(parts)]
-        errors = []
-        for begin in (True, False):
-            # All of them also where one fails, or the next call would find some still busy.
-            for request, part in zip(busy, parts, strict=True):
-                try:
-                    if begin:
-                        request.start_async({"tiles": part}, share_inputs=True)
-                    else:
-                        request.wait()
-                except Exception as error:
-                    errors.append(error)
-        if errors:
-            raise errors[0]
-        return [request.results for request in busy]
+    @contextmanager
+    def _taken(self, count: int) -> Iterator[list[Any]]:
+        """That many requests, once they are idle; what the list holds at the end is idle again."""
+        with self._change:
+            self._change.wait_for(lambda: self._idle is None or len(self._idle) >= count)
+            if self._idle is None:
+                raise RuntimeError("the engine is closed")
+            taken = [self._idle.pop() for _ in range(count)]
+        try:
+            yield taken
+        finally:
+            with self._change:
+                if self._idle is not None:
+                    self._idle += taken
+                self._change.notify_all()
 
     def close(self) -> None:
         """Give back the network's memory."""
-        self._requests = []
+        self._idle = None
+
+
+def _infer(requests: list[Any], tiles: NDArray[np.uint8]) -> list[Any]:
+    """What the requests say about their parts of the tiles, in order. Raises what OpenVINO does."""
+    parts = np.array_split(tiles, len(requests))
+    errors = []
+    for begin in (True, False):
+        # All of them also where one fails, or the next call would find some still busy.
+        for request, part in zip(requests, parts, strict=True):
+            try:
+                if begin:
+                    with _BINDINGS:
+                        # Shared throughout: a request that once shared an array would copy the next one into that.
+                        request.start_async({"tiles": part}, share_inputs=True)
+                else:
+                    request.wait()
+            except Exception as error:
+                errors.append(error)
+    if errors:
+        raise errors[0]
+    with _BINDINGS:
+        return [request.results for request in requests]
 
 
 def _requests(network: Any, choice: Choice) -> list[Any]:

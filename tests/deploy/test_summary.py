@@ -59,7 +59,7 @@ def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_c
     page = report_html(tmp_path, findings)
     assert "bainite 0.100 (0.3)" in page and "2 fields of superalloy" in page and "0.250" not in page
     assert "OpenVINO 2026.4 on\nthe CPU" in page
-    engine = summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, None))["engine"]
+    engine = summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, 1, None))["engine"]
     assert engine["precision"] == "int8" and engine["from_bag"] is None
     assert round(engine["from_float32"][0]["points"]["bainite"], 6) == 0.1
     assert not _findings(_manifest(fidelity=judged), _field("a", 40, 40)).from_float32  # float32 itself
@@ -82,7 +82,7 @@ def test_a_student_states_its_distance_from_the_bag_and_not_that_networks_differ
     page = report_html(tmp_path, findings)
     assert "0.973" in page and "bainite 0.23" in page and "2 fields that it did not" in page
     assert "reproduces the bag five" in page and "networks of the bag differ" not in page
-    assert summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, None))["engine"]["from_bag"]["run"] == "five"
+    assert summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, 1, None))["engine"]["from_bag"]["run"] == "five"
     assert "networks of the bag differ" in report_html(tmp_path, _findings(_manifest(), _field("a", 40, 40)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,55 @@ def test_a_stream_that_fails_leaves_none_busy(tiny_engine: Path, monkeypatch: py
         assert isinstance(engine, OpenVinoEngine)
         pixels = tiles(2, 24, 32)
         wanted = engine.run(pixels).labels
-        first, second = engine._requests
-        monkeypatch.setattr(engine, "_requests", [Failing(first), second])
+        assert engine._idle is not None
+        first, second = engine._idle
+        engine._idle[:] = [first, Failing(second)]
         with pytest.raises(FieldError, match="out of memory"):
             engine.run(pixels)
-        monkeypatch.setattr(engine, "_requests", [first, second])
+        assert len(engine._idle) == 2
+        engine._idle[:] = [first, second]
         assert np.array_equal(engine.run(pixels).labels, wanted)
+
+
+def test_calls_from_several_threads_share_the_streams(tiny_engine: Path) -> None:
+    with (
+        open_engine(tiny_engine, 2, runtime="openvino") as single,
+        open_engine(tiny_engine, 2, runtime="openvino", streams=2) as several,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        given = [np.roll(tiles(1 + number % 3, 24, 32), number, 3) for number in range(24)]
+        asks = [number % 5 == 0 for number in range(24)]  # compiled anew, between calls of others
+        found = pool.map(lambda pixels, features: several.run(pixels, features=features), given, asks)
+        for pixels, features, out in zip(given, asks, found, strict=True):
+            assert np.array_equal(out.votes, single.run(pixels).votes) and (out.features is None) != features
+        assert several.runs == 24
+
+
+_FIRST_CALLS = """
+import sys
+import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from microseg.runtime import open_engine
+engine = open_engine(Path(sys.argv[1]), 2, runtime="openvino", streams=2)
+sys.setswitchinterval(1e-6)
+with ThreadPoolExecutor(2) as pool:
+    print(len(list(pool.map(lambda number: engine.run(np.zeros((1, 1, 24, 32), np.uint8)), range(4)))))
+"""
+
+
+def test_first_calls_from_two_threads_at_once_do_not_wait_for_each_other_forever(tiny_engine: Path) -> None:
+    """In processes of their own, for only the first calls of one can; half of them did."""
+    for _ in range(4):
+        command = [sys.executable, "-c", _FIRST_CALLS, str(tiny_engine)]
+        assert subprocess.run(command, timeout=60, capture_output=True, text=True, check=True).stdout == "4\n"
+
+
+def test_an_engine_that_was_closed_says_so(tiny_engine: Path) -> None:
+    with open_engine(tiny_engine, 1, runtime="openvino") as engine:
+        pass
+    with pytest.raises(FieldError, match="the engine is closed"):
+        engine.run(tiles(1, 24, 32))
 
 
 def test_what_one_call_gave_the_next_leaves_alone(tiny_engine: Path) -> None:
