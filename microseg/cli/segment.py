@@ -70,7 +70,9 @@ def segment(
     invert: Annotated[
         bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Tiles per call. Default: 1 on a CPU, 8 on a GPU.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Tiles under way at once. Default: 2 on a CPU, or 1; 8 on a GPU.")
+    ] = None,
     threads: ThreadsOption = None,
     memory_mb: Annotated[
         int | None,

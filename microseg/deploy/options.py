@@ -48,12 +48,12 @@ class SegmentOptions:
 
 
 def side_by_side(engine: Path, choice: Choice, memory_mb: int | None) -> Choice:
-    """The choice, with two tiles computed side by side where that is OpenVINO's to do and memory allows it.
+    """The choice, with two tiles computed side by side where a processor computes and memory allows it.
 
     Threads that share a tile wait for each other after every layer, and all of them for one that the reader or the writer
     keeps from working.
     """
-    if choice.runtime != "openvino" or choice.streams != 1 or choice.threads is None or choice.threads % _STREAMS:
+    if choice.device != "cpu" or choice.streams != 1 or choice.threads is None or choice.threads % _STREAMS:
         return choice
     try:
         per_pixel = float(json.loads(manifest_text(engine))["bytes_per_pixel"])
@@ -68,7 +68,7 @@ def tile_pixels(under_way: int, choice: Choice) -> int:
 
     One stream has no larger tiles than two would: how many there are depends on the threads, and a report goes on with any.
     """
-    is_one_of_two = choice.runtime == "openvino" and choice.streams == 1 and _has_room(under_way)
+    is_one_of_two = choice.device == "cpu" and choice.streams == 1 and _has_room(under_way)
     return under_way // (_STREAMS if is_one_of_two else choice.streams)
 
 

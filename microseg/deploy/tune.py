@@ -2,8 +2,8 @@
 
 A candidate is measured as `segment` would run it: the tiles that its plan cuts a field into, in its batch. Every
 configuration gets a warm-up, which is not counted, and the median of several calls. One setting is varied at a time
-from the best so far, most promising first. A plan has as many of its own batches under way as the batch holds; OpenVINO
-computes it in streams.
+from the best so far, most promising first. A plan has as many of its own batches under way as the batch holds; on processors
+the batch is shared among streams.
 """
 
 from __future__ import annotations
@@ -118,16 +118,19 @@ def _threads(best: Settings) -> Iterator[Settings]:
 
 
 def _streams(default: Choice, asked: Runtime | None) -> Candidates:
-    """OpenVINO with several tiles side by side, each by its share of the threads, also where it was slower with one."""
+    """Several tiles side by side, each by its share of the threads; with OpenVINO also where it was slower with one."""
 
     def candidates(best: Settings) -> Iterator[Settings]:
-        if default.device != "cpu" or asked == "onnxruntime" or "openvino" not in cpu_runtimes():
+        if default.device != "cpu":
             return
         threads = best.choice.threads or usable_processors()
-        tried = best.choice.streams if best.choice.runtime == "openvino" else 0
-        for number in sorted({1, 2, threads // 2, threads} - {0, tried}):
-            if number <= threads:
-                yield replace(best, choice=replace(best.choice, runtime="openvino", streams=number), batch=number)
+        for runtime in cpu_runtimes():
+            if runtime not in (best.choice.runtime, asked or "openvino"):
+                continue
+            tried = best.choice.streams if best.choice.runtime == runtime else 0
+            for number in sorted({1, 2, threads // 2, threads} - {0, tried}):
+                if number <= threads:
+                    yield replace(best, choice=replace(best.choice, runtime=runtime, streams=number), batch=number)
 
     return candidates
 

@@ -23,8 +23,8 @@ class Choice:
     """What runs an engine.
 
     device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
-    them to the runtime, which takes one per physical core. streams: tiles, of one call or of several, that OpenVINO computes
-    side by side, each by its share of the threads; 1 elsewhere.
+    them to the runtime, which takes one per physical core. streams: calls that may be under way at once, each computed by its
+    share of the threads, on processors; OpenVINO also shares the tiles of one call among them. 1 elsewhere.
     """
 
     runtime: Runtime
@@ -76,7 +76,8 @@ def choose(
                 "Remedy: --runtime onnxruntime, or export it without --symmetric."
             )
         return Choice(taken, "cpu", threads or compute_threads(), streams)
-    return Choice(taken, device or _device(), threads or compute_threads())
+    on = device or _device()
+    return Choice(taken, on, threads or compute_threads(), streams if on == "cpu" else 1)
 
 
 def cpu_runtimes() -> list[Runtime]:

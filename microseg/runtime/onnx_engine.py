@@ -6,6 +6,7 @@ import io
 import os
 from contextlib import redirect_stdout
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ _ERRORS_ONLY = 3
 
 
 class OnnxEngine(Closing):
-    """The engine protocol over one inference session. For one thread at a time."""
+    """The engine protocol over one inference session. For any number of threads."""
 
     def __init__(self, path: Path, manifest: Manifest, choice: Choice, session: Any) -> None:
         self.path = path
@@ -41,6 +42,7 @@ class OnnxEngine(Closing):
         self.choice = choice
         self.version: str = onnxruntime.__version__
         self.runs = 0
+        self._counting = Lock()
         self.provider: str = session.get_providers()[0]
         self._session = session
         inputs = {node.name: (node.type, node.shape) for node in session.get_inputs()}
@@ -51,7 +53,8 @@ class OnnxEngine(Closing):
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where ONNX Runtime fails."""
         wanted = wanted_outputs(features, probability)
-        self.runs += 1
+        with self._counting:
+            self.runs += 1
         try:
             found = dict(zip(wanted, self._session.run(wanted, {"tiles": tiles}), strict=True))
         except Exception as error:  # ONNX Runtime's errors share no public base class
@@ -110,7 +113,8 @@ def open_session(path: Path, choice: Choice) -> Any:
     # Between two tiles the reader and the writer need the processors that threads would spin on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if choice.threads is not None:
-        options.intra_op_num_threads = choice.threads
+        # All calls share them, and each brings the thread that it is made in.
+        options.intra_op_num_threads = choice.threads - choice.streams + 1
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     try:
         # Without the fall-back: a provider that fails would be replaced by the CPU, with a line on standard output.

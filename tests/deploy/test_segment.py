@@ -366,8 +366,8 @@ def test_an_engine_that_fails_fails_its_fields_alone(
 def test_batches_are_shared_between_fields(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
     folder = wafer(5)
     Image.fromarray(micrograph(50, 60, 9)).save(folder / "field2b.png")
-    single = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "single"))
-    shared = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "shared", batch=2))
+    single = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "single", threads=1))
+    shared = segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "shared", threads=1, batch=2))
     assert (single.summary["engine_calls"], shared.summary["engine_calls"]) == (6, 4)
     assert content_of(tmp_path / "single") == content_of(tmp_path / "shared")
 

@@ -1,4 +1,4 @@
-"""`segment` with tiles side by side, as OpenVINO computes them."""
+"""`segment` with tiles side by side, as processors compute them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from PIL import Image
 from microseg.core.errors import FieldError
 from microseg.deploy.options import SegmentOptions, side_by_side
 from microseg.deploy.segment import segment
-from microseg.runtime import Choice
+from microseg.runtime import Choice, Runtime
+from microseg.runtime.onnx_engine import OnnxEngine
 from microseg.runtime.openvino_engine import OpenVinoEngine
 from tests.deploy.test_segment import content_of, rows_of
 from tests.engines import write_threshold_engine
@@ -40,22 +41,30 @@ def _options(folder: Path, engine: Path, **changes: Any) -> SegmentOptions:
 def test_two_streams_are_taken_where_memory_and_threads_allow_it(engine: Path) -> None:
     assert side_by_side(engine, TWO, 465) == replace(TWO, streams=2) == side_by_side(engine, TWO, None)
     assert side_by_side(engine, TWO, 455) == TWO
-    for other in (replace(TWO, threads=3), replace(TWO, threads=None), replace(TWO, runtime="onnxruntime")):
+    assert side_by_side(engine, replace(TWO, runtime="onnxruntime"), None).streams == 2
+    for other in (replace(TWO, threads=3), replace(TWO, threads=None), Choice("onnxruntime", "cuda", 2)):
         assert side_by_side(engine, other, None) == other
     of_a_profile = replace(TWO, threads=8, streams=4)
     assert side_by_side(engine, of_a_profile, None) == of_a_profile
 
 
 @pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize(("runtime", "kind"), [("onnxruntime", OnnxEngine), ("openvino", OpenVinoEngine)])
 def test_fields_measured_side_by_side_are_as_one_by_one(
-    wafer: Wafer, engine: Path, tmp_path: Path, batch: int | None, monkeypatch: pytest.MonkeyPatch
+    wafer: Wafer,
+    engine: Path,
+    tmp_path: Path,
+    runtime: Runtime,
+    kind: type[OnnxEngine | OpenVinoEngine],
+    batch: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = wafer(4, (300, 100))
     Image.fromarray(np.arange(80 * 90, dtype=np.uint32).astype(np.uint8).reshape(80, 90)).save(folder / "field2b.png")
-    begun, running, most, run = 0, 0, 0, OpenVinoEngine.run
+    begun, running, most, run = 0, 0, 0, kind.run
     change, together = threading.Lock(), threading.Barrier(2, timeout=20)
 
-    def counted(self: OpenVinoEngine, tiles: NDArray[np.uint8], **options: Any) -> Any:
+    def counted(self: Any, tiles: NDArray[np.uint8], **options: Any) -> Any:
         nonlocal begun, running, most
         with change:
             begun += 1
@@ -70,11 +79,11 @@ def test_fields_measured_side_by_side_are_as_one_by_one(
             with change:
                 running -= 1
 
-    monkeypatch.setattr(OpenVinoEngine, "run", counted)
-    two = segment(_options(folder, engine, out=tmp_path / "two", batch=batch))
+    monkeypatch.setattr(kind, "run", counted)
+    two = segment(_options(folder, engine, out=tmp_path / "two", batch=batch, runtime=runtime))
     assert most == 2 and two.summary["engine_calls"] >= (5 if batch else 9)
     most = 0
-    one = segment(_options(folder, engine, out=tmp_path / "one", threads=1))
+    one = segment(_options(folder, engine, out=tmp_path / "one", threads=1, runtime=runtime))
     assert most == 1
     assert two.summary["settings"] == one.summary["settings"], "a report goes on with any number of threads"
     assert (two.summary["run"]["streams"], one.summary["run"]["streams"]) == (2, 1)

@@ -85,8 +85,9 @@ def test_streams_are_tried_where_openvino_is(
     setup = set_up(tiny_engine, **UNASKED)
     assert (setup.choice, setup.batch) == (Choice("openvino", "cpu", 4, 4), 4)
     seen.clear()
-    assert tune(tiny_engine, field_px=(64, 64), runtime="onnxruntime").profile.streams == 1
+    assert tune(tiny_engine, field_px=(64, 64), runtime="onnxruntime").profile.streams == 2  # none is faster
     assert {settings.choice.runtime for settings in seen} == {"onnxruntime"}
+    assert {settings.choice.streams for settings in seen} == {1, 2, 4}
 
 
 def test_on_a_gpu_the_tensorrt_provider_is_tried(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
