@@ -71,10 +71,11 @@ class OpenVinoEngine(Closing):
             if not set(wanted) <= set(self._outputs):
                 # Features and probability are asked for rarely, and computed for every tile once they are compiled in.
                 with self._taken(self.choice.streams) as requests:
-                    requests[:] = _requests(_compile(self.path, self.choice, wanted), self.choice)
-                    self._outputs = tuple(wanted)
-            with self._taken(min(len(tiles), self.choice.streams)) as requests:
+                    self._outputs = tuple(dict.fromkeys((*self._outputs, *wanted)))
+                    requests[:] = _requests(_compile(self.path, self.choice, list(self._outputs)), self.choice)
+            with self._change:
                 self.runs += 1
+            with self._taken(min(len(tiles), self.choice.streams)) as requests:
                 found = _infer(requests, np.ascontiguousarray(tiles))
                 # A request's own memory is written over by the next call.
                 return EngineOutput(**{name: np.concatenate([part[name] for part in found]) for name in wanted})
@@ -102,7 +103,9 @@ class OpenVinoEngine(Closing):
 
     def close(self) -> None:
         """Give back the network's memory."""
-        self._idle = None
+        with self._change:
+            self._idle = None
+            self._change.notify_all()
 
 
 def _infer(requests: list[Any], tiles: NDArray[np.uint8]) -> list[Any]:
