@@ -92,14 +92,14 @@ class Bench:
         The first is the default: raises what it fails with.
         """
         width, height = self._field_px
-        limit = min(self._allowed, settings.max_tile_pixels or self._allowed)
+        largest = tile_pixels(self._allowed, settings.choice)
+        largest = min(largest, settings.max_tile_pixels or largest)
         shape, number, speed, repeats, note = (0, 0), 0, None, 0, ""
         try:
             manifest = self._manifest
-            largest = tile_pixels(limit, settings.choice)
             plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, largest, manifest.max_side_px)
             shape, number = (plan[0].width, plan[0].height), len(plan)
-            fitting = max(1, limit // (plan[0].width * plan[0].height))
+            fitting = settings.choice.streams * max(1, largest // (plan[0].width * plan[0].height))
             if not self.trials:
                 settings = replace(settings, batch=min(settings.batch, fitting))  # as `segment` does
             if settings.batch > fitting:

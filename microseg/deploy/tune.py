@@ -127,7 +127,7 @@ def _streams(default: Choice, asked: Runtime | None) -> Candidates:
         for runtime in cpu_runtimes():
             if runtime not in (best.choice.runtime, asked or "openvino"):
                 continue
-            tried = best.choice.streams if best.choice.runtime == runtime else 0
+            tried = best.choice.streams if best.choice.runtime == runtime else 1
             for number in sorted({1, 2, threads // 2, threads} - {0, tried}):
                 if number <= threads:
                     yield replace(best, choice=replace(best.choice, runtime=runtime, streams=number), batch=number)

@@ -213,6 +213,20 @@ def test_trials_are_as_segment_would_run_them(tiny_engine: Path, monkeypatch: py
     assert measured(tiny_engine).megapixels_per_second == pytest.approx(96 * 64 / 1e6 / 0.5)
 
 
+def test_each_stream_has_a_tile_of_the_size_that_is_tried(tiny_engine: Path) -> None:
+    bench_of = Bench(tiny_engine, read_manifest(tiny_engine), (96, 64), 8000, 0.1, lambda trial: None)
+    bench_of.measure(Settings(choose(tiny_engine, threads=1)))
+    two = choose(tiny_engine, threads=2, streams=2)
+    small, whole, more = (
+        bench_of.measure(Settings(two, max_tile_pixels=pixels, batch=batch))
+        for pixels, batch in ((3000, 2), (None, 2), (3000, 4))
+    )
+    bench_of.close()
+    assert small.megapixels_per_second and small.tile_px == more.tile_px and 1500 < np.prod(small.tile_px) <= 3000
+    assert 3000 < np.prod(whole.tile_px) <= 4000, "two of them are the memory that there is"
+    assert more.note == "a batch beyond the memory limit"
+
+
 def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: Path) -> None:
     """One of eight copies, as a stream that goes wrong would give, is enough."""
     engine = with_reference(tiny_engine, tmp_path / "engine.onnx")
