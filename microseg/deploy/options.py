@@ -51,7 +51,7 @@ def side_by_side(engine: Path, choice: Choice, memory_mb: int | None) -> Choice:
     """The choice, with two tiles computed side by side where a processor computes and memory allows it.
 
     Threads that share a tile wait for each other after every layer, and all of them for one that the reader or the writer
-    keeps from working.
+    keeps from working. memory_mb: as `max_tile_pixels` has it. What cannot be read of the engine is not told here.
     """
     if choice.device != "cpu" or choice.streams != 1 or choice.threads is None or choice.threads % _STREAMS:
         return choice

@@ -267,6 +267,15 @@ class Pipeline:
             self.on_advance(advance)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """Items in order, the tiles among them that the engine gets, and what waits for its answer; None if it gets none."""
+
+    items: list[Pixels | End]
+    batch: list[Pixels]
+    answer: Callable[[], EngineOutput] | None
+
+
 class _Calls(Closing):
     """Calls of an engine under way, whose results are passed on in order: one for each stream, and one that waits for a stream.
 
@@ -277,7 +286,7 @@ class _Calls(Closing):
         self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
         self._most = streams if streams > 1 else 0
         self._results = results
-        self._under_way: deque[tuple[list[Pixels | End], list[Pixels], Callable[[], EngineOutput] | None]] = deque()
+        self._under_way: deque[_Call] = deque()
 
     def begin(self, engine: Engine | None, items: list[Pixels | End]) -> None:
         """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
@@ -287,8 +296,8 @@ class _Calls(Closing):
             answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None])
             if self._pool is not None:
                 answer = self._pool.submit(answer).result
-        self._under_way.append((items, batch, answer))
-        while self._under_way and (self._under_way[0][2] is None or self._count() > self._most):
+        self._under_way.append(_Call(items, batch, answer))
+        while self._under_way and (self._under_way[0].answer is None or self._count() > self._most):
             self._pass_on()
 
     def end(self) -> None:
@@ -302,22 +311,22 @@ class _Calls(Closing):
             self._pool.shutdown(cancel_futures=True)
 
     def _count(self) -> int:
-        return sum(answer is not None for _, _, answer in self._under_way)
+        return sum(call.answer is not None for call in self._under_way)
 
     def _pass_on(self) -> None:
         """The items of the first call, its tiles with their labels."""
-        items, batch, answer = self._under_way.popleft()
+        call = self._under_way.popleft()
         found: dict[int, Labels] = {}
-        if answer is not None:
+        if call.answer is not None:
             try:
-                output = answer()
+                output = call.answer()
             except FieldError as error:
-                for item in batch:
+                for item in call.batch:
                     item.job.error = item.job.error or readable(str(error))
             else:
-                for item, labels, votes in zip(batch, output.labels, output.votes, strict=True):
+                for item, labels, votes in zip(call.batch, output.labels, output.votes, strict=True):
                     found[id(item)] = Labels(item.job, item.tile, labels, votes)
-        for passed in items:
+        for passed in call.items:
             if isinstance(passed, End):
                 self._results.put(passed)
             elif id(passed) in found and not passed.job.error:  # of no use where an earlier tile is missing

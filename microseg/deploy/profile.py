@@ -40,6 +40,7 @@ def set_up(
 ) -> Setup:
     """What the user asked for, then what `tune` measured on this machine, then what file and hardware suggest.
 
+    memory_mb: 10**6 bytes to stay within, or None; two tiles side by side need room for both.
     A profile of another runtime or device than the one asked for says nothing and is left alone. Raises InputError
     (also for a damaged profile), MissingExtraError.
     """

@@ -71,8 +71,9 @@ class OpenVinoEngine(Closing):
             if not set(wanted) <= set(self._outputs):
                 # Features and probability are asked for rarely, and computed for every tile once they are compiled in.
                 with self._taken(self.choice.streams) as requests:
-                    self._outputs = tuple(dict.fromkeys((*self._outputs, *wanted)))
-                    requests[:] = _requests(_compile(self.path, self.choice, list(self._outputs)), self.choice)
+                    outputs = list(dict.fromkeys((*self._outputs, *wanted)))
+                    requests[:] = _requests(_compile(self.path, self.choice, outputs), self.choice)
+                    self._outputs = tuple(outputs)
             with self._change:
                 self.runs += 1
             with self._taken(min(len(tiles), self.choice.streams)) as requests:

@@ -109,6 +109,21 @@ def test_calls_from_several_threads_share_the_streams(tiny_engine: Path) -> None
         assert several.runs == 24
 
 
+def test_outputs_that_could_not_be_compiled_in_are_not_taken_for_there(
+    tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise RuntimeError("no memory")
+
+    with open_engine(tiny_engine, 2, runtime="openvino", streams=2) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr("microseg.runtime.openvino_engine._compile", fails)
+            with pytest.raises(FieldError, match="no memory"):
+                engine.run(tiles(1, 24, 32), features=True)
+        assert engine.run(tiles(1, 24, 32)).features is None
+        assert engine.run(tiles(1, 24, 32), features=True).features is not None
+
+
 _FIRST_CALLS = """
 import sys
 import numpy as np
