@@ -79,8 +79,8 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
 def _segment(folder: Path, engine: Path) -> dict[str, Any]:
     """One run of the command in a process of its own, which states its own peak at its end."""
     code = (
-        "import sys; from microseg.cli.main import app; from microseg.export.footprint import peak_resident_bytes; "
-        f"app(sys.argv[1:], standalone_mode=False); print({_PEAK!r}, peak_resident_bytes())"
+        "import sys; from microseg.cli.main import command_line; from microseg.export.footprint import peak_resident_bytes; "
+        f"command_line()(sys.argv[1:], standalone_mode=False); print({_PEAK!r}, peak_resident_bytes())"
     )
     begun = time.perf_counter()
     done = subprocess.run(

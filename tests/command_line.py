@@ -7,12 +7,12 @@ from typing import Any
 
 from typer.main import get_command
 
-from microseg.cli.main import app
+from microseg.cli.main import command_line
 
 
 def parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """(command, values of its parameters) of what follows `microseg`. Raises where there is no such command or option."""
-    command: Any = get_command(app)
+    command: Any = get_command(command_line())
     context = command.make_context("microseg", list(arguments))
     while hasattr(command, "resolve_command"):
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])

@@ -8,28 +8,33 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from microseg import __version__
-from microseg.cli.check import check
-from microseg.cli.distill import distill
-from microseg.cli.evaluate import evaluate
-from microseg.cli.explain import explain
-from microseg.cli.export import export
-from microseg.cli.inspect import inspect
-from microseg.cli.preview import preview
-from microseg.cli.segment import segment
-from microseg.cli.study import study
-from microseg.cli.synth import synth
-from microseg.cli.train import app as train
-from microseg.cli.tune import tune
-from microseg.cli.verify import verify
 from microseg.core.errors import MicrosegError
 
-LOOK, TRAIN, EXPORT, MEASURE = "Look at data", "Train", "Export", "Measure"
+# Command -> panel of the help, in the order of the workflow. A command is the function of its name in the module of its name;
+# `train` is a group of them, `app` in its module.
+COMMANDS = {
+    "synth": "Look at data",
+    "check": "Look at data",
+    "preview": "Look at data",
+    "train": "Train",
+    "distill": "Train",
+    "study": "Train",
+    "evaluate": "Train",
+    "explain": "Train",
+    "export": "Export",
+    "inspect": "Export",
+    "verify": "Export",
+    "tune": "Export",
+    "segment": "Measure",
+}
 INTERRUPTED = 130
 _STOPPED = "interrupted; what was finished is complete."
 
@@ -38,23 +43,30 @@ class InOrder(typer.core.TyperGroup):
     """Commands in the order of the workflow: typer lists groups of commands, as `train`, after all others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """`train` before what needs its runs."""
-        names = super().list_commands(ctx)
-        names.remove("train")
-        names.insert(names.index("distill"), "train")
-        return names
+        """Those that were added, as `COMMANDS` has them."""
+        return [name for name in COMMANDS if name in self.commands]
 
 
-app = typer.Typer(
-    name="microseg",
-    cls=InOrder,
-    help="Phase fractions from micrographs: train on a few labelled fields, export one engine, measure on the station.",
-    epilog="Exit status: 0 done, 2 wrong usage or input (nothing done), 3 some fields failed, 4 a gate failed, "
-    "130 interrupted.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with the commands of these names."""
+    app = typer.Typer(
+        name="microseg",
+        cls=InOrder,
+        help="Phase fractions from micrographs: train on a few labelled fields, export one engine, measure on the station.",
+        epilog="Exit status: 0 done, 2 wrong usage or input (nothing done), 3 some fields failed, 4 a gate failed, "
+        "130 interrupted.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    for name in names:
+        module = import_module(f"microseg.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name])
+        else:
+            app.command(rich_help_panel=COMMANDS[name])(getattr(module, name))
+    return app
 
 
 def _version(asked: bool) -> None:
@@ -63,26 +75,10 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     pass
-
-
-app.command(rich_help_panel=LOOK)(synth)
-app.command(rich_help_panel=LOOK)(check)
-app.command(rich_help_panel=LOOK)(preview)
-app.add_typer(train, name="train", rich_help_panel=TRAIN)
-app.command(rich_help_panel=TRAIN)(distill)
-app.command(rich_help_panel=TRAIN)(study)
-app.command(rich_help_panel=TRAIN)(evaluate)
-app.command(rich_help_panel=TRAIN)(explain)
-app.command(rich_help_panel=EXPORT)(export)
-app.command(rich_help_panel=EXPORT)(inspect)
-app.command(rich_help_panel=EXPORT)(verify)
-app.command(rich_help_panel=EXPORT)(tune)
-app.command(rich_help_panel=MEASURE)(segment)
 
 
 def main() -> None:
@@ -97,8 +93,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     # At its end the interpreter searches all that lives for garbage: a twentieth of a second, for what goes in any case.
     atexit.register(gc.freeze)
+    # A command that is named starts sooner without the options of the others.
+    named = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
-        app()
+        command_line(named or COMMANDS)()
     except MicrosegError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -116,7 +117,7 @@ def segment(
                 on_advance=lambda amount: progress.advance(task, amount),
             )
     else:
-        result = run(options)
+        result = run(options, on_advance=lambda amount: _import_tables())
     _print(result.summary)
     typer.echo(f"Report: {result.report / 'report.html'}")
     if json_path is not None:
@@ -148,6 +149,12 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
+
+
+def _import_tables() -> None:
+    """Import what prints while the network computes, rather than after it."""
+    importlib.import_module("rich.markup")
+    importlib.import_module("rich.table")
 
 
 def _print(summary: dict[str, Any]) -> None:

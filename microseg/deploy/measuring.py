@@ -88,7 +88,8 @@ class Measurement:
     ) -> None:
         """Native rows of the micrograph, and what network rows of a band they are, to the counts, the mask and the overlay."""
         native = self._native(labels, rows)
-        self._greys += _grey_histogram(grey)
+        if np.count_nonzero(self._greys) <= _FEWEST_GREYS:
+            self._greys += _grey_histogram(grey)
         self._overlay.add(grey, native)
         self._mask.write(self._with_margins(native))
         self._counts[0] += _pixels_per_phase(native, self._counts.shape[1])

@@ -14,7 +14,7 @@ from microseg.core.errors import InputError
 from microseg.deploy.names import absolute, extended
 from microseg.deploy.options import SegmentOptions
 from microseg.deploy.profile import set_up
-from microseg.runtime import begin_loading, open_engine, read_manifest, verified_sha256
+from microseg.runtime import begin_loading, file_hashes, open_engine, read_manifest, verified_sha256
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,25 @@ def segment(
     """
     begun = time.monotonic()
     report = _report_folder(options)
-    setup = set_up(
-        options.engine,
-        runtime=options.runtime,
-        device=options.device,
-        threads=options.threads,
-        batch=options.batch,
-        use_profile=options.use_profile,
-        memory_mb=options.memory_mb,
-    )
-    choice = setup.choice
+    # Imports take one processor; hashing the engine and loading its network take another meanwhile.
     with ThreadPoolExecutor(2) as background:
-        # Loading the network takes as long as importing the rest, so a first run does both at once.
+        hashes = background.submit(file_hashes, options.engine)
+        setup = set_up(
+            options.engine,
+            runtime=options.runtime,
+            device=options.device,
+            threads=options.threads,
+            batch=options.batch,
+            use_profile=options.use_profile,
+            memory_mb=options.memory_mb,
+        )
+        choice = setup.choice
         loaded = None if report.exists() else begin_loading(background, options.engine, choice)
         manifest = read_manifest(options.engine)
-        sha256 = background.submit(verified_sha256, options.engine, manifest)
         from microseg.deploy.station import Station
 
-        station = Station.prepare(options, setup, manifest, report, sha256.result())
+        sha256 = verified_sha256(options.engine, manifest, hashes.result())
+        station = Station.prepare(options, setup, manifest, report, sha256)
         load = (
             partial(open_engine, options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
             if loaded is None

@@ -23,6 +23,9 @@ from microseg.deploy.records import ReportSettings, begin_report, check_report, 
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
 from microseg.runtime import Engine
 
+# Until the first tile is being computed, which must not wait for an import.
+_FIRST_CALL_S = 0.05
+
 
 @dataclass(frozen=True)
 class Station:
@@ -83,7 +86,9 @@ class Station:
                 raise
             engine = opened
             begin_report(self.report, settings)
-            threading.Thread(target=_import_html, daemon=True).start()
+            soon = threading.Timer(_FIRST_CALL_S, _import_html)
+            soon.daemon = True
+            soon.start()
             return engine
 
         pipeline = Pipeline(

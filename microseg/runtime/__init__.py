@@ -2,7 +2,9 @@
 
 from microseg.runtime.choice import Choice, Device, Runtime, choose
 from microseg.runtime.container import (
+    FileHashes,
     engine_sha256,
+    file_hashes,
     is_intact,
     is_plan,
     model_sha256,
@@ -17,10 +19,12 @@ __all__ = [
     "Device",
     "Engine",
     "EngineOutput",
+    "FileHashes",
     "Runtime",
     "begin_loading",
     "choose",
     "engine_sha256",
+    "file_hashes",
     "is_intact",
     "is_plan",
     "model_sha256",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
 # Field numbers of ModelProto and StringStringEntryProto (onnx.proto), wire types of protocol buffers.
 _GRAPH, _METADATA, _KEY, _VALUE = 7, 14, 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_BLOCK = 1 << 20
+# Read and hashed at a time: large, for after each the interpreter's lock is waited for, which imports hold for long.
+_BLOCK = 16 << 20
+
+
+@dataclass(frozen=True)
+class FileHashes:
+    """SHA-256 of an engine's file, 64 hex digits each.
+
+    network: of an ONNX file without its metadata, of a plan as a whole. whole: of all of it, what a report is tied to.
+    """
+
+    network: str
+    whole: str
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -157,13 +170,16 @@ def engine_sha256(path: Path) -> str:
 
 def model_sha256(path: Path) -> str:
     """SHA-256 of an ONNX file without its metadata entries: the manifest's `model_sha256`. Raises InputError."""
-    return _hashes(path)[0]
+    return file_hashes(path).network
 
 
-def verified_sha256(path: Path, manifest: Manifest) -> str:
-    """`engine_sha256`, after making sure that network and manifest are those that were exported. Raises InputError."""
-    found, whole, wanted = _found_and_wanted(path, manifest)
-    if found != wanted:
+def verified_sha256(path: Path, manifest: Manifest, hashes: FileHashes | None = None) -> str:
+    """`engine_sha256`, after making sure that network and manifest are those that were exported. Raises InputError.
+
+    hashes: `file_hashes` of it, where that is known.
+    """
+    hashes = hashes or file_hashes(path)
+    if hashes.network != manifest.network_sha256:
         if manifest.plan is None:
             refuse_external_data(path)
         raise InputError(
@@ -174,26 +190,21 @@ def verified_sha256(path: Path, manifest: Manifest) -> str:
             f"{path}: its manifest is not the one that was exported (changed by hand), so what its phases and its "
             "preparation are is not known. Remedy: copy or export the engine again."
         )
-    return whole
+    return hashes.whole
 
 
 def is_intact(path: Path, manifest: Manifest) -> bool:
     """Whether the network is the one that was exported. Raises InputError where the file cannot be read."""
-    found, _, wanted = _found_and_wanted(path, manifest)
-    return found == wanted
+    return file_hashes(path).network == manifest.network_sha256
 
 
-def _found_and_wanted(path: Path, manifest: Manifest) -> tuple[str, str, str]:
-    """SHA-256 of the network, of the whole file, and what the manifest says of the first."""
-    if manifest.plan is None:
-        return *_hashes(path), manifest.network_sha256
-    whole = engine_sha256(path)
-    return whole, whole, manifest.network_sha256
-
-
-def _hashes(path: Path) -> tuple[str, str]:
-    """SHA-256 without the metadata and of the whole file, in one reading: they part at the first metadata."""
+def file_hashes(path: Path) -> FileHashes:
+    """Both hashes in one reading; those of an ONNX file part at its first metadata. Raises InputError."""
+    if is_plan(path):
+        sha256 = engine_sha256(path)
+        return FileHashes(sha256, sha256)
     network = whole = hashlib.sha256()
+    block = memoryview(bytearray(_BLOCK))
     try:
         with path.open("rb") as stream:
             for number, start, _, end in _records(stream, path):
@@ -202,14 +213,14 @@ def _hashes(path: Path) -> tuple[str, str]:
                 digests = [whole] if number == _METADATA or whole is network else [whole, network]
                 stream.seek(start)
                 while start < end:
-                    if not (block := stream.read(min(end - start, _BLOCK))):
+                    if not (count := stream.readinto(block[: end - start])):
                         raise _not_onnx(path)
                     for digest in digests:
-                        digest.update(block)
-                    start += len(block)
+                        digest.update(block[:count])
+                    start += count
     except OSError as error:
         raise _unreadable(path, error) from error
-    return network.hexdigest(), whole.hexdigest()
+    return FileHashes(network.hexdigest(), whole.hexdigest())
 
 
 def _require_engine_file(path: Path) -> None:

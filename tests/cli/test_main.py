@@ -46,6 +46,27 @@ def test_help_is_quick_and_loads_no_framework() -> None:
     assert order == sorted(order), "help reads like the workflow"
 
 
+SET_UP = """
+import sys
+import microseg.deploy.segment
+from microseg.cli.main import main
+
+def set_up(*arguments, **options):
+    print(sorted({"numpy", "cv2", "onnxruntime", "microseg.cli.train", "microseg.cli.check"} & set(sys.modules)), flush=True)
+    raise KeyboardInterrupt
+
+microseg.deploy.segment.set_up = set_up
+sys.argv = ["microseg", "segment", "fields", "--engine", "a.onnx"]
+main()
+"""
+
+
+def test_segment_begins_to_read_the_engine_before_its_imports_and_without_other_commands() -> None:
+    done = subprocess.run([sys.executable, "-c", SET_UP], capture_output=True, text=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (130, "microseg: interrupted; what was finished is complete.\n")
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

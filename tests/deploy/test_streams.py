@@ -120,9 +120,11 @@ def test_an_interruption_waits_for_the_calls_under_way(
     def interrupted(amount: float) -> None:
         raise KeyboardInterrupt
 
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         segment(_options(wafer(4, (300, 100)), engine), on_advance=interrupted)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    begun = set(threading.enumerate()) - before
+    assert not [thread for thread in begun if thread.name.startswith("ThreadPoolExecutor")]
     assert segment(_options(next(engine.parent.glob("wafer_dir")), engine)).summary["fields"]["measured"] == 4
 
 
