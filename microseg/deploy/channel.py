@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,11 @@ class Stop:
         with self.condition:
             self.is_set = True
             self.error = self.error or error
+            self.condition.notify_all()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        with self.condition:
             self.condition.notify_all()
 
 
@@ -55,16 +60,23 @@ class Channel(Generic[T]):
             self._stop.condition.notify_all()
 
     def __iter__(self) -> Iterator[T]:
+        return self.each(lambda: False, lambda: None)
+
+    def each(self, is_due: Callable[[], bool], do: Callable[[], None]) -> Iterator[T]:
+        """The items in order; `do` is called wherever there is none to go on with and `is_due` (after a `wake`) says so."""
         while True:
             with self._stop.condition:
-                self._stop.condition.wait_for(lambda: self._stop.is_set or self._items or self._is_closed)
+                self._stop.condition.wait_for(lambda: self._stop.is_set or self._items or self._is_closed or is_due())
                 if self._stop.is_set:
                     raise Stopped
-                if not self._items:
+                item = self._items.popleft() if self._items else None
+                if item is None and not is_due():
                     return
-                item = self._items.popleft()
                 self._stop.condition.notify_all()
-            yield item
+            if item is None:
+                do()
+            else:
+                yield item
 
 
 class Budget:

@@ -125,7 +125,7 @@ class Pipeline:
         for thread in threads:
             thread.start()
         try:
-            self._infer(tiles, results)
+            self._infer(tiles, results, stop)
             results.close()
             threads[1].join()
         except Stopped:
@@ -190,11 +190,11 @@ class Pipeline:
         native_px = prepared.full_shape[0] * prepared.full_shape[1]
         return Job(source, sha256, prepared, plan, native_px * _BYTES_PER_NATIVE_PIXEL)
 
-    def _infer(self, tiles: Channel[Pixels | End | Flush], results: Channel[Labels | End]) -> None:
+    def _infer(self, tiles: Channel[Pixels | End | Flush], results: Channel[Labels | End], stop: Stop) -> None:
         engine: Engine | None = None
         waiting: list[Pixels | End] = []
-        with _Calls(self.streams, results) as calls:
-            for item in tiles:
+        with _Calls(self.streams, results, stop) as calls:
+            for item in tiles.each(calls.is_first_over, calls.pass_on):
                 first = next((other for other in waiting if isinstance(other, Pixels)), None)
                 is_other_shape = first and isinstance(item, Pixels) and item.pixels.shape != first.pixels.shape
                 if is_other_shape or isinstance(item, Flush):
@@ -274,6 +274,7 @@ class _Call:
     items: list[Pixels | End]
     batch: list[Pixels]
     answer: Callable[[], EngineOutput] | None
+    is_over: Callable[[], bool]
 
 
 class _Calls(Closing):
@@ -282,28 +283,36 @@ class _Calls(Closing):
     With a single stream a call is over, in the calling thread, before the next begins.
     """
 
-    def __init__(self, streams: int, results: Channel[Labels | End]) -> None:
+    def __init__(self, streams: int, results: Channel[Labels | End], stop: Stop) -> None:
         self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
         self._most = streams if streams > 1 else 0
         self._results = results
+        self._stop = stop
         self._under_way: deque[_Call] = deque()
 
     def begin(self, engine: Engine | None, items: list[Pixels | End]) -> None:
         """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
         batch = [item for item in items if isinstance(item, Pixels) and not item.job.error]
         answer: Callable[[], EngineOutput] | None = None
+        is_over = _always
         if batch and engine is not None:
             answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None])
             if self._pool is not None:
-                answer = self._pool.submit(answer).result
-        self._under_way.append(_Call(items, batch, answer))
+                future = self._pool.submit(answer)
+                answer, is_over = future.result, future.done
+                future.add_done_callback(lambda _: self._stop.wake())
+        self._under_way.append(_Call(items, batch, answer, is_over))
         while self._under_way and (self._under_way[0].answer is None or self._count() > self._most):
-            self._pass_on()
+            self.pass_on()
+
+    def is_first_over(self) -> bool:
+        """Whether `pass_on` would pass on something at once; the pipeline's `stop` is woken when that may have changed."""
+        return bool(self._under_way) and self._under_way[0].is_over()
 
     def end(self) -> None:
         """Wait for all calls and pass on their results."""
         while self._under_way:
-            self._pass_on()
+            self.pass_on()
 
     def close(self) -> None:
         """Wait for the calls that have begun, whatever they say."""
@@ -313,8 +322,8 @@ class _Calls(Closing):
     def _count(self) -> int:
         return sum(call.answer is not None for call in self._under_way)
 
-    def _pass_on(self) -> None:
-        """The items of the first call, its tiles with their labels."""
+    def pass_on(self) -> None:
+        """Pass on the items of the first call, its tiles with their labels, once it is over."""
         call = self._under_way.popleft()
         found: dict[int, Labels] = {}
         if call.answer is not None:
@@ -331,6 +340,10 @@ class _Calls(Closing):
                 self._results.put(passed)
             elif id(passed) in found and not passed.job.error:  # of no use where an earlier tile is missing
                 self._results.put(found[id(passed)])
+
+
+def _always() -> bool:
+    return True
 
 
 def _cut(job: Job) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError
+from microseg.deploy.inputs import InputField
 from microseg.deploy.options import SegmentOptions, side_by_side
+from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.segment import segment
 from microseg.runtime import Choice, Runtime
 from microseg.runtime.onnx_engine import OnnxEngine
@@ -112,6 +115,27 @@ def test_a_call_that_fails_fails_its_field_alone(wafer: Wafer, engine: Path, mon
     assert result.summary["failed"] == [{"field": "field0.png", "reason": "out of memory"}]
     assert result.summary["fields"]["measured"] == 3
     assert not (result.report / "masks" / "field0.png.png").exists() and not list(result.report.rglob("*.part"))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_slow_reader_holds_no_finished_field_back(
+    wafer: Wafer, engine: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wafer(4, (300, 100))
+    read = Pipeline._open
+    written: list[bool] = []
+
+    def slow(self: Pipeline, source: InputField) -> Any:
+        if source.name == "field2.png":
+            end = time.monotonic() + 20
+            while not (done := (self.report / "masks" / "field1.png.png").exists()) and time.monotonic() < end:
+                time.sleep(0.01)
+            written.append(done)
+        return read(self, source)
+
+    monkeypatch.setattr(Pipeline, "_open", slow)
+    result = segment(_options(folder, engine, threads=threads))
+    assert written == [True] and result.summary["fields"]["measured"] == 4
 
 
 def test_an_interruption_waits_for_the_calls_under_way(
