@@ -1,5 +1,19 @@
-"""`python -m microseg` is `microseg`."""
+"""`python -m microseg`, and the command `microseg`."""
 
-from microseg.cli.main import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is still being imported is told as later."""
+    try:
+        from microseg.cli.main import main as run
+    except KeyboardInterrupt:
+        print("microseg: interrupted; nothing was begun.", file=sys.stderr)
+        raise SystemExit(130) from None
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,12 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: not valid YAML: {error}") from error
 
 
+def file_identity(path: Path) -> tuple[int, ...]:
+    """What changes where a file is replaced or written. Raises OSError."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content as 64 hex digits, read in blocks."""
     with path.open("rb") as stream:

@@ -96,7 +96,10 @@ def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixe
     full = (micrograph.height, micrograph.width)
     native = cropped_shape(full, crop, path)
     if min(native) < MIN_SIDE_PX:
-        raise FieldError(f"{path}: too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}).")
+        raise FieldError(
+            f"{path}: too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: a larger "
+            "field, or less of a `crop`."
+        )
     factor = _factor(path, pixel_um, grid)
     looks = _first_look(micrograph, crop)
     convert, intensity, notices = eight_bit(

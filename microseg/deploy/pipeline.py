@@ -370,7 +370,9 @@ def _failed(source: InputField, error: Exception) -> FailedField:
 
 def _reason(source: InputField, error: Exception) -> str:
     if isinstance(error, OSError):
-        return readable(f"{source.path}: cannot be read ({error.strerror or error}).")
+        return readable(
+            f"{source.path}: cannot be read ({error.strerror or error}). Remedy: check the file and its rights."
+        )
     return readable(str(error))
 
 

@@ -149,7 +149,11 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
     differing = sorted(key for key in wanted.keys() - later if content.get(key) != wanted[key])
     if differing:
         # What `tune` settles may have changed under the same command.
-        tuned = "--no-profile if it is older than the profile, " if set(differing) <= _TUNED else ""
+        tuned = (
+            "the options it was made with, --no-profile if it is older than a profile, "
+            if set(differing) <= _TUNED
+            else ""
+        )
         raise InputError(
             f"{report}: was made with other settings, and a report never mixes them:\n"
             + "".join(f"  {key}: {_shown(content.get(key))} there, {_shown(wanted[key])} now\n" for key in differing)

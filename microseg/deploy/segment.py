@@ -6,15 +6,23 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from microseg.core.errors import InputError
+from microseg.core.files import file_identity
 from microseg.deploy.names import absolute, extended
 from microseg.deploy.options import SegmentOptions
 from microseg.deploy.profile import set_up
-from microseg.runtime import begin_loading, file_hashes, open_engine, read_manifest, verified_sha256
+from microseg.runtime import (
+    Engine,
+    begin_loading,
+    file_hashes,
+    open_engine,
+    read_manifest,
+    require_engine_file,
+    verified_sha256,
+)
 
 
 @dataclass(frozen=True)
@@ -37,30 +45,39 @@ def segment(
     """
     begun = time.monotonic()
     report = _report_folder(options)
+    require_engine_file(options.engine)
+    identity = file_identity(options.engine)
+    setup = set_up(
+        options.engine,
+        runtime=options.runtime,
+        device=options.device,
+        threads=options.threads,
+        batch=options.batch,
+        use_profile=options.use_profile,
+        memory_mb=options.memory_mb,
+    )
+    choice = setup.choice
     # Imports take one processor; hashing the engine and loading its network take another meanwhile.
     with ThreadPoolExecutor(2) as background:
         hashes = background.submit(file_hashes, options.engine)
-        setup = set_up(
-            options.engine,
-            runtime=options.runtime,
-            device=options.device,
-            threads=options.threads,
-            batch=options.batch,
-            use_profile=options.use_profile,
-            memory_mb=options.memory_mb,
-        )
-        choice = setup.choice
         loaded = None if report.exists() else begin_loading(background, options.engine, choice)
         manifest = read_manifest(options.engine)
         from microseg.deploy.station import Station
 
         sha256 = verified_sha256(options.engine, manifest, hashes.result())
         station = Station.prepare(options, setup, manifest, report, sha256)
-        load = (
-            partial(open_engine, options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
-            if loaded is None
-            else partial(loaded, manifest)
-        )
+
+        def load() -> Engine:
+            engine = (
+                open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
+                if loaded is None
+                else loaded(manifest)
+            )
+            if file_identity(options.engine) != identity:
+                engine.close()
+                raise InputError(f"{options.engine}: changed while it was loaded. Remedy: repeat the command.")
+            return engine
+
         content = station.measure(load, on_total, on_advance, begun)
     return SegmentResult(report, content)
 
@@ -78,8 +95,10 @@ def _report_folder(options: SegmentOptions) -> Path:
     report = extended(options.out if options.out is not None else default_report(options.input))
     source = options.input.resolve()
     if source.is_dir() and report.resolve().is_relative_to(source):
+        has_beside = bool(absolute(options.input).name)
+        default = f", or none: the report then goes to {default_report(options.input)}" if has_beside else ""
         raise InputError(
-            f"{report}: lies inside the input, and would be measured itself the next time. Remedy: --out beside "
-            f"{source}, or none: the report then goes to {default_report(options.input)}."
+            f"{report}: lies inside the input, and would be measured itself the next time. Remedy: --out outside of "
+            f"{source}{default}."
         )
     return report

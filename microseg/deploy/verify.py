@@ -22,6 +22,7 @@ from microseg.deploy.checks import check_fields, check_masks, check_tiles_agains
 from microseg.deploy.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.options import max_tile_pixels
+from microseg.deploy.profile import set_up
 from microseg.deploy.whole import label_field
 from microseg.runtime import (
     Device,
@@ -88,7 +89,15 @@ def verify(
     if is_whole:
         progress("loading")
         try:
-            with open_engine(options.engine, options.threads, options.device, options.runtime) as engine:
+            choice = set_up(
+                options.engine,
+                runtime=options.runtime,
+                device=options.device,
+                threads=options.threads,
+                batch=None,
+                use_profile=False,
+            ).choice
+            with open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams) as engine:
                 runtime = _runtime(engine)
                 record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
                 if notice := saturation_notice(manifest.quantisation, instruction_sets()):

@@ -9,6 +9,7 @@ from microseg.runtime.container import (
     is_plan,
     model_sha256,
     read_manifest,
+    require_engine_file,
     verified_sha256,
 )
 from microseg.runtime.engine import Engine, EngineOutput
@@ -30,5 +31,6 @@ __all__ = [
     "model_sha256",
     "open_engine",
     "read_manifest",
+    "require_engine_file",
     "verified_sha256",
 ]

@@ -74,8 +74,10 @@ def check_reference(record: Record, engine: Engine, reference: Reference) -> Pla
     tiles = [unpack(tile, len(engine.manifest.folds)) for tile in reference.tiles]
     # A plan built without its probabilities can still tell by its features that it computes no numbers.
     has = engine.manifest.gives_probability
-    found = [engine.run(pixels[None, None], features=not has, probability=has) for pixels, _, _ in tiles]
-    numbers = [out.probability if has else out.features for out in found]
+    # As `segment` runs it first: a runtime may compile a network anew for outputs that are asked for rarely.
+    found = [engine.run(pixels[None, None]) for pixels, _, _ in tiles]
+    whole = [engine.run(pixels[None, None], features=not has, probability=has) for pixels, _, _ in tiles]
+    numbers = [out.probability if has else out.features for out in whole]
     is_finite = all(values is not None and bool(np.isfinite(values).all()) for values in numbers)
     record.add(
         "probabilities" if has else "features", "finite" if is_finite else "NaN or infinite", "finite", is_finite

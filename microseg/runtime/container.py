@@ -128,7 +128,7 @@ def _text_sha256(text: str) -> str:
 
 def _entries(path: Path) -> dict[str, str]:
     """The metadata entries in or beside an engine, unchecked. Raises InputError where there is no such file."""
-    _require_engine_file(path)
+    require_engine_file(path)
     if not is_plan(path):
         return read_metadata(path)
     text = _text_beside(path)
@@ -223,7 +223,8 @@ def file_hashes(path: Path) -> FileHashes:
     return FileHashes(network.hexdigest(), whole.hexdigest())
 
 
-def _require_engine_file(path: Path) -> None:
+def require_engine_file(path: Path) -> None:
+    """Raise InputError where there is no file that could be an engine."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder. Remedy: give the .onnx file; `microseg export RUN` makes one of a run.")
     if not path.is_file():

@@ -11,14 +11,21 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from microseg import __version__
-from microseg.core.files import PART_SUFFIX, replacing, sha256_of
+from microseg.core.files import PART_SUFFIX, file_identity, replacing, sha256_of
 
 _DIGEST_BYTES, _CHECK_BYTES = 32, 4
 # Hash, check and import of a kept network cost about half of this for each byte of the engine; float32 compiles in less.
 _WORTH_SECONDS_PER_BYTE = 2e-8
+
+
+class Compiled(NamedTuple):
+    """A compiled network, and what leaves it beside its engine: for when the engine is known to be the one exported."""
+
+    network: Any
+    keep: Callable[[], None] = lambda: None
 
 
 def compiled(
@@ -30,13 +37,14 @@ def compiled(
     compile_: Callable[[], Any],
     *,
     keep: bool,
-) -> Any:
-    """The network of the engine at `path` for a device: from `<engine>.openvino`, or compiled, and with `keep` kept there.
+) -> Compiled:
+    """The network of the engine at `path` for a device: from `<engine>.openvino`, or compiled and (`keep`) to be kept there.
 
     made_by: OpenVINO's version and whatever else decides what `compile_` makes. A file of another engine, processor or other
     settings, or a damaged one, is not used, and written anew. Raises what `compile_` does.
     """
     place = path.with_name(f"{path.name}.openvino")
+    identity = file_identity(path)
 
     def key() -> bytes:
         processor = [core.get_property(device, name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
@@ -47,17 +55,23 @@ def compiled(
         if stream.read(_DIGEST_BYTES) == key():
             check, network = stream.read(_CHECK_BYTES), stream.read()
             if check == _check(network):
-                return core.import_model(io.BytesIO(network), device, settings)
+                return Compiled(core.import_model(io.BytesIO(network), device, settings))
+    made_of = key() if keep else b""
     begun = time.monotonic()
     found = compile_()
     is_worth = time.monotonic() - begun > _WORTH_SECONDS_PER_BYTE * path.stat().st_size
-    if keep and is_worth and os.access(path.parent, os.W_OK):
-        with suppress(OSError, RuntimeError):
-            _keep(place, key(), found.export_model().getbuffer())
-    return found
+    if not (keep and is_worth and os.access(path.parent, os.W_OK)):
+        return Compiled(found)
+
+    def keep_it() -> None:
+        # Another file under this name since then may be what was compiled, but not what was hashed.
+        if file_identity(path) == identity:
+            _write(place, made_of, found.export_model().getbuffer())
+
+    return Compiled(found, keep_it)
 
 
-def _keep(place: Path, key: bytes, network: memoryview) -> None:
+def _write(place: Path, key: bytes, network: memoryview) -> None:
     for left in place.parent.glob(f"{place.name}.*{PART_SUFFIX}"):  # of a start that was killed
         left.unlink(missing_ok=True)
     with replacing(place) as part, part.open("wb") as stream:

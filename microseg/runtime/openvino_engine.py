@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from microseg.core.files import Closing
 from microseg.runtime.choice import Choice
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
-from microseg.runtime.openvino_cache import compiled
+from microseg.runtime.openvino_cache import Compiled, compiled
 from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class OpenVinoEngine(Closing):
     N, H and W stay dynamic: a new shape costs the kernels that it needs and no compilation of the network.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, choice: Choice, network: Any) -> None:
+    def __init__(self, path: Path, manifest: Manifest, choice: Choice, loaded: Compiled) -> None:
+        network = loaded.network
         self.path = path
         self.manifest = manifest
         self.choice = choice
@@ -63,6 +64,8 @@ class OpenVinoEngine(Closing):
         self._change = Condition()
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")
+        with suppress(OSError, RuntimeError):
+            loaded.keep()
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where OpenVINO fails."""
@@ -135,10 +138,10 @@ def _requests(network: Any, choice: Choice) -> list[Any]:
     return [network.create_infer_request() for _ in range(choice.streams)]
 
 
-def compile_network(path: Path, choice: Choice, keep: bool = False) -> Any:
+def compile_network(path: Path, choice: Choice, keep: bool = False) -> Compiled:
     """The network with labels and votes as its outputs, compiled. Raises InputError where OpenVINO cannot.
 
-    keep: leave it beside the engine for later starts, where that is worth it.
+    keep: the engine that is made of it leaves it beside its file for later starts, where that is worth it.
     """
     refuse_external_data(path)
     outputs = wanted_outputs(features=False, probability=False)

@@ -46,23 +46,23 @@ def test_help_is_quick_and_loads_no_framework() -> None:
     assert order == sorted(order), "help reads like the workflow"
 
 
-SET_UP = """
+LOOKED_AT = """
 import sys
 import microseg.deploy.segment
 from microseg.cli.main import main
 
-def set_up(*arguments, **options):
+def looked_at(path):
     print(sorted({"numpy", "cv2", "onnxruntime", "microseg.cli.train", "microseg.cli.check"} & set(sys.modules)), flush=True)
     raise KeyboardInterrupt
 
-microseg.deploy.segment.set_up = set_up
+microseg.deploy.segment.require_engine_file = looked_at
 sys.argv = ["microseg", "segment", "fields", "--engine", "a.onnx"]
 main()
 """
 
 
-def test_segment_begins_to_read_the_engine_before_its_imports_and_without_other_commands() -> None:
-    done = subprocess.run([sys.executable, "-c", SET_UP], capture_output=True, text=True, encoding="utf-8")
+def test_segment_looks_at_the_engine_before_its_imports_and_without_other_commands() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOKED_AT], capture_output=True, text=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (130, "microseg: interrupted; what was finished is complete.\n")
     assert done.stdout == "[]\n"
 
@@ -150,6 +150,20 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = microseg("inspect", "a.onnx")
     assert outcome.status == 130
     assert outcome.err == "microseg: interrupted; what was finished is complete.\n"
+
+
+def test_ctrl_c_before_anything_is_imported() -> None:
+    code = (
+        "import sys; from microseg.__main__ import main\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (130, "microseg: interrupted; nothing was begun.\n")
 
 
 def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:

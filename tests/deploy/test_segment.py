@@ -28,7 +28,7 @@ from microseg.core.manifest import DomainEntry, Grid, Preparation
 from microseg.deploy import measuring
 from microseg.deploy.options import SegmentOptions, max_tile_pixels
 from microseg.deploy.segment import segment
-from microseg.runtime import read_manifest
+from microseg.runtime import read_manifest, verified_sha256
 from tests.deploy.conftest import micrograph
 from tests.engines import write_threshold_engine
 
@@ -462,6 +462,30 @@ def test_wrong_places(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             segment(changed)
     assert sorted(path.name for path in folder.iterdir()) == ["field0.png"]
+
+
+def test_an_engine_replaced_while_it_is_loaded(
+    wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Path(shutil.copy(tiny_engine, tmp_path / "e.onnx"))
+
+    def replaced(path: Path, *arguments: Any) -> str:
+        found = verified_sha256(path, *arguments)
+        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr("microseg.deploy.segment.verified_sha256", replaced)
+        with pytest.raises(InputError, match=r"e\.onnx: changed while it was loaded. Remedy: repeat the command"):
+            segment(SegmentOptions(wafer(2), engine))
+    assert not (tmp_path / "wafer_dir-report").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_an_engine_that_is_no_file_is_not_waited_for(wafer: Wafer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(InputError, match="does not exist"):
+        segment(SegmentOptions(wafer(1), tmp_path / "pipe.onnx"))
 
 
 def test_one_file_and_its_default_report(wafer: Wafer, tiny_engine: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from microseg.core.tolerance import LIMITS, Difference
 from microseg.deploy.checks import check_fields
 from microseg.deploy.comparing import FieldDifferences
 from microseg.deploy.verify import VerifyOptions, markdown, verify
-from microseg.runtime import model_sha256, open_engine, read_manifest
+from microseg.runtime import EngineOutput, model_sha256, open_engine, read_manifest
 from microseg.runtime.comparison import Record
 from microseg.runtime.container import append_metadata, manifest_entries, read_metadata
+from microseg.runtime.openvino_engine import OpenVinoEngine
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, with_reference, write_threshold_engine, write_with_metadata
 
@@ -52,6 +54,20 @@ def test_a_sound_installation(engine: Path, runtime: Any) -> None:
     json.dumps(content, allow_nan=False)
     page = markdown(content)
     assert page.startswith("# engine.onnx: passed") and runtime in page and page.count("| ok |") == len(names)
+
+
+def test_what_segment_runs_is_compared_and_not_only_the_network_with_every_output(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OpenVinoEngine.run
+
+    def kept_wrongly(self: OpenVinoEngine, tiles: NDArray[np.uint8], **wanted: bool) -> EngineOutput:
+        found = run(self, tiles, **wanted)
+        return found if any(wanted.values()) else replace(found, labels=1 - found.labels)
+
+    monkeypatch.setattr(OpenVinoEngine, "run", kept_wrongly)
+    content = verify(VerifyOptions(engine, runtime="openvino", threads=1))
+    assert "reference tiles: labels" in failed(content) and "probabilities" not in failed(content)
 
 
 def test_real_engines_carry_reference_tiles(exported: Path) -> None:

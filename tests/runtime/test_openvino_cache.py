@@ -126,6 +126,30 @@ def test_what_tune_and_others_open_is_taken_but_never_kept(engine: Path, compila
     assert len(compilations) == 2
 
 
+def test_an_engine_replaced_while_it_is_compiled_is_not_kept_under_the_new_name(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = openvino_engine._compile
+
+    def replaced(path: Path, *arguments: Any) -> Any:
+        found = compile_(path, *arguments)
+        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(openvino_engine, "_compile", replaced)
+        before = labels(engine)
+    assert [path.name for path in engine.parent.iterdir()] == ["bagged.onnx"]
+    assert not np.array_equal(labels(engine), before)
+
+
+def test_a_network_that_becomes_no_engine_is_not_kept(engine: Path, compilations: list[Path]) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        begin_loading(executor, engine, choose(engine, "openvino", "cpu", 1))
+    assert compilations == [engine]
+    assert [path.name for path in engine.parent.iterdir()] == ["bagged.onnx"]
+
+
 def test_what_a_killed_start_left_is_cleared_away(engine: Path) -> None:
     engine.with_name("bagged.onnx.openvino.123.part").write_bytes(b"half")
     opened(engine).close()
