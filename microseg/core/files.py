@@ -95,10 +95,13 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: not valid YAML: {error}") from error
 
 
-def file_identity(path: Path) -> tuple[int, ...]:
-    """What changes where a file is replaced or written. Raises OSError."""
+def file_identity(path: Path) -> tuple[int, int]:
+    """What changes where a file is replaced or written: its size and its time. Raises OSError.
+
+    Its number would tell as well, but on shares of some systems that changes by itself.
+    """
     found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:
