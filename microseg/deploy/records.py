@@ -150,7 +150,7 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
     if differing:
         # What `tune` settles may have changed under the same command.
         tuned = (
-            "the options it was made with, --no-profile if it is older than a profile, "
+            "--no-profile if it is older than a profile, the options it was made with, "
             if set(differing) <= _TUNED
             else ""
         )
