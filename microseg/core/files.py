@@ -96,9 +96,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def file_identity(path: Path) -> tuple[int, int]:
-    """What changes where a file is replaced or written: its size and its time. Raises OSError.
+    """What changes where a file is replaced or written: its size in bytes and its time in ns. Raises OSError.
 
-    Its number would tell as well, but on shares of some systems that changes by itself.
+    Its inode would tell as well, but on some network shares that changes by itself.
     """
     found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -88,7 +88,7 @@ class Measurement:
     ) -> None:
         """Native rows of the micrograph, and what network rows of a band they are, to the counts, the mask and the overlay."""
         native = self._native(labels, rows)
-        if np.count_nonzero(self._greys) <= _FEWEST_GREYS:
+        if np.count_nonzero(self._greys) <= _FEWEST_GREYS:  # a field of more raises no doubt
             self._greys += _grey_histogram(grey)
         self._overlay.add(grey, native)
         self._mask.write(self._with_margins(native))

@@ -57,7 +57,7 @@ def segment(
         memory_mb=options.memory_mb,
     )
     choice = setup.choice
-    # Imports take one processor; hashing the engine and loading its network take another meanwhile.
+    # Imports take one processor; hashing the engine and, in a first run, loading its network take another.
     with ThreadPoolExecutor(2) as background:
         hashes = background.submit(file_hashes, options.engine)
         loaded = None if report.exists() else begin_loading(background, options.engine, choice)

@@ -89,6 +89,7 @@ def verify(
     if is_whole:
         progress("loading")
         try:
+            # As `segment` runs it, for that is what is to be trusted.
             choice = set_up(
                 options.engine,
                 runtime=options.runtime,
@@ -249,4 +250,5 @@ def _runtime(engine: Engine) -> dict[str, Any]:
         "provider": engine.provider,
         "device": choice.device,
         "threads": choice.threads,
+        "streams": choice.streams,
     }

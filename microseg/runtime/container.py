@@ -204,8 +204,8 @@ def file_hashes(path: Path) -> FileHashes:
         sha256 = engine_sha256(path)
         return FileHashes(sha256, sha256)
     network = whole = hashlib.sha256()
-    block = memoryview(bytearray(_BLOCK))
     try:
+        block = memoryview(bytearray(min(_BLOCK, path.stat().st_size)))
         with path.open("rb") as stream:
             for number, start, _, end in _records(stream, path):
                 if number == _METADATA and whole is network:

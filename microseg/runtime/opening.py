@@ -35,7 +35,8 @@ def open_engine(
 
 
 def begin_loading(executor: Executor, path: Path, choice: Choice) -> Callable[[Manifest], Engine]:
-    """Start to load the network, which takes long and needs no manifest; the result waits for it.
+    """Start to load the network, which takes long and needs no manifest; the result waits for it, and is for an engine that is
+    known to be the one exported: what was compiled may be kept beside it.
 
     Raises MissingExtraError where the runtime is not installed; the result, which is to get what `read_manifest`
     returned, raises as `open_engine` does.

@@ -56,7 +56,6 @@ def compiled(
             check, network = stream.read(_CHECK_BYTES), stream.read()
             if check == _check(network):
                 return Compiled(core.import_model(io.BytesIO(network), device, settings))
-    made_of = key() if keep else b""
     begun = time.monotonic()
     found = compile_()
     is_worth = time.monotonic() - begun > _WORTH_SECONDS_PER_BYTE * path.stat().st_size
@@ -64,7 +63,8 @@ def compiled(
         return Compiled(found)
 
     def keep_it() -> None:
-        # Another file under this name since then may be what was compiled, but not what was hashed.
+        made_of = key()
+        # What is hashed now was compiled, unless another file has come under this name since.
         if file_identity(path) == identity:
             _write(place, made_of, found.export_model().getbuffer())
 

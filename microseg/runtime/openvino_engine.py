@@ -65,7 +65,7 @@ class OpenVinoEngine(Closing):
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")
         with suppress(OSError, RuntimeError):
-            loaded.keep()
+            loaded.keep()  # not before, for what becomes no engine may be a file that is refused
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where OpenVINO fails."""
