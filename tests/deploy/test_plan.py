@@ -73,7 +73,8 @@ def test_verify_runs_the_reference_tiles_of_a_plan(plan: Path) -> None:
     # It was built without its probabilities.
     assert {"manifest", "features", "reference tiles: labels", "reference tiles: votes of the folds"} <= set(names)
     assert content["runtime"] == {
-        "name": "tensorrt", "version": "11.4", "provider": "rehearsal", "device": "cuda", "threads": None
+        "name": "tensorrt", "version": "11.4", "provider": "rehearsal", "device": "cuda", "threads": None,
+        "streams": 1,
     }  # fmt: skip
 
 
