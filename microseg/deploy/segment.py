@@ -67,15 +67,22 @@ def segment(
         sha256 = verified_sha256(options.engine, manifest, hashes.result())
         station = Station.prepare(options, setup, manifest, report, sha256)
 
+        changed = InputError(f"{options.engine}: changed while it was loaded. Remedy: repeat the command.")
+
         def load() -> Engine:
-            engine = (
-                open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
-                if loaded is None
-                else loaded(manifest)
-            )
+            try:
+                engine = (
+                    open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
+                    if loaded is None
+                    else loaded(manifest)
+                )
+            except InputError as error:
+                if file_identity(options.engine) != identity:
+                    raise changed from error
+                raise
             if file_identity(options.engine) != identity:
                 engine.close()
-                raise InputError(f"{options.engine}: changed while it was loaded. Remedy: repeat the command.")
+                raise changed
             return engine
 
         content = station.measure(load, on_total, on_advance, begun)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
 from microseg.core.keys import MANIFEST_SHA256_KEY, METADATA_KEY, REFERENCE_KEY
 from microseg.runtime.external import refuse_external_data
+from microseg.runtime.protobuf import DamagedError, record, records, strings
 
 if TYPE_CHECKING:
     from microseg.core.manifest import Manifest
     from microseg.core.reference import Reference
 
-# Field numbers of ModelProto and StringStringEntryProto (onnx.proto), wire types of protocol buffers.
+# Field numbers of ModelProto and StringStringEntryProto (onnx.proto).
 _GRAPH, _METADATA, _KEY, _VALUE = 7, 14, 1, 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Read and hashed at a time: large, for after each the interpreter's lock is waited for, which imports hold for long.
 _BLOCK = 16 << 20
 
@@ -207,19 +206,21 @@ def file_hashes(path: Path) -> FileHashes:
     try:
         block = memoryview(bytearray(min(_BLOCK, path.stat().st_size)))
         with path.open("rb") as stream:
-            for number, start, _, end in _records(stream, path):
+            for number, _, start, _, end in records(stream, 0, path.stat().st_size):
                 if number == _METADATA and whole is network:
                     whole = network.copy()
                 digests = [whole] if number == _METADATA or whole is network else [whole, network]
                 stream.seek(start)
                 while start < end:
                     if not (count := stream.readinto(block[: end - start])):
-                        raise _not_onnx(path)
+                        raise DamagedError("cut off")
                     for digest in digests:
                         digest.update(block[:count])
                     start += count
     except OSError as error:
         raise _unreadable(path, error) from error
+    except DamagedError as error:
+        raise _not_onnx(path) from error
     return FileHashes(network.hexdigest(), whole.hexdigest())
 
 
@@ -236,20 +237,9 @@ def append_metadata(path: Path, key: str, value: str) -> None:
 
     Protocol buffers may be continued: the entry is one more record at the end, so nothing else is read or rewritten.
     """
-    record = b"".join(_record(field, text.encode("utf-8")) for field, text in ((_KEY, key), (_VALUE, value)))
+    entry = b"".join(record(field, text.encode("utf-8")) for field, text in ((_KEY, key), (_VALUE, value)))
     with path.open("ab") as stream:
-        stream.write(_record(_METADATA, record))
-
-
-def _record(number: int, body: bytes) -> bytes:
-    """A record of wire type bytes."""
-    head = bytearray()
-    for value in (number << 3 | _BYTES, len(body)):
-        while value >= 0x80:
-            head.append(value & 0x7F | 0x80)
-            value >>= 7
-        head.append(value)
-    return bytes(head) + body
+        stream.write(record(_METADATA, entry))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -258,73 +248,18 @@ def read_metadata(path: Path) -> dict[str, str]:
     has_graph = False
     try:
         with path.open("rb") as stream:
-            for number, _, body, end in _records(stream, path):
+            for number, _, _, body, end in records(stream, 0, path.stat().st_size):
                 has_graph = has_graph or number == _GRAPH
                 if number == _METADATA:
-                    stream.seek(body)
-                    parts = dict(_strings(stream, end, path))
+                    parts = strings(stream, body, end)
                     entries[parts.get(_KEY, "")] = parts.get(_VALUE, "")
     except OSError as error:
         raise _unreadable(path, error) from error
+    except DamagedError as error:
+        raise _not_onnx(path) from error
     if not has_graph:
         raise _not_onnx(path)
     return entries
-
-
-def _records(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, int, int]]:
-    """(field number, start, start of the body, end) of every record at the top level, as offsets into the file."""
-    size = stream.seek(0, 2)
-    start = 0
-    while start < size:
-        stream.seek(start)
-        key = _key(stream, path)
-        number, wire = key >> 3, key & 7
-        length = 0
-        if wire == _BYTES:
-            length = _varint(stream, path)
-        elif wire == _VARINT:
-            _varint(stream, path)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise _not_onnx(path)
-        body = stream.tell()
-        if number == 0 or body + length > size:
-            raise _not_onnx(path)
-        yield number, start, body, body + length
-        start = body + length
-
-
-def _strings(stream: BinaryIO, end: int, path: Path) -> Iterator[tuple[int, str]]:
-    while stream.tell() < end:
-        key = _key(stream, path)
-        length = _varint(stream, path)
-        if key & 7 != _BYTES or length > end - stream.tell():
-            raise _not_onnx(path)
-        try:
-            yield key >> 3, stream.read(length).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise _not_onnx(path) from error
-
-
-def _key(stream: BinaryIO, path: Path) -> int:
-    """Parsers drop what is above 32 bits of a key, and would read another one."""
-    key = _varint(stream, path)
-    if key >= 1 << 32:
-        raise _not_onnx(path)
-    return key
-
-
-def _varint(stream: BinaryIO, path: Path) -> int:
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = stream.read(1)
-        if not byte:
-            break
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise _not_onnx(path)
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -5,11 +5,12 @@ A path in an ONNX file can name any file of the station (`/etc/passwd`, `../othe
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
 
 from microseg.core.errors import InputError
+from microseg.runtime.protobuf import BYTES, DamagedError, records, strings
 
 # Field numbers of the messages of onnx.proto that hold tensors, and what lies behind each.
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -23,81 +24,40 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "tensor": {13: "entry"},
 }
 _KEY, _VALUE = 1, 2
-_BYTES = 2
 _DEEPEST = 60
 
 
 def refuse_external_data(path: Path) -> None:
     """Raise InputError if any tensor of an ONNX file keeps its values in another file, or if the file is damaged."""
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for location in _locations(content, 0, len(content), "model", 0):
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            if not size:
+                raise DamagedError("empty")
+            for location in _locations(stream, 0, size, "model", 0):
                 raise _refused(path, location)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (IndexError, ValueError, RecursionError) as error:
+    except DamagedError as error:
         raise InputError(
             f"{path}: is no ONNX file, or is damaged or cut off. Remedy: copy it again, or export the engine again."
         ) from error
 
 
-def _locations(content: mmap.mmap, start: int, end: int, kind: str, depth: int) -> Iterator[str]:
-    """Where the tensors of one message keep their values, if not in the file. Raises ValueError, IndexError."""
+def _locations(stream: BinaryIO, start: int, end: int, kind: str, depth: int) -> Iterator[str]:
+    """Where the tensors of one message keep their values, if not in the file. Raises DamagedError, OSError."""
     if depth > _DEEPEST:
-        raise ValueError("nested too deep")
+        raise DamagedError("nested too deep")
     children = _CHILDREN[kind]
-    while start < end:
-        key, start = _key(content, start)
-        wire = key & 7
-        if wire == _BYTES:
-            length, start = _varint(content, start)
-            if start + length > end:
-                raise ValueError("a record runs past its message")
-            child = children.get(key >> 3)
-            if child == "entry":
-                yield _location(content, start, start + length)
-            elif child is not None:
-                yield from _locations(content, start, start + length, child, depth + 1)
-            start += length
-        elif wire == 0:
-            _, start = _varint(content, start)
-        elif wire in (1, 5):
-            start += 8 if wire == 1 else 4
+    for number, wire, _, body, record_end in records(stream, start, end):
+        if wire != BYTES or (child := children.get(number)) is None:
+            continue
+        if child == "entry":
+            # Entries other than the location (offset, length) tell of one too.
+            entry = strings(stream, body, record_end)
+            yield entry.get(_VALUE, "") if entry.get(_KEY) == "location" else ""
         else:
-            raise ValueError("unknown wire type")
-
-
-def _location(content: mmap.mmap, start: int, end: int) -> str:
-    """What an entry of `external_data` says; entries other than the location (offset, length) tell of one too."""
-    parts = {}
-    while start < end:
-        key, start = _key(content, start)
-        length, start = _varint(content, start)
-        parts[key >> 3] = content[start : start + length].decode("utf-8", "replace")
-        start += length
-    return parts.get(_VALUE, "") if parts.get(_KEY) == "location" else ""
-
-
-def _key(content: mmap.mmap, start: int) -> tuple[int, int]:
-    """The key that begins at `start`, and where it ends. Parsers drop what is above 32 bits, and would read another one."""
-    key, end = _varint(content, start)
-    if key >= 1 << 32:
-        raise ValueError("a key is too long")
-    return key, end
-
-
-def _varint(content: mmap.mmap, start: int) -> tuple[int, int]:
-    """The number that begins at `start`, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = content[start]
-        start += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, start
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")
+            yield from _locations(stream, body, record_end, child, depth + 1)
 
 
 def _refused(path: Path, location: str) -> InputError:

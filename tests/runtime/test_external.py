@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from microseg.core.errors import InputError
 from microseg.runtime import Runtime, open_engine, read_manifest
-from microseg.runtime.container import _record as record
+from microseg.runtime import external as external_data
 from microseg.runtime.external import refuse_external_data
+from microseg.runtime.protobuf import record
 
 
 def external(tensor: TensorProto, location: str) -> None:
@@ -111,3 +113,21 @@ def test_a_truncated_engine(tiny_engine: Path, tmp_path: Path) -> None:
         (tmp_path / "cut.onnx").write_bytes(data[: int(share * len(data))])
         with pytest.raises(InputError, match="cut off"):
             open_engine(tmp_path / "cut.onnx", 1)
+
+
+def test_an_engine_that_is_cut_off_while_it_is_looked_through(
+    tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were it mapped into memory, the interpreter would end here."""
+    path = tmp_path / "a.onnx"
+    weights = numpy_helper.from_array(np.zeros(100_000, np.float32), "w").SerializeToString()
+    path.write_bytes(record(7, record(5, weights) * 3) + tiny_engine.read_bytes())
+
+    class Cutting(dict[int, str]):
+        def get(self, number: int, default: object = None) -> object:  # type: ignore[override]
+            os.truncate(path, 100)
+            return super().get(number, default)
+
+    monkeypatch.setitem(external_data._CHILDREN, "graph", Cutting(external_data._CHILDREN["graph"]))
+    with pytest.raises(InputError, match="cut off"):
+        refuse_external_data(path)
