@@ -8,33 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from microseg.core.manifest import PlanComparison, PlanInfo, SizeRange
+    from microseg.core.manifest import Manifest, PlanComparison, PlanInfo, SizeRange
 
 
 def inspect(
     engine: Annotated[Path, typer.Argument(help="An engine (.onnx or .plan).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
-    """Print an engine's manifest: phases, domains, folds, parity and provenance."""
+    """Print an engine's manifest: phases, domains, folds, parity and provenance. Exit 4 if it was changed since its export."""
+    from microseg.runtime import is_intact, read_manifest
+    from microseg.runtime.container import is_manifest_intact
+
+    manifest = read_manifest(engine)
+    states = {"network": is_intact(engine, manifest), "manifest": is_manifest_intact(engine)}
+    told = {part: "as exported" if is_whole else "CHANGED since the export" for part, is_whole in states.items()}
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+    else:
+        _print(engine, manifest, told)
+    changed = [part for part, is_whole in states.items() if not is_whole]
+    for part in changed:
+        typer.echo(f"microseg: {engine}: {part} {told[part]}. Remedy: copy or export the engine again.", err=True)
+    if changed:
+        raise typer.Exit(4)
+
+
+def _print(engine: Path, manifest: Manifest, told: dict[str, str]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from microseg.cli.reduction import print_reduction
-    from microseg.runtime import engine_sha256, is_intact, read_manifest
-    from microseg.runtime.container import is_manifest_intact
+    from microseg.runtime import engine_sha256
 
-    manifest = read_manifest(engine)
-    intact, told = (
-        "as exported" if whole else "CHANGED since the export"
-        for whole in (is_intact(engine, manifest), is_manifest_intact(engine))
-    )
-    if as_json:
-        typer.echo(manifest.model_dump_json(indent=2))
-        for part, state in (("network", intact), ("manifest", told)):
-            if state != "as exported":
-                typer.echo(f"microseg: {engine}: {part} {state}. Remedy: copy or export the engine again.", err=True)
-        return
     console = Console()
     table = Table(title=escape(str(engine)), title_justify="left", show_header=False)
     table.add_column()
@@ -54,8 +60,8 @@ def inspect(
         "training fields": str(len(manifest.training_fields)),
         "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
-        "model": f"{intact}, SHA-256 at the export {manifest.network_sha256}",
-        "manifest": told,
+        "model": f"{told['network']}, SHA-256 at the export {manifest.network_sha256}",
+        "manifest": told["manifest"],
         "file": f"SHA-256 {engine_sha256(engine)}",
     }
     if student is not None:

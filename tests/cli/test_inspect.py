@@ -30,7 +30,8 @@ def test_prints_a_plan(tiny_engine: Path, tmp_path: Path) -> None:
                  "cards from Ampere on", "16 to 64 (best 32) px, 1 to 2 (best 2) at once", "no: not yet compared"):  # fmt: skip
         assert part in shown
     path.write_bytes(b"another")
-    assert "CHANGED since the export" in microseg("inspect", path).out
+    changed = microseg("inspect", path)
+    assert changed.status == 4 and "CHANGED since the export" in changed.out
 
 
 def test_json_is_the_whole_manifest(exported: Path) -> None:
@@ -45,10 +46,14 @@ def test_a_changed_model_is_told(tiny_engine: Path, exported: Path, tmp_path: Pa
         tmp_path / "changed.onnx", model, {METADATA_KEY: read_manifest(tiny_engine).model_dump_json()}
     )
     assert "as exported" in microseg("inspect", tiny_engine).out
-    assert "CHANGED since the export" in microseg("inspect", changed).out
+    shown = microseg("inspect", changed)
+    assert "CHANGED since the export" in shown.out
     told = microseg("inspect", changed, "--json")
-    assert json.loads(told.out) and "network CHANGED since the export" in told.err
-    assert not microseg("inspect", exported, "--json").err
+    assert json.loads(told.out)
+    for outcome in (shown, told):
+        assert outcome.status == 4 and "network CHANGED since the export. Remedy" in outcome.err
+    whole = microseg("inspect", exported, "--json")
+    assert (whole.status, whole.err) == (0, "")
 
 
 @pytest.mark.parametrize(
