@@ -12,7 +12,7 @@ from typing import Any
 from microseg import __version__
 from microseg.core.domain import load_domain
 from microseg.core.errors import FieldError, InputError
-from microseg.core.files import write_text
+from microseg.core.files import file_identity, write_text
 from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
 from microseg.core.manifest import Manifest, PlanComparison, plan_manifest_path
@@ -75,6 +75,7 @@ def verify(
     could be compared or the engine not be opened, FieldError where it cannot compute, MissingExtraError.
     """
     manifest = read_manifest(options.engine)
+    identity = file_identity(options.engine)
     reference = read_reference(options.engine)
     _require_a_comparison(options, reference, run_labels)
     record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
@@ -113,6 +114,8 @@ def verify(
                 raise
             # It fails in any case, and the record of that is what was asked for.
             record.add("comparison", str(error), "possible", False)
+    if file_identity(options.engine) != identity:
+        raise InputError(f"{options.engine}: changed while it was verified. Remedy: repeat the command.")
     if record.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
     return {

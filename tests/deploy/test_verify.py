@@ -17,12 +17,12 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
-from microseg.core.manifest import Distillation, PhaseInfo
+from microseg.core.manifest import Distillation, Manifest, PhaseInfo
 from microseg.core.tolerance import LIMITS, Difference
 from microseg.deploy.checks import check_fields
 from microseg.deploy.comparing import FieldDifferences
 from microseg.deploy.verify import VerifyOptions, markdown, verify
-from microseg.runtime import EngineOutput, model_sha256, open_engine, read_manifest
+from microseg.runtime import EngineOutput, is_intact, model_sha256, open_engine, read_manifest
 from microseg.runtime.comparison import Record
 from microseg.runtime.container import append_metadata, manifest_entries, read_metadata
 from microseg.runtime.openvino_engine import OpenVinoEngine
@@ -68,6 +68,17 @@ def test_what_segment_runs_is_compared_and_not_only_the_network_with_every_outpu
     monkeypatch.setattr(OpenVinoEngine, "run", kept_wrongly)
     content = verify(VerifyOptions(engine, runtime="openvino", threads=1))
     assert "reference tiles: labels" in failed(content) and "probabilities" not in failed(content)
+
+
+def test_an_engine_replaced_meanwhile_is_no_verified_one(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replaced(path: Path, manifest: Manifest) -> bool:
+        found = is_intact(path, manifest)
+        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+        return found
+
+    monkeypatch.setattr("microseg.deploy.verify.is_intact", replaced)
+    with pytest.raises(InputError, match=r"engine\.onnx: changed while it was verified. Remedy: repeat"):
+        verify(VerifyOptions(engine, threads=1))
 
 
 def test_real_engines_carry_reference_tiles(exported: Path) -> None:
