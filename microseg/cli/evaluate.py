@@ -44,7 +44,10 @@ def evaluate(
         result |= {"source_miou": at_source["miou"], "rdt": rdt(result["miou"], at_source["miou"])}
     _print(Console(), result)
     if json_path is not None:
-        write_json(json_path, result)
+        from microseg.deploy.records import writing
+
+        with writing(json_path):
+            write_json(json_path, result)
 
 
 def _print(console: Any, result: dict[str, Any]) -> None:

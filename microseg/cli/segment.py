@@ -108,7 +108,7 @@ def segment(
         runtime.value if runtime else None,
         use_profile,
     )
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():  # a service may have closed it
         with _progress() as progress:
             task = progress.add_task("segment", total=None)
             result = run(

@@ -12,15 +12,17 @@ from microseg.core.preparation import PreparedField
 from microseg.core.scoring import Prediction, evaluation, score_fields
 from microseg.deploy.options import max_tile_pixels
 from microseg.deploy.whole import label_field
-from microseg.runtime import Engine, open_engine, read_manifest, verified_sha256
+from microseg.runtime import Engine, open_engine, read_manifest, unchanged, verified_sha256
 
 
 def evaluate_engine(
     path: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
     """The evaluation (core/scoring) of an engine on a labelled domain. Raises InputError, also for a changed engine."""
-    verified_sha256(path, read_manifest(path))
-    with open_engine(path) as engine:
+    with unchanged(path):
+        verified_sha256(path, read_manifest(path))
+        engine = open_engine(path)
+    with engine:
         return evaluate_opened(engine, path, source, domain_name, progress)
 
 

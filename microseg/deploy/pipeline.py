@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.files import Closing, sha256_of
+from microseg.core.files import Closing, file_identity, sha256_of
 from microseg.core.folders import readable
 from microseg.core.manifest import Manifest
 from microseg.core.preparation import PreparedField, open_prepared
@@ -43,10 +43,12 @@ Outcome = FieldRecord | FailedField
 class Job:
     """A field on its way through the pipeline.
 
-    error: why it fails; whoever finds that first sets it. reading: held while `prepared` is read, by reader or writer.
+    identity: the file's `file_identity` before it was first read. error: why it fails; whoever finds that first sets it.
+    reading: held while `prepared` is read, by reader or writer.
     """
 
     source: InputField
+    identity: tuple[int, int]
     sha256: str
     prepared: PreparedField
     tiles: list[Tile]
@@ -169,6 +171,7 @@ class Pipeline:
 
     def _open(self, source: InputField) -> Job | FieldRecord:
         """The field ready to be cut, or what an earlier run found. Raises FieldError, OSError."""
+        identity = file_identity(source.path)
         sha256 = sha256_of(source.path)
         if record := find_record(self.report, source.name, sha256):
             return record
@@ -188,7 +191,7 @@ class Pipeline:
             prepared.close()
             raise
         native_px = prepared.full_shape[0] * prepared.full_shape[1]
-        return Job(source, sha256, prepared, plan, native_px * _BYTES_PER_NATIVE_PIXEL)
+        return Job(source, identity, sha256, prepared, plan, native_px * _BYTES_PER_NATIVE_PIXEL)
 
     def _infer(self, tiles: Channel[Pixels | End | Flush], results: Channel[Labels | End], stop: Stop) -> None:
         engine: Engine | None = None
@@ -250,6 +253,7 @@ class Pipeline:
                 if job.error:
                     raise FieldError(job.error)
                 counts, picture, notices = measurement.finish()
+                _require_unchanged(job)
             thumbnail = write_overlay(self.report, name, picture)
             record = field_record(name, job.sha256, job.prepared, counts, notices)
             write_record(self.report, record, thumbnail)
@@ -265,6 +269,13 @@ class Pipeline:
         self.outcomes[outcome.name] = outcome
         if advance:
             self.on_advance(advance)
+
+
+def _require_unchanged(job: Job) -> None:
+    """Raise FieldError where what was measured may not be what was hashed. A file that is gone was read to its end."""
+    with suppress(FileNotFoundError):
+        if file_identity(job.source.path) != job.identity:
+            raise FieldError(f"{job.source.path}: changed while it was measured. Remedy: repeat the command.")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise InputError(
                 f"{where}: the disk is full. What was finished is complete. Remedy: free some space, then repeat the "
-                "same command: it goes on where it stopped."
+                "same command."
             ) from error
         raise InputError(
             f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or take another place."
@@ -211,8 +211,12 @@ def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:
     stored = _read(record_path(report, name))
     if stored is None or stored.field.name != name or stored.field.sha256 != sha256:
         return None
-    pictures = (stored.field.mask, stored.field.overlay)
-    return stored.field if all((report / picture).is_file() for picture in pictures) else None
+    return stored.field if has_pictures(report, stored.field) else None
+
+
+def has_pictures(report: Path, field: FieldRecord) -> bool:
+    """Whether mask and overlay of a measured field are there."""
+    return all((report / picture).is_file() for picture in (field.mask, field.overlay))
 
 
 def count_left_over(report: Path, names: Iterable[str]) -> int:

@@ -21,6 +21,7 @@ from microseg.runtime import (
     open_engine,
     read_manifest,
     require_engine_file,
+    require_unchanged,
     verified_sha256,
 )
 
@@ -67,8 +68,6 @@ def segment(
         sha256 = verified_sha256(options.engine, manifest, hashes.result())
         station = Station.prepare(options, setup, manifest, report, sha256)
 
-        changed = InputError(f"{options.engine}: changed while it was loaded. Remedy: repeat the command.")
-
         def load() -> Engine:
             try:
                 engine = (
@@ -76,13 +75,14 @@ def segment(
                     if loaded is None
                     else loaded(manifest)
                 )
-            except InputError as error:
-                if file_identity(options.engine) != identity:
-                    raise changed from error
+            except InputError:
+                require_unchanged(options.engine, identity)
                 raise
-            if file_identity(options.engine) != identity:
+            try:
+                require_unchanged(options.engine, identity)
+            except InputError:
                 engine.close()
-                raise changed
+                raise
             return engine
 
         content = station.measure(load, on_total, on_advance, begun)

@@ -19,7 +19,15 @@ from microseg.deploy.inputs import SegmentInput, resolve_input
 from microseg.deploy.options import SegmentOptions, default_batch, max_tile_pixels, tile_pixels
 from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.profile import Setup
-from microseg.deploy.records import ReportSettings, begin_report, check_report, count_left_over, opened_by, writing
+from microseg.deploy.records import (
+    ReportSettings,
+    begin_report,
+    check_report,
+    count_left_over,
+    has_pictures,
+    opened_by,
+    writing,
+)
 from microseg.deploy.summary import Findings, RunFigures, fields_csv, summary
 from microseg.runtime import Engine
 
@@ -113,6 +121,12 @@ class Station:
             outcomes=tuple(outcomes[field.name] for field in self.given.fields),
             left_over=count_left_over(self.report, outcomes),
         )
+        gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
+        if gone:
+            raise InputError(
+                f"{self.report}: masks or overlays of {len(gone)} fields disappeared meanwhile ({gone[0]} ...). Remedy: repeat "
+                "the same command, which measures them again."
+            )
         run = RunFigures(
             engine_calls=engine.runs if engine else 0,
             seconds=round(time.monotonic() - begun, 3),

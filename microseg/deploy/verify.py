@@ -32,6 +32,7 @@ from microseg.runtime import (
     is_intact,
     open_engine,
     read_manifest,
+    require_unchanged,
     verified_sha256,
 )
 from microseg.runtime.comparison import Record, check_reference
@@ -110,12 +111,12 @@ def verify(
                     figures = check_reference(record, engine, reference)
                 _compare(record, options, engine, reference, run_labels, progress)
         except (InputError, FieldError) as error:
+            require_unchanged(options.engine, identity)
             if is_told:
                 raise
             # It fails in any case, and the record of that is what was asked for.
             record.add("comparison", str(error), "possible", False)
-    if file_identity(options.engine) != identity:
-        raise InputError(f"{options.engine}: changed while it was verified. Remedy: repeat the command.")
+    require_unchanged(options.engine, identity)
     if record.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
     return {

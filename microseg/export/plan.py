@@ -13,6 +13,8 @@ from microseg.export.plan_file import portable, require_out, write_plan
 from microseg.export.plan_graph import graph_sha256, plan_graph
 from microseg.export.profile import FullProfile, Profile, RtxProfile, load_profile, require_stride
 from microseg.export.tensorrt_build import BuildProgress, Built, build
+from microseg.runtime import unchanged
+from microseg.runtime.container import read_reference
 from microseg.runtime.tensorrt_library import installed_flavour
 
 if TYPE_CHECKING:
@@ -69,12 +71,13 @@ def _chosen(name: str | None) -> tuple[str, Profile]:
 
 
 def _build(source: Path, out: Path, name: str, profile: Profile, progress: BuildProgress) -> Manifest:
-    manifest, sha256 = portable(source, out)
-    require_stride(name, profile, manifest.stride)
-    graph = plan_graph(source, profile.keep_probability)
+    with unchanged(source):
+        manifest, sha256 = portable(source, out)
+        require_stride(name, profile, manifest.stride)
+        graph, reference = plan_graph(source, profile.keep_probability), read_reference(source)
     built = build(graph, source, name, profile, out.with_name(f"{out.stem}.timing"), progress)
     manifest = manifest.model_copy(update={"plan": _plan_info(name, profile, built, sha256, graph)})
-    return write_plan(out, built.plan, manifest, source, progress)
+    return write_plan(out, built.plan, manifest, source, reference, progress)
 
 
 def _plan_info(name: str, profile: Profile, built: Built, onnx_sha256: str, graph: bytes) -> PlanInfo:

@@ -14,7 +14,7 @@ from microseg.core.tolerance import LIMITS
 from microseg.export.tensorrt_build import BuildProgress
 from microseg.runtime import is_plan, open_engine, read_manifest, verified_sha256
 from microseg.runtime.comparison import Record, check_reference
-from microseg.runtime.container import read_reference, text_beside
+from microseg.runtime.container import text_beside
 
 
 def require_out(out: Path) -> None:
@@ -41,14 +41,18 @@ def portable(source: Path, out: Path) -> tuple[Manifest, str]:
     return manifest, sha256
 
 
-def write_plan(out: Path, content: bytes, manifest: Manifest, source: Path, progress: BuildProgress) -> Manifest:
+def write_plan(
+    out: Path, content: bytes, manifest: Manifest, source: Path, reference: Reference | None, progress: BuildProgress
+) -> Manifest:
     """Write `content` as `out` and its manifest beside it; the manifest, which says how the comparison went, is returned.
+
+    reference: the tiles that `source`, the ONNX file, carries.
 
     Where the plan was built without a card it is not compared. Raises InputError (nowhere to write), GateError beyond the
     limits; nothing is written then.
     """
     assert manifest.plan is not None
-    reference = _fitting(read_reference(source), manifest.plan.tile_px, len(manifest.folds))
+    reference = _fitting(reference, manifest.plan.tile_px, len(manifest.folds))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:

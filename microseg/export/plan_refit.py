@@ -10,7 +10,8 @@ from microseg.core.manifest import Manifest
 from microseg.export.plan_file import portable, require_out, write_plan
 from microseg.export.plan_graph import PROBABILITY, graph_sha256, plan_graph
 from microseg.export.tensorrt_build import BuildProgress, parser_errors
-from microseg.runtime import is_plan, read_manifest, verified_sha256
+from microseg.runtime import is_plan, read_manifest, unchanged, verified_sha256
+from microseg.runtime.container import read_reference
 from microseg.runtime.tensorrt_library import TITLES
 from microseg.runtime.tensorrt_open import load_plan
 
@@ -25,12 +26,13 @@ def refit_plan(source: Path, out: Path, old: Path, progress: BuildProgress) -> M
     require_out(out)
     if not is_plan(old):
         raise InputError(f"--refit {old}: is no plan. Remedy: a .plan file that was built with refittable: true.")
-    manifest, sha256 = portable(source, out)
-    built = read_manifest(old)
-    verified_sha256(old, built)
-    _require_fitting(source, manifest, old, built)
-    assert built.plan is not None
-    graph = plan_graph(source, PROBABILITY in built.plan.outputs)
+    with unchanged(source):
+        manifest, sha256 = portable(source, out)
+        built = read_manifest(old)
+        verified_sha256(old, built)
+        _require_fitting(source, manifest, old, built)
+        assert built.plan is not None
+        graph, reference = plan_graph(source, PROBABILITY in built.plan.outputs), read_reference(source)
     if graph_sha256(graph) != built.plan.graph_sha256:
         raise InputError(
             f"{source}: is another network than that of {old}, or another selection of its layers is reduced; only weights "
@@ -48,7 +50,7 @@ def refit_plan(source: Path, out: Path, old: Path, progress: BuildProgress) -> M
             "comparison": None,
         }
     )
-    return write_plan(out, content, manifest.model_copy(update={"plan": plan}), source, progress)
+    return write_plan(out, content, manifest.model_copy(update={"plan": plan}), source, reference, progress)
 
 
 def _require_fitting(source: Path, new: Manifest, old: Path, built: Manifest) -> None:

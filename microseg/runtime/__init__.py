@@ -10,6 +10,8 @@ from microseg.runtime.container import (
     model_sha256,
     read_manifest,
     require_engine_file,
+    require_unchanged,
+    unchanged,
     verified_sha256,
 )
 from microseg.runtime.engine import Engine, EngineOutput
@@ -32,5 +34,7 @@ __all__ = [
     "open_engine",
     "read_manifest",
     "require_engine_file",
+    "require_unchanged",
+    "unchanged",
     "verified_sha256",
 ]

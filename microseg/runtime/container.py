@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.errors import InputError
-from microseg.core.files import sha256_of
+from microseg.core.errors import InputError, MicrosegError
+from microseg.core.files import file_identity, sha256_of
 from microseg.core.keys import MANIFEST_SHA256_KEY, METADATA_KEY, REFERENCE_KEY
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.protobuf import DamagedError, record, records, strings
@@ -232,6 +234,29 @@ def require_engine_file(path: Path) -> None:
         raise InputError(f"{path}: does not exist. Remedy: give the .onnx or .plan file that `microseg export` wrote.")
 
 
+@contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """What reads an engine several times, its hash and then its network. Raises InputError if the file changes meanwhile."""
+    require_engine_file(path)
+    identity = file_identity(path)
+    try:
+        yield
+    except MicrosegError:
+        require_unchanged(path, identity)  # it tells better what happened
+        raise
+    require_unchanged(path, identity)
+
+
+def require_unchanged(path: Path, identity: tuple[int, int]) -> None:
+    """Raise InputError where the file is not, or no longer, the one of that `file_identity`."""
+    try:
+        if file_identity(path) == identity:
+            return
+    except OSError:
+        pass
+    raise InputError(f"{path}: changed while it was read. Remedy: repeat the command.")
+
+
 def append_metadata(path: Path, key: str, value: str) -> None:
     """Add a metadata entry to an ONNX file; of two with one key the later counts. The network's hash stays.
 
@@ -263,7 +288,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be read ({error.strerror or error}).")
+    return InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights.")
 
 
 def _not_onnx(path: Path) -> InputError:

@@ -37,7 +37,9 @@ def refuse_external_data(path: Path) -> None:
             for location in _locations(stream, 0, size, "model", 0):
                 raise _refused(path, location)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights."
+        ) from error
     except DamagedError as error:
         raise InputError(
             f"{path}: is no ONNX file, or is damaged or cut off. Remedy: copy it again, or export the engine again."

@@ -51,11 +51,12 @@ def compiled(
         made_of = [sha256_of(path), __version__, *made_by, processor, dict(settings)]
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode("utf-8")).digest()
 
-    with suppress(OSError, RuntimeError), place.open("rb") as stream:
-        if stream.read(_DIGEST_BYTES) == key():
-            check, network = stream.read(_CHECK_BYTES), stream.read()
-            if check == _check(network):
-                return Compiled(core.import_model(io.BytesIO(network), device, settings))
+    if place.is_file():  # a named pipe would be waited for
+        with suppress(OSError, RuntimeError), place.open("rb") as stream:
+            if stream.read(_DIGEST_BYTES) == key():
+                check, network = stream.read(_CHECK_BYTES), stream.read()
+                if check == _check(network):
+                    return Compiled(core.import_model(io.BytesIO(network), device, settings))
     begun = time.monotonic()
     found = compile_()
     is_worth = time.monotonic() - begun > _WORTH_SECONDS_PER_BYTE * path.stat().st_size

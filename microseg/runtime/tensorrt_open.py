@@ -86,7 +86,9 @@ def _content(path: Path, plan: PlanInfo) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights."
+        ) from error
     if hashlib.sha256(content).hexdigest() != plan.plan_sha256:
         raise InputError(
             f"{path}: is not the plan of the manifest beside it (damaged, cut off or changed). "

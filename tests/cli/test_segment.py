@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +56,13 @@ def test_a_summary_that_cannot_be_written_is_refused_before_anything_is_measured
     result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), "--json", "/proc/x.json"])
     assert isinstance(result.exception, InputError) and "/proc/x.json: cannot be written" in str(result.exception)
     assert not (folder.parent / "wafer_dir-report").exists()
+
+
+def test_a_service_that_closed_its_streams(
+    app: typer.Typer, folder: Path, tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microseg.cli.segment.sys", SimpleNamespace(stderr=None))
+    assert runner.invoke(app, [str(folder), "--engine", str(tiny_engine)]).exit_code == 0
 
 
 def test_a_log_file_that_knows_fewer_characters(folder: Path, tiny_engine: Path, tmp_path: Path) -> None:

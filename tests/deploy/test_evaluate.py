@@ -13,12 +13,12 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.files import sha256_of
-from microseg.core.manifest import TrainingField
+from microseg.core.manifest import Manifest, TrainingField
 from microseg.deploy import evaluate as module
 from microseg.deploy.evaluate import evaluate_engine
-from microseg.runtime import read_manifest
+from microseg.runtime import read_manifest, verified_sha256
 from microseg.runtime.container import manifest_entries, read_metadata
-from tests.engines import write_with_metadata
+from tests.engines import write_threshold_engine, write_with_metadata
 
 PHASES = [{"name": "ferrite", "value": 0}, {"name": "bainite", "value": 1}]
 
@@ -69,6 +69,21 @@ def test_a_changed_engine_is_not_scored(tiny_engine: Path, domain: Path, tmp_pat
     swapped = write_with_metadata(tmp_path / "swapped.onnx", model, read_metadata(tiny_engine))
     with pytest.raises(InputError, match="damaged or changed"):
         evaluate_engine(swapped, domain)
+
+
+def test_an_engine_replaced_between_its_hash_and_its_network_is_not_scored(
+    domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = write_threshold_engine(tmp_path / "e.onnx")
+
+    def replaced(path: Path, manifest: Manifest) -> str:
+        found = verified_sha256(path, manifest)
+        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+        return found
+
+    monkeypatch.setattr(module, "verified_sha256", replaced)
+    with pytest.raises(InputError, match=r"e\.onnx: changed while it was read. Remedy: repeat the command"):
+        evaluate_engine(engine, domain)
 
 
 def test_as_picks_the_preparation(tiny_engine: Path, domain: Path) -> None:

@@ -27,6 +27,7 @@ from microseg.core.errors import FieldError, InputError
 from microseg.core.manifest import DomainEntry, Grid, Preparation
 from microseg.deploy import measuring
 from microseg.deploy.options import SegmentOptions, max_tile_pixels
+from microseg.deploy.pipeline import Pipeline
 from microseg.deploy.segment import segment
 from microseg.runtime import read_manifest, verified_sha256
 from tests.deploy.conftest import micrograph
@@ -476,7 +477,7 @@ def test_an_engine_replaced_while_it_is_loaded(
 
     with monkeypatch.context() as patched:
         patched.setattr("microseg.deploy.segment.verified_sha256", replaced)
-        with pytest.raises(InputError, match=r"e\.onnx: changed while it was loaded. Remedy: repeat the command"):
+        with pytest.raises(InputError, match=r"e\.onnx: changed while it was read. Remedy: repeat the command"):
             segment(SegmentOptions(wafer(2), engine))
     assert not (tmp_path / "wafer_dir-report").exists()
 
@@ -486,6 +487,53 @@ def test_an_engine_that_is_no_file_is_not_waited_for(wafer: Wafer, tmp_path: Pat
     os.mkfifo(tmp_path / "pipe.onnx")
     with pytest.raises(InputError, match="does not exist"):
         segment(SegmentOptions(wafer(1), tmp_path / "pipe.onnx"))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_field_that_changes_while_it_is_measured_fails(
+    wafer: Wafer, tiny_engine: Path, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was hashed is not what was measured; a file that is gone was read to its end."""
+    folder = wafer(2)
+    finish = measuring.Measurement.finish
+
+    def changed(self: measuring.Measurement) -> Any:
+        path = folder / "field0.png"
+        if self._field.path == path:
+            path.unlink()
+            if not gone:
+                shutil.copy(folder / "field1.png", path)
+        return finish(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.Measurement, "finish", changed)
+        result = segment(SegmentOptions(folder, tiny_engine))
+    if gone:
+        assert result.summary["fields"]["measured"] == 2
+        return
+    (failed,) = result.summary["failed"]
+    assert failed["reason"].endswith("field0.png: changed while it was measured. Remedy: repeat the command.")
+    assert not (result.report / "masks" / "field0.png.png").exists()
+    assert segment(SegmentOptions(folder, tiny_engine)).summary["fields"]["measured"] == 2
+
+
+def test_masks_that_disappear_meanwhile_are_told(
+    wafer: Wafer, tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = wafer(2)
+    run = Pipeline.run
+
+    def removed(self: Pipeline) -> Any:
+        found = run(self)
+        (self.report / "masks" / "field1.png.png").unlink()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "run", removed)
+        with pytest.raises(InputError, match=r"masks or overlays of 1 fields disappeared meanwhile \(field1\.png"):
+            segment(SegmentOptions(folder, tiny_engine))
+    result = segment(SegmentOptions(folder, tiny_engine))
+    assert result.summary["run"]["fields_resumed"] == 1 and (result.report / "masks" / "field1.png.png").exists()
 
 
 def test_one_file_and_its_default_report(wafer: Wafer, tiny_engine: Path) -> None:

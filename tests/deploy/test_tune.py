@@ -131,6 +131,20 @@ def test_an_engine_that_cannot_be_opened_is_told_once(tiny_engine: Path, monkeyp
 
 
 @pytest.mark.usefixtures("quick")
+def test_no_profile_of_an_engine_that_changed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = write_threshold_engine(tmp_path / "e.onnx")
+    sha256 = read_manifest(engine).model_sha256
+
+    def replaced(self: Bench, settings: Settings) -> Trial:
+        write_threshold_engine(engine, thresholds=((0.1,), (0.1,)))
+        return Trial(settings, (8, 8), 1, 1.0, 3)
+
+    monkeypatch.setattr(Bench, "measure", replaced)
+    with pytest.raises(InputError, match=r"e\.onnx: changed while it was read"):
+        tune(engine, field_px=(64, 64))
+    assert not profile_path(sha256).exists()
+
+
 def test_what_the_user_says_wins(tiny_engine: Path) -> None:
     tune(tiny_engine, field_px=(64, 64))
     assert set_up(tiny_engine, **UNASKED | {"threads": 1}).choice.threads == 1

@@ -77,7 +77,7 @@ def test_an_engine_replaced_meanwhile_is_no_verified_one(engine: Path, monkeypat
         return found
 
     monkeypatch.setattr("microseg.deploy.verify.is_intact", replaced)
-    with pytest.raises(InputError, match=r"engine\.onnx: changed while it was verified. Remedy: repeat"):
+    with pytest.raises(InputError, match=r"engine\.onnx: changed while it was read. Remedy: repeat"):
         verify(VerifyOptions(engine, threads=1))
 
 

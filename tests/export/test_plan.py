@@ -32,7 +32,7 @@ from microseg.runtime import is_intact, read_manifest, tensorrt_open, verified_s
 from microseg.runtime.container import append_metadata, is_manifest_intact, read_reference
 from microseg.runtime.device import CudaError, GpuInfo
 from tests.chain import ENCODER, NETWORK
-from tests.engines import rewrite_manifest, with_reference
+from tests.engines import rewrite_manifest, with_reference, write_threshold_engine
 from tests.host_cuda import HostContext, HostCuda, host_reference, open_on_host
 from tests.plans import Silent, as_engine, half, needs_rtx, quantised
 
@@ -253,6 +253,19 @@ def test_source_and_out_are_checked_first(tiny_engine: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("built")
+def test_no_plan_of_an_engine_that_is_replaced_once_it_is_hashed(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(path: Path, keep_probability: bool) -> bytes:
+        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+        return plan_graph(path, keep_probability)
+
+    monkeypatch.setattr(module, "plan_graph", replaced)
+    with pytest.raises(InputError, match=r"engine\.onnx: changed while it was read. Remedy: repeat the command"):
+        plan_of_engine(here, tmp_path / "new" / "bagged.plan", "rtx-station", Silent())
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_run_goes_through_its_onnx_engine(
     trained: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,12 @@ def test_a_network_that_becomes_no_engine_is_not_kept(engine: Path, compilations
     assert [path.name for path in engine.parent.iterdir()] == ["bagged.onnx"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_in_its_place_is_not_waited_for(engine: Path) -> None:
+    os.mkfifo(engine.with_name("bagged.onnx.openvino"))
+    opened(engine).close()
+
+
 def test_what_a_killed_start_left_is_cleared_away(engine: Path) -> None:
     engine.with_name("bagged.onnx.openvino.123.part").write_bytes(b"half")
     opened(engine).close()
