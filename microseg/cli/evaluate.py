@@ -24,6 +24,7 @@ def evaluate(
 
     from microseg.core.files import require_writable, write_json
     from microseg.core.scoring import rdt
+    from microseg.deploy.records import writing
 
     if json_path is not None:
         require_writable(json_path)
@@ -44,8 +45,6 @@ def evaluate(
         result |= {"source_miou": at_source["miou"], "rdt": rdt(result["miou"], at_source["miou"])}
     _print(Console(), result)
     if json_path is not None:
-        from microseg.deploy.records import writing
-
         with writing(json_path):
             write_json(json_path, result)
 

@@ -104,6 +104,11 @@ def file_identity(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def unreadable(path: Path, error: OSError) -> InputError:
+    """What to raise where a file cannot be read."""
+    return InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights.")
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content as 64 hex digits, read in blocks."""
     with path.open("rb") as stream:

@@ -7,12 +7,9 @@ and by the pixels of the fields under way, so memory depends neither on how many
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.files import Closing, file_identity, sha256_of
+from microseg.core.files import file_identity, sha256_of
 from microseg.core.folders import readable
 from microseg.core.manifest import Manifest
-from microseg.core.preparation import PreparedField, open_prepared
+from microseg.core.preparation import open_prepared
 from microseg.core.tiling import Tile, extract, plan_tiles
+from microseg.deploy.calls import Calls
 from microseg.deploy.channel import Budget, Channel, Stop, Stopped
 from microseg.deploy.inputs import InputField, SegmentInput
+from microseg.deploy.job import End, Flush, Job, Labels, Pixels
 from microseg.deploy.measuring import field_record, measuring, write_overlay
 from microseg.deploy.records import FailedField, FieldRecord, discard, find_record, write_record
-from microseg.runtime import Engine, EngineOutput
+from microseg.runtime import Engine
 
 _QUEUED_TILES = 4
 _BYTES_UNDER_WAY = 256 << 20
@@ -37,55 +36,6 @@ _BYTES_UNDER_WAY = 256 << 20
 _BYTES_PER_NATIVE_PIXEL = 8
 
 Outcome = FieldRecord | FailedField
-
-
-@dataclass
-class Job:
-    """A field on its way through the pipeline.
-
-    identity: the file's `file_identity` before it was first read. error: why it fails; whoever finds that first sets it.
-    reading: held while `prepared` is read, by reader or writer.
-    """
-
-    source: InputField
-    identity: tuple[int, int]
-    sha256: str
-    prepared: PreparedField
-    tiles: list[Tile]
-    cost: int
-    error: str | None = None
-    reading: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A tile to segment, uint8 (H, W)."""
-
-    job: Job
-    tile: Tile
-    pixels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A segmented tile: labels uint8 (H, W), votes uint8 (F, H, W)."""
-
-    job: Job
-    tile: Tile
-    labels: NDArray[np.uint8]
-    votes: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class End:
-    """Nothing more comes of this field."""
-
-    job: Job
-
-
-@dataclass(frozen=True)
-class Flush:
-    """The reader waits for fields to be finished: tiles that wait for a full batch must not."""
 
 
 @dataclass
@@ -196,7 +146,7 @@ class Pipeline:
     def _infer(self, tiles: Channel[Pixels | End | Flush], results: Channel[Labels | End], stop: Stop) -> None:
         engine: Engine | None = None
         waiting: list[Pixels | End] = []
-        with _Calls(self.streams, results, stop) as calls:
+        with Calls(self.streams, results, stop) as calls:
             for item in tiles.each(calls.is_first_over, calls.pass_on):
                 first = next((other for other in waiting if isinstance(other, Pixels)), None)
                 is_other_shape = first and isinstance(item, Pixels) and item.pixels.shape != first.pixels.shape
@@ -253,7 +203,7 @@ class Pipeline:
                 if job.error:
                     raise FieldError(job.error)
                 counts, picture, notices = measurement.finish()
-                _require_unchanged(job)
+                job.require_unchanged()
             thumbnail = write_overlay(self.report, name, picture)
             record = field_record(name, job.sha256, job.prepared, counts, notices)
             write_record(self.report, record, thumbnail)
@@ -269,92 +219,6 @@ class Pipeline:
         self.outcomes[outcome.name] = outcome
         if advance:
             self.on_advance(advance)
-
-
-def _require_unchanged(job: Job) -> None:
-    """Raise FieldError where what was measured may not be what was hashed. A file that is gone was read to its end."""
-    with suppress(FileNotFoundError):
-        if file_identity(job.source.path) != job.identity:
-            raise FieldError(f"{job.source.path}: changed while it was measured. Remedy: repeat the command.")
-
-
-@dataclass(frozen=True)
-class _Call:
-    """Items in order, the tiles among them that the engine gets, and what waits for its answer; None if it gets none."""
-
-    items: list[Pixels | End]
-    batch: list[Pixels]
-    answer: Callable[[], EngineOutput] | None
-    is_over: Callable[[], bool]
-
-
-class _Calls(Closing):
-    """Calls of an engine under way, whose results are passed on in order: one for each stream, and one that waits for a stream.
-
-    With a single stream a call is over, in the calling thread, before the next begins.
-    """
-
-    def __init__(self, streams: int, results: Channel[Labels | End], stop: Stop) -> None:
-        self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
-        self._most = streams if streams > 1 else 0
-        self._results = results
-        self._stop = stop
-        self._under_way: deque[_Call] = deque()
-
-    def begin(self, engine: Engine | None, items: list[Pixels | End]) -> None:
-        """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
-        batch = [item for item in items if isinstance(item, Pixels) and not item.job.error]
-        answer: Callable[[], EngineOutput] | None = None
-        is_over = _always
-        if batch and engine is not None:
-            answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None])
-            if self._pool is not None:
-                future = self._pool.submit(answer)
-                answer, is_over = future.result, future.done
-                future.add_done_callback(lambda _: self._stop.wake())
-        self._under_way.append(_Call(items, batch, answer, is_over))
-        while self._under_way and (self._under_way[0].answer is None or self._count() > self._most):
-            self.pass_on()
-
-    def is_first_over(self) -> bool:
-        """Whether `pass_on` would pass on something at once; the pipeline's `stop` is woken when that may have changed."""
-        return bool(self._under_way) and self._under_way[0].is_over()
-
-    def end(self) -> None:
-        """Wait for all calls and pass on their results."""
-        while self._under_way:
-            self.pass_on()
-
-    def close(self) -> None:
-        """Wait for the calls that have begun, whatever they say."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def _count(self) -> int:
-        return sum(call.answer is not None for call in self._under_way)
-
-    def pass_on(self) -> None:
-        """Pass on the items of the first call, its tiles with their labels, once it is over."""
-        call = self._under_way.popleft()
-        found: dict[int, Labels] = {}
-        if call.answer is not None:
-            try:
-                output = call.answer()
-            except FieldError as error:
-                for item in call.batch:
-                    item.job.error = item.job.error or readable(str(error))
-            else:
-                for item, labels, votes in zip(call.batch, output.labels, output.votes, strict=True):
-                    found[id(item)] = Labels(item.job, item.tile, labels, votes)
-        for passed in call.items:
-            if isinstance(passed, End):
-                self._results.put(passed)
-            elif id(passed) in found and not passed.job.error:  # of no use where an earlier tile is missing
-                self._results.put(found[id(passed)])
-
-
-def _always() -> bool:
-    return True
 
 
 def _cut(job: Job) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:

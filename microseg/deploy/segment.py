@@ -21,7 +21,7 @@ from microseg.runtime import (
     open_engine,
     read_manifest,
     require_engine_file,
-    require_unchanged,
+    unchanged,
     verified_sha256,
 )
 
@@ -69,21 +69,10 @@ def segment(
         station = Station.prepare(options, setup, manifest, report, sha256)
 
         def load() -> Engine:
-            try:
-                engine = (
-                    open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
-                    if loaded is None
-                    else loaded(manifest)
-                )
-            except InputError:
-                require_unchanged(options.engine, identity)
-                raise
-            try:
-                require_unchanged(options.engine, identity)
-            except InputError:
-                engine.close()
-                raise
-            return engine
+            with unchanged(options.engine, identity):
+                if loaded is not None:
+                    return loaded(manifest)
+                return open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
 
         content = station.measure(load, on_total, on_advance, begun)
     return SegmentResult(report, content)

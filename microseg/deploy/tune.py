@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from microseg.core.files import file_identity, require_writable, write_json
+from microseg.core.files import require_writable, write_json
 from microseg.core.machine import machine, machine_key
 from microseg.core.manifest import Manifest
 from microseg.core.processors import usable_processors
@@ -22,7 +22,7 @@ from microseg.deploy.options import default_batch, max_tile_pixels, side_by_side
 from microseg.deploy.profile import profile_path
 from microseg.deploy.profile_file import Profile
 from microseg.deploy.records import writing
-from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, require_unchanged, verified_sha256
+from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, unchanged, verified_sha256
 from microseg.runtime.choice import cpu_runtimes
 
 # What is less faster than this is noise, and the simpler setting is kept.
@@ -57,32 +57,31 @@ def tune(
     field_px: (width, height) of a typical field on the network's grid. runtime, device: measure these alone.
     Raises InputError, MissingExtraError, FieldError where not even the default computes.
     """
-    manifest = read_manifest(engine)
-    identity = file_identity(engine)
-    verified_sha256(engine, manifest)
-    path = profile_path(manifest.network_sha256)
-    require_writable(path)
-    allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
-    default = side_by_side(engine, choose(engine, runtime, device), memory_mb)
-    bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
-    best = bench.measure(Settings(default, batch=default_batch(manifest, default)))
-    complete = True
-    for candidates in (
-        _runtimes(default, runtime, device),
-        _threads,
-        _streams(default, runtime),
-        _tiles(field_px, allowed),
-        _batches(manifest),
-    ):
-        for settings in candidates(best.settings):
-            if bench.is_over:
-                complete = False
-                break
-            trial = bench.measure(settings)
-            if _is_faster(trial, best):
-                best = trial
-    bench.close()
-    require_unchanged(engine, identity)
+    with unchanged(engine):
+        manifest = read_manifest(engine)
+        verified_sha256(engine, manifest)
+        path = profile_path(manifest.network_sha256)
+        require_writable(path)
+        allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
+        default = side_by_side(engine, choose(engine, runtime, device), memory_mb)
+        bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
+        best = bench.measure(Settings(default, batch=default_batch(manifest, default)))
+        complete = True
+        for candidates in (
+            _runtimes(default, runtime, device),
+            _threads,
+            _streams(default, runtime),
+            _tiles(field_px, allowed),
+            _batches(manifest),
+        ):
+            for settings in candidates(best.settings):
+                if bench.is_over:
+                    complete = False
+                    break
+                trial = bench.measure(settings)
+                if _is_faster(trial, best):
+                    best = trial
+        bench.close()
     profile = _profile(manifest, best, field_px, bench.version_of(best.settings.choice.runtime))
     with writing(path):
         write_json(path, profile.model_dump(mode="json"))

@@ -12,7 +12,7 @@ from typing import Any
 from microseg import __version__
 from microseg.core.domain import load_domain
 from microseg.core.errors import FieldError, InputError
-from microseg.core.files import file_identity, write_text
+from microseg.core.files import write_text
 from microseg.core.instructions import instruction_sets, saturation_notice
 from microseg.core.machine import machine
 from microseg.core.manifest import Manifest, PlanComparison, plan_manifest_path
@@ -32,7 +32,7 @@ from microseg.runtime import (
     is_intact,
     open_engine,
     read_manifest,
-    require_unchanged,
+    unchanged,
     verified_sha256,
 )
 from microseg.runtime.comparison import Record, check_reference
@@ -75,48 +75,49 @@ def verify(
     run_labels: what the run that `against` names says; None where it names an engine. Raises InputError where nothing
     could be compared or the engine not be opened, FieldError where it cannot compute, MissingExtraError.
     """
-    manifest = read_manifest(options.engine)
-    identity = file_identity(options.engine)
-    reference = read_reference(options.engine)
-    _require_a_comparison(options, reference, run_labels)
-    record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
-    is_whole = is_intact(options.engine, manifest)
-    if not is_whole and manifest.plan is None:
-        refuse_external_data(options.engine)
-    record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
-    is_told = is_manifest_intact(options.engine)
-    record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
-    runtime, figures = None, None
-    # A network that is not the one exported is not run: what it says would mean nothing.
-    if is_whole:
-        progress("loading")
-        try:
-            # As `segment` runs it, for that is what is to be trusted.
-            choice = set_up(
-                options.engine,
-                runtime=options.runtime,
-                device=options.device,
-                threads=options.threads,
-                batch=None,
-                use_profile=False,
-            ).choice
-            with open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams) as engine:
-                runtime = _runtime(engine)
-                record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
-                if notice := saturation_notice(manifest.quantisation, instruction_sets()):
-                    # Whether it matters is what the comparisons below tell.
-                    record.add("processor", notice, "", True)
-                if reference is not None:
-                    progress("reference tiles")
-                    figures = check_reference(record, engine, reference)
-                _compare(record, options, engine, reference, run_labels, progress)
-        except (InputError, FieldError) as error:
-            require_unchanged(options.engine, identity)
-            if is_told:
-                raise
-            # It fails in any case, and the record of that is what was asked for.
-            record.add("comparison", str(error), "possible", False)
-    require_unchanged(options.engine, identity)
+    with unchanged(options.engine):
+        manifest = read_manifest(options.engine)
+        reference = read_reference(options.engine)
+        _require_a_comparison(options, reference, run_labels)
+        record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
+        is_whole = is_intact(options.engine, manifest)
+        if not is_whole and manifest.plan is None:
+            refuse_external_data(options.engine)
+        record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
+        is_told = is_manifest_intact(options.engine)
+        record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
+        runtime, figures = None, None
+        # A network that is not the one exported is not run: what it says would mean nothing.
+        if is_whole:
+            progress("loading")
+            try:
+                # As `segment` runs it, for that is what is to be trusted.
+                choice = set_up(
+                    options.engine,
+                    runtime=options.runtime,
+                    device=options.device,
+                    threads=options.threads,
+                    batch=None,
+                    use_profile=False,
+                ).choice
+                with open_engine(
+                    options.engine, choice.threads, choice.device, choice.runtime, choice.streams
+                ) as engine:
+                    runtime = _runtime(engine)
+                    record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
+                    if notice := saturation_notice(manifest.quantisation, instruction_sets()):
+                        # Whether it matters is what the comparisons below tell.
+                        record.add("processor", notice, "", True)
+                    if reference is not None:
+                        progress("reference tiles")
+                        figures = check_reference(record, engine, reference)
+                    _compare(record, options, engine, reference, run_labels, progress)
+            except (InputError, FieldError) as error:
+                if is_told:
+                    raise
+                # It fails in any case, and the record of that is what was asked for.
+                record.add("comparison", str(error), "possible", False)
+        sha256 = engine_sha256(options.engine)
     if record.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
     return {
@@ -127,7 +128,7 @@ def verify(
         "machine": machine(),
         "engine": {
             "name": options.engine.name,
-            "sha256": engine_sha256(options.engine),
+            "sha256": sha256,
             "model_sha256": manifest.model_sha256,
             "precision": manifest.precision,
         },

@@ -46,10 +46,8 @@ def write_plan(
 ) -> Manifest:
     """Write `content` as `out` and its manifest beside it; the manifest, which says how the comparison went, is returned.
 
-    reference: the tiles that `source`, the ONNX file, carries.
-
-    Where the plan was built without a card it is not compared. Raises InputError (nowhere to write), GateError beyond the
-    limits; nothing is written then.
+    reference: the tiles that `source`, the ONNX file, carries. Where the plan was built without a card it is not compared.
+    Raises InputError (nowhere to write), GateError beyond the limits; nothing is written then.
     """
     assert manifest.plan is not None
     reference = _fitting(reference, manifest.plan.tile_px, len(manifest.folds))

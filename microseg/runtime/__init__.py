@@ -10,7 +10,6 @@ from microseg.runtime.container import (
     model_sha256,
     read_manifest,
     require_engine_file,
-    require_unchanged,
     unchanged,
     verified_sha256,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "open_engine",
     "read_manifest",
     "require_engine_file",
-    "require_unchanged",
     "unchanged",
     "verified_sha256",
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError, MicrosegError
-from microseg.core.files import file_identity, sha256_of
+from microseg.core.files import file_identity, sha256_of, unreadable
 from microseg.core.keys import MANIFEST_SHA256_KEY, METADATA_KEY, REFERENCE_KEY
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.protobuf import DamagedError, record, records, strings
@@ -158,7 +158,7 @@ def _text_beside(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{beside}: is damaged ({error}). Remedy: copy or export the engine again.") from error
     except OSError as error:
-        raise _unreadable(beside, error) from error
+        raise unreadable(beside, error) from error
 
 
 def engine_sha256(path: Path) -> str:
@@ -166,7 +166,7 @@ def engine_sha256(path: Path) -> str:
     try:
         return sha256_of(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def model_sha256(path: Path) -> str:
@@ -206,9 +206,10 @@ def file_hashes(path: Path) -> FileHashes:
         return FileHashes(sha256, sha256)
     network = whole = hashlib.sha256()
     try:
-        block = memoryview(bytearray(min(_BLOCK, path.stat().st_size)))
+        size = path.stat().st_size
+        block = memoryview(bytearray(min(_BLOCK, size)))
         with path.open("rb") as stream:
-            for number, _, start, _, end in records(stream, 0, path.stat().st_size):
+            for number, _, start, _, end in records(stream, 0, size):
                 if number == _METADATA and whole is network:
                     whole = network.copy()
                 digests = [whole] if number == _METADATA or whole is network else [whole, network]
@@ -220,7 +221,7 @@ def file_hashes(path: Path) -> FileHashes:
                         digest.update(block[:count])
                     start += count
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except DamagedError as error:
         raise _not_onnx(path) from error
     return FileHashes(network.hexdigest(), whole.hexdigest())
@@ -235,20 +236,22 @@ def require_engine_file(path: Path) -> None:
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[None]:
-    """What reads an engine several times, its hash and then its network. Raises InputError if the file changes meanwhile."""
+def unchanged(path: Path, since: tuple[int, int] | None = None) -> Iterator[None]:
+    """A block that reads an engine more than once. Raises InputError where its file changes meanwhile, nothing else then.
+
+    since: the `file_identity` that it must still have; by default that at the block's begin.
+    """
     require_engine_file(path)
-    identity = file_identity(path)
+    identity = since or file_identity(path)
     try:
         yield
     except MicrosegError:
-        require_unchanged(path, identity)  # it tells better what happened
+        _require_unchanged(path, identity)  # it tells better what happened
         raise
-    require_unchanged(path, identity)
+    _require_unchanged(path, identity)
 
 
-def require_unchanged(path: Path, identity: tuple[int, int]) -> None:
-    """Raise InputError where the file is not, or no longer, the one of that `file_identity`."""
+def _require_unchanged(path: Path, identity: tuple[int, int]) -> None:
     try:
         if file_identity(path) == identity:
             return
@@ -279,16 +282,12 @@ def read_metadata(path: Path) -> dict[str, str]:
                     parts = strings(stream, body, end)
                     entries[parts.get(_KEY, "")] = parts.get(_VALUE, "")
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except DamagedError as error:
         raise _not_onnx(path) from error
     if not has_graph:
         raise _not_onnx(path)
     return entries
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights.")
 
 
 def _not_onnx(path: Path) -> InputError:

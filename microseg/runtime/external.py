@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
 from microseg.core.errors import InputError
+from microseg.core.files import unreadable
 from microseg.runtime.protobuf import BYTES, DamagedError, records, strings
 
 # Field numbers of the messages of onnx.proto that hold tensors, and what lies behind each.
@@ -37,9 +38,7 @@ def refuse_external_data(path: Path) -> None:
             for location in _locations(stream, 0, size, "model", 0):
                 raise _refused(path, location)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights."
-        ) from error
+        raise unreadable(path, error) from error
     except DamagedError as error:
         raise InputError(
             f"{path}: is no ONNX file, or is damaged or cut off. Remedy: copy it again, or export the engine again."

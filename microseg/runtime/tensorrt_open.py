@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from microseg.core.errors import InputError
+from microseg.core.files import unreadable
 from microseg.runtime.choice import Choice
 from microseg.runtime.device import CudaError, GpuInfo, cuda_runtime, require_gpu
 from microseg.runtime.tensorrt_engine import TensorRTEngine
@@ -86,9 +87,7 @@ def _content(path: Path, plan: PlanInfo) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights."
-        ) from error
+        raise unreadable(path, error) from error
     if hashlib.sha256(content).hexdigest() != plan.plan_sha256:
         raise InputError(
             f"{path}: is not the plan of the manifest beside it (damaged, cut off or changed). "
