@@ -145,6 +145,7 @@ def test_no_profile_of_an_engine_that_changed_meanwhile(tmp_path: Path, monkeypa
     assert not profile_path(sha256).exists()
 
 
+@pytest.mark.usefixtures("quick")  # by the clock either runtime may be the faster
 def test_what_the_user_says_wins(tiny_engine: Path) -> None:
     tune(tiny_engine, field_px=(64, 64))
     assert set_up(tiny_engine, **UNASKED | {"threads": 1}).choice.threads == 1
