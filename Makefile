@@ -28,10 +28,10 @@ test: lint
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-train test-uda test-engines test-others
 
 test-train: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train --ignore tests/train/test_uda.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train --ignore tests/train/uda/test_command.py
 
 test-uda: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train/test_uda.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train/uda/test_command.py
 
 test-engines: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export tests/runtime tests/gpu

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from microseg.core.files import write_json
-from microseg.train.evaluate import evaluate_run
-from microseg.train.recipe_file import load_recipe
-from microseg.train.runs import run_supervised
+from microseg.core.system.files import write_json
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.recipe_files import load_recipe
 
 DATA = Path(__file__).parent / "data"
 RECIPE, PIPELINES = "S.4-small", ("none", "extended")

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from microseg.core.files import write_json
+from microseg.core.system.files import write_json
 
 OUT = Path("demo")
 

@@ -26,20 +26,20 @@ from rich.table import Table
 from benchmarks import uda
 from benchmarks.machine import machine, versions
 from benchmarks.real_data import DATA
-from microseg.core.domain import load_domain
-from microseg.core.files import write_json
-from microseg.core.manifest import Precision
-from microseg.core.preparation import PreparedField
-from microseg.core.scoring import Prediction, evaluation, score_fields
-from microseg.core.tolerance import LIMITS
-from microseg.deploy.options import max_tile_pixels
-from microseg.deploy.whole import label_field
+from microseg.core.domains.domain import load_domain
+from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
+from microseg.core.preparation.prepared_field import PreparedField
+from microseg.core.schemas.manifest import Precision
+from microseg.core.schemas.tolerance import LIMITS
+from microseg.core.system.files import write_json
+from microseg.deploy.pipeline.options import max_tile_pixels
 from microseg.export.engine import export_run
 from microseg.runtime import Engine, engine_sha256, open_engine
-from microseg.train.distill import run_distill
-from microseg.train.recipe_file import load_distill_recipe, load_recipe, load_uda_recipe
-from microseg.train.runs import run_supervised
-from microseg.train.uda import run_uda
+from microseg.runtime.tiled_prediction import label_field
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.distillation.command import run_distill
+from microseg.train.recipe_files import load_distill_recipe, load_recipe, load_uda_recipe
+from microseg.train.uda.command import run_uda
 
 CASES = ("superalloy", "S", "T2")
 REPEATS = 3

@@ -29,9 +29,9 @@ from typing import Any, get_args
 
 from benchmarks.machine import machine, versions
 from microseg.core.errors import InputError, MicrosegError
-from microseg.core.files import write_json, write_text
-from microseg.export.profile import ComputeCapability
-from microseg.runtime.device import find_gpu
+from microseg.core.system.files import write_json, write_text
+from microseg.export.tensorrt.plan_profile import ComputeCapability
+from microseg.runtime.tensorrt.device import find_gpu
 
 ROOT = Path(__file__).parents[1]
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import MicrosegError
-from microseg.core.manifest import Manifest
-from microseg.core.preparation import open_prepared
-from microseg.core.tiling import extract, plan_tiles
-from microseg.deploy.inputs import resolve_input
-from microseg.deploy.options import PLAN_BATCHES, max_tile_pixels
+from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.preparation.tiling import extract, plan_tiles
+from microseg.core.schemas.manifest import Manifest
+from microseg.deploy.pipeline.inputs import resolve_input
+from microseg.deploy.pipeline.options import PLAN_BATCHES, max_tile_pixels
 from microseg.runtime import open_engine, read_manifest
 
 Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -96,8 +96,8 @@ def torch_speed(
     """Figures of the same bag in PyTorch, channels last, cuDNN's own choice of kernels, float32 without TensorFloat-32."""
     import torch
 
-    from microseg.core.runs import read_run
-    from microseg.export.graph import Bag, load_folds
+    from microseg.core.schemas.run import read_run
+    from microseg.export.torch_graph.bag import Bag, load_folds
 
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
@@ -153,7 +153,7 @@ def training_speed(
     import torch
 
     from benchmarks.uda_step import Trained, ours, random_tiles
-    from microseg.train.recipe_file import load_uda_recipe
+    from microseg.train.recipe_files import load_uda_recipe
 
     trained = Trained({"name": encoder, "weights": "none"}, device)
     rng = np.random.default_rng(0)

@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 
 from benchmarks.machine import machine, versions
-from microseg.core.domain import DomainField
-from microseg.core.files import write_json
+from microseg.core.domains.domain import DomainField
+from microseg.core.system.files import write_json
 from microseg.synthetic.field import synthesise_field
-from microseg.train.augmentation import Augmentation
-from microseg.train.datasets import LabelledField, TileSampler
-from microseg.train.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
+from microseg.train.common.augmentation import Augmentation
+from microseg.train.common.datasets import LabelledField, TileSampler
+from microseg.train.common.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
 
 PIPELINES: list[Augmentation] = [
     NoAugmentation(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from microseg.core.machine import machine
+from microseg.core.system.machine import machine
 
 __all__ = ["machine", "versions"]
 

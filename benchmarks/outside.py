@@ -14,7 +14,7 @@ from statistics import median, quantiles
 from benchmarks.machine import machine
 from benchmarks.random_engine import write_random_engine
 from benchmarks.throughput import BYTES_PER_PIXEL, ENCODER, ENGINES, HEIGHT, WIDTH, measured
-from microseg.core.files import write_json
+from microseg.core.system.files import write_json
 
 
 def main() -> None:

@@ -26,17 +26,17 @@ from benchmarks.real_data import CASES as REAL
 from benchmarks.real_data import DATA
 from benchmarks.uda import SCORED_SEED, SOURCE_FIELDS, SOURCE_SEED
 from microseg.core.errors import GateError
-from microseg.core.files import write_json
-from microseg.core.manifest import Fidelity, Precision
-from microseg.core.runs import read_run
+from microseg.core.schemas.manifest import Fidelity, Precision
+from microseg.core.schemas.run import read_run
+from microseg.core.system.files import write_json
 from microseg.export.engine import export_run
 from microseg.export.fidelity import Judge, worst
 from microseg.export.fields import calibration_domain
-from microseg.export.graph import load_folds, run_torch
+from microseg.export.torch_graph.bag import load_folds, run_torch
 from microseg.runtime import Engine, engine_sha256, open_engine
 from microseg.synthetic.folder import write_domain
-from microseg.train.recipe_file import load_recipe
-from microseg.train.runs import run_supervised
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.recipe_files import load_recipe
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "int8")
 CASES = ("superalloy", "coating", "synthetic")

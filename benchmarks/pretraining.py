@@ -19,15 +19,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from microseg.core.domain import load_domain
-from microseg.core.files import write_json
-from microseg.core.manifest import Grid
-from microseg.core.preparation import open_prepared
+from microseg.core.domains.domain import load_domain
+from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.schemas.manifest import Grid
+from microseg.core.system.files import write_json
 from microseg.synthetic.folder import write_domain
-from microseg.train.evaluate import evaluate_run
-from microseg.train.pretrain import run_pretrain
-from microseg.train.recipe_file import load_pretrain_recipe, load_recipe
-from microseg.train.runs import run_supervised
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.pretraining.loop import run_pretrain
+from microseg.train.recipe_files import load_pretrain_recipe, load_recipe
 
 DATA = Path(__file__).parent / "data"
 TILE_PX, TILES_PER_FIELD, SYNTHETIC_FIELDS = 256, 12, 4

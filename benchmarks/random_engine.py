@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.manifest import (
+from microseg.core.schemas.manifest import (
     DomainEntry,
     FoldInfo,
     Grid,
@@ -49,9 +49,9 @@ def write_random_engine(
     """Export `folds` random networks, or a student of so many, as one engine for the synthetic phases, on native pixels."""
     import onnx
 
-    from microseg.export.graph import build_onnx
+    from microseg.export.torch_graph.bag import build_onnx
     from microseg.runtime import model_sha256
-    from microseg.runtime.container import manifest_entries
+    from microseg.runtime.engine_file import manifest_entries
 
     if is_student:
         networks = [build_network(encoder, 0, decoder, folds)]
@@ -93,13 +93,13 @@ def write_random_engine(
 
 def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quantisation | None]:
     """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers."""
-    from microseg.core.instructions import instruction_sets, weight_bits
-    from microseg.export.anatomy import outside_convolutions, simplified
+    from microseg.core.system.instructions import instruction_sets, weight_bits
     from microseg.export.fields import Field, calibration_tiles
-    from microseg.export.half import kept_in_float32, to_half
-    from microseg.export.int8 import activation_ranges, quantised
-    from microseg.export.precision import before_int8
-    from microseg.export.shortcuts import interleaved_by_copies, small_upsampling
+    from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
+    from microseg.export.onnx_graph import outside_convolutions, simplified
+    from microseg.export.reduction.half import kept_in_float32, to_half
+    from microseg.export.reduction.int8 import activation_ranges, quantised
+    from microseg.export.reduction.reduce import before_int8
     from microseg.synthetic.tiles import reference_tiles
 
     if precision == "fp32":

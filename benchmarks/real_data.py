@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from microseg.core.files import write_json
+from microseg.core.system.files import write_json
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.export.engine import export_run
 from microseg.runtime import engine_sha256
-from microseg.train.evaluate import evaluate_run
-from microseg.train.recipe_file import load_recipe
-from microseg.train.runs import run_supervised
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.recipe_files import load_recipe
 
 DATA = Path(__file__).parent / "data"
 # recipe -> (training domain, test domains)

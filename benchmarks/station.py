@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
-from microseg.core.files import sha256_of, write_json
+from microseg.core.system.files import sha256_of, write_json
 from microseg.runtime import engine_sha256
 
 ROOT = Path(__file__).parents[1]

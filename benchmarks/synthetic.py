@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from microseg.core.domain import load_domain, prepared_and_labels
-from microseg.core.files import write_json
-from microseg.core.metrics import confusion_matrix, mean_iou
-from microseg.core.runs import read_run
-from microseg.core.scoring import rdt
+from microseg.core.domains.domain import load_domain, prepared_and_labels
+from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
+from microseg.core.evaluation.scoring import rdt
+from microseg.core.schemas.run import read_run
+from microseg.core.system.files import write_json
 from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.folder import write_domain
-from microseg.train.evaluate import evaluate_run
-from microseg.train.predict import predict_field
-from microseg.train.recipe_file import load_recipe
-from microseg.train.runs import load_networks, run_supervised
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common.prediction import predict_field
+from microseg.train.common.run_folder import load_networks, run_supervised
+from microseg.train.recipe_files import load_recipe
 
 RECIPE = "synthetic"
 SOURCE = "s"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.processors import usable_processors
+from microseg.core.system.processors import usable_processors
 
 Forward = Callable[[Any], Any]
 Image = NDArray[np.uint8]
@@ -192,7 +192,7 @@ def _run_onnxruntime(images: Sequence[Path], work: Path) -> dict[str, Any]:
 
 
 def _decoded(path: Path) -> Image:
-    from microseg.core.micrograph import open_micrograph
+    from microseg.core.images.micrograph import open_micrograph
 
     with open_micrograph(path) as micrograph:
         return np.asarray(micrograph.rows(0, micrograph.height))

@@ -21,7 +21,7 @@ import importlib.util, sys, time
 
 class Clock:
     def find_spec(self, name, path, target=None):
-        if name not in ("microseg.runtime.onnx_engine", "microseg.runtime.openvino_engine"):
+        if name not in ("microseg.runtime.onnx_engine", "microseg.runtime.openvino.engine"):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -87,11 +87,11 @@ def run_start(engine: Path, field: Path, work: Path) -> dict[str, Any]:
 
 def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict[str, Any]:
     """The engine alone on the arrays that `segment` prepares, in as many streams; threads: None for all."""
-    from microseg.core.manifest import Grid, Preparation
-    from microseg.core.preparation import open_prepared
-    from microseg.core.tiling import extract, plan_tiles
-    from microseg.deploy.options import max_tile_pixels, tile_pixels
-    from microseg.deploy.profile import set_up
+    from microseg.core.preparation.prepared_field import open_prepared
+    from microseg.core.preparation.tiling import extract, plan_tiles
+    from microseg.core.schemas.manifest import Grid, Preparation
+    from microseg.deploy.pipeline.options import max_tile_pixels, tile_pixels
+    from microseg.deploy.tuning.profile import set_up
     from microseg.runtime import open_engine
 
     choice = set_up(path, runtime=None, device=None, threads=threads, batch=None, use_profile=False).choice
@@ -126,7 +126,7 @@ def sgemm() -> dict[str, Any]:
     """
     import torch
 
-    from microseg.core.processors import usable_processors
+    from microseg.core.system.processors import usable_processors
 
     torch.set_num_threads(usable_processors())
     a = np.random.default_rng(0).random((_SGEMM_SIDE, _SGEMM_SIDE), np.float32)

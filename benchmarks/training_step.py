@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, versions
-from microseg.core.files import write_json
+from microseg.core.system.files import write_json
 from microseg.synthetic.folder import write_domain
-from microseg.train.data import TrainingData, load_training_data
-from microseg.train.recipe import Recipe
-from microseg.train.recipe_file import load_recipe
+from microseg.train.common.data import TrainingData, load_training_data
+from microseg.train.common.recipe import Recipe
+from microseg.train.recipe_files import load_recipe
 
 WARM_UP = 2
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 def our_steps(recipe: Recipe, data: TrainingData, folder: Path) -> list[float]:
     """Seconds of every step of `train_fold` after the first few."""
-    from microseg.train.supervised import train_fold
+    from microseg.train.supervised.loop import train_fold
 
     times: list[float] = []
     train_fold(
@@ -72,7 +72,7 @@ def plain_steps(recipe: Recipe, data: TrainingData) -> list[float]:
     import torch.nn.functional as F
 
     from microseg.models.build import build_network
-    from microseg.train.datasets import TileSampler
+    from microseg.train.common.datasets import TileSampler
 
     sampler = TileSampler(
         data.fields[1:], recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px,

@@ -24,20 +24,20 @@ from rich.table import Table
 from scipy.stats import linregress, spearmanr
 
 from benchmarks.machine import machine
-from microseg.core.domain import load_domain, prepared_and_labels
-from microseg.core.files import read_yaml, write_json, write_yaml
-from microseg.core.metrics import confusion_matrix, mean_iou
-from microseg.core.runs import RunRecord, read_record
+from microseg.core.domains.domain import load_domain, prepared_and_labels
+from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
+from microseg.core.schemas.run import RunRecord, read_record
+from microseg.core.system.files import read_yaml, write_json, write_yaml
 from microseg.synthetic.folder import write_domain
-from microseg.train.adapt import load_network
-from microseg.train.evaluate import evaluate_networks, evaluate_run
-from microseg.train.predict import predict_field
-from microseg.train.recipe import Recipe
-from microseg.train.recipe_file import load_recipe, load_uda_recipe
-from microseg.train.runs import run_supervised
-from microseg.train.uda import run_uda
-from microseg.train.uda_recipe import UdaRecipe, longer_source
-from microseg.train.verdict import SOURCE
+from microseg.train.analysis.evaluate import evaluate_networks, evaluate_run
+from microseg.train.common.prediction import predict_field
+from microseg.train.common.recipe import Recipe
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.recipe_files import load_recipe, load_uda_recipe
+from microseg.train.uda.command import run_uda
+from microseg.train.uda.loop import load_network
+from microseg.train.uda.recipe import UdaRecipe, longer_source
+from microseg.train.uda.verdict import SOURCE
 
 DATA = Path(__file__).parent / "data"
 SOURCE_FIELDS, TARGET_FIELDS = 12, 6

@@ -22,13 +22,13 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.machine import machine
-from microseg.core.files import write_json
+from microseg.core.system.files import write_json
 from microseg.models.build import build_network
 from microseg.models.discriminator import Discriminator
 from microseg.models.network import NetworkOutput
-from microseg.train.losses import cross_entropy
-from microseg.train.methods import Actors, Domain, Tiles, adversarial
-from microseg.train.uda_recipe import AdaptSegNet
+from microseg.train.common.losses import cross_entropy
+from microseg.train.uda.methods import Actors, Domain, Tiles, adversarial
+from microseg.train.uda.recipe import AdaptSegNet
 
 ENCODER = {"name": "tf_efficientnet_lite0", "weights": "imagenet"}
 NETWORK = {"kind": "deeplabv2", "aspp_branches": 4, "auxiliary_loss": 0.1}

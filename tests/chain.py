@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 import yaml
 
-from microseg.core.runs import RunSummary
+from microseg.core.schemas.run import RunSummary
 from microseg.synthetic.folder import write_domain
-from microseg.train.recipe import Recipe
-from microseg.train.runs import run_supervised
-from microseg.train.supervised import Report
+from microseg.train.common.recipe import Recipe
+from microseg.train.common.run_folder import run_supervised
+from microseg.train.supervised.loop import Report
 
 # Three encoder stages of EfficientNet-Lite0, untrained: 0.1 s a step, and a receptive field that tests can surround.
 ENCODER = {"name": "tf_efficientnet_lite0", "weights": "none"}

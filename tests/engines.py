@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from microseg.core.manifest import (
+from microseg.core.schemas.manifest import (
     DomainEntry,
     FoldInfo,
     FoldParity,
@@ -22,7 +22,7 @@ from microseg.core.manifest import (
 )
 from microseg.export.reference import Candidates, add_reference
 from microseg.runtime import model_sha256, read_manifest
-from microseg.runtime.container import manifest_entries
+from microseg.runtime.engine_file import manifest_entries
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00")
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.manifest import Manifest
-from microseg.core.reference import Reference, reference_tile
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.reference import Reference, reference_tile
 from microseg.runtime import Choice, read_manifest
-from microseg.runtime.tensorrt_engine import TensorRTEngine
+from microseg.runtime.tensorrt.engine import TensorRTEngine
 
 
 class Stream:

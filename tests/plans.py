@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
-from microseg.core.manifest import Manifest, PlanInfo, SizeRange, plan_manifest_path
+from microseg.core.schemas.manifest import Manifest, PlanInfo, SizeRange, plan_manifest_path
 from microseg.runtime import model_sha256, read_manifest
-from microseg.runtime.container import manifest_entries, read_reference, text_beside
+from microseg.runtime.engine_file import manifest_entries, read_reference, text_beside
 from tests.engines import write_with_metadata
 
 needs_rtx = pytest.mark.skipif(

@@ -15,29 +15,30 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from microseg.cli import distill as cli_distill
-from microseg.core import tolerance
+from microseg.cli.train import distill as cli_distill
 from microseg.core.errors import InputError, TrainingError
-from microseg.core.files import sha256_of, write_yaml
-from microseg.core.manifest import DomainEntry, Preparation, TrainingField
-from microseg.core.runs import STUDENT, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
-from microseg.export.anatomy import fold_logits
+from microseg.core.schemas import tolerance
+from microseg.core.schemas.manifest import DomainEntry, Preparation, TrainingField
+from microseg.core.schemas.run import STUDENT, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
+from microseg.core.system.files import sha256_of, write_yaml
+from microseg.export.onnx_graph import fold_logits
 from microseg.models.build import build_network, load_folds
 from microseg.runtime import open_engine, read_manifest
-from microseg.train import stopping, supervised
-from microseg.train import student as loop
-from microseg.train.adapt import load_network
-from microseg.train.checkpoint import save_model
-from microseg.train.datasets import LabelledField
-from microseg.train.distill import run_distill
-from microseg.train.distill_recipe import DistillRecipe, settled
-from microseg.train.evaluate import evaluate_run
-from microseg.train.predict import predict_field
-from microseg.train.recipe_file import load_distill_recipe
-from microseg.train.runs import newest_supervised_run
-from microseg.train.spread import set_fractions, set_heads_apart
-from microseg.train.student import distillation_loss, new_student, train_student
-from microseg.train.teacher import Answer, answers, balanced, read_lesson
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common import stopping
+from microseg.train.common.checkpoint import save_model
+from microseg.train.common.datasets import LabelledField
+from microseg.train.common.prediction import predict_field
+from microseg.train.common.run_folder import newest_supervised_run
+from microseg.train.distillation import loop as loop
+from microseg.train.distillation.calibration import set_fractions, set_heads_apart
+from microseg.train.distillation.command import run_distill
+from microseg.train.distillation.loop import distillation_loss, new_student, train_student
+from microseg.train.distillation.recipe import DistillRecipe, settled
+from microseg.train.distillation.teacher import Answer, answers, balanced, read_lesson
+from microseg.train.recipe_files import load_distill_recipe
+from microseg.train.supervised import loop as supervised
+from microseg.train.uda.loop import load_network
 from tests.chain import microseg, tiny_recipe
 from tests.plans import Silent, needs_rtx
 
@@ -259,11 +260,11 @@ def test_the_station_and_explain_take_it(
 def test_it_becomes_smaller_engines_and_plans(
     engine: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from microseg.core.tolerance import Limit
+    from microseg.core.schemas.tolerance import Limit
     from microseg.export import engine as module
-    from microseg.export import graph
     from microseg.export.engine import export_run
-    from microseg.export.plan import plan_of_engine
+    from microseg.export.tensorrt.plan import plan_of_engine
+    from microseg.export.torch_graph import bag as graph
 
     monkeypatch.setattr(graph, "build_onnx", lambda networks, path: shutil.copyfile(engine, path))
     monkeypatch.setattr(module, "measure_bytes_per_pixel", lambda path, stride: 100.0)

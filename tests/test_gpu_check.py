@@ -17,7 +17,7 @@ from benchmarks import gpu_check, gpu_steps
 from benchmarks.gpu_check import Step, carry_out, markdown, profile_for, serves, steps, write_record
 from microseg.core.errors import MicrosegError
 from microseg.runtime import EngineOutput, open_engine
-from microseg.runtime.device import find_gpu
+from microseg.runtime.tensorrt.device import find_gpu
 from tests.command_line import parsed
 from tests.plans import needs_rtx
 
@@ -90,7 +90,7 @@ def test_onnx_runtime_for_the_cpu_alone_is_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_profiles_by_memory() -> None:
-    from microseg.export.profile import load_profile
+    from microseg.export.tensorrt.plan_profile import load_profile
 
     found = {
         (flavour, memory): profile_for(flavour, memory)

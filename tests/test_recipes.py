@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from microseg.core.domain import load_domain
-from microseg.core.domain_file import read_domain_file
-from microseg.train.recipe_file import (
+from microseg.core.domains.domain import load_domain
+from microseg.core.domains.domain_file import read_domain_file
+from microseg.train.recipe_files import (
     load_distill_recipe,
     load_pretrain_recipe,
     load_recipe,

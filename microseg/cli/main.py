@@ -18,8 +18,8 @@ import typer.core
 from microseg import __version__
 from microseg.core.errors import MicrosegError
 
-# Command -> panel of the help, in the order of the workflow. A command is the function of its name in the module of its name;
-# `train` is a group of them, `app` in its module.
+# Command -> panel of the help, in the order of the workflow. Each panel has a folder, each command a module and a function of
+# its name there. `train` is a group of commands: `app` in its module.
 COMMANDS = {
     "synth": "Look at data",
     "check": "Look at data",
@@ -35,6 +35,7 @@ COMMANDS = {
     "tune": "Export",
     "segment": "Measure",
 }
+FOLDERS = {"Look at data": "look", "Train": "train", "Export": "export", "Measure": "measure"}
 INTERRUPTED = 130
 _STOPPED = "interrupted; what was finished is complete."
 
@@ -61,7 +62,7 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     app.callback()(_options)
     for name in names:
-        module = import_module(f"microseg.cli.{name}")
+        module = import_module(f"microseg.cli.{FOLDERS[COMMANDS[name]]}.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name])
         else:

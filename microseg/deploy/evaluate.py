@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from microseg.core.domain import load_domain
+from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
-from microseg.core.preparation import PreparedField
-from microseg.core.scoring import Prediction, evaluation, score_fields
-from microseg.deploy.options import max_tile_pixels
-from microseg.deploy.whole import label_field
+from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
+from microseg.core.preparation.prepared_field import PreparedField
+from microseg.deploy.pipeline.options import max_tile_pixels
 from microseg.runtime import Engine, open_engine, read_manifest, unchanged, verified_sha256
+from microseg.runtime.tiled_prediction import label_field
 
 
 def evaluate_engine(

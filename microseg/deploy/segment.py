@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from microseg.core.errors import InputError
-from microseg.core.files import file_identity
-from microseg.deploy.names import absolute, extended
-from microseg.deploy.options import SegmentOptions
-from microseg.deploy.profile import set_up
+from microseg.core.system.files import file_identity
+from microseg.deploy.pipeline.options import SegmentOptions
+from microseg.deploy.report.names import absolute, extended
+from microseg.deploy.tuning.profile import set_up
 from microseg.runtime import (
     Engine,
     begin_loading,
@@ -63,7 +63,7 @@ def segment(
         hashes = background.submit(file_hashes, options.engine)
         loaded = None if report.exists() else begin_loading(background, options.engine, choice)
         manifest = read_manifest(options.engine)
-        from microseg.deploy.station import Station
+        from microseg.deploy.pipeline.measurement_run import Station
 
         sha256 = verified_sha256(options.engine, manifest, hashes.result())
         station = Station.prepare(options, setup, manifest, report, sha256)

@@ -13,20 +13,20 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
-from microseg.core.files import replacing, require_writable
-from microseg.core.manifest import FoldParity, Manifest, Precision, Provenance
-from microseg.core.runs import RunRecord, RunSummary, read_run
-from microseg.core.tolerance import LIMITS
-from microseg.export.anatomy import fold_logits
+from microseg.core.schemas.manifest import FoldParity, Manifest, Precision, Provenance
+from microseg.core.schemas.run import RunRecord, RunSummary, read_run
+from microseg.core.schemas.tolerance import LIMITS
+from microseg.core.system.files import replacing, require_writable
 from microseg.export.fidelity import Judge
 from microseg.export.fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits
-from microseg.export.precision import reduce_precision
+from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
+from microseg.export.onnx_graph import fold_logits
+from microseg.export.reduction.reduce import reduce_precision
 from microseg.export.reference import Candidates, add_reference
-from microseg.export.shortcuts import interleaved_by_copies, small_upsampling
 from microseg.runtime import model_sha256, open_engine
-from microseg.runtime.container import manifest_entries
+from microseg.runtime.engine_file import manifest_entries
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
 
@@ -65,7 +65,7 @@ def export_run(
     held = held_out(run, record.folders)
     tiles = [field.pixels[None, None] for field in held.fields]
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
-    from microseg.export.graph import build_onnx, load_folds, run_torch
+    from microseg.export.torch_graph.bag import build_onnx, load_folds, run_torch
 
     progress("reading the folds")
     networks = load_folds(run, record, summary)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from microseg.core.domain import load_domain, preparation_as
+from microseg.core.domains.domain import load_domain, preparation_as
 from microseg.core.errors import FieldError, InputError
-from microseg.core.preparation import open_prepared
-from microseg.core.runs import RunRecord
-from microseg.core.tiling import Tile, extract, plan_tiles
+from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.preparation.tiling import Tile, extract, plan_tiles
+from microseg.core.schemas.run import RunRecord
 
 # A float32 bag of five takes seconds a field on a CPU; more fields tell little more about rounding.
 MAX_FIELDS = 16

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.keys import REFERENCE_KEY
-from microseg.core.reference import (
+from microseg.core.schemas.keys import REFERENCE_KEY
+from microseg.core.schemas.reference import (
     MAX_BYTES,
     Reference,
     ReferenceTile,
@@ -21,7 +21,7 @@ from microseg.core.reference import (
     reference_tile,
 )
 from microseg.runtime import open_engine
-from microseg.runtime.container import append_metadata
+from microseg.runtime.engine_file import append_metadata
 
 TILES = 3
 SIDE_PX = 256

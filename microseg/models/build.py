@@ -9,8 +9,8 @@ from typing import Any
 from safetensors.torch import load_file
 
 from microseg.core.errors import InputError
-from microseg.core.files import sha256_of
-from microseg.core.runs import RunRecord, RunSummary
+from microseg.core.schemas.run import RunRecord, RunSummary
+from microseg.core.system.files import sha256_of
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
 from microseg.models.unet import UNet

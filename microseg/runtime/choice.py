@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.processors import compute_threads, usable_processors
-from microseg.runtime.container import is_plan, manifest_text
+from microseg.core.system.processors import compute_threads, usable_processors
 from microseg.runtime.driver import gpu_present
+from microseg.runtime.engine_file import is_plan, manifest_text
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 Device = Literal["cpu", "cuda", "tensorrt"]

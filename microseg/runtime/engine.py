@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from microseg.core.manifest import Manifest
+    from microseg.core.schemas.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
 from microseg.core.errors import InputError
-from microseg.core.files import unreadable
+from microseg.core.system.files import unreadable
 from microseg.runtime.protobuf import BYTES, DamagedError, records, strings
 
 # Field numbers of the messages of onnx.proto that hold tensors, and what lies behind each.

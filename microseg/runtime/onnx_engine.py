@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
-from microseg.core.files import Closing, sha256_of
+from microseg.core.system.files import Closing, sha256_of
 from microseg.runtime.choice import Choice, Device
 from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
@@ -21,7 +21,7 @@ from microseg.runtime.external import refuse_external_data
 from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
-    from microseg.core.manifest import Manifest
+    from microseg.core.schemas.manifest import Manifest
 
 try:
     import onnxruntime

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microseg.runtime.choice import Choice, Device, Runtime, choose
-from microseg.runtime.container import read_manifest
 from microseg.runtime.engine import Engine
+from microseg.runtime.engine_file import read_manifest
 
 if TYPE_CHECKING:
-    from microseg.core.manifest import Manifest
+    from microseg.core.schemas.manifest import Manifest
 
 
 def open_engine(
@@ -56,12 +56,12 @@ def _engine_for(
 
             return open_session, OnnxEngine
         case "openvino":
-            from microseg.runtime.openvino_engine import OpenVinoEngine, compile_network
+            from microseg.runtime.openvino.engine import OpenVinoEngine, compile_network
 
             # `tune` and others try settings that no later start asks for.
             return partial(compile_network, keep=keep), OpenVinoEngine
         case "tensorrt":
-            from microseg.runtime.tensorrt_open import open_plan
+            from microseg.runtime.tensorrt.opening import open_plan
 
             # Whose card and version a plan is for is in its manifest, so nothing of it is loaded before.
             return (lambda path, choice: None), (lambda path, manifest, choice, _: open_plan(path, manifest, choice))

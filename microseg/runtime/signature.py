@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from microseg.core.errors import InputError
 
 if TYPE_CHECKING:
-    from microseg.core.manifest import Manifest
+    from microseg.core.schemas.manifest import Manifest
 
 OUTPUTS = ("labels", "votes", "features", "probability")
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from microseg.core.errors import InputError
-from microseg.core.files import write_bytes, write_json, write_yaml
+from microseg.core.system.files import write_bytes, write_json, write_yaml
 from microseg.synthetic.appearance import Appearance
 from microseg.synthetic.field import (
     DEFAULT_FRACTION,

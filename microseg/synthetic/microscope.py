@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from microseg.core.files import replacing
+from microseg.core.system.files import replacing
 
 _ZEISS_TAG = 34118
 # The width of the monitor picture that AP_PIXEL_SIZE belongs to on a Zeiss microscope.

@@ -52,7 +52,8 @@ import microseg.deploy.segment
 from microseg.cli.main import main
 
 def looked_at(path):
-    print(sorted({"numpy", "cv2", "onnxruntime", "microseg.cli.train", "microseg.cli.check"} & set(sys.modules)), flush=True)
+    loaded = {"numpy", "cv2", "onnxruntime", "microseg.cli.train.train", "microseg.cli.look.check"}
+    print(sorted(loaded & set(sys.modules)), flush=True)
     raise KeyboardInterrupt
 
 microseg.deploy.segment.require_engine_file = looked_at

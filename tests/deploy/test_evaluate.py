@@ -12,12 +12,12 @@ from onnx import numpy_helper
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.files import sha256_of
-from microseg.core.manifest import Manifest, TrainingField
+from microseg.core.schemas.manifest import Manifest, TrainingField
+from microseg.core.system.files import sha256_of
 from microseg.deploy import evaluate as module
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.runtime import read_manifest, verified_sha256
-from microseg.runtime.container import manifest_entries, read_metadata
+from microseg.runtime.engine_file import manifest_entries, read_metadata
 from tests.engines import write_threshold_engine, write_with_metadata
 
 PHASES = [{"name": "ferrite", "value": 0}, {"name": "bainite", "value": 1}]

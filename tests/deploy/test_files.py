@@ -172,7 +172,7 @@ def test_the_job_trains_with_a_real_command() -> None:
     (container,) = pod["containers"]
     command, values = parsed(container["args"])
     assert command == "train supervised" and values["resume"] is True
-    from microseg.train.recipe_file import load_recipe
+    from microseg.train.recipe_files import load_recipe
 
     load_recipe(values["recipe"])
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}

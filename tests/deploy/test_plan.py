@@ -10,16 +10,17 @@ import pytest
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.keys import REFERENCE_KEY
-from microseg.core.manifest import plan_manifest_path
+from microseg.core.schemas.keys import REFERENCE_KEY
+from microseg.core.schemas.manifest import plan_manifest_path
+from microseg.deploy.acceptance.verify import VerifyOptions, verify
 from microseg.deploy.evaluate import evaluate_engine
-from microseg.deploy.options import SegmentOptions
-from microseg.deploy.profile import find_profile, profile_path, set_up
+from microseg.deploy.pipeline.options import SegmentOptions
 from microseg.deploy.segment import segment
-from microseg.deploy.tune import tune
-from microseg.deploy.verify import VerifyOptions, verify
-from microseg.runtime import Runtime, read_manifest, tensorrt_open
-from microseg.runtime.container import text_beside
+from microseg.deploy.tuning.profile import find_profile, profile_path, set_up
+from microseg.deploy.tuning.tune import tune
+from microseg.runtime import Runtime, read_manifest
+from microseg.runtime.engine_file import text_beside
+from microseg.runtime.tensorrt import opening as tensorrt_open
 from tests.host_cuda import HostCuda, host_reference, open_on_host
 from tests.plans import write_plan
 

@@ -22,12 +22,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from microseg.core import files
 from microseg.core.errors import FieldError, InputError
-from microseg.core.manifest import DomainEntry, Grid, Preparation
-from microseg.deploy import measuring
-from microseg.deploy.options import SegmentOptions, max_tile_pixels
-from microseg.deploy.pipeline import Pipeline
+from microseg.core.schemas.manifest import DomainEntry, Grid, Preparation
+from microseg.core.system import files
+from microseg.deploy.pipeline import measuring
+from microseg.deploy.pipeline.options import SegmentOptions, max_tile_pixels
+from microseg.deploy.pipeline.pipeline import Pipeline
 from microseg.deploy.segment import segment
 from microseg.runtime import read_manifest, verified_sha256
 from tests.deploy.conftest import micrograph
@@ -331,7 +331,7 @@ def test_a_field_that_vanishes(wafer: Wafer, tiny_engine: Path) -> None:
 def test_a_field_that_breaks_between_its_tiles(wafer: Wafer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = wafer(3, (300, 100))
     engine = write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
-    from microseg.core.preparation import PreparedField
+    from microseg.core.preparation.prepared_field import PreparedField
 
     real = PreparedField.rows
 
@@ -415,7 +415,7 @@ def test_records_and_settings_that_were_damaged(wafer: Wafer, tiny_engine: Path)
 def test_full_batches_do_not_wait_for_fields_that_wait_for_them(
     wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microseg.deploy.pipeline._BYTES_UNDER_WAY", 1)
+    monkeypatch.setattr("microseg.deploy.pipeline.pipeline._BYTES_UNDER_WAY", 1)
     result = segment(SegmentOptions(wafer(4), tiny_engine, batch=3))
     assert result.summary["fields"]["measured"] == 4
 
@@ -615,7 +615,7 @@ class Block:
         if name in {blocked!r}:
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Block())
-from microseg.deploy.options import SegmentOptions
+from microseg.deploy.pipeline.options import SegmentOptions
 from microseg.deploy.segment import segment
 assert segment(SegmentOptions(*map(Path, sys.argv[1:]))).summary["engine_calls"] == 1
 """

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError
-from microseg.deploy.inputs import InputField
-from microseg.deploy.options import SegmentOptions, side_by_side
-from microseg.deploy.pipeline import Pipeline
+from microseg.deploy.pipeline.inputs import InputField
+from microseg.deploy.pipeline.options import SegmentOptions, side_by_side
+from microseg.deploy.pipeline.pipeline import Pipeline
 from microseg.deploy.segment import segment
 from microseg.runtime import Choice, Runtime
 from microseg.runtime.onnx_engine import OnnxEngine
-from microseg.runtime.openvino_engine import OpenVinoEngine
+from microseg.runtime.openvino.engine import OpenVinoEngine
 from tests.deploy.test_segment import content_of, rows_of
 from tests.engines import write_threshold_engine
 
@@ -32,7 +32,7 @@ TWO = Choice("openvino", "cpu", 2)
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One whose streams have tiles of a few thousand pixels with 465 MB."""
-    monkeypatch.setattr("microseg.deploy.options._SMALLEST_DEFAULT_TILE_PX", 4000)
+    monkeypatch.setattr("microseg.deploy.pipeline.options._SMALLEST_DEFAULT_TILE_PX", 4000)
     return write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
 
 
@@ -155,5 +155,5 @@ def test_an_interruption_waits_for_the_calls_under_way(
 def test_small_memory_for_fields_under_way_ends_no_run(
     wafer: Wafer, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microseg.deploy.pipeline._BYTES_UNDER_WAY", 1)
+    monkeypatch.setattr("microseg.deploy.pipeline.pipeline._BYTES_UNDER_WAY", 1)
     assert segment(_options(wafer(5), engine, batch=6)).summary["fields"]["measured"] == 5

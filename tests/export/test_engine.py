@@ -11,21 +11,21 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from microseg.core.domain import load_domain
+from microseg.core.domains.domain import load_domain
 from microseg.core.errors import GateError, InputError
-from microseg.core.manifest import Grid
-from microseg.core.runs import read_run
-from microseg.core.tiling import extract, plan_tiles
+from microseg.core.preparation.tiling import extract, plan_tiles
+from microseg.core.schemas.manifest import Grid
+from microseg.core.schemas.run import read_run
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.export import engine as module
-from microseg.export import graph
 from microseg.export.engine import export_run
+from microseg.export.torch_graph import bag as graph
 from microseg.models.build import load_folds
 from microseg.models.unet import UNet
 from microseg.runtime import model_sha256, open_engine, read_manifest
-from microseg.train.datasets import load_fields
-from microseg.train.evaluate import evaluate_run
-from microseg.train.predict import predict_field
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common.datasets import load_fields
+from microseg.train.common.prediction import predict_field
 
 
 def tiles(count: int, height: int, width: int) -> NDArray[np.uint8]:

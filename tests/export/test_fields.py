@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.manifest import DomainEntry, Grid, Preparation
-from microseg.core.runs import RunRecord, read_record
+from microseg.core.schemas.manifest import DomainEntry, Grid, Preparation
+from microseg.core.schemas.run import RunRecord, read_record
 from microseg.export import fields as module
 from microseg.export.fields import Field, calibration_domain, calibration_tiles, evenly, held_out, stitched
 

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from microseg.core import tolerance
 from microseg.core.errors import InputError
-from microseg.core.manifest import Fidelity, Manifest
-from microseg.core.tolerance import Limit
+from microseg.core.schemas import tolerance
+from microseg.core.schemas.manifest import Fidelity, Manifest
+from microseg.core.schemas.tolerance import Limit
 from microseg.export import engine as module
-from microseg.export import fidelity, graph, precision
+from microseg.export import fidelity
 from microseg.export.engine import export_run
+from microseg.export.reduction import reduce as precision
+from microseg.export.torch_graph import bag as graph
 from microseg.runtime import model_sha256, open_engine, read_manifest
-from microseg.runtime.container import read_reference
+from microseg.runtime.engine_file import read_reference
 from tests.chain import microseg
 from tests.plans import needs_rtx
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from microseg.core.errors import MissingExtraError
-from microseg.runtime.device import GpuInfo, find_gpu
+from microseg.runtime.tensorrt.device import GpuInfo, find_gpu
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from microseg.runtime import open_engine
-from microseg.runtime.device import GpuInfo
+from microseg.runtime.tensorrt.device import GpuInfo
 from tests.gpu.test_plans import micrographs, require_equal
 
 

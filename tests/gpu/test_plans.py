@@ -15,12 +15,12 @@ from PIL import Image
 
 from benchmarks.gpu_check import is_installed, serves
 from microseg.core.errors import FieldError, InputError
-from microseg.core.manifest import plan_manifest_path
-from microseg.export.plan import plan_of_engine
-from microseg.export.plan_refit import refit_plan
+from microseg.core.schemas.manifest import plan_manifest_path
+from microseg.export.tensorrt.plan import plan_of_engine
+from microseg.export.tensorrt.refit import refit_plan
 from microseg.runtime import EngineOutput, open_engine, read_manifest
-from microseg.runtime.device import GpuInfo
-from microseg.runtime.tensorrt_engine import TensorRTEngine
+from microseg.runtime.tensorrt.device import GpuInfo
+from microseg.runtime.tensorrt.engine import TensorRTEngine
 from tests.plans import Silent, as_engine, half, quantised
 
 PROFILE = "tile_px: {min: 64, opt: 128, max: 192}\nbatch: {min: 1, opt: 2, max: 2}\nkeep_probability: true\n"

@@ -13,7 +13,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 
 from microseg.core.errors import InputError
-from microseg.export import graph
+from microseg.export.torch_graph import bag as graph
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import FixedSameConv, Network
 from microseg.models.unet import UNet

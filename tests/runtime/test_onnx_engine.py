@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.files import sha256_of
-from microseg.core.manifest import METADATA_KEY, Manifest
+from microseg.core.schemas.manifest import METADATA_KEY, Manifest
+from microseg.core.system.files import sha256_of
 from microseg.runtime import Runtime, open_engine, read_manifest
-from microseg.runtime.container import manifest_entries
+from microseg.runtime.engine_file import manifest_entries
 from tests.engines import write_threshold_engine, write_with_metadata
 
 

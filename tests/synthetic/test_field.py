@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microseg.core.errors import InputError
-from microseg.core.metrics import confusion_matrix, iou
+from microseg.core.evaluation.metrics import confusion_matrix, iou
 from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.field import synthesise_field
 from microseg.synthetic.geometry import SamplingGrid, SmoothNoise, voronoi

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from microseg.cli.synth import synth
-from microseg.core.domain import load_domain, native_labels
+from microseg.cli.look.synth import synth
+from microseg.core.domains.domain import load_domain, native_labels
 from microseg.core.errors import InputError
-from microseg.core.metadata import pixel_size_um
+from microseg.core.images.metadata import pixel_size_um
 from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.field import synthesise_field
 from microseg.synthetic.folder import field_fraction, field_seed, write_domain

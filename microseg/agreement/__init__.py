@@ -1,0 +1,1 @@
+"""Whether two ways to compute the same labels agree: tolerances, comparisons, limits. No torch."""

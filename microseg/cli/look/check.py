@@ -1,0 +1,161 @@
+"""`microseg check DOMAIN`: what was understood of a domain, before hours are spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from microseg.core.domains.checking import DomainCheck
+
+
+def check(
+    domain: Annotated[
+        Path, typer.Argument(help="A domain folder, a folder of images, or a YAML file that describes one.")
+    ],
+    folds: Annotated[int, typer.Option(min=2, help="Folds that training would use.")] = 5,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write what was found to this file.")] = None,
+) -> None:
+    """Print fields, sizes, phases, groups and folds as understood; exit with 2 where training could not run."""
+    from rich.console import Console
+
+    from microseg.core.domains.checking import check_domain
+    from microseg.core.domains.domain import load_domain
+    from microseg.core.system.files import write_json
+
+    found = check_domain(load_domain(domain), folds)
+    _print(Console(), found)
+    if json_path is not None:
+        write_json(json_path, found.as_json())
+    if found.problems:
+        raise typer.Exit(2)
+
+
+def _print(console: Console, found: DomainCheck) -> None:
+    from rich.markup import escape
+
+    domain = found.domain
+    console.print(f"[bold]{escape(domain.name)}[/bold] ({escape(str(domain.source))}): {len(found.fields)} fields")
+    for line in _preparation_lines(found):
+        console.print(escape(line), soft_wrap=True)
+    if domain.phases:
+        console.print(_phase_table(found))
+    if found.groups.keys() != {item.name for item in found.fields}:
+        console.print(_group_table(found))
+    else:
+        console.print("Groups: none stated, so every field is its own.")
+    console.print(_field_table(found))
+    for title, style, lines in (("Notices", "yellow", found.notices), ("Problems", "red", found.problems)):
+        if lines:
+            console.print(f"[{style}]{title}[/{style}]")
+        for line in lines:
+            console.print(f"  - {escape(line)}", soft_wrap=True)
+    console.print("Training could not run." if found.problems else "No problems found: training can run.")
+
+
+def _preparation_lines(found: DomainCheck) -> list[str]:
+    """Inversion, crop, pixel size and the rule to 8 bit, as stated and as resolved."""
+    stated, rule = found.domain.preparation, found.resolved
+    crop = stated.crop.model_dump()
+    cut = ", ".join(f"{key.removesuffix('_px')} {value} px" for key, value in crop.items() if value) or "nothing"
+    match rule.rule:
+        case "significant_bits" if rule.bits is not None:
+            to_8_bit = f"{rule.bits} significant bits"
+        case "percentiles":
+            to_8_bit = f"percentiles {rule.low:g} to {rule.high:g} of each field"
+        case "full":
+            to_8_bit = "full range of the pixel type"
+        case _:
+            to_8_bit = "nothing to convert"
+    origin = "stated" if "intensity" in found.domain.explicit else "default"
+    sizes = {item.pixel_size_um for item in found.fields}
+    if stated.pixel_size_um is not None:
+        size = f"{stated.pixel_size_um:g} um, as domain.yaml states"
+    elif sizes <= {None}:
+        size = "unknown"
+    else:
+        size = ", ".join(sorted("unknown" if item is None else f"{item:.5g} um" for item in sizes)) + ", from the files"
+    return [
+        f"Grey values to 8 bit: {to_8_bit} ({origin} rule: {stated.intensity.rule}).",
+        f"Inverted: {'yes' if stated.invert else 'no'}. Cut off: {cut}. Pixel size: {size}.",
+    ]
+
+
+def _table(title: str, left: list[str], right: list[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _phase_table(found: DomainCheck) -> Table:
+    from rich.markup import escape
+
+    from microseg.core.domains.checking import area_shares
+
+    inferred = " (inferred: the masks hold indices)" if found.domain.phases_inferred else ""
+    table = _table(f"Phases{inferred}", ["phase", "colour", "mask values"], ["area", "fields"])
+    for index, (phase, share) in enumerate(zip(found.domain.phases, area_shares(found.pixels), strict=True)):
+        fields = sum(item.pixels is not None and item.pixels[index] > 0 for item in found.fields)
+        values = ", ".join(str(value) for value in phase.values)
+        area = "-" if share is None else f"{_percent(share)} %"
+        table.add_row(escape(phase.name), f"[{phase.color}]██[/] {phase.color}", values, area, str(fields))
+    pixels = found.pixels
+    if pixels[-1]:
+        table.add_row(
+            "unlabelled", "", str(found.domain.unlabelled), f"{_percent(pixels[-1] / sum(pixels))} % of all", ""
+        )
+    return table
+
+
+def _group_table(found: DomainCheck) -> Table:
+    from rich.markup import escape
+
+    table = _table("Groups", ["group"], ["fields", "held out by fold"])
+    for group, number in found.groups.items():
+        folds = sorted({item.fold for item in found.fields if item.group == group and item.fold is not None})
+        is_test = any(item.is_test for item in found.fields if item.group == group)
+        table.add_row(escape(group), str(number), ", ".join(map(str, folds)) or ("test" if is_test else "-"))
+    return table
+
+
+def _field_table(found: DomainCheck) -> Table:
+    """One row a field; a column that says the same of every field goes into the title instead."""
+    from rich.markup import escape
+
+    from microseg.core.domains.checking import area_shares
+
+    columns = {
+        "px": [f"{item.width_px} x {item.height_px}" if item.width_px else "-" for item in found.fields],
+        "type": [item.dtype or "-" for item in found.fields],
+        "pixel um": [f"{item.pixel_size_um:.5g}" if item.pixel_size_um else "-" for item in found.fields],
+    }
+    units = {"px": " px", "type": "", "pixel um": " um a pixel"}
+    same = [values[0] + units[name] for name, values in columns.items() if _is_common(values)]
+    varying = {name: values for name, values in columns.items() if len(set(values)) > 1}
+    names = [phase.name for phase in found.domain.phases]
+    title = f"Fields (all {', '.join(same)})" if same else "Fields"
+    table = _table(title, ["field"], ["fold", *varying, *(f"{escape(name)} %" for name in names)])
+    for row, item in enumerate(found.fields):
+        shares = area_shares(item.pixels) if item.pixels is not None else [None] * len(names)
+        fold = "test" if item.is_test else "-" if item.fold is None else str(item.fold)
+        cells = [escape(item.name), fold, *(values[row] for values in varying.values()), *map(_percent, shares)]
+        table.add_row(*cells, style="red" if item.problems else None)
+    return table
+
+
+def _is_common(values: list[str]) -> bool:
+    return len(set(values)) == 1 and values[0] != "-"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"

@@ -1,0 +1,30 @@
+"""`microseg preview DOMAIN`: tiles as the network will see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def preview(
+    domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "synthetic",
+    out: Annotated[Path, typer.Option(metavar="PNG", help="Picture to write.")] = Path("preview.png"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+    ] = None,
+    tiles: Annotated[int, typer.Option(min=1, max=50, help="Tiles to show.")] = 4,
+    folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation, by group.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
+) -> None:
+    """Draw training tiles with their labels, before and after the augmentation."""
+    from microseg.train.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)[1]
+
+    from microseg.train.analysis.preview import preview as draw
+
+    draw(domain, loaded, out, tiles)
+    typer.echo(f"Tiles before and after: {out}")

@@ -1,0 +1,195 @@
+"""`microseg segment INPUT --engine ENGINE`: phase fractions of every micrograph, and a report."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+_NOTHING = "\N{EN DASH}"
+
+
+class DeviceName(StrEnum):
+    """What computes; `tensorrt` is ONNX Runtime's TensorRT execution provider."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
+class RuntimeName(StrEnum):
+    """What runs the engine."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+
+
+RuntimeOption = Annotated[
+    RuntimeName | None,
+    typer.Option("--runtime", help="What runs the engine. Default: by file, precision and hardware."),
+]
+DeviceOption = Annotated[
+    DeviceName | None,
+    typer.Option(
+        "--device", help="What computes; an error if it does not load. Default: a GPU that can be used, or cpu."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads. Default: one per physical core that the process may use."),
+]
+
+
+def segment(
+    input_path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A micrograph, a folder of them (with its sub-folders), or a domain folder or YAML file.",
+        ),
+    ],
+    engine: Annotated[Path, typer.Option(help="The engine that `microseg export` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report. Default: INPUT-report, beside the input.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's own.")
+    ] = None,
+    pixel_size_um: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=1e6, help="Native pixel size, instead of what files or domain.yaml say."),
+    ] = None,
+    invert: Annotated[
+        bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Tiles under way at once. Default: 2 on a CPU, or 1; 8 on a GPU.")
+    ] = None,
+    threads: ThreadsOption = None,
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or what a heavy engine needs."),
+    ] = None,
+    device: DeviceOption = None,
+    runtime: RuntimeOption = None,
+    use_profile: Annotated[
+        bool, typer.Option("--profile/--no-profile", help="Use what `microseg tune` measured on this machine.")
+    ] = True,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
+) -> None:
+    """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
+    from microseg.deploy.pipeline.options import SegmentOptions
+    from microseg.deploy.segment import segment as run
+
+    if json_path is not None:
+        from microseg.core.system.files import require_writable
+
+        require_writable(json_path)
+    options = SegmentOptions(
+        input_path,
+        engine,
+        out,
+        domain,
+        pixel_size_um,
+        invert,
+        batch,
+        threads,
+        memory_mb,
+        device.value if device else None,
+        runtime.value if runtime else None,
+        use_profile,
+    )
+    if sys.stderr is not None and sys.stderr.isatty():  # a service may have closed it
+        with _progress() as progress:
+            task = progress.add_task("segment", total=None)
+            result = run(
+                options,
+                on_total=lambda total: progress.update(task, total=total),
+                on_advance=lambda amount: progress.advance(task, amount),
+            )
+    else:
+        result = run(options, on_advance=lambda amount: _import_tables())
+    _print(result.summary)
+    typer.echo(f"Report: {result.report / 'report.html'}")
+    if json_path is not None:
+        from microseg.core.system.files import write_json
+        from microseg.deploy.report.records import writing
+
+        with writing(json_path):
+            write_json(json_path, result.summary)
+    for failed in result.summary["failed"]:
+        typer.echo(f"failed: {failed['reason']}", err=True)
+    if result.summary["failed"]:
+        raise typer.Exit(3)
+
+
+def _progress() -> Progress:
+    """Fields done, fields a second and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.2g} fields/s")
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total} fields"),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
+
+
+def _import_tables() -> None:
+    """Import what prints while the network computes, rather than after it."""
+    importlib.import_module("rich.markup")
+    importlib.import_module("rich.table")
+
+
+def _print(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    fields = summary["fields"]
+    title = f"{escape(summary['input'])}: {fields['measured']} of {fields['total']} fields measured"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("phase", overflow="fold")
+    for name in ("area %", "± 95 % CI", "std", "%RA", "± folds", "n"):
+        table.add_column(name, justify="right")
+    for name, phase in summary["phases"].items():
+        shown = [_percent(phase[key]) for key in ("mean", "ci95", "std")]
+        accuracy = phase["relative_accuracy_percent"]
+        table.add_row(
+            f"[{phase['color']}]██[/] {escape(name)}",
+            *shown,
+            _NOTHING if accuracy is None else f"{accuracy:.1f}",
+            _percent(phase["fold_std"]),
+            str(phase["n"]),
+        )
+    console = Console()
+    console.print(table)
+    run = summary["run"]
+    if run["runtime"]:
+        threads = f", {run['threads']} threads" if run["threads"] and summary["settings"]["device"] == "cpu" else ""
+        threads += f" in {run['streams']} streams" if run["streams"] > 1 else ""
+        console.print(f"Computed by {run['runtime']} ({run['provider']}){threads}", highlight=False, soft_wrap=True)
+    if run["profile"]:
+        console.print(f"Tuned: {escape(run['profile'])}", highlight=False, soft_wrap=True)
+    for notice in summary["notices"]:
+        console.print(f"note: {escape(notice)}", soft_wrap=True)
+
+
+def _percent(fraction: float | None) -> str:
+    return _NOTHING if fraction is None else f"{100 * fraction:.2f}"

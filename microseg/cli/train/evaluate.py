@@ -1,0 +1,110 @@
+"""`microseg evaluate RUN|ENGINE DOMAIN`: IoU and phase fractions against the truth, beside the classical baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="RUN|ENGINE", help="A run folder, or an engine (.onnx).")],
+    domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Source domain: also print the relative drop on the target (RDT).")
+    ] = None,
+    domain_name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Prepare as this domain of the engine.")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")] = None,
+) -> None:
+    """Score whole fields on their native grid: per phase, per field, per fold and for the bag."""
+    from rich.console import Console
+
+    from microseg.core.evaluation.scoring import rdt
+    from microseg.core.system.files import require_writable, write_json
+    from microseg.deploy.report.records import writing
+
+    if json_path is not None:
+        require_writable(json_path)
+
+    def run(data: Path) -> dict[str, Any]:
+        with Console(stderr=True).status(f"scoring {data}") as status:
+            if model.is_dir():
+                from microseg.train.analysis.evaluate import evaluate_run
+
+                return evaluate_run(model, data, domain_name, lambda name: status.update(f"scoring {name}"))
+            from microseg.deploy.evaluate import evaluate_engine
+
+            return evaluate_engine(model, data, domain_name, lambda name: status.update(f"scoring {name}"))
+
+    result = run(domain)
+    if source is not None:
+        at_source = run(source)
+        result |= {"source_miou": at_source["miou"], "rdt": rdt(result["miou"], at_source["miou"])}
+    _print(Console(), result)
+    if json_path is not None:
+        with writing(json_path):
+            write_json(json_path, result)
+
+
+def _print(console: Any, result: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    phases = list(result["iou"])
+    table = Table(title="Pooled over fields, native grid", title_justify="left")
+    table.add_column("", overflow="fold")
+    for phase in phases:
+        table.add_column(f"IoU {escape(phase)}", justify="right", overflow="fold")
+    table.add_column("mIoU", justify="right")
+    for phase in phases:
+        table.add_column(f"{escape(phase)} %\ntrue / found", justify="right", overflow="fold")
+
+    def row(name: str, item: dict[str, Any], **style: Any) -> None:
+        fractions = [item["fractions"][phase] for phase in phases]
+        table.add_row(
+            escape(name),
+            *(_cell(item["iou"][phase]) for phase in phases),
+            _cell(item["miou"]),
+            *(f"{_percent(f['true'])} / {_percent(f['predicted'])}" for f in fractions),
+            **style,
+        )
+
+    for field in result["fields"]:
+        row(field["name"] + (" (seen in training)" if field["seen_in_training"] else ""), field)
+    if table.rows:
+        table.rows[-1].end_section = True
+    for fold in result["folds"]["each"]:
+        row(f"fold {fold['fold']} ({fold['fields']} field{'s' * (fold['fields'] != 1)})", fold)
+    table.rows[-1].end_section = True
+    row("bag", result, style="bold")
+    if result["baseline"]:
+        row(f"{result['baseline']['name']} (baseline)", result["baseline"], style="dim")
+    console.print(table)
+    folds = result["folds"]
+    if folds["miou_std"] is not None:
+        console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)")
+    low, high = result["spread"]["miou"] or (None, None)
+    spread = f", bootstrap over fields {_cell(low)} to {_cell(high)} (95 %)" if len(result["fields"]) > 1 else ""
+    console.print(f"Bag: mIoU {_cell(result['miou'])}{spread}")
+    errors = ", ".join(f"{phase} {_percent(result['fractions'][phase]['error'], 2)}" for phase in phases)
+    console.print(f"Mean absolute error of the fraction per field, points: {escape(errors)}")
+    if "rdt" in result:
+        change = "undefined" if result["rdt"] is None else f"{100 * result['rdt']:+.1f} %"
+        console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source")
+    seen = sum(field["seen_in_training"] for field in result["fields"])
+    if seen:
+        console.print(
+            f"[yellow]{seen} of {len(result['fields'])} fields were seen in training: their scores say nothing about new "
+            "fields.[/yellow]"
+        )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"

@@ -1,0 +1,74 @@
+"""`microseg study STUDY.yaml`: a table of recipes and domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microseg.train.analysis.study import Study, StudyResult
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Rows and domains, as in train/studies/.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for runs and tables.", show_default="runs/STUDY")] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(help="Train and score this row alone (name or number), without tables: for job arrays."),
+    ] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Show the rows and their numbers; train nothing.")] = False,
+) -> None:
+    """Train and score every row of a table; rows that are done are skipped, rows that fail do not stop the others."""
+    from rich.console import Console
+
+    from microseg.cli.progress import training_progress
+    from microseg.train.analysis.study import load_study, run_study
+
+    console = Console()
+    folder = out or Path("runs") / file.stem
+    if list_rows:
+        for number, entry in enumerate(load_study(file)[0].rows, start=1):
+            console.print(f"{number:3d}  {entry.name}  {entry.title}", highlight=False, markup=False)
+        return
+    with training_progress() as on_fold:
+        result = run_study(file, folder, lambda name: console.print(f"row {name}", highlight=False), on_fold, row)
+    if row is None:
+        _print_table(console, load_study(file)[0], result, folder)
+    else:
+        console.print(
+            f"Done: {', '.join(result.rows) or 'nothing'}. The table: microseg study {file} --out {folder}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    for name, reason in result.failed.items():
+        typer.echo(f"row {name} failed: {reason}", err=True)
+    if result.failed:
+        raise typer.Exit(3)
+
+
+def _print_table(console: Console, study: Study, result: StudyResult, folder: Path) -> None:
+    """A line for each row and domain, so that it fits a terminal; the files hold the paper's wide table."""
+    from rich.table import Table
+
+    from microseg.train.analysis.study import SOURCE, entries
+
+    domains = [SOURCE, *study.targets]
+    columns = list(dict.fromkeys(column for name in reversed(domains) for column in entries(study, None, None, name)))
+    shown = Table(title="mIoU, RDT and fractions in percent, mean ± std over folds", title_justify="left")
+    for head in ("row", "domain", *columns):
+        shown.add_column(head, justify="left" if head in ("row", "domain") else "right")
+    for row in study.rows:
+        if row.name not in result.rows:
+            shown.add_row(f"{row.name}\n{row.title}", "failed" if row.name in result.failed else "", end_section=True)
+            continue
+        for name in domains:
+            found = entries(study, row, result.rows[row.name], name)
+            title = {0: row.name, 1: row.title}.get(domains.index(name), "")
+            cells = (found.get(column, "") for column in columns)
+            shown.add_row(title, name, *cells, end_section=name == domains[-1])
+    console.print(shown)
+    console.print(f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Domain folders: images, masks, phases, groups."""

@@ -1,0 +1,171 @@
+"""What was understood of a domain, and what would stop training on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from microseg.core.domains.domain import Domain, native_labels
+from microseg.core.domains.folds import assign_folds
+from microseg.core.domains.pairing import DomainField
+from microseg.core.domains.phases import UNLABELLED
+from microseg.core.errors import InputError, MicrosegError
+from microseg.core.preparation.intensity import combined_rule
+from microseg.core.preparation.prepared_field import open_prepared, read_through
+from microseg.core.schemas.manifest import Grid, Intensity
+
+
+@dataclass(frozen=True)
+class FieldCheck:
+    """One field. Sizes in native px before the crop; `pixels` counts each phase after it, then the unlabelled ones."""
+
+    name: str
+    group: str
+    fold: int | None
+    is_test: bool
+    height_px: int | None = None
+    width_px: int | None = None
+    dtype: str | None = None
+    pixel_size_um: float | None = None
+    pixels: tuple[int, ...] | None = None
+    notices: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    intensity: Intensity | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class DomainCheck:
+    """The domain as a whole. `problems` stop training; `notices` do not. resolved: the 16 -> 8 bit rule in use."""
+
+    domain: Domain
+    fields: tuple[FieldCheck, ...]
+    resolved: Intensity
+    problems: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """Pixels of each phase over all fields, then the unlabelled ones."""
+        counted = [item.pixels for item in self.fields if item.pixels is not None]
+        return tuple(sum(column) for column in zip(*counted, strict=True)) or (0,) * (len(self.domain.phases) + 1)
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Number of fields of each group, in order."""
+        return dict(sorted(Counter(item.group for item in self.fields).items()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, ready for JSON; shares are 0-1 of the labelled area, the unlabelled share of the whole."""
+        domain, pixels = self.domain, self.pixels
+        return {
+            "name": domain.name,
+            "source": str(domain.source),
+            "can_train": not self.problems,
+            "problems": list(self.problems),
+            "notices": list(self.notices),
+            "preparation": domain.preparation.model_dump(),
+            "intensity_resolved": self.resolved.model_dump(),
+            "phases_inferred": domain.phases_inferred,
+            "phases": [
+                {"name": phase.name, "color": phase.color, "values": list(phase.values), "area_share": share}
+                for phase, share in zip(domain.phases, area_shares(pixels), strict=False)
+            ],
+            "unlabelled": domain.unlabelled,
+            "unlabelled_share": pixels[-1] / sum(pixels) if sum(pixels) else None,
+            "groups": self.groups,
+            "fields": [self._field_json(item) for item in self.fields],
+        }
+
+    def _field_json(self, item: FieldCheck) -> dict[str, Any]:
+        names = [phase.name for phase in self.domain.phases]
+        shares = area_shares(item.pixels) if item.pixels is not None else []
+        values = {key: value for key, value in asdict(item).items() if key not in ("pixels", "intensity")}
+        return values | {"area_shares": dict(zip(names, shares, strict=False)) or None}
+
+
+def area_shares(pixels: tuple[int, ...]) -> list[float | None]:
+    """Share of each phase in the labelled area, or None; the last of `pixels` is the unlabelled count."""
+    labelled = sum(pixels[:-1])
+    return [count / labelled if labelled else None for count in pixels[:-1]]
+
+
+def check_domain(domain: Domain, folds: int) -> DomainCheck:
+    """Read every field and mask of `domain` once and collect all problems."""
+    training = domain.training_fields
+    fold_of: dict[str, int] = {}
+    problems: list[str] = []
+    if domain.phases:
+        try:
+            assigned = assign_folds([item.group for item in training], folds)
+            fold_of = {item.name: fold for item, fold in zip(training, assigned, strict=True)}
+        except InputError as error:
+            problems.append(f"{domain.source}: {error}")
+    else:
+        problems.append(f"{domain.source}: has no masks, so there is nothing to train on; it can be measured.")
+    fields = tuple(_check_field(item, domain, fold_of.get(item.name)) for item in domain.fields)
+    problems += [text for item in fields for text in item.problems]
+    problems += _missing_phases(domain, fields)
+    resolved = combined_rule(domain.preparation.intensity, [item.intensity for item in fields if item.intensity])
+    return DomainCheck(domain, fields, resolved, tuple(problems), _notices(domain, fields))
+
+
+def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCheck:
+    base = FieldCheck(item.name, item.group, fold, item.is_test)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    try:
+        with open_prepared(item.image, domain.preparation, Grid()) as prepared:
+            values = {
+                "height_px": prepared.full_shape[0],
+                "width_px": prepared.full_shape[1],
+                "dtype": prepared.dtype.name,
+                "pixel_size_um": prepared.pixel_size_um,
+                "notices": prepared.notices,
+                "intensity": prepared.intensity,
+            }
+            read_through(prepared)
+    except MicrosegError as error:
+        problems.append(str(error))
+    if item.mask is not None:
+        try:
+            counts = np.bincount(native_labels(item, domain).ravel(), minlength=UNLABELLED + 1)
+            values["pixels"] = (*counts[: len(domain.phases)].tolist(), int(counts[UNLABELLED]))
+        except MicrosegError as error:
+            if str(error) not in problems:
+                problems.append(str(error))
+    return replace(base, **values, problems=tuple(problems))
+
+
+def _missing_phases(domain: Domain, fields: tuple[FieldCheck, ...]) -> list[str]:
+    """Phases that no readable training mask holds."""
+    counted = [item.pixels for item in fields if item.pixels is not None and not item.is_test]
+    if not counted:
+        return []
+    totals = np.sum(counted, axis=0)
+    return [
+        f"{domain.source}: phase {phase.name!r} (mask value {', '.join(str(value) for value in phase.values)}) never "
+        "occurs in the masks. Remedy: correct its `values`, or remove it from `phases`."
+        for phase, total in zip(domain.phases, totals, strict=False)
+        if total == 0
+    ]
+
+
+def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
+    """What a user should know although training runs."""
+    notices = [f"{item.name}: {text}" for item in fields for text in item.notices]
+    sizes = {item.pixel_size_um for item in fields if item.dtype is not None}
+    if None in sizes and len(sizes) > 1:
+        nameless = sum(item.pixel_size_um is None for item in fields)
+        notices.append(
+            f"pixel size unknown for {nameless} of {len(fields)} fields: state `pixel_size_um` in domain.yaml"
+        )
+    for index, phase in enumerate(domain.phases):
+        groups = {item.group for item in fields if item.pixels is not None and not item.is_test and item.pixels[index]}
+        if len(groups) == 1 and len({item.group for item in fields}) > 1:
+            notices.append(
+                f"phase {phase.name!r} occurs in group {min(groups)!r} alone: the fold without it cannot learn it"
+            )
+    return tuple(notices)

@@ -1,0 +1,232 @@
+"""Domain folders (DESIGN.md, contract 1): what a user brings, read as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.domains.folds import assign_folds
+from microseg.core.domains.inference import infer_phases, refuse_mixed_folder
+from microseg.core.domains.labels import read_mask, to_phases
+from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
+from microseg.core.domains.phases import PhaseSpec
+from microseg.core.errors import FieldError, InputError
+from microseg.core.images.image_file import image_size
+from microseg.core.images.micrograph import find_images
+from microseg.core.preparation.intensity import combined_rule
+from microseg.core.preparation.prepared_field import cropped_shape, labels_to_grid, open_prepared
+from microseg.core.schemas.manifest import DomainEntry, Grid, Intensity, PhaseInfo, Preparation
+
+__all__ = [
+    "Domain",
+    "DomainField",
+    "PhaseSpec",
+    "assign_folds",
+    "load_domain",
+    "native_labels",
+    "preparation_as",
+    "prepared_and_labels",
+    "read_labels",
+    "resolve_intensity",
+]
+
+STATED = ("invert", "crop", "pixel_size_um", "intensity")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain as understood. phases: empty if it has no masks.
+
+    explicit: which of invert, crop, pixel_size_um, intensity its domain.yaml stated (they win over a manifest's).
+    phases_inferred: the masks hold the indices 0 to P-1 and nobody named them: phase0, phase1 ...
+    """
+
+    name: str
+    source: Path
+    phases: tuple[PhaseSpec, ...]
+    fields: tuple[DomainField, ...]
+    preparation: Preparation
+    unlabelled: int | str | None = None
+    explicit: frozenset[str] = frozenset()
+    phases_inferred: bool = False
+
+    @property
+    def training_fields(self) -> tuple[DomainField, ...]:
+        """The fields that `test` does not set aside."""
+        return tuple(field for field in self.fields if not field.is_test)
+
+    def preparation_over(self, base: Preparation) -> Preparation:
+        """`base` (a manifest's) with what the domain.yaml itself stated in its place."""
+        return base.model_copy(update={key: getattr(self.preparation, key) for key in self.explicit})
+
+    def with_phases(self, phases: Sequence[PhaseInfo]) -> Domain:
+        """The domain with an engine's phases in place of inferred ones: mask value = place in the list.
+
+        Raises InputError where the masks hold more phases than given.
+        """
+        if len(self.phases) > len(phases):
+            raise InputError(
+                f"{self.source}: masks hold {len(self.phases)} values, the engine knows {len(phases)} phases. "
+                "Remedy: a domain.yaml with `phases`."
+            )
+        named = tuple(PhaseSpec(phase.name, phase.color, (index,)) for index, phase in enumerate(phases))
+        return replace(self, phases=named, phases_inferred=False)
+
+
+def load_domain(path: Path, *, masks: bool = True) -> Domain:
+    """A domain from a folder, a folder with domain.yaml, or a YAML file that describes data elsewhere.
+
+    Without `masks` no mask is looked for or opened: what adaptation may know of a target.
+    Raises InputError: missing folders, unknown keys, images without mask, masks without image, duplicate stems, no
+    images, or phases that cannot be guessed (the message then shows the domain.yaml to write).
+    """
+    if path.is_dir():
+        described = path / "domain.yaml"
+        return _from_file(described, masks) if described.is_file() else _from_folder(path, masks)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        if not path.is_file():
+            raise InputError(f"{path}: does not exist.")
+        return _from_file(path, masks)
+    if not path.exists():
+        raise InputError(f"{path}: does not exist. Remedy: give a folder of images or a YAML file that describes one.")
+    raise InputError(f"{path}: is no domain. Remedy: give a folder of images or a YAML file that describes one.")
+
+
+def _from_file(path: Path, with_masks: bool) -> Domain:
+    content = read_domain_file(path)
+    base = path.parent
+    folders = _existing([expanded_path(text, base, path) for text in content.image_folders(base)], path)
+    masks = [expanded_path(text, base, path) for text in content.mask_folders(base)]
+    if with_masks:
+        fields = pair_fields(path, folders, _existing(masks, path), content.mask_suffix, content.groups, content.test)
+    else:
+        fields = _without_masks(path, folders, masks, content)
+    stated = frozenset(key for key in STATED if key in content.model_fields_set)
+    domain = Domain(
+        name=content.name or (base.resolve().name if path.name == "domain.yaml" else path.stem),
+        source=path,
+        phases=content.phase_specs(),
+        fields=fields,
+        preparation=Preparation(**{key: getattr(content, key) for key in stated}),
+        unlabelled=content.unlabelled,
+        explicit=stated,
+    )
+    return _with_inferred_phases(domain) if with_masks and masks and not domain.phases else domain
+
+
+def _existing(folders: list[Path], path: Path) -> list[Path]:
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise InputError(
+            f"{path}: these folders do not exist: {', '.join(missing)}. Remedy: correct the paths, or the environment "
+            "variables that they are built from (MICROSEG_DATA)."
+        )
+    return folders
+
+
+def _without_masks(source: Path, images: list[Path], masks: list[Path], content: DomainFile) -> tuple[DomainField, ...]:
+    """The fields of a labelled domain as if it had no labels; masks among the images are told by their names alone."""
+    named = named_images(source, images, masks, content.mask_suffix)
+    groups = field_groups(source, [Path(name) for name, _ in named], content.groups)
+    fields = [DomainField(name, path, None, group) for (name, path), group in zip(named, groups, strict=True)]
+    return with_test(source, fields, content.test)
+
+
+def _from_folder(path: Path, with_masks: bool) -> Domain:
+    layout = DomainFile()
+    images = [path / name for name in layout.image_folders(path)]
+    masks = [path / name for name in layout.mask_folders(path)]
+    if not with_masks:
+        return Domain(path.resolve().name, path, (), _without_masks(path, images, masks, layout), Preparation())
+    if not masks:
+        refuse_mixed_folder(path, find_images(path))
+    fields = pair_fields(path, images, masks, None, None, ())
+    domain = Domain(path.resolve().name, path, (), fields, Preparation())
+    return _with_inferred_phases(domain) if masks else domain
+
+
+def _with_inferred_phases(domain: Domain) -> Domain:
+    masks = [field.mask for field in domain.fields if field.mask is not None]
+    return replace(domain, phases=infer_phases(domain.source, masks, domain.unlabelled), phases_inferred=True)
+
+
+def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
+    """Phase index (H, W) of every native pixel before the crop, UNLABELLED = 255 where the mask says so.
+
+    `phases` replaces the domain's. Raises InputError: no mask, unreadable, values that no phase names (with their
+    pixel counts), or a size other than the image's.
+    """
+    if field.mask is None:
+        raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
+    pixels, palette = read_mask(field.mask)
+    with _as_input_error():
+        size = image_size(field.image)
+    if pixels.shape[:2] != size:
+        raise InputError(
+            f"mask {field.mask}: {pixels.shape[1]} x {pixels.shape[0]} px, its image {field.image.name} has "
+            f"{size[1]} x {size[0]} px. Remedy: export the mask at the image's size, data bar included."
+        )
+    return to_phases(pixels, palette, phases if phases is not None else domain.phases, domain.unlabelled, field.mask)
+
+
+def native_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
+    """`read_labels` after the domain's crop: the grid that phase fractions and scores are counted on."""
+    labels = read_labels(field, domain, phases)
+    crop = domain.preparation.crop
+    with _as_input_error():
+        height, width = cropped_shape(labels.shape, crop, field.image)
+    return labels[crop.top_px : crop.top_px + height, crop.left_px : crop.left_px + width]
+
+
+def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image (h, w) uint8 and labels (h, w) uint8 of a whole field on the network's grid, for training.
+
+    Raises InputError for an unreadable image or mask.
+    """
+    with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
+        return prepared.rows(0, prepared.shape[0]), labels_to_grid(native_labels(field, domain), prepared.shape)
+
+
+def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:
+    """How a domain's fields are prepared as a run's or engine's `entry`: what its domain.yaml states wins.
+
+    The pixel size of the entry is left out: it is the fallback where neither domain.yaml nor files state one. Raises
+    InputError for a field that cannot be read.
+    """
+    if "intensity" in domain.explicit:
+        # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
+        resolved = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
+        domain = replace(domain, preparation=resolved)
+    return domain.preparation_over(entry.preparation.model_copy(update={"pixel_size_um": None}))
+
+
+def resolve_intensity(domain: Domain) -> Intensity:
+    """The domain's 16 -> 8 bit rule with nothing left open, to be stored in run and manifest.
+
+    significant_bits without bits: those of the brightest pixel of all 16-bit fields; stays open where all are 8 bit
+    (they need none); percentiles where all are float (they have no bits). Opens every field. Raises InputError for one
+    that cannot be read.
+    """
+    rule = domain.preparation.intensity
+    if rule.rule != "significant_bits" or rule.bits is not None:
+        return rule
+    resolved = []
+    for field in domain.fields:
+        with _as_input_error(), open_prepared(field.image, domain.preparation, Grid()) as prepared:
+            resolved.append(prepared.intensity)
+    return combined_rule(rule, resolved)
+
+
+@contextmanager
+def _as_input_error() -> Iterator[None]:
+    """A field that cannot be read stops training, where a station would go on with the others."""
+    try:
+        yield
+    except FieldError as error:
+        raise InputError(str(error)) from error

@@ -1,0 +1,177 @@
+"""Which mask belongs to which image, and which group a field belongs to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microseg.core.errors import InputError
+from microseg.core.images.folders import IMAGE_KINDS, find_images, find_masks, readable
+
+MASK_SUFFIXES = ("_mask", "_annot", "_label", "_labels", "_seg")
+# `groups: folder`: the fields of one folder are one group.
+BY_FOLDER = "folder"
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class DomainField:
+    """One micrograph. name: unique, POSIX path with suffix, relative to the images (or what several folders share)."""
+
+    name: str
+    image: Path
+    mask: Path | None
+    group: str
+    is_test: bool = False
+
+
+def pair_fields(
+    source: Path,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    mask_suffix: str | None,
+    groups: str | dict[str, list[str]] | None,
+    test: Sequence[str],
+) -> tuple[DomainField, ...]:
+    """The fields of the image folders, each with the mask of the same relative path and stem (+ suffix), if any.
+
+    `masks` is empty (an unlabelled domain) or as long as `images`; a mask folder may lie in its image folder, or be the
+    same one where `mask_suffix` tells the two apart. Raises InputError with all problems of one kind: no images, images
+    with the same stem, images without mask, a group rule that misses fields, unknown `test` names.
+    """
+    if masks and len(masks) != len(images):
+        raise InputError(f"{source}: {len(images)} image folders, {len(masks)} mask folders: name one for each.")
+    fields: list[tuple[str, Path, Path | None]] = []
+    for number, folder in enumerate(images):
+        found = _images_of(source, folder, masks, mask_suffix)
+        pairs = _pairs(folder, found, masks[number], mask_suffix) if masks else {}
+        fields += [(name, path, pairs.get(path)) for name, path in _named(source, folder, images, found)]
+    group_of = field_groups(source, [Path(name) for name, _, _ in fields], groups)
+    return with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
+
+
+def named_images(
+    source: Path, images: Sequence[Path], masks: Sequence[Path], mask_suffix: str | None
+) -> list[tuple[str, Path]]:
+    """Name and file of every image of the folders, masked or not; `masks` are only kept from being taken for images.
+
+    Raises InputError for a folder without images.
+    """
+    return [
+        item
+        for folder in images
+        for item in _named(source, folder, images, _images_of(source, folder, masks, mask_suffix))
+    ]
+
+
+def _named(source: Path, folder: Path, folders: Sequence[Path], files: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Files with their names: relative to their folder, or to what several folders share."""
+    if len(folders) == 1:
+        return [(readable(path.relative_to(folder).as_posix()), path) for path in files]
+    try:
+        root = Path(os.path.commonpath([item.absolute() for item in folders]))
+    except ValueError as error:
+        raise InputError(
+            f"{source}: the image folders lie on several drives. Remedy: one YAML file for each."
+        ) from error
+    return [(readable(path.absolute().relative_to(root).as_posix()), path) for path in files]
+
+
+def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: str | None) -> list[Path]:
+    """The images of `folder` less what lies in a mask folder inside it, or is a mask beside its image."""
+    found = find_images(folder)
+    here = folder.resolve()
+    for there in (mask.resolve() for mask in masks):
+        if here == there:
+            if not mask_suffix:
+                raise InputError(f"{source}: images and masks lie in one folder. Remedy: `mask_suffix` in domain.yaml.")
+            found = [path for path in found if not path.stem.endswith(mask_suffix)]
+        elif there.is_relative_to(here):
+            inside = there.relative_to(here).parts
+            found = [path for path in found if path.relative_to(folder).parts[: len(inside)] != inside]
+    if not found:
+        raise InputError(f"{folder}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
+    return found
+
+
+def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
+    """Relative path without suffix -> file. Raises InputError for two files with one stem."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+    twice = [" and ".join(path.name for path in paths) for paths in by_stem.values() if len(paths) > 1]
+    if twice:
+        raise InputError(
+            f"{folder}: {what} with the same stem: {_list(twice)}. A mask belongs to one image. "
+            "Remedy: rename or remove one."
+        )
+    return {stem: paths[0] for stem, paths in by_stem.items()}
+
+
+def _pairs(folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> dict[Path, Path]:
+    """Image -> mask, for all images. Masks without image are left alone: images may be a selection."""
+    image_of = _stems(folder, images, "images")
+    mask_of = _stems(masks, [path for path in find_masks(masks) if path not in set(images)], "masks")
+    if not mask_of:
+        raise InputError(f"{masks}: holds no masks. Remedy: `masks: null` in domain.yaml for a domain without labels.")
+    suffixes = ("", *MASK_SUFFIXES) if mask_suffix is None else (mask_suffix,)
+    suffix = max(suffixes, key=lambda text: sum(stem + text in mask_of for stem in image_of))
+    missing = [image.name for stem, image in image_of.items() if stem + suffix not in mask_of]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(image_of)} images have no mask in {masks}: {_list(missing)}. "
+            f"A mask has the image's name{f' with {suffix!r} after it' if suffix else ''}. Remedy: add the masks, move "
+            "these images elsewhere, or set `mask_suffix` in domain.yaml."
+        )
+    return {image: mask_of[stem + suffix] for stem, image in image_of.items()}
+
+
+def field_groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:
+    """The group of each field: by regular expression on the stem, by table, by folder, or each its own."""
+    if groups is None:
+        return [name.as_posix() for name in names]
+    if groups == BY_FOLDER:
+        return [name.parent.as_posix() for name in names]
+    if isinstance(groups, dict):
+        group_of = {stem: group for group, stems in groups.items() for stem in stems}
+        found = [group_of.get(name.stem) for name in names]
+        how = "`groups` does not list"
+    else:
+        try:
+            pattern = re.compile(groups)
+        except re.error as error:
+            raise InputError(f"{source}: groups: {groups!r} is no regular expression ({error}).") from error
+        if pattern.groups != 1:
+            raise InputError(
+                f"{source}: groups: {groups!r} needs exactly one capture group, as in '^(spot[0-9]+)', or be 'folder'."
+            )
+        matches = [pattern.search(name.stem) for name in names]
+        found = [match[1] if match else None for match in matches]
+        how = f"groups: {groups!r} does not match"
+    missed = [name.stem for name, group in zip(names, found, strict=True) if not group]
+    if missed:
+        raise InputError(f"{source}: {how} {_list(missed)}. Remedy: every field needs a group.")
+    return [str(group) for group in found]
+
+
+def with_test(source: Path, fields: list[DomainField], test: Sequence[str]) -> tuple[DomainField, ...]:
+    """The fields, with those marked that `test` names by stem or group. Raises InputError for an unknown name."""
+    known = {Path(field.name).stem for field in fields} | {field.group for field in fields}
+    unknown = [name for name in test if name not in known]
+    if unknown:
+        raise InputError(f"{source}: test: {_list(unknown)} is neither a stem nor a group of this domain.")
+    return tuple(
+        DomainField(field.name, field.image, field.mask, field.group, True)
+        if Path(field.name).stem in test or field.group in test
+        else field
+        for field in fields
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    listed = ", ".join(sorted(names)[:_LISTED])
+    return listed if len(names) <= _LISTED else f"{listed} and {len(names) - _LISTED} more"

@@ -1,0 +1,219 @@
+"""Scores of whole fields on the native grid: used by train on runs and by deploy on engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.domains.domain import Domain, DomainField, native_labels, preparation_as
+from microseg.core.domains.phases import UNLABELLED
+from microseg.core.errors import FieldError, InputError
+from microseg.core.evaluation.baseline import MAX_PHASES, assign, best_assignment, otsu_classes
+from microseg.core.evaluation.metrics import confusion_matrix, fractions, iou, mean_iou
+from microseg.core.preparation.prepared_field import PreparedField, labels_to_native, open_prepared
+from microseg.core.schemas.manifest import DomainEntry, Grid, PhaseInfo, Preparation
+from microseg.core.system.files import sha256_of
+
+BOOTSTRAP_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one field on the network's grid: the bag's `labels` uint8 (h, w), and those of its folds, by fold index.
+
+    `seen`: every fold that decided was trained on this field.
+    """
+
+    labels: NDArray[np.uint8]
+    folds: dict[int, NDArray[np.uint8]]
+    seen: bool
+
+
+@dataclass(frozen=True)
+class FieldScore:
+    """Confusion matrices int64 (P, P) of one field: the bag, each fold, and the grey classes of the baseline."""
+
+    name: str
+    seen: bool
+    bag: NDArray[np.int64]
+    folds: dict[int, NDArray[np.int64]]
+    grey_classes: NDArray[np.int64] | None
+
+
+Predict = Callable[[PreparedField, str], Prediction]
+
+
+def score_fields(
+    domain: Domain,
+    entry: DomainEntry,
+    grid: Grid,
+    phases: Sequence[PhaseInfo],
+    predict: Predict,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[FieldScore]:
+    """Score every labelled field of a domain; `predict(prepared, sha256)` decides it on the network's grid.
+
+    What the domain.yaml states wins over `entry`. Raises InputError: no labels, other phases, an unreadable field.
+    """
+    if domain.phases_inferred:
+        domain = domain.with_phases(phases)
+    to_engine = _phase_table(domain, phases)
+    preparation = preparation_as(domain, entry)
+    scores = []
+    for field in domain.fields:
+        progress(field.name)
+        scores.append(
+            _score_field(
+                domain,
+                field,
+                to_engine,
+                len(phases),
+                preparation=preparation,
+                fallback_um=entry.preparation.pixel_size_um,
+                grid=grid,
+                predict=predict,
+            )
+        )
+    return scores
+
+
+def _score_field(
+    domain: Domain,
+    field: DomainField,
+    to_engine: NDArray[np.uint8],
+    phases: int,
+    *,
+    preparation: Preparation,
+    fallback_um: float | None,
+    grid: Grid,
+    predict: Predict,
+) -> FieldScore:
+    cropped = replace(domain, preparation=preparation)
+    truth = to_engine[native_labels(field, cropped)]
+    try:
+        with open_prepared(field.image, preparation, grid, fallback_pixel_size_um=fallback_um) as prepared:
+            prediction = predict(prepared, sha256_of(field.image))
+            native = prepared.native_rows(0, prepared.native_shape[0])
+    except FieldError as error:
+        raise InputError(str(error)) from error
+    shape = truth.shape
+
+    def against(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return confusion_matrix(truth, labels_to_native(labels, (shape[0], shape[1])), phases)
+
+    bag = against(prediction.labels)
+    folds = {k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()}
+    grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_PHASES else None
+    return FieldScore(field.name, prediction.seen, bag, folds, grey)
+
+
+def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dict[str, Any]:
+    """The JSON of `microseg evaluate`: pooled scores of the bag at its top, then fields, folds and the baseline.
+
+    IoU of a phase that neither truth nor prediction holds is null and left out of the mean. `error` is the mean
+    absolute difference of the fractions over the fields, 0-1. `spread` is the central 95 % of a bootstrap over fields.
+    """
+    names = [phase.name for phase in phases]
+    pooled = sum((score.bag for score in scores), np.zeros((len(names), len(names)), np.int64))
+    result = _summary(pooled, [score.bag for score in scores], names)
+    result["spread"] = _bootstrap([score.bag for score in scores], names)
+    result["fields"] = [
+        {"name": score.name, "seen_in_training": score.seen, **_summary(score.bag, [score.bag], names)}
+        for score in scores
+    ]
+    result["folds"] = _folds(scores, names)
+    result["baseline"] = _baseline(scores, names)
+    return result
+
+
+def rdt(target_miou: float | None, source_miou: float | None) -> float | None:
+    """Relative performance drop on a target: (mIoU_target - mIoU_source) / mIoU_source (Goetz et al. 2022).
+
+    None where one of them is undefined, or the source's is 0.
+    """
+    if target_miou is None or not source_miou:
+        return None
+    return (target_miou - source_miou) / source_miou
+
+
+def _summary(pooled: NDArray[np.int64], per_field: Sequence[NDArray[np.int64]], names: Sequence[str]) -> dict[str, Any]:
+    true, predicted = fractions(pooled)
+    errors = [np.abs(np.subtract(*fractions(field))) for field in per_field if field.sum()]
+    error = np.mean(errors, axis=0) if errors else np.full(len(names), np.nan)
+    return {
+        "miou": _number(mean_iou(pooled)),
+        "iou": {name: _number(value) for name, value in zip(names, iou(pooled), strict=True)},
+        "fractions": {
+            name: {"true": _number(true[i]), "predicted": _number(predicted[i]), "error": _number(error[i])}
+            for i, name in enumerate(names)
+        },
+    }
+
+
+def _folds(scores: Sequence[FieldScore], names: Sequence[str]) -> dict[str, Any]:
+    each = []
+    for k in sorted({k for score in scores for k in score.folds}):
+        fields = [score.folds[k] for score in scores if k in score.folds]
+        pooled = sum(fields, np.zeros((len(names), len(names)), np.int64))
+        each.append({"fold": k, "fields": len(fields), **_summary(pooled, fields, names)})
+    mious = [fold["miou"] for fold in each if fold["miou"] is not None]
+    return {
+        "each": each,
+        "miou_mean": fmean(mious) if mious else None,
+        "miou_std": stdev(mious) if len(mious) > 1 else None,
+    }
+
+
+def _baseline(scores: Sequence[FieldScore], names: Sequence[str]) -> dict[str, Any] | None:
+    fields = [score.grey_classes for score in scores if score.grey_classes is not None]
+    if not fields:
+        return None
+    pooled = sum(fields, np.zeros((len(names), len(names)), np.int64))
+    order = best_assignment(pooled)
+    title = "Otsu" if len(names) == 2 else "multi-Otsu"
+    return {"name": title, **_summary(assign(pooled, order), [assign(field, order) for field in fields], names)}
+
+
+def _bootstrap(fields: Sequence[NDArray[np.int64]], names: Sequence[str]) -> dict[str, Any]:
+    """2.5 and 97.5 percentile of pooled scores when the fields are drawn again with replacement (Efron 1979)."""
+    rng = np.random.default_rng(0)
+    stack = np.stack(fields)
+    draws = rng.integers(len(fields), size=(BOOTSTRAP_DRAWS, len(fields)))
+    pooled = [stack[draw].sum(0) for draw in draws]
+    values = np.array([iou(matrix) for matrix in pooled])
+    mious = np.array([mean_iou(matrix) for matrix in pooled])
+    return {
+        "miou": _interval(mious),
+        "iou": {name: _interval(values[:, i]) for i, name in enumerate(names)},
+    }
+
+
+def _interval(values: NDArray[np.float64]) -> list[float] | None:
+    known = values[np.isfinite(values)]
+    return [float(v) for v in np.percentile(known, [2.5, 97.5])] if known.size else None
+
+
+def _phase_table(domain: Domain, phases: Sequence[PhaseInfo]) -> NDArray[np.uint8]:
+    """Lookup (256,) from the domain's phase index to the engine's, by name."""
+    known = [phase.name for phase in phases]
+    if not domain.phases:
+        raise InputError(f"{domain.source}: has no labels to score against. Remedy: a domain with masks.")
+    unknown = [phase.name for phase in domain.phases if phase.name not in known]
+    if unknown:
+        raise InputError(
+            f"{domain.source}: phase {unknown[0]!r} is unknown to the model, which tells {', '.join(known)} apart. "
+            "Remedy: the model's names under `phases` in domain.yaml."
+        )
+    table = np.full(256, UNLABELLED, np.uint8)
+    for index, phase in enumerate(domain.phases):
+        table[index] = known.index(phase.name)
+    return table
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

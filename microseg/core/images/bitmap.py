@@ -1,0 +1,98 @@
+"""PNG, BMP and JPEG, decoded whole: their decoders cannot start in the middle."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+from microseg.core.errors import FieldError
+from microseg.core.images.raster import Raster
+
+_FORMATS = ("PNG", "BMP", "DIB", "JPEG")
+
+# Pillow warns at half of the size that it refuses; refusing is enough.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def bitmap_size(path: Path) -> tuple[int, int]:
+    """Height and width from the header. Raises whatever a damaged one makes Pillow raise."""
+    with Image.open(path, formats=_FORMATS) as image:
+        return image.height, image.width
+
+
+def open_bitmap(path: Path) -> Raster:
+    """Decode a bitmap whole. Raises FieldError that names the file and the reason."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            pixels, palette, notices = _decode(path, image)
+            lossy = image.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
+    except FieldError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise FieldError(
+            f"{path}: is no image that can be read (TIFF, PNG, BMP, JPEG). Remedy: save it as TIFF."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise FieldError(
+            f"{path}: {error}. Remedy: save an image of this size as tiled or stripped TIFF, which is read in parts."
+        ) from error
+    except Exception as error:  # a damaged file makes decoders raise anything
+        raise FieldError(f"{path}: is damaged or truncated ({error}). Remedy: copy or save the image again.") from error
+    height, width = pixels.shape[:2]
+    return Raster(
+        path,
+        height,
+        width,
+        pixels.dtype,
+        lambda start, stop: pixels[start:stop],
+        palette=palette,
+        lossy=lossy,
+        notices=notices,
+    )
+
+
+def _decode(path: Path, image: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None, tuple[str, ...]]:
+    """Pixels (h, w) or (h, w, 3), palette or None, and notices of an opened bitmap."""
+    alpha = ("alpha channel dropped",)
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bit_depth(path) == 16:
+        image.load()  # Pillow keeps 8 of 16 bits here, but it is the one that notices truncation
+        pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        grey = pixels[..., 0] if channels == 2 else pixels
+        return (grey, None, alpha) if channels == 2 else (grey[..., :3], None, alpha if channels == 4 else ())
+    match image.mode:
+        case "P":
+            colors = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            palette = np.zeros((256, 3), dtype=np.uint8)
+            palette[: len(colors)] = colors
+            return np.asarray(image), palette, alpha if "transparency" in image.info else ()
+        case "1":
+            return np.asarray(image.convert("L")), None, ()
+        case "LA":
+            return np.asarray(image)[..., 0], None, alpha
+        case "RGBA":
+            return np.asarray(image)[..., :3], None, alpha
+        case "I":
+            wide = np.asarray(image)
+            if wide.min() < 0 or wide.max() > np.iinfo(np.uint16).max:
+                raise FieldError(f"{path}: holds values beyond 16 bit. Remedy: save it with 8 or 16 bit.")
+            return wide.astype(np.uint16), None, ()
+        case "L" | "RGB" | "F":
+            return np.asarray(image), None, ()
+        case mode if mode.startswith("I;16"):
+            return np.asarray(image).astype(np.uint16), None, ()
+        case _:
+            return np.asarray(image.convert("RGB")), None, ()
+
+
+def _png_bit_depth(path: Path) -> int:
+    """Bits per sample from the IHDR chunk, which is always the first."""
+    with path.open("rb") as stream:
+        return stream.read(25)[24]

@@ -1,0 +1,108 @@
+"""The images of a folder, and which of its folders and files are masks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"})
+IMAGE_KINDS = "TIFF, PNG, BMP or JPEG"
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Where a folder keeps its masks: in folders of their own, or beside the images under `suffix`."""
+
+    folders: frozenset[Path]
+    suffix: str | None
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files below `folder`, sorted by relative path; a file is returned as a list of itself.
+
+    Left out: hidden files and folders, reports of `segment`, `masks` folders, and what a domain.yaml names as masks.
+    Raises InputError where `folder` does not exist, is no image, or is itself a folder of masks.
+    """
+    if folder.is_file():
+        if folder.suffix.lower() not in IMAGE_SUFFIXES:
+            raise InputError(f"{folder}: is no image file. Remedy: give a folder, or a {IMAGE_KINDS} file.")
+        return [folder]
+    if not folder.is_dir():
+        raise InputError(f"{folder}: does not exist. Remedy: give a folder of images or an image file.")
+    resolved = folder.resolve()
+    above = _masks_of(resolved.parent)
+    if resolved in above.folders:
+        raise InputError(f"{folder}: holds the masks of a domain. Remedy: give its folder of images.")
+    return _walk(folder, with_masks=False)
+
+
+def find_masks(folder: Path) -> list[Path]:
+    """Image files below a folder that is known to hold masks, sorted by relative path."""
+    return _walk(folder, with_masks=True)
+
+
+def readable(name: str) -> str:
+    r"""`name` as valid Unicode: bytes of a file name that are no UTF-8 become \xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _walk(folder: Path, with_masks: bool) -> list[Path]:
+    found: list[Path] = []
+    _collect(folder, with_masks, found, set())
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def _collect(folder: Path, with_masks: bool, found: list[Path], seen: set[Path]) -> None:
+    """Add the images of `folder` and below; links to folders are followed once."""
+    resolved = folder.resolve()
+    if resolved in seen:
+        return
+    seen.add(resolved)
+    masks = _Masks(frozenset(), None) if with_masks else _masks_of(folder)
+    images: list[str] = []
+    folders: list[str] = []
+    try:
+        for entry in os.scandir(folder):
+            if entry.name.startswith("."):
+                continue
+            # A link to nothing or to itself is kept, to fail by name; pipes and devices, which would block, are not.
+            leads = not entry.is_symlink() or (folder / entry.name).exists()
+            if leads and entry.is_dir():
+                folders.append(entry.name)
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
+                images.append(entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
+    stems = {Path(name).stem for name in images}
+    found += [folder / name for name in images if not _is_mask_beside(Path(name).stem, stems, masks.suffix)]
+    for name in folders:
+        if not _is_report(folder / name) and (folder / name).resolve() not in masks.folders:
+            _collect(folder / name, with_masks, found, seen)
+
+
+def _is_report(folder: Path) -> bool:
+    return (folder / "settings.json").is_file() and (folder / "records").is_dir()
+
+
+def _is_mask_beside(stem: str, stems: set[str], suffix: str | None) -> bool:
+    return bool(suffix) and stem.endswith(suffix or "") and stem.removesuffix(suffix or "") in stems
+
+
+def _masks_of(folder: Path) -> _Masks:
+    """What `folder` says about masks: its domain.yaml, and by name."""
+    named: list[Path] = [folder / "masks"]
+    suffix = None
+    if (folder / "domain.yaml").is_file():
+        try:
+            content = read_domain_file(folder / "domain.yaml")
+            stated = [expanded_path(text, folder, folder) for text in content.mask_folders(folder)]
+        except InputError:
+            content, stated = DomainFile(), []  # a broken domain.yaml is for `load_domain` to report
+        named += stated
+        if any(path.resolve() == folder.resolve() for path in stated):
+            suffix = content.mask_suffix
+    return _Masks(frozenset(path.resolve() for path in named), suffix)

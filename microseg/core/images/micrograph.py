@@ -1,0 +1,130 @@
+"""Micrographs as grey rows, whatever the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.errors import FieldError
+from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
+from microseg.core.images.image_file import open_raster
+from microseg.core.images.raster import Raster
+from microseg.core.system.files import Closing
+
+__all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
+
+# JPEG stores grey as colour with rounding: channels of a grey image may then differ by this much.
+_JPEG_TOLERANCE = 3
+
+
+class Micrograph(Closing):
+    """One opened image. A context manager; `rows` is for one thread at a time.
+
+    height, width: native pixels. dtype: uint8, uint16 or float32. pixel_size_um: from the file, or None.
+    notices: what was dropped or changed, to be shown to the user.
+    """
+
+    def __init__(self, raster: Raster) -> None:
+        self._raster = raster
+        self.path: Path = raster.path
+        self.height: int = raster.height
+        self.width: int = raster.width
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8) if raster.palette is not None else _grey_dtype(raster)
+        self.pixel_size_um: float | None = raster.pixel_size_um
+        self.notices: tuple[str, ...] = raster.notices
+        if raster.white_is_zero:
+            self.notices += ("stored with white as zero: shown inverted, as viewers do",)
+
+    def rows(self, start: int, stop: int, left: int = 0, right: int | None = None) -> NDArray[Any]:
+        """Rows `start` to `stop` and columns `left` to `right` as (n, columns) grey of `dtype`.
+
+        Memory is bounded by the rows asked for and, in TIFF, one row of tiles. Raises FieldError for a truly coloured
+        image (within these rows and columns), values that are not finite, and damaged files.
+        """
+        if not 0 <= start <= stop <= self.height:
+            raise ValueError(f"rows {start}:{stop} of {self.height}")
+        if start == stop:
+            return np.empty((0, len(range(self.width)[left:right])), self.dtype)
+        block = self._raster.read(start, stop)[:, left:right]
+        if self._raster.palette is not None:
+            grey = self._through_palette(block, self._raster.palette)
+        elif block.ndim == 3:
+            grey = self._equal_channel(block)
+        else:
+            grey = block
+        return self._converted(grey)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raster.close()
+
+    def _through_palette(self, block: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        is_grey = (palette == palette[:, :1]).all(axis=1)
+        if not is_grey.all() and not is_grey[np.unique(block)].all():
+            raise self._colored()
+        return np.take(palette[:, 0], block)
+
+    def _equal_channel(self, block: NDArray[Any]) -> NDArray[Any]:
+        red, green, blue = cv2.split(np.ascontiguousarray(block))
+        if np.array_equal(red, green) and np.array_equal(green, blue):
+            return green
+        if self._raster.lossy and max(cv2.absdiff(red, green).max(), cv2.absdiff(green, blue).max()) <= _JPEG_TOLERANCE:
+            return green
+        raise self._colored()
+
+    def _colored(self) -> FieldError:
+        return FieldError(
+            f"{self.path}: is a colour image. Remedy: save it as grey, or save the one channel to be measured; "
+            "a coloured data bar can be cut off with `crop` in domain.yaml."
+        )
+
+    def _converted(self, grey: NDArray[Any]) -> NDArray[Any]:
+        if grey.dtype.kind == "f":
+            # A double beyond the range of float32 becomes infinite, and is then refused like any other.
+            with np.errstate(over="ignore"):
+                grey = grey.astype(np.float32, copy=False)
+            bad = int(grey.size - np.count_nonzero(np.isfinite(grey)))
+            if bad:
+                raise FieldError(
+                    f"{self.path}: at least {bad} pixels are NaN or infinite. Remedy: fill them, or cut them off with `crop`."
+                )
+        elif grey.dtype == np.int16:
+            if grey.size and grey.min() < 0:
+                raise FieldError(
+                    f"{self.path}: signed 16 bit with negative values. Remedy: save it as unsigned 16 bit."
+                )
+            grey = grey.astype(np.uint16)
+        if self._raster.white_is_zero and grey.dtype.kind == "u":
+            grey = np.iinfo(grey.dtype).max - grey
+        return grey
+
+
+def _grey_dtype(raster: Raster) -> np.dtype[Any]:
+    match raster.dtype.name:
+        case "uint8" | "uint16" | "float32" as name:
+            return np.dtype(name)
+        case "int16":
+            return np.dtype(np.uint16)
+        case "float16" | "float64":
+            return np.dtype(np.float32)
+        case name:
+            raise FieldError(
+                f"{raster.path}: pixels are {name}. Remedy: save it with 8 or 16 bit unsigned, or as 32-bit float."
+            )
+
+
+def open_micrograph(path: Path) -> Micrograph:
+    """Open an image file as a grey micrograph; small files are decoded here, large TIFF while reading.
+
+    Raises FieldError that names the file and the reason: missing, empty, damaged, truncated, unsupported.
+    """
+    raster = open_raster(path)
+    try:
+        return Micrograph(raster)
+    except BaseException:
+        raster.close()
+        raise

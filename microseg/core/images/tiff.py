@@ -1,0 +1,185 @@
+"""TIFF in bounded memory: only the strips or tiles that the wanted rows need are decoded."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from microseg.core.errors import FieldError
+from microseg.core.images.metadata import pixel_size_um
+from microseg.core.images.raster import Raster
+
+# Decoded at once and the file closed: the common case is then one read, and a late error comes early.
+_WHOLE_BYTES = 64 << 20
+# A strip or tile is the smallest part that can be decoded; beyond this the station's memory would not be bounded.
+_MAX_SEGMENT_BYTES = 1 << 30
+_JPEG = (6, 7, 33007, 34892)
+_DAMAGED = "Remedy: copy or save the image again."
+
+# tifffile logs what it then raises; the station's terminal shows one message per file.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def open_tiff(path: Path) -> Raster:
+    """Open the first page. Raises FieldError for damaged, truncated and unsupported files."""
+    with _decoding(path):
+        tif = tifffile.TiffFile(path)
+    try:
+        with _decoding(path):
+            raster = _raster(path, tif)
+            if raster.height * raster.width * _samples(tif.pages.first) * raster.dtype.itemsize <= _WHOLE_BYTES:
+                pixels = raster.read(0, raster.height)
+                raster.read = lambda start, stop: pixels[start:stop]
+                raster.close()
+    except BaseException:
+        tif.close()
+        raise
+    return raster
+
+
+def tiff_size(path: Path) -> tuple[int, int]:
+    """Height and width from the first page's header. Raises whatever a damaged one makes tifffile raise."""
+    with tifffile.TiffFile(path) as tif:
+        return tif.pages.first.imagelength, tif.pages.first.imagewidth
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into a FieldError."""
+    try:
+        yield
+    except FieldError:
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise FieldError(f"{path}: is damaged or cannot be decoded ({reason}). {_DAMAGED}") from error
+
+
+def _samples(page: Any) -> int:
+    return int(page.samplesperpixel)
+
+
+def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
+    page: Any = tif.pages.first
+    height, width, samples = int(page.imagelength), int(page.imagewidth), _samples(page)
+    if page.dtype is None or page.imagedepth != 1 or height * width == 0:
+        raise FieldError(
+            f"{path}: {page.bitspersample}-bit TIFF of this kind cannot be read. Remedy: save 8 or 16 bit."
+        )
+    if page.bitspersample < 8 and page.bitspersample != 1:
+        raise FieldError(f"{path}: {page.bitspersample} bits per pixel. Remedy: save it with 8 or 16 bit.")
+    segment = page.tilelength * page.tilewidth if page.is_tiled else page.rowsperstrip * width
+    is_plain = bool(page.is_final) and page.bitspersample >= 8
+    if not is_plain and segment * samples * page.dtype.itemsize > _MAX_SEGMENT_BYTES:
+        raise FieldError(f"{path}: one strip of more than 1 GiB. Remedy: save as TIFF with tiles or short strips.")
+    size = path.stat().st_size
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    if not ends or max(ends) > size or 0 in page.databytecounts:
+        raise FieldError(f"{path}: is truncated ({size} bytes, {max(ends, default=0)} needed). {_DAMAGED}")
+
+    planes = samples if page.planarconfig == 2 else 1
+    read_planes = _plain_reader(tif, page, planes) if is_plain else _segment_reader(tif, page, planes)
+    colors = 3 if samples >= 3 else 1
+    notices = []
+    if samples > 4 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        raise FieldError(f"{path}: {samples} channels (not grey, not RGB). Remedy: save the one to measure as grey.")
+    if samples in (2, 4):
+        notices.append("alpha channel dropped" if any(page.extrasamples) else "last channel dropped")
+    pages = max(len(tif.pages), int((tif.imagej_metadata or {}).get("images", 1)))
+    if pages > 1:
+        notices.append(f"{pages} pages: only the first is used")
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        with _decoding(path):
+            block = read_planes(start, stop)  # (planes, n, width, samples of a plane)
+            pixels = np.moveaxis(block[..., 0], 0, -1) if planes > 1 else block[0]
+            pixels = pixels[..., 0] if colors == 1 else pixels[..., :3]
+            if pixels.dtype == np.bool_ or page.bitspersample == 1:
+                return np.where(pixels, np.uint8(255), np.uint8(0))
+            return pixels
+
+    palette = None
+    if page.colormap is not None and page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        palette = np.ascontiguousarray((np.asarray(page.colormap) >> 8).astype(np.uint8).T)
+    is_binary = page.bitspersample == 1
+    return Raster(
+        path,
+        height,
+        width,
+        np.dtype(np.uint8) if is_binary else np.dtype(page.dtype).newbyteorder("="),
+        read,
+        palette=palette,
+        white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+        lossy=page.compression in _JPEG,
+        pixel_size_um=pixel_size_um(tif),
+        notices=tuple(notices),
+        close=tif.close,
+    )
+
+
+def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
+    """Rows of contiguous uncompressed data: one read a plane. A memory map of a vanishing file would kill us."""
+    height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
+    stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
+    row_bytes = width * samples * stored.itemsize
+    origin = page.dataoffsets[0]
+    handle: Any = tif.filehandle
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        block = np.empty((planes, stop - start, width, samples), stored)
+        for plane in range(planes):
+            handle.seek(origin + (plane * height + start) * row_bytes)
+            data = handle.read((stop - start) * row_bytes)
+            block[plane] = np.frombuffer(data, stored).reshape(block.shape[1:])
+        return block.astype(stored.newbyteorder("="), copy=False)
+
+    return read
+
+
+def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
+    """Rows of strips or tiles. The last band (one row of tiles, one strip) is kept, since stripes overlap."""
+    height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
+    band_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
+    across = math.ceil(width / page.tilewidth) if page.is_tiled else 1
+    bands = math.ceil(height / band_rows)
+    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
+    # Looked up now: these read tags from the file, which would move the position between seek and read.
+    decode_segment, offsets, counts = page.decode, page.dataoffsets, page.databytecounts
+    handle: Any = tif.filehandle
+    kept: dict[int, NDArray[Any]] = {}
+
+    def decode(band: int) -> NDArray[Any]:
+        rows = min(band_rows, height - band * band_rows)
+        block = np.empty((planes, rows, width, samples), np.dtype(page.dtype).newbyteorder("="))
+        for plane in range(planes):
+            for column in range(across):
+                index = (plane * bands + band) * across + column
+                handle.seek(offsets[index])
+                encoded = handle.read(counts[index])
+                data, (_, _, _, left, _), _ = decode_segment(encoded, index, **tables)
+                target = block[plane, :, left : left + data.shape[2]]
+                target[...] = data[0, :rows, : target.shape[1]]
+        return block
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        first, last = start // band_rows, (stop - 1) // band_rows
+        block = np.empty((planes, stop - start, width, samples), np.dtype(page.dtype).newbyteorder("="))
+        for band in range(first, last + 1):
+            if band not in kept:
+                decoded = decode(band)
+                kept.clear()
+                kept[band] = decoded
+            top = band * band_rows
+            low, high = max(start, top), min(stop, top + band_rows)
+            block[:, low - start : high - start] = kept[band][:, low - top : high - top]
+        return block
+
+    return read

@@ -1,0 +1,1 @@
+"""The one preparation of training and station, and overlap tiles."""

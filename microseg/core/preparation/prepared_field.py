@@ -1,0 +1,211 @@
+"""The one preparation of training and station: crop, grey, 8 bit, invert, rescale to the network's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.errors import FieldError
+from microseg.core.images.micrograph import Micrograph, open_micrograph
+from microseg.core.preparation.intensity import EightBit, eight_bit
+from microseg.core.preparation.resampling import nearest_indices, network_side, resample_rows, source_rows
+from microseg.core.schemas.manifest import Crop, Grid, Intensity, Preparation
+from microseg.core.system.files import Closing
+
+MIN_SIDE_PX = 16
+_FEW_VALUES = 8
+# Beyond these a pixel size is a slip of units (nm for um), and upscaling would fill the memory.
+_MAX_FACTOR = 32.0
+# Statistics need about ten times this while they count.
+_STRIPE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class PreparedField(Closing):
+    """A micrograph as the network sees it. A context manager; for one thread at a time.
+
+    dtype: as read. full_shape: native (h, w) before, native_shape after the crop. shape: (h, w) on the network's grid.
+    pixel_size_um: native. intensity: the rule as resolved. notices: for the user.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    full_shape: tuple[int, int]
+    native_shape: tuple[int, int]
+    crop: Crop
+    shape: tuple[int, int]
+    pixel_size_um: float | None
+    intensity: Intensity
+    invert: bool
+    notices: tuple[str, ...]
+    _micrograph: Micrograph = field(repr=False)
+    _eight_bit: EightBit = field(repr=False)
+    _tone: NDArray[np.uint8] | None = field(repr=False, default=None)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Network-grid rows (stop-start, w). The same bits whether read whole or in stripes. Raises FieldError."""
+        if start == stop:
+            return np.empty((0, self.shape[1]), np.uint8)
+        if self.shape == self.native_shape:
+            rows = self.native_rows(start, stop)
+        else:
+            first, last = source_rows(self.native_shape[0], self.shape[0], start, stop)
+            native = self.native_rows(first, last)
+            rows = resample_rows(native, first, self.native_shape, self.shape, start, stop)
+        rows = 255 - rows if self.invert else rows
+        return rows if self._tone is None else self._tone[rows]
+
+    def native_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Native rows (stop-start, native w) after the crop, 8 bit, not inverted: what a person knows the field as."""
+        return self._eight_bit(_cropped_rows(self._micrograph, self.crop, start, stop))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._micrograph.close()
+
+
+def open_prepared(
+    path: Path,
+    preparation: Preparation,
+    grid: Grid,
+    pixel_size_um: float | None = None,
+    fallback_pixel_size_um: float | None = None,
+) -> PreparedField:
+    """Open a field for the network.
+
+    Native pixel size: the argument, else the preparation's, else the file's, else the fallback. The factor is that over
+    grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it does not change is not resampled.
+    Raises FieldError: unreadable, nothing left by the crop, too small, blank, pixel size missing or beyond reason.
+    """
+    micrograph = open_micrograph(path)
+    try:
+        known = pixel_size_um or preparation.pixel_size_um or micrograph.pixel_size_um or fallback_pixel_size_um
+        return _prepared(micrograph, preparation, grid, known)
+    except BaseException:
+        micrograph.close()
+        raise
+
+
+def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_um: float | None) -> PreparedField:
+    path, crop = micrograph.path, preparation.crop
+    full = (micrograph.height, micrograph.width)
+    native = cropped_shape(full, crop, path)
+    if min(native) < MIN_SIDE_PX:
+        raise FieldError(
+            f"{path}: too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: a larger "
+            "field, or less of a `crop`."
+        )
+    factor = _factor(path, pixel_um, grid)
+    looks = _first_look(micrograph, crop)
+    convert, intensity, notices = eight_bit(
+        preparation.intensity, micrograph.dtype, lambda: stripes(micrograph, crop), str(path)
+    )
+    return PreparedField(
+        path=path,
+        dtype=micrograph.dtype,
+        full_shape=full,
+        native_shape=native,
+        crop=crop,
+        shape=(network_side(native[0], factor), network_side(native[1], factor)),
+        pixel_size_um=pixel_um,
+        intensity=intensity,
+        invert=preparation.invert,
+        notices=micrograph.notices + looks + notices,
+        _micrograph=micrograph,
+        _eight_bit=convert,
+        _tone=None if preparation.tone is None else np.array(preparation.tone, np.uint8),
+    )
+
+
+def _factor(path: Path, pixel_um: float | None, grid: Grid) -> float:
+    """Network pixels per native pixel."""
+    if grid.pixel_size_um is None:
+        return grid.scale
+    if pixel_um is None:
+        raise FieldError(
+            f"{path}: pixel size unknown, and the engine works at {grid.pixel_size_um:g} um. Remedy: --pixel-size-um, "
+            "or `pixel_size_um` in domain.yaml."
+        )
+    factor = pixel_um / grid.pixel_size_um
+    if not 1 / _MAX_FACTOR <= factor <= _MAX_FACTOR:
+        raise FieldError(
+            f"{path}: pixel size {pixel_um:g} um against the engine's {grid.pixel_size_um:g} um. "
+            "Remedy: check the unit (um), then give --pixel-size-um."
+        )
+    return factor
+
+
+def cropped_shape(full: tuple[int, int], crop: Crop, path: Path) -> tuple[int, int]:
+    """Native (h, w) that the crop leaves of `full`. Raises FieldError where it leaves nothing."""
+    height, width = full[0] - crop.top_px - crop.bottom_px, full[1] - crop.left_px - crop.right_px
+    if height < 1 or width < 1:
+        raise FieldError(
+            f"{path}: the crop (top {crop.top_px}, bottom {crop.bottom_px}, left {crop.left_px}, right {crop.right_px} "
+            f"px) leaves nothing of {full[1]} x {full[0]} px. Remedy: a smaller `crop`."
+        )
+    return height, width
+
+
+def stripes(micrograph: Micrograph, crop: Crop) -> Iterator[NDArray[Any]]:
+    """The cropped native field from top to bottom in stripes of bounded size, native dtype."""
+    height, width = cropped_shape((micrograph.height, micrograph.width), crop, micrograph.path)
+    step = max(1, _STRIPE_BYTES // (width * micrograph.dtype.itemsize))
+    for start in range(0, height, step):
+        yield _cropped_rows(micrograph, crop, start, min(start + step, height))
+
+
+def _cropped_rows(micrograph: Micrograph, crop: Crop, start: int, stop: int) -> NDArray[Any]:
+    right = micrograph.width - crop.right_px
+    return micrograph.rows(start + crop.top_px, stop + crop.top_px, crop.left_px, right)
+
+
+def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
+    """Notices on the grey values; ends at the first stripe that has two of them.
+
+    Raises FieldError for a blank capture, which is no field of the material.
+    """
+    first = _cropped_rows(micrograph, crop, 0, 1)[0, 0]
+    for stripe in stripes(micrograph, crop):
+        if stripe.min() == first == stripe.max():
+            continue
+        if stripe.dtype != np.uint8:
+            return ()
+        values = np.count_nonzero(np.bincount(stripe[::4, ::4].ravel()))
+        return (f"holds only {values} grey values: a mask or a thresholded image?",) if values <= _FEW_VALUES else ()
+    raise FieldError(
+        f"{micrograph.path}: every pixel is {first:g}: a blank capture. Remedy: capture it again, or take it away."
+    )
+
+
+def read_through(prepared: PreparedField) -> None:
+    """Read a field once and keep nothing. Raises FieldError for what only reading shows."""
+    for _ in stripes(prepared._micrograph, prepared.crop):
+        pass
+
+
+def labels_to_native(
+    labels: NDArray[np.uint8], native_shape: tuple[int, int], start: int = 0, stop: int | None = None
+) -> NDArray[np.uint8]:
+    """Rows `start` to `stop` of the native grid (after the crop) from labels (h, w) of the whole network grid.
+
+    Nearest pixel centre, the inverse of the rescaling; stripes equal the whole.
+    """
+    if labels.shape == native_shape:
+        return labels[start:stop]
+    # Columns first: they are gathered once from the smaller grid, then whole rows are copied.
+    down = nearest_indices(labels.shape[0], native_shape[0])[start:stop]
+    top = int(down[0]) if len(down) else 0
+    wide = np.take(
+        labels[top : int(down[-1]) + 1 if len(down) else 0], nearest_indices(labels.shape[1], native_shape[1]), 1
+    )
+    return np.take(wide, down - top, 0)
+
+
+def labels_to_grid(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Native labels (h, w) on the network grid `shape`, nearest pixel centre: masks for training."""
+    return labels_to_native(labels, shape)

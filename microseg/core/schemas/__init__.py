@@ -1,0 +1,1 @@
+"""Schemas of the files that stages hand to each other."""

@@ -1,0 +1,1 @@
+"""Files, processors, and what a machine is."""

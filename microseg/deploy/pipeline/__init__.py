@@ -1,0 +1,1 @@
+"""Fields through an engine: read, compute and write at the same time."""

@@ -1,0 +1,97 @@
+"""Calls of an engine side by side, their results in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from microseg.core.errors import FieldError
+from microseg.core.images.folders import readable
+from microseg.core.system.files import Closing
+from microseg.deploy.pipeline.channel import Channel, Stop
+from microseg.deploy.pipeline.job import End, Labels, Pixels
+from microseg.runtime import Engine, EngineOutput
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Items in order, the tiles among them that the engine gets, and what waits for its answer; None if it gets none."""
+
+    items: list[Pixels | End]
+    batch: list[Pixels]
+    answer: Callable[[], EngineOutput] | None
+    is_over: Callable[[], bool]
+
+
+class Calls(Closing):
+    """Calls of an engine under way, whose results are passed on in order: one for each stream, and one that waits for a stream.
+
+    With a single stream a call is over, in the calling thread, before the next begins.
+    """
+
+    def __init__(self, streams: int, results: Channel[Labels | End], stop: Stop) -> None:
+        self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
+        self._most = streams if streams > 1 else 0
+        self._results = results
+        self._stop = stop
+        self._under_way: deque[_Call] = deque()
+
+    def begin(self, engine: Engine | None, items: list[Pixels | End]) -> None:
+        """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
+        batch = [item for item in items if isinstance(item, Pixels) and not item.job.error]
+        answer: Callable[[], EngineOutput] | None = None
+        is_over = _always
+        if batch and engine is not None:
+            answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None])
+            if self._pool is not None:
+                future = self._pool.submit(answer)
+                answer, is_over = future.result, future.done
+                future.add_done_callback(lambda _: self._stop.wake())
+        self._under_way.append(_Call(items, batch, answer, is_over))
+        while self._under_way and (self._under_way[0].answer is None or self._count() > self._most):
+            self.pass_on()
+
+    def is_first_over(self) -> bool:
+        """Whether `pass_on` would pass on something at once; the pipeline's `stop` is woken when that may have changed."""
+        return bool(self._under_way) and self._under_way[0].is_over()
+
+    def end(self) -> None:
+        """Wait for all calls and pass on their results."""
+        while self._under_way:
+            self.pass_on()
+
+    def close(self) -> None:
+        """Wait for the calls that have begun, whatever they say."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _count(self) -> int:
+        return sum(call.answer is not None for call in self._under_way)
+
+    def pass_on(self) -> None:
+        """Pass on the items of the first call, its tiles with their labels, once it is over."""
+        call = self._under_way.popleft()
+        found: dict[int, Labels] = {}
+        if call.answer is not None:
+            try:
+                output = call.answer()
+            except FieldError as error:
+                for item in call.batch:
+                    item.job.error = item.job.error or readable(str(error))
+            else:
+                for item, labels, votes in zip(call.batch, output.labels, output.votes, strict=True):
+                    found[id(item)] = Labels(item.job, item.tile, labels, votes)
+        for passed in call.items:
+            if isinstance(passed, End):
+                self._results.put(passed)
+            elif id(passed) in found and not passed.job.error:  # of no use where an earlier tile is missing
+                self._results.put(found[id(passed)])
+
+
+def _always() -> bool:
+    return True

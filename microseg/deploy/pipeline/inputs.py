@@ -1,0 +1,107 @@
+"""What the user gave to `segment`: the micrographs and how they are prepared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.domains.pairing import named_images
+from microseg.core.errors import InputError
+from microseg.core.images.folders import IMAGE_KINDS, find_images, readable
+from microseg.core.schemas.manifest import Manifest, Preparation
+from microseg.deploy.report.names import absolute
+
+_YAML = (".yaml", ".yml")
+_STATED = ("invert", "crop", "intensity")
+
+
+@dataclass(frozen=True)
+class InputField:
+    """One micrograph. `name`: its path below the input with suffix, posix; what the report calls it."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SegmentInput:
+    """The micrographs in order of their names, and their preparation.
+
+    preparation.pixel_size_um and `pixel_size_um` win over what a file says, `fallback_pixel_size_um` is for files that
+    say nothing.
+    """
+
+    title: str
+    fields: tuple[InputField, ...]
+    domain: str
+    preparation: Preparation
+    fallback_pixel_size_um: float | None
+
+
+def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bool | None) -> SegmentInput:
+    """Find the micrographs of `path` (file, folder, domain folder, or a domain's YAML file) and their preparation.
+
+    The preparation is the manifest's for `domain` (`--as`), overruled by a domain.yaml, overruled by `invert`. A pixel
+    size in a file's own metadata is trusted over the manifest's, which describes the training images.
+    Raises InputError: no such path, no images, unknown domain, a broken domain.yaml.
+    """
+    try:
+        entry = manifest.domain(domain)
+    except ValueError as error:
+        raise InputError(f"--as {error}.") from error
+    described = _domain_file(path)
+    stated = {} if described is None else _stated(described[1])
+    preparation = entry.preparation.model_copy(update={"pixel_size_um": None} | stated)
+    if invert is not None:
+        preparation = preparation.model_copy(update={"invert": invert})
+    fields = tuple(_fields(path) if described is None else _described_fields(*described))
+    _refuse_one_name(path, fields)
+    return SegmentInput(
+        title=readable(absolute(path).name or absolute(path).anchor),
+        fields=fields,
+        domain=entry.name,
+        preparation=preparation,
+        fallback_pixel_size_um=entry.preparation.pixel_size_um,
+    )
+
+
+def _refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:
+    r"""A file name of bytes that are no UTF-8 is told as \xNN, which another file may really be called."""
+    name, count = Counter(field.name for field in fields).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{path}: {count} files read {name!r}. Remedy: rename all but one of them.")
+
+
+def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:
+    """The YAML file that describes `path`, if there is one, and its content."""
+    if path.suffix.lower() in _YAML and path.is_file():
+        return path, read_domain_file(path)
+    described = path / "domain.yaml"
+    return (described, read_domain_file(described)) if described.is_file() else None
+
+
+def _stated(content: DomainFile) -> dict[str, object]:
+    stated = {key: getattr(content, key) for key in _STATED if key in content.model_fields_set}
+    return stated | {"pixel_size_um": content.pixel_size_um}
+
+
+def _fields(path: Path) -> list[InputField]:
+    images = find_images(path)
+    if not images:
+        raise InputError(f"{path}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
+    if path.is_file():
+        return [InputField(readable(path.name), path)]
+    return [InputField(readable(image.relative_to(path).as_posix()), image) for image in images]
+
+
+def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
+    """The images that a domain.yaml names, whether or not they have masks."""
+    base = source.parent
+    folders = [expanded_path(text, base, source) for text in content.image_folders(base)]
+    masks = [expanded_path(text, base, source) for text in content.mask_folders(base)]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        raise InputError(f"{source}: these folders do not exist: {', '.join(missing)}. Remedy: correct the paths.")
+    return [InputField(name, path) for name, path in named_images(source, folders, masks, content.mask_suffix)]

@@ -1,0 +1,158 @@
+"""One measurement of an input, from its settings to the written report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from microseg import __version__
+from microseg.core.errors import InputError
+from microseg.core.images.folders import readable
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.system.files import write_json, write_text
+from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
+from microseg.deploy.pipeline.options import SegmentOptions, default_batch, max_tile_pixels, tile_pixels
+from microseg.deploy.pipeline.pipeline import Pipeline
+from microseg.deploy.report.records import (
+    ReportSettings,
+    begin_report,
+    check_report,
+    count_left_over,
+    has_pictures,
+    opened_by,
+    writing,
+)
+from microseg.deploy.report.summary import Findings, RunFigures, fields_csv, summary
+from microseg.deploy.tuning.profile import Setup
+from microseg.runtime import Engine
+
+# Until the first tile is being computed, which must not wait for an import.
+_FIRST_CALL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Station:
+    """An input, how it is measured, and the report that it goes to."""
+
+    report: Path
+    manifest: Manifest
+    given: SegmentInput
+    settings: ReportSettings
+    batch: int
+    setup: Setup
+
+    @classmethod
+    def prepare(
+        cls, options: SegmentOptions, setup: Setup, manifest: Manifest, report: Path, engine_sha256: str
+    ) -> Station:
+        """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
+        given = resolve_input(options.input, manifest, options.domain, options.invert)
+        largest = max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb)
+        largest = tile_pixels(largest, setup.choice)
+        if options.memory_mb is None and setup.max_tile_pixels is not None:
+            largest = min(largest, setup.max_tile_pixels)
+        settings = ReportSettings(
+            microseg=__version__,
+            input=given.title,
+            engine=readable(options.engine.name),
+            engine_sha256=engine_sha256,
+            domain=given.domain,
+            preparation=given.preparation,
+            pixel_size_um=options.pixel_size_um,
+            fallback_pixel_size_um=given.fallback_pixel_size_um,
+            max_tile_pixels=largest,
+            runtime=setup.choice.runtime,
+            device=setup.choice.device,
+            created=datetime.now(UTC).astimezone().date().isoformat(),
+        )
+        batch = setup.batch or default_batch(manifest, setup.choice)
+        return cls(report, manifest, given, check_report(report, settings), batch, setup)
+
+    def measure(
+        self,
+        open_engine: Callable[[], Engine],
+        on_total: Callable[[int], None],
+        on_advance: Callable[[float], None],
+        begun: float,
+    ) -> dict[str, Any]:
+        """Run the pipeline and write the report; returns the summary. `begun` is the start by the monotonic clock."""
+        engine: Engine | None = None
+        settings = self.settings
+
+        def open_and_begin() -> Engine:
+            nonlocal engine, settings
+            opened = open_engine()
+            try:
+                settings = opened_by(settings, opened.version, self.report)
+            except InputError:
+                opened.close()
+                raise
+            engine = opened
+            begin_report(self.report, settings)
+            soon = threading.Timer(_FIRST_CALL_S, _import_html)
+            soon.daemon = True
+            soon.start()
+            return engine
+
+        pipeline = Pipeline(
+            report=self.report,
+            given=self.given,
+            manifest=self.manifest,
+            pixel_size_um=self.settings.pixel_size_um,
+            max_tile_pixels=self.settings.max_tile_pixels,
+            batch=self.batch,
+            streams=self.setup.choice.streams,
+            open_engine=open_and_begin,
+            on_advance=on_advance,
+        )
+        on_total(len(self.given.fields))
+        outcomes = pipeline.run()
+        if engine is not None:
+            engine.close()
+        begin_report(self.report, settings)
+        findings = Findings(
+            settings=settings,
+            manifest=self.manifest,
+            outcomes=tuple(outcomes[field.name] for field in self.given.fields),
+            left_over=count_left_over(self.report, outcomes),
+        )
+        gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
+        if gone:
+            raise InputError(
+                f"{self.report}: masks or overlays of {len(gone)} fields disappeared meanwhile ({gone[0]} ...). Remedy: repeat "
+                "the same command, which measures them again."
+            )
+        run = RunFigures(
+            engine_calls=engine.runs if engine else 0,
+            seconds=round(time.monotonic() - begun, 3),
+            fields_measured=len(findings.measured) - pipeline.resumed,
+            fields_resumed=pipeline.resumed,
+            runtime=f"{self.setup.choice.runtime} {engine.version}" if engine else None,
+            provider=engine.provider if engine else None,
+            threads=self.setup.choice.threads,
+            streams=self.setup.choice.streams,
+            profile=str(self.setup.profile) if self.setup.profile else None,
+        )
+        return self._write(findings, run)
+
+    def _write(self, findings: Findings, run: RunFigures) -> dict[str, Any]:
+        from microseg.deploy.report.html import report_html
+
+        content = summary(findings, run)
+        with writing(self.report):
+            write_text(self.report / "fields.csv", fields_csv(findings))
+            write_text(self.report / "report.html", report_html(self.report, findings))
+            write_json(self.report / "summary.json", content)
+        return content
+
+
+def _import_html() -> None:
+    """Import what the page needs while the network computes, rather than after it."""
+    from microseg.deploy.report.html import load_template
+
+    load_template()

@@ -1,0 +1,117 @@
+"""What the user of `segment` may ask for, and what stands where nothing was said."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microseg.core.errors import InputError
+from microseg.runtime import Choice, Device, Runtime
+from microseg.runtime.engine_file import manifest_text
+
+if TYPE_CHECKING:
+    from microseg.core.schemas.manifest import Manifest
+
+DEFAULT_MEMORY_MB = 1900
+# Interpreter, libraries and the pipeline's own buffers; what a loaded engine takes per byte of its file; and what the
+# runtime's allocator takes beyond the memory that export measured.
+_BASE_BYTES = 450e6
+_LOADED_PER_FILE_BYTE = 2.5
+_ALLOCATOR_SLACK = 1.1
+# Batches that a plan has on their way at once: one is copied while the other is computed.
+PLAN_BATCHES = 2
+_CUDA_BATCH = 8
+_STREAMS = 2
+# Below this a tile is mostly halo; the default limit gives way rather than run so.
+_SMALLEST_DEFAULT_TILE_PX = 640 * 640
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What the user asked for; None is the default that `segment` documents."""
+
+    input: Path
+    engine: Path
+    out: Path | None = None
+    domain: str | None = None
+    pixel_size_um: float | None = None
+    invert: bool | None = None
+    batch: int | None = None
+    threads: int | None = None
+    memory_mb: int | None = None
+    device: Device | None = None
+    runtime: Runtime | None = None
+    use_profile: bool = True
+
+
+def side_by_side(engine: Path, choice: Choice, memory_mb: int | None) -> Choice:
+    """The choice, with two tiles computed side by side where a processor computes and memory allows it.
+
+    Threads that share a tile wait for each other after every layer, and all of them for one that the reader or the writer
+    keeps from working. memory_mb: as `max_tile_pixels` has it. What cannot be read of the engine is not told here.
+    """
+    if choice.device != "cpu" or choice.streams != 1 or choice.threads is None or choice.threads % _STREAMS:
+        return choice
+    try:
+        per_pixel = float(json.loads(manifest_text(engine))["bytes_per_pixel"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return choice  # reading the manifest will say what is wrong with it
+    fits = _has_room(_pixels(engine.stat().st_size, per_pixel, memory_mb))
+    return replace(choice, streams=_STREAMS) if fits else choice
+
+
+def tile_pixels(under_way: int, choice: Choice) -> int:
+    """The largest tile, where `under_way` pixels of tiles may be under way: each stream has one.
+
+    One stream has no larger tiles than two would: how many there are depends on the threads, and a report goes on with any.
+    """
+    is_one_of_two = choice.device == "cpu" and choice.streams == 1 and _has_room(under_way)
+    return under_way // (_STREAMS if is_one_of_two else choice.streams)
+
+
+def _has_room(under_way: int) -> bool:
+    return under_way // _STREAMS >= _SMALLEST_DEFAULT_TILE_PX
+
+
+def default_batch(manifest: Manifest, choice: Choice) -> int:
+    """Tiles under way at once, where neither the user nor a profile says it."""
+    if manifest.plan is not None:
+        return PLAN_BATCHES * manifest.plan.batch.opt
+    return choice.streams if choice.device == "cpu" else _CUDA_BATCH
+
+
+def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:
+    """The most pixels of tiles under way that keep `segment` within `memory_mb` (10**6 bytes), engine and all.
+
+    The default is `DEFAULT_MEMORY_MB`, more for an engine too heavy for it. A plan takes what it was built for. Raises
+    InputError for a limit that leaves no room for a tile.
+    """
+    if manifest.plan is not None:
+        if memory_mb is not None:
+            raise InputError(
+                f"--memory-mb {memory_mb}: a plan's memory is fixed when it is built. Remedy: leave it out, or build the "
+                "plan for smaller tiles (microseg export ENGINE.onnx --profile)."
+            )
+        return PLAN_BATCHES * manifest.plan.batch.opt * manifest.plan.tile_px.max**2
+    pixels = _pixels(engine_bytes, manifest.bytes_per_pixel, memory_mb)
+    if memory_mb is None:
+        return max(pixels, _SMALLEST_DEFAULT_TILE_PX)
+    side = 2 * math.ceil(manifest.halo_px / manifest.stride) * manifest.stride + 4 * manifest.stride
+    if pixels < side**2:
+        fixed, per_pixel = _bytes(engine_bytes, manifest.bytes_per_pixel)
+        least = math.ceil((fixed + side**2 * per_pixel) / 1e6)
+        raise InputError(f"--memory-mb {memory_mb}: this engine needs at least {least}. Remedy: --memory-mb {least}.")
+    return pixels
+
+
+def _pixels(engine_bytes: int, bytes_per_pixel: float, memory_mb: int | None) -> int:
+    fixed, per_pixel = _bytes(engine_bytes, bytes_per_pixel)
+    return int(((memory_mb or DEFAULT_MEMORY_MB) * 1e6 - fixed) / per_pixel)
+
+
+def _bytes(engine_bytes: int, bytes_per_pixel: float) -> tuple[float, float]:
+    """What is taken whatever the tiles, and for each of their pixels."""
+    return _BASE_BYTES + _LOADED_PER_FILE_BYTE * engine_bytes, _ALLOCATOR_SLACK * bytes_per_pixel

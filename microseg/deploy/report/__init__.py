@@ -1,0 +1,1 @@
+"""The report folder: records, figures, page, masks and overlays."""

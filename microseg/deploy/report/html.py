@@ -1,0 +1,112 @@
+"""`report.html`: one self-contained page that quality control can print and sign."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from microseg.core.schemas.manifest import Manifest, Preparation
+from microseg.deploy.measurement.astm_e562 import t_quantile_975
+from microseg.deploy.report.records import FieldRecord, read_thumbnail
+from microseg.deploy.report.summary import Findings, fold_std
+
+# Pictures of more fields than this holds are links alone: a page of hundreds of megabytes opens nowhere.
+_THUMBNAIL_BYTES = 8 << 20
+_NOTHING = "\N{EN DASH}"
+_TEMPLATE = "report.html.j2"
+RUNTIME_NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+
+
+def report_html(report: Path, findings: Findings) -> str:
+    """The page, with thumbnails of the overlays that `report` holds."""
+    number = len(findings.measured)
+    return load_template().render(
+        findings=findings,
+        settings=findings.settings,
+        manifest=findings.manifest,
+        phases=[
+            {"name": phase.name, "color": phase.color, "statistics": findings.phases[phase.name], "points": points}
+            for phase, points in zip(findings.manifest.phases, _columns(findings), strict=True)
+        ],
+        t_quantile=t_quantile_975(number - 1) if number > 1 else None,
+        validation=_validation(findings.manifest),
+        runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
+        preparation=_preparation_text(findings.settings.preparation),
+        fields=_fields(report, findings.measured),
+    )
+
+
+@cache
+def load_template() -> Template:
+    """The page's template, compiled."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": _percent, "points": _points, "area": _area, "url": quote, "figure": _figure}
+    return environment.from_string(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8"))
+
+
+def _columns(findings: Findings) -> list[list[float]]:
+    """Fractions of every field, by phase."""
+    return [[record.fractions[index] for record in findings.measured] for index in range(len(findings.manifest.phases))]
+
+
+def _validation(manifest: Manifest) -> list[dict[str, Any]]:
+    """Mean over folds of every phase's IoU on held-out fields; None for a phase that no fold could score."""
+    found = []
+    for phase in manifest.phases:
+        scores = [score for fold in manifest.folds if (score := fold.iou.get(phase.name)) is not None]
+        found.append({"name": phase.name, "iou": sum(scores) / len(scores) if scores else None})
+    return found
+
+
+def _fields(report: Path, records: list[FieldRecord]) -> list[dict[str, Any]]:
+    fields = []
+    used = 0
+    for record in records:
+        thumbnail = read_thumbnail(report, record.name) if used < _THUMBNAIL_BYTES else None
+        used += len(thumbnail or "")
+        fields.append({"record": record, "fold_std": fold_std(record), "thumbnail": thumbnail})
+    return fields
+
+
+def _preparation_text(preparation: Preparation) -> str:
+    crop = preparation.crop
+    sides = {"top": crop.top_px, "bottom": crop.bottom_px, "left": crop.left_px, "right": crop.right_px}
+    cut = ", ".join(f"{size} px at the {side}" for side, size in sides.items() if size)
+    rule = preparation.intensity
+    match rule.rule:
+        case "percentiles":
+            grey = f"percentiles {rule.low:g} to {rule.high:g} of each field to 8 bit"
+        case "significant_bits" if rule.bits is not None:
+            grey = f"{rule.bits} significant bits to 8 bit"
+        case "significant_bits":
+            grey = "significant bits to 8 bit"
+        case _:
+            grey = "full range to 8 bit"
+    return "; ".join(
+        [f"cut off: {cut}" if cut else "nothing cut off", "inverted" if preparation.invert else "not inverted", grey]
+    )
+
+
+def _percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction as a percentage without its sign; a dash for what does not exist."""
+    return _NOTHING if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def _points(fraction: float | None) -> str:
+    """A difference of fractions in percentage points, with a plus-minus."""
+    return _NOTHING if fraction is None else f"± {100 * fraction:.2f}"
+
+
+def _figure(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1f}"
+
+
+def _area(area_um2: float | None) -> str:
+    """An area with the unit that suits it."""
+    if area_um2 is None:
+        return "–"
+    return f"{area_um2 / 1e6:.3g} mm²" if area_um2 >= 5e3 else f"{area_um2:.4g} µm²"

@@ -1,0 +1,256 @@
+"""From records to figures: `fields.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.system.instructions import instruction_sets, saturation_notice
+from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics, standard_deviation
+from microseg.deploy.report.records import FailedField, FieldRecord, ReportSettings
+
+_LISTED = 5
+# Standard deviation of a phase's fraction over the folds of a bag, 0-1: 0.001 to 0.013 on fields like those trained on, 0.1 on
+# another etchant (benchmarks/README.md, students).
+_CONTRADICT = 0.05
+
+
+@dataclass(frozen=True)
+class FromFloat32:
+    """How far an engine of less precision was from float32 when it was made, on one set of fields.
+
+    points: largest difference of each phase's area fraction on a field, percentage points; limits: what was allowed there.
+    """
+
+    fields_from: str
+    fields: int
+    points: dict[str, float]
+    limits: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report says; `outcomes` are in the order of the fields' names."""
+
+    settings: ReportSettings
+    manifest: Manifest
+    outcomes: tuple[FieldRecord | FailedField, ...]
+    left_over: int
+
+    @cached_property
+    def measured(self) -> list[FieldRecord]:
+        """The measured fields."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, FieldRecord)]
+
+    @cached_property
+    def failed(self) -> list[FailedField]:
+        """The failed fields."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, FailedField)]
+
+    @cached_property
+    def phases(self) -> dict[str, PhaseStatistics]:
+        """Statistics by phase name, in the engine's order."""
+        return {
+            phase.name: phase_statistics(
+                [record.fractions[index] for record in self.measured],
+                [record.counts[index] for record in self.measured],
+                [record.measured_px for record in self.measured],
+                [[fold[index] for fold in record.fold_fractions] for record in self.measured],
+            )
+            for index, phase in enumerate(self.manifest.phases)
+        }
+
+    @cached_property
+    def area_um2(self) -> float | None:
+        """Measured area of all fields, None unless every pixel size is known."""
+        areas = [record.area_um2 for record in self.measured]
+        known = [area for area in areas if area is not None]
+        return sum(known) if known and len(known) == len(areas) else None
+
+    @cached_property
+    def from_float32(self) -> list[FromFloat32]:
+        """What the gate of the export found of an FP16 or INT8 engine, by the arithmetic used here if that was judged."""
+        if self.manifest.precision == "fp32":
+            return []
+        # A CPU computes FP16 graphs in float32, other devices round.
+        rounds = self.manifest.precision == "fp16" and self.settings.device != "cpu"
+        arithmetic = "rounded to fp16" if rounds else self.settings.runtime
+        judged = [each for each in self.manifest.fidelity if each.arithmetic == arithmetic]
+        return [
+            FromFloat32(
+                each.fields_from,
+                len(each.fields),
+                {phase: points for phase, (points, _) in each.largest.items()},
+                {phase: limit for phase, (_, limit) in each.largest.items()},
+            )
+            for each in judged or self.manifest.fidelity
+        ]
+
+    @cached_property
+    def notices(self) -> list[str]:
+        """What a reader of the report should know before signing it."""
+        found = []
+        trained = {field.sha256 for field in self.manifest.training_fields}
+        if seen := sum(record.sha256 in trained for record in self.measured):
+            found.append(f"{seen} of the measured fields trained this engine: their fractions flatter it.")
+        by_content: dict[str, list[str]] = defaultdict(list)
+        for record in self.measured:
+            by_content[record.sha256].append(record.name)
+        for names in by_content.values():
+            if len(names) > 1:
+                found.append(f"Identical files, each counted as a field: {_listed(names)}.")
+        if self.settings.device == "cpu" and (
+            notice := saturation_notice(self.manifest.quantisation, instruction_sets())
+        ):
+            found.append(f"{notice[0].upper()}{notice[1:]}")
+        torn = [record.name for record in self.measured if max(std or 0.0 for std in fold_std(record)) > _CONTRADICT]
+        if torn:
+            found.append(
+                f"The networks contradict each other by more than {100 * _CONTRADICT:g} points on {_listed(torn)}: another "
+                "material, etchant or microscope than they were trained for? Compare them with labelled or point-counted "
+                "fields before trusting them."
+            )
+        if len({record.measured_px for record in self.measured}) > 1:
+            found.append(
+                "The fields differ in size: the mean gives each the same weight, the pooled fraction each pixel."
+            )
+        if len({record.pixel_size_um for record in self.measured}) > 1:
+            found.append("The fields differ in pixel size (magnification), or not all of them state it.")
+        if self.measured and self.area_um2 is None:
+            found.append("Pixel size unknown for at least one field: areas are not stated. Remedy: --pixel-size-um.")
+        if self.left_over:
+            found.append(f"{self.left_over} results of files that are no longer in the input are not counted here.")
+        return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
+
+
+def fold_std(record: FieldRecord) -> list[float | None]:
+    """Standard deviation over the folds of every phase's fraction in one field, 0-1; None for one fold."""
+    return [standard_deviation(column) for column in zip(*record.fold_fractions, strict=True)]
+
+
+def fields_csv(findings: Findings) -> str:
+    """One row per micrograph, failed ones with the reason. Fractions and their spread over the folds are 0-1."""
+    names = [phase.name for phase in findings.manifest.phases]
+    columns = [
+        "field",
+        "status",
+        "reason",
+        *(f"fraction_{name}" for name in names),
+        *(f"fold_std_{name}" for name in names),
+        "width_px",
+        "height_px",
+        "measured_px",
+        "pixel_size_um",
+        "area_um2",
+        "notices",
+        "mask",
+        "overlay",
+        "sha256",
+    ]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    for outcome in findings.outcomes:
+        table.writerow(_failed_row(outcome) if isinstance(outcome, FailedField) else _measured_row(outcome, names))
+    return text.getvalue()
+
+
+def _failed_row(failed: FailedField) -> dict[str, Any]:
+    return {"field": failed.name, "status": "failed", "reason": failed.reason}
+
+
+def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "field": record.name,
+        "status": "measured",
+        **{f"fraction_{name}": value for name, value in zip(names, record.fractions, strict=True)},
+        **{f"fold_std_{name}": value for name, value in zip(names, fold_std(record), strict=True)},
+        "width_px": record.width_px,
+        "height_px": record.height_px,
+        "measured_px": record.measured_px,
+        "pixel_size_um": record.pixel_size_um,
+        "area_um2": record.area_um2,
+        "notices": "; ".join(record.notices),
+        "mask": record.mask,
+        "overlay": record.overlay,
+        "sha256": record.sha256,
+    }
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """What this one run of the command did; a resumed report equals an uninterrupted one in everything else.
+
+    runtime, provider: with their version, what computed; None where nothing was left to compute. streams: as in
+    `Choice`. profile: the file that `tune` wrote, if it was used.
+    """
+
+    engine_calls: int
+    seconds: float
+    fields_measured: int
+    fields_resumed: int
+    runtime: str | None
+    provider: str | None
+    threads: int | None
+    streams: int
+    profile: str | None
+
+
+def summary(findings: Findings, run: RunFigures) -> dict[str, Any]:
+    """The content of `summary.json`; fractions 0-1, `engine_calls` and `run` are this run's."""
+    manifest, settings = findings.manifest, findings.settings
+    figures = asdict(run)
+    return {
+        "report_version": settings.report_version,
+        "microseg": settings.microseg,
+        "created": settings.created,
+        "input": settings.input,
+        "engine": {
+            "name": settings.engine,
+            "sha256": settings.engine_sha256,
+            "model_sha256": manifest.model_sha256,
+            "domain": settings.domain,
+            "run": manifest.provenance.run,
+            "recipe": manifest.provenance.recipe,
+            "created": manifest.provenance.created,
+            "folds": [{"index": fold.index, "miou": fold.miou, "iou": fold.iou} for fold in manifest.folds],
+            "precision": manifest.precision,
+            "from_float32": [asdict(each) for each in findings.from_float32],
+            "from_bag": None if manifest.distillation is None else manifest.distillation.model_dump(mode="json"),
+        },
+        "settings": settings.model_dump(
+            mode="json",
+            include={
+                "preparation",
+                "pixel_size_um",
+                "fallback_pixel_size_um",
+                "max_tile_pixels",
+                "runtime",
+                "device",
+                "runtime_version",
+            },
+        ),
+        "fields": {
+            "total": len(findings.outcomes),
+            "measured": len(findings.measured),
+            "failed": len(findings.failed),
+        },
+        "area_um2": findings.area_um2,
+        "phases": {
+            phase.name: {"color": phase.color, **asdict(findings.phases[phase.name])} for phase in manifest.phases
+        },
+        "failed": [{"field": failed.name, "reason": failed.reason} for failed in findings.failed],
+        "notices": findings.notices,
+        "engine_calls": figures.pop("engine_calls"),
+        "run": figures,
+    }

@@ -1,0 +1,193 @@
+"""Times of an engine in one configuration after another."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.agreement.comparison import Record
+from microseg.core.errors import MicrosegError
+from microseg.core.preparation.tiling import plan_tiles
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.reference import unpack
+from microseg.core.schemas.tolerance import LIMITS, difference
+from microseg.deploy.pipeline.options import tile_pixels
+from microseg.runtime import Choice, Engine, open_engine
+from microseg.runtime.engine_file import read_reference
+
+_REPEATS = 3
+_MOST_REPEATS = 15
+# A configuration is measured for at least this share of the time, if that is more than the repeats take.
+_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One configuration. max_tile_pixels: None for as large as memory allows."""
+
+    choice: Choice
+    max_tile_pixels: int | None = None
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration and what came of it.
+
+    tile_px: (width, height). megapixels_per_second: of fields, halo and mirrored border not counted; None where it
+    failed. repeats: calls that the median is of.
+    """
+
+    settings: Settings
+    tile_px: tuple[int, int]
+    tiles: int
+    megapixels_per_second: float | None
+    repeats: int
+    note: str = ""
+
+
+class Bench:
+    """Opens engines and takes times. Keeps one engine open: trials of the same runtime and threads share it."""
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        field_px: tuple[int, int],
+        allowed: int,
+        seconds: float,
+        on_trial: Callable[[Trial], None],
+    ) -> None:
+        self.trials: list[Trial] = []
+        self._path = path
+        self._manifest = manifest
+        self._field_px = field_px
+        self._allowed = allowed
+        self._until = time.monotonic() + seconds
+        self._least = _SHARE * seconds
+        self._on_trial = on_trial
+        self._engine: Engine | None = None
+        self._refusal = ""
+        self._versions: dict[str, str] = {}
+        self._image = _texture(*field_px)
+        self._tiles = self._compared()
+        self._wanted: list[NDArray[np.uint8]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is spent."""
+        return time.monotonic() >= self._until
+
+    def measure(self, settings: Settings) -> Trial:
+        """Time one configuration; one that fails, or labels otherwise than the default, is told and never the best.
+
+        The first is the default: raises what it fails with.
+        """
+        width, height = self._field_px
+        largest = tile_pixels(self._allowed, settings.choice)
+        largest = min(largest, settings.max_tile_pixels or largest)
+        shape, number, speed, repeats, note = (0, 0), 0, None, 0, ""
+        try:
+            manifest = self._manifest
+            plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, largest, manifest.max_side_px)
+            shape, number = (plan[0].width, plan[0].height), len(plan)
+            fitting = settings.choice.streams * max(1, largest // (plan[0].width * plan[0].height))
+            if not self.trials:
+                settings = replace(settings, batch=min(settings.batch, fitting))  # as `segment` does
+            if settings.batch > fitting:
+                note = "a batch beyond the memory limit"
+            else:
+                engine = self._opened(settings.choice)
+                note = self._refusal
+                if not note:
+                    batch = np.repeat(_tile(self._image, shape)[None, None], settings.batch, 0)
+                    times = self._times(engine, batch)
+                    per_field = statistics.median(times) * number / settings.batch
+                    speed, repeats = width * height / 1e6 / per_field, len(times)
+        except MicrosegError as error:
+            if not self.trials:
+                raise
+            note = str(error)
+        trial = Trial(settings, shape, number, speed, repeats, note)
+        self.trials.append(trial)
+        self._on_trial(trial)
+        return trial
+
+    def version_of(self, runtime: str) -> str:
+        """The version of a runtime that was measured."""
+        return self._versions[runtime]
+
+    def close(self) -> None:
+        """Give back the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _compared(self) -> list[NDArray[np.uint8]]:
+        """Tiles (H, W) on which no configuration may say something else than the default."""
+        if (reference := read_reference(self._path)) is not None:
+            return [unpack(tile, len(self._manifest.folds))[0] for tile in reference.tiles]
+        side = 8 * self._manifest.stride
+        if (plan := self._manifest.plan) is not None:
+            side = min(max(side, plan.tile_px.min), plan.tile_px.max)
+        return [_tile(self._image, (side, side))]
+
+    def _opened(self, choice: Choice) -> Engine:
+        if self._engine is None or self._engine.choice != choice:
+            self.close()
+            self._engine = open_engine(self._path, choice.threads, choice.device, choice.runtime, choice.streams)
+            self._versions[choice.runtime] = self._engine.version
+            self._refusal = self._differs(self._engine)
+        return self._engine
+
+    def _differs(self, engine: Engine) -> str:
+        """Why the speed of what was opened does not count: it says something else than the default. Empty if it does.
+
+        Compared on the engine's reference tiles, or without them on the texture, as many at once as there are streams.
+        """
+        manifest, streams = self._manifest, engine.choice.streams
+        found = [
+            labels for tile in self._tiles for labels in engine.run(np.repeat(tile[None, None], streams, 0)).labels
+        ]
+        if not self._wanted:
+            self._wanted = found[::streams]
+        wanted = [labels for labels in self._wanted for _ in range(streams)]
+        phases = [phase.name for phase in manifest.phases]
+        means = [float(np.mean([np.mean(labels == index) for labels in wanted])) for index in range(len(phases))]
+        record = Record(phases, LIMITS[manifest.precision])
+        record.compare("tiles", difference(found, wanted, len(phases)), means)
+        failed = [f"{row.check} {row.found}, limit {row.limit}" for row in record.checks if not row.passed]
+        return f"differs from the default: {'; '.join(failed)}" if failed else ""
+
+    def _times(self, engine: Engine, batch: NDArray[np.uint8]) -> list[float]:
+        """Seconds that the batch takes each time, shared among the engine's streams, after a warm-up."""
+        times: list[float] = []
+        calls = np.array_split(batch, min(engine.choice.streams, len(batch)))
+        with ThreadPoolExecutor(len(calls)) as streams:
+            list(streams.map(engine.run, calls))
+            begun = time.monotonic()
+            while len(times) < _REPEATS or (len(times) < _MOST_REPEATS and time.monotonic() - begun < self._least):
+                start = time.perf_counter()
+                list(streams.map(engine.run, calls))
+                times.append(time.perf_counter() - start)
+        return times
+
+
+def _texture(width: int, height: int) -> NDArray[np.uint8]:
+    """Smooth noise over all grey values, uint8 (height, width): real enough to take a real time."""
+    noise = np.random.default_rng(0).standard_normal((height, width)).astype(np.float32)
+    smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
+    return np.asarray((smooth - smooth.min()) * (255 / np.ptp(smooth))).astype(np.uint8)
+
+
+def _tile(image: NDArray[np.uint8], tile_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """A tile (height, width) of the texture, repeated where it is larger."""
+    return np.resize(image, (tile_px[1], tile_px[0])) if image.shape != tile_px[::-1] else image

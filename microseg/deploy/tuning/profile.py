@@ -1,0 +1,98 @@
+"""What `tune` found out on this machine for one engine, and how `segment` is set up from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microseg.core.errors import InputError
+from microseg.core.system.machine import machine_key
+from microseg.deploy.pipeline.options import side_by_side
+from microseg.runtime import Choice, Device, Runtime, choose
+from microseg.runtime.engine_file import manifest_text
+
+if TYPE_CHECKING:
+    from microseg.deploy.tuning.profile_file import Profile
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How an engine is run. None is the default of `segment`. profile: the file that it comes from."""
+
+    choice: Choice
+    batch: int | None
+    max_tile_pixels: int | None
+    profile: Path | None
+
+
+def set_up(
+    engine: Path,
+    *,
+    runtime: Runtime | None,
+    device: Device | None,
+    threads: int | None,
+    batch: int | None,
+    use_profile: bool,
+    memory_mb: int | None = None,
+) -> Setup:
+    """What the user asked for, then what `tune` measured on this machine, then what file and hardware suggest.
+
+    memory_mb: 10**6 bytes to stay within, or None; two tiles side by side need room for both.
+    A profile of another runtime or device than the one asked for says nothing and is left alone. Raises InputError
+    (also for a damaged profile), MissingExtraError.
+    """
+    found = find_profile(engine) if use_profile else None
+    if found is not None:
+        path, profile = found
+        if runtime in (None, profile.runtime) and device in (None, profile.device):
+            try:
+                choice = choose(engine, profile.runtime, profile.device, threads or profile.threads, profile.streams)
+            except InputError as error:
+                raise InputError(
+                    f"{path}: what this profile asks for cannot be had: {error} Or --no-profile."
+                ) from error
+            return Setup(choice, batch or profile.batch, profile.max_tile_pixels, path)
+    return Setup(side_by_side(engine, choose(engine, runtime, device, threads), memory_mb), batch, None, None)
+
+
+def profile_path(model_sha256: str) -> Path:
+    """Where the profile of an engine on this machine is kept, in the user's configuration folder.
+
+    `MICROSEG_CONFIG` names another folder, for services and shared stations.
+    """
+    return _config_folder() / "profiles" / f"{model_sha256[:16]}-{machine_key()}.json"
+
+
+def find_profile(engine: Path) -> tuple[Path, Profile] | None:
+    """The profile of this engine on this machine. Raises InputError if it is damaged, or of another engine or machine."""
+    if not (_config_folder() / "profiles").is_dir():
+        return None
+    try:
+        content = json.loads(manifest_text(engine))
+        model = str(content["plan"]["plan_sha256"] if content.get("plan") else content["model_sha256"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # reading the manifest will say what is wrong with it
+    path = profile_path(model)
+    if not path.is_file():
+        return None
+    # Here, because checking it takes a tenth of a second that a station without profiles need not wait for.
+    from microseg.deploy.tuning.profile_file import read_profile
+
+    profile = read_profile(path)
+    if profile.model_sha256 != model or profile.machine_key != machine_key():
+        raise InputError(
+            f"{path}: is of another engine or machine. Remedy: remove it, repeat `microseg tune {engine}` here, or use "
+            "--no-profile."
+        )
+    return path, profile
+
+
+def _config_folder() -> Path:
+    if given := os.environ.get("MICROSEG_CONFIG"):
+        return Path(given)
+    if os.name == "nt":
+        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "microseg"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "microseg"

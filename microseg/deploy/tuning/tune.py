@@ -1,0 +1,186 @@
+"""`microseg tune`: what runs an engine fastest on this machine, by measuring.
+
+A candidate is measured as `segment` would run it: the tiles that its plan cuts a field into, in its batch. Every
+configuration gets a warm-up, which is not counted, and the median of several calls. One setting is varied at a time
+from the best so far, most promising first. A plan has as many of its own batches under way as the batch holds; on processors
+the batch is shared among streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.system.files import require_writable, write_json
+from microseg.core.system.machine import machine, machine_key
+from microseg.core.system.processors import usable_processors
+from microseg.deploy.pipeline.options import default_batch, max_tile_pixels, side_by_side
+from microseg.deploy.report.records import writing
+from microseg.deploy.tuning.bench import Bench, Settings, Trial
+from microseg.deploy.tuning.profile import profile_path
+from microseg.deploy.tuning.profile_file import Profile
+from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, unchanged, verified_sha256
+from microseg.runtime.choice import cpu_runtimes
+
+# What is less faster than this is noise, and the simpler setting is kept.
+_WORTH = 0.97
+_BATCHES = (1, 2, 4, 8)
+_PLAN_BATCHES = (1, 2, 4)
+_PARTS = (2, 4, 9)
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """All trials, the profile and where it is. complete: whether time was enough for every candidate."""
+
+    trials: list[Trial]
+    profile: Profile
+    path: Path
+    complete: bool
+
+
+def tune(
+    engine: Path,
+    *,
+    seconds: float = 120.0,
+    field_px: tuple[int, int] = (1024, 768),
+    memory_mb: int | None = None,
+    runtime: Runtime | None = None,
+    device: Device | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> TuneResult:
+    """Measure and store the profile that `segment` will pick up. At least the default is measured, whatever `seconds`.
+
+    field_px: (width, height) of a typical field on the network's grid. runtime, device: measure these alone.
+    Raises InputError, MissingExtraError, FieldError where not even the default computes.
+    """
+    with unchanged(engine):
+        manifest = read_manifest(engine)
+        verified_sha256(engine, manifest)
+        path = profile_path(manifest.network_sha256)
+        require_writable(path)
+        allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
+        default = side_by_side(engine, choose(engine, runtime, device), memory_mb)
+        bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
+        best = bench.measure(Settings(default, batch=default_batch(manifest, default)))
+        complete = True
+        for candidates in (
+            _runtimes(default, runtime, device),
+            _threads,
+            _streams(default, runtime),
+            _tiles(field_px, allowed),
+            _batches(manifest),
+        ):
+            for settings in candidates(best.settings):
+                if bench.is_over:
+                    complete = False
+                    break
+                trial = bench.measure(settings)
+                if _is_faster(trial, best):
+                    best = trial
+        bench.close()
+    profile = _profile(manifest, best, field_px, bench.version_of(best.settings.choice.runtime))
+    with writing(path):
+        write_json(path, profile.model_dump(mode="json"))
+    return TuneResult(bench.trials, profile, path, complete)
+
+
+Candidates = Callable[[Settings], Iterator[Settings]]
+
+
+def _runtimes(default: Choice, asked: Runtime | None, device: Device | None) -> Candidates:
+    """The other runtime on the CPU; ONNX Runtime's TensorRT provider beside CUDA."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        if asked is None and default.device == "cpu":
+            for name in cpu_runtimes():
+                if name != default.runtime:
+                    yield replace(best, choice=replace(default, runtime=name, streams=1), batch=1)
+        if (default.runtime, default.device, device) == ("onnxruntime", "cuda", None):
+            import onnxruntime
+
+            if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+                yield replace(best, choice=replace(default, device="tensorrt"))
+
+    return candidates
+
+
+def _threads(best: Settings) -> Iterator[Settings]:
+    """All processors that the process may use, and half of the threads."""
+    if best.choice.device != "cpu":
+        return
+    now = best.choice.threads or usable_processors()
+    for number in sorted({usable_processors(), max(1, now - 1), max(1, now // 2)} - {now}, reverse=True):
+        streams = min(best.choice.streams, number)
+        yield replace(best, choice=replace(best.choice, threads=number, streams=streams), batch=streams)
+
+
+def _streams(default: Choice, asked: Runtime | None) -> Candidates:
+    """Several tiles side by side, each by its share of the threads; with OpenVINO also where it was slower with one."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        if default.device != "cpu":
+            return
+        threads = best.choice.threads or usable_processors()
+        for runtime in cpu_runtimes():
+            if runtime not in (best.choice.runtime, asked or "openvino"):
+                continue
+            tried = best.choice.streams if best.choice.runtime == runtime else 1
+            for number in sorted({1, 2, threads // 2, threads} - {0, tried}):
+                if number <= threads:
+                    yield replace(best, choice=replace(best.choice, runtime=runtime, streams=number), batch=number)
+
+    return candidates
+
+
+def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
+    """Smaller tiles: they waste more on their halo, but may stay in the cache."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        whole = min(allowed, field_px[0] * field_px[1])
+        for parts in _PARTS:
+            yield replace(best, max_tile_pixels=whole // parts)
+
+    return candidates
+
+
+def _batches(manifest: Manifest) -> Candidates:
+    """Other batches: multiples of the one that a plan was made for, as several are under way at once, or of the streams."""
+
+    def candidates(best: Settings) -> Iterator[Settings]:
+        numbers, one = (
+            (_BATCHES, best.choice.streams) if manifest.plan is None else (_PLAN_BATCHES, manifest.plan.batch.opt)
+        )
+        for batch in (number * one for number in numbers):
+            if batch != best.batch:
+                yield replace(best, batch=batch)
+
+    return candidates
+
+
+def _is_faster(trial: Trial, best: Trial) -> bool:
+    new, old = trial.megapixels_per_second, best.megapixels_per_second
+    return new is not None and old is not None and old < _WORTH * new
+
+
+def _profile(manifest: Manifest, best: Trial, field_px: tuple[int, int], version: str) -> Profile:
+    settings = best.settings
+    assert best.megapixels_per_second is not None
+    return Profile(
+        model_sha256=manifest.network_sha256,
+        machine_key=machine_key(),
+        machine=machine(),
+        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        runtime=settings.choice.runtime,
+        version=version,
+        device=settings.choice.device,
+        threads=settings.choice.threads,
+        streams=settings.choice.streams,
+        batch=settings.batch,
+        max_tile_pixels=settings.max_tile_pixels,
+        field_px=field_px,
+        megapixels_per_second=round(best.megapixels_per_second, 4),
+    )

@@ -1,0 +1,1 @@
+"""float32 graph to FP16 or INT8."""

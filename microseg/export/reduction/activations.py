@@ -1,0 +1,144 @@
+"""What the activations of a graph are: their ranges, and how many leave the range of a number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from textwrap import shorten
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from microseg.core.errors import GateError
+from microseg.core.system.processors import compute_threads
+from microseg.runtime import Choice
+
+Tiles = Sequence[NDArray[np.uint8]]
+
+
+class Range(NamedTuple):
+    """Smallest and largest value of a tensor over all tiles, the largest magnitude of each tile, and the mean of each channel.
+
+    means: empty for a tensor of which they were not asked for. size: mean height and width of such a tensor.
+    """
+
+    low: float
+    high: float
+    magnitudes: tuple[float, ...]
+    means: tuple[float, ...] = ()
+    size: tuple[float, ...] = ()
+
+    @property
+    def magnitude(self) -> float:
+        """The largest absolute value."""
+        return max(self.magnitudes)
+
+
+def session(model: onnx.ModelProto) -> Any:
+    """An ONNX Runtime session of a model in memory, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def openvino_session(model: onnx.ModelProto) -> Any:
+    """The same in OpenVINO, compiled as `segment` does. Raises GateError where OpenVINO does not take the model."""
+    from microseg.runtime.openvino.engine import compile_model
+
+    try:
+        network = compile_model(model.SerializeToString(), Choice("openvino", "cpu", compute_threads()))
+    except Exception as error:  # OpenVINO raises bare RuntimeErrors
+        raise GateError(
+            "OpenVINO, which `segment` takes for INT8 where it is installed, cannot load the engine "
+            f"({shorten(str(error), 300)}). Nothing was written. Remedy: --precision fp16, or pip uninstall openvino."
+        ) from error
+    request = network.create_infer_request()
+
+    def run(outputs: list[str], feeds: dict[str, NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        found = request.infer(feeds)
+        return [np.array(found[name]) for name in outputs]
+
+    return SimpleNamespace(run=run)
+
+
+def ranges(
+    model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles, averaged: Collection[str] = ()
+) -> dict[str, Range]:
+    """Range of every named float32 tensor of `model` over `tiles`, each uint8 (1, 1, H, W). Not-a-number stays such.
+
+    averaged: those, (N, C, H, W), whose channels' means are wanted too.
+    """
+    names = list(tensors)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    for name in names:
+        for extreme in ("Min", "Max"):
+            output = f"{name}.{extreme}"
+            watched.graph.node.append(onnx.helper.make_node(f"Reduce{extreme}", [name], [output], keepdims=0))
+            watched.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
+    watched.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 2, 3]), "averaged.axes"))
+    wanted = [name for name in names if name in averaged]
+    for name in wanted:
+        watched.graph.node.append(
+            onnx.helper.make_node("ReduceMean", [name, "averaged.axes"], [f"{name}.Mean"], keepdims=0)
+        )
+        watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Mean", onnx.TensorProto.FLOAT, None))
+        watched.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}.Shape"], start=2))
+        watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Shape", onnx.TensorProto.INT64, [2]))
+    running = session(watched)
+    outputs = [f"{name}.{what}" for what in ("Min", "Max") for name in names]
+    outputs += [f"{name}.{what}" for what in ("Mean", "Shape") for name in wanted]
+    runs = [running.run(outputs, {"tiles": pixels}) for pixels in tiles]
+    found = np.array([run[: 2 * len(names)] for run in runs], np.float64)
+    low, high = found[:, : len(names)], found[:, len(names) :]
+    of_all = zip(*(run[2 * len(names) :] for run in runs), strict=True)
+    averages = [tuple(np.array(values, np.float64).mean(0).tolist()) for values in of_all]
+    means = dict(zip(wanted, averages[: len(wanted)], strict=True))
+    sizes = dict(zip(wanted, averages[len(wanted) :], strict=True))
+    # numpy's maximum keeps not-a-number.
+    magnitude = np.maximum(np.abs(low), np.abs(high))
+    return {
+        name: Range(
+            float(low[:, i].min()),
+            float(high[:, i].max()),
+            tuple(magnitude[:, i].tolist()),
+            means.get(name, ()),
+            sizes.get(name, ()),
+        )
+        for i, name in enumerate(names)
+    }
+
+
+def beyond_counter(
+    model: onnx.ModelProto, limits: Mapping[str, tuple[float, float]]
+) -> Callable[[NDArray[np.uint8]], int]:
+    """How many values of the named tensors lie beyond their limits (low, high), or are no number, on a tile."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    graph = watched.graph
+    outputs = []
+    for name, (low, high) in limits.items():
+        bounds = {f"{name}.low": low, f"{name}.high": high}
+        graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.array(value, np.float32), bound) for bound, value in bounds.items()
+        )
+        # Inside, rather than outside: not-a-number fails both comparisons.
+        for operator, bound in zip(("GreaterOrEqual", "LessOrEqual"), bounds, strict=True):
+            graph.node.append(onnx.helper.make_node(operator, [name, bound], [f"{bound}.inside"]))
+        graph.node.extend(
+            [
+                onnx.helper.make_node("And", [f"{bound}.inside" for bound in bounds], [f"{name}.inside"]),
+                onnx.helper.make_node("Not", [f"{name}.inside"], [f"{name}.outside"]),
+                onnx.helper.make_node("Cast", [f"{name}.outside"], [f"{name}.ones"], to=onnx.TensorProto.INT32),
+                onnx.helper.make_node("ReduceSum", [f"{name}.ones"], [f"{name}.beyond"], keepdims=0),
+            ]
+        )
+        outputs.append(f"{name}.beyond")
+        graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.beyond", onnx.TensorProto.INT32, []))
+    running = session(watched)
+    return lambda pixels: int(sum(int(count) for count in running.run(outputs, {"tiles": pixels})) if outputs else 0)

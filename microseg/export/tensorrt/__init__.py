@@ -1,0 +1,1 @@
+"""ONNX engine to TensorRT plan."""

@@ -1,0 +1,119 @@
+"""A plan on its way to its place: checked beforehand, compared where its card is, written with its manifest."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from microseg.agreement.comparison import Record, check_reference
+from microseg.core.errors import FieldError, GateError, InputError, MissingExtraError
+from microseg.core.schemas.manifest import Manifest, SizeRange, plan_manifest_path
+from microseg.core.schemas.reference import Reference, unpack
+from microseg.core.schemas.tolerance import LIMITS
+from microseg.core.system.files import require_writable
+from microseg.export.tensorrt.build import BuildProgress
+from microseg.runtime import is_plan, open_engine, read_manifest, verified_sha256
+from microseg.runtime.engine_file import text_beside
+
+
+def require_out(out: Path) -> None:
+    """Raise InputError where a plan cannot go there."""
+    if not is_plan(out):
+        raise InputError(f"--out {out}: a TensorRT plan is a .plan file. Remedy: --out {out.with_suffix('.plan')}.")
+    for path in (out, plan_manifest_path(out)):
+        if path.exists():
+            raise InputError(f"{path}: exists. Remedy: another --out, or remove it.")
+    require_writable(out)
+
+
+def portable(source: Path, out: Path) -> tuple[Manifest, str]:
+    """The manifest and the SHA-256 of an intact ONNX engine that TensorRT takes. Raises InputError."""
+    manifest = read_manifest(source)
+    if manifest.plan is not None:
+        raise InputError(f"{source}: is a plan already. Remedy: give the .onnx file that it was built from.")
+    sha256 = verified_sha256(source, manifest)
+    if manifest.quantisation is not None and manifest.quantisation.activations == "asymmetric":
+        raise InputError(
+            f"{source}: is quantised with zero points, which TensorRT does not take. Remedy: export it with --symmetric, or "
+            f"build the plan from the run: microseg export RUN --out {out} --precision int8."
+        )
+    return manifest, sha256
+
+
+def write_plan(
+    out: Path, content: bytes, manifest: Manifest, source: Path, reference: Reference | None, progress: BuildProgress
+) -> Manifest:
+    """Write `content` as `out` and its manifest beside it; the manifest, which says how the comparison went, is returned.
+
+    reference: the tiles that `source`, the ONNX file, carries. Where the plan was built without a card it is not compared.
+    Raises InputError (nowhere to write), GateError beyond the limits; nothing is written then.
+    """
+    assert manifest.plan is not None
+    reference = _fitting(reference, manifest.plan.tile_px, len(manifest.folds))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
+            draft = Path(folder) / out.name
+            draft.write_bytes(content)
+            beside = plan_manifest_path(draft)
+            beside.write_text(text_beside(manifest, reference), encoding="utf-8")
+            if manifest.plan.gpu is not None:
+                manifest = _compared(draft, source, out, manifest, reference, progress)
+                beside.write_text(text_beside(manifest, reference), encoding="utf-8")
+            # The plan last: a manifest alone is harmless, a plan without one is not. Kernels compiled meanwhile come along.
+            for path in sorted(Path(folder).iterdir(), key=lambda path: path == draft):
+                path.replace(out.with_name(path.name))
+    except OSError as error:
+        with suppress(OSError):
+            plan_manifest_path(out).unlink()
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}). Remedy: free space there, or another --out."
+        ) from error
+    return manifest
+
+
+def _compared(
+    draft: Path, source: Path, out: Path, manifest: Manifest, reference: Reference | None, progress: BuildProgress
+) -> Manifest:
+    """The manifest, marked as verified once the plan says on this card what the ONNX file said about the reference tiles.
+
+    As it was, with a notice, where there are no tiles or the plan cannot run here. Raises GateError beyond the limits.
+    """
+    assert manifest.plan is not None
+    if reference is None:
+        progress.notice(f"{out}: not compared with {source}, which carries no reference tiles of its sizes")
+        return manifest
+    record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
+    step = "comparing with the ONNX file"
+    progress.begin(step, 0)
+    try:
+        with open_engine(draft) as engine:
+            figures = check_reference(record, engine, reference)
+    except (InputError, MissingExtraError, FieldError) as error:
+        progress.notice(f"not compared with {source} here: {str(error).replace(str(draft), str(out))}")
+        return manifest
+    finally:
+        progress.end(step)
+    if not record.passed:
+        failed = [f"{row.check} {row.found}, limit {row.limit}" for row in record.checks if not row.passed]
+        phase, points = max(figures.fraction_difference_points.items(), key=lambda item: item[1])
+        raise GateError(
+            f"{out}: the plan disagrees with {source} by {figures.provider}: {'; '.join(failed)}. Of the phases, {phase} "
+            f"moved most, by {points:.3g} points. Nothing was written. Remedy: another --precision or --profile, or the "
+            ".onnx file itself."
+        )
+    plan = manifest.plan.model_copy(update={"verified": True, "comparison": figures})
+    return manifest.model_copy(update={"plan": plan})
+
+
+def _fitting(reference: Reference | None, tile_px: SizeRange, folds: int) -> Reference | None:
+    """The reference tiles that a plan of such tiles runs; None where none are left."""
+    if reference is None:
+        return None
+    tiles = [
+        tile
+        for tile in reference.tiles
+        if all(tile_px.min <= side <= tile_px.max for side in unpack(tile, folds)[0].shape)
+    ]
+    return reference.model_copy(update={"tiles": tiles}) if tiles else None

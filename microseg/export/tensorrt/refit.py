@@ -1,0 +1,112 @@
+"""`microseg export NEW.onnx --out NEW.plan --refit OLD.plan`: other weights in a plan that is built. Needs its card."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from microseg.core.errors import InputError
+from microseg.core.schemas.manifest import Manifest
+from microseg.export.tensorrt.build import BuildProgress, parser_errors
+from microseg.export.tensorrt.plan_file import portable, require_out, write_plan
+from microseg.export.tensorrt.plan_graph import PROBABILITY, graph_sha256, plan_graph
+from microseg.runtime import is_plan, read_manifest, unchanged, verified_sha256
+from microseg.runtime.engine_file import read_reference
+from microseg.runtime.tensorrt.library import TITLES
+from microseg.runtime.tensorrt.opening import load_plan
+
+
+def refit_plan(source: Path, out: Path, old: Path, progress: BuildProgress) -> Manifest:
+    """Write the plan `old` with the weights of the ONNX engine `source` as `out`, and its manifest; return that.
+
+    The plan keeps its profile and its kernels; it is compared with `source` as a built one is. Raises InputError: `old`
+    was not built refittable or is for the lean runtime, `source` differs from it in more than weights, no card, TensorRT
+    refuses. GateError, MissingExtraError. Nothing is written then.
+    """
+    require_out(out)
+    if not is_plan(old):
+        raise InputError(f"--refit {old}: is no plan. Remedy: a .plan file that was built with refittable: true.")
+    with unchanged(source):
+        manifest, sha256 = portable(source, out)
+        built = read_manifest(old)
+        verified_sha256(old, built)
+        _require_fitting(source, manifest, old, built)
+        assert built.plan is not None
+        graph, reference = plan_graph(source, PROBABILITY in built.plan.outputs), read_reference(source)
+    if graph_sha256(graph) != built.plan.graph_sha256:
+        raise InputError(
+            f"{source}: is another network than that of {old}, or another selection of its layers is reduced; only weights "
+            f"can be exchanged. {_build_instead(out)}"
+        )
+    step = "exchanging the weights"
+    progress.begin(step, 0)
+    content = _refitted(source, graph, out, old, built)
+    progress.end(step)
+    plan = built.plan.model_copy(
+        update={
+            "onnx_sha256": sha256,
+            "plan_sha256": hashlib.sha256(content).hexdigest(),
+            "verified": False,
+            "comparison": None,
+        }
+    )
+    return write_plan(out, content, manifest.model_copy(update={"plan": plan}), source, reference, progress)
+
+
+def _require_fitting(source: Path, new: Manifest, old: Path, built: Manifest) -> None:
+    plan = built.plan
+    assert plan is not None
+    if not plan.refittable or plan.version_compatible:
+        why = "is for the lean runtime, which exchanges none" if plan.refittable else "was not built refittable"
+        raise InputError(
+            f"--refit {old}: {why}. Remedy: build it once by a profile with refittable: true and no version_compatible, or "
+            "leave --refit out."
+        )
+    for what, theirs, ours in (
+        ("phases", [phase.name for phase in built.phases], [phase.name for phase in new.phases]),
+        ("precision", built.precision, new.precision),
+        ("folds", len(built.folds), len(new.folds)),
+        ("stride", built.stride, new.stride),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"{source}: its {what} {_shown(ours)} are not those of {old} ({_shown(theirs)}). Remedy: the plan of an engine "
+                "that is equal but for its weights, or leave --refit out."
+            )
+
+
+def _refitted(source: Path, graph: bytes, out: Path, old: Path, built: Manifest) -> bytes:
+    """The serialised plan with the weights of `graph`."""
+    loaded = load_plan(old, built)
+    library, engine = loaded.library, loaded.engine
+    refitter = library.Refitter(engine, loaded.logger)
+    parser = library.OnnxParserRefitter(refitter, loaded.logger)
+    if not parser.refit_from_bytes(graph):
+        raise InputError(
+            f"{source}: {TITLES[loaded.name]} cannot put its weights into {old}. {parser_errors(parser)} "
+            f"{_build_instead(out)}"
+        )
+    missing = refitter.get_missing_weights()
+    if missing or not refitter.refit_cuda_engine():
+        reason = f"it has none for {', '.join(missing)}" if missing else loaded.logger.last()
+        raise InputError(
+            f"{source}: {TITLES[loaded.name]} cannot put its weights into {old} ({reason}). {_build_instead(out)}"
+        )
+    config = engine.create_serialization_config()
+    # Newer versions forget by default how to exchange weights again.
+    if keep := getattr(library.SerializationFlag, "INCLUDE_REFIT", None):
+        config.set_flag(keep)
+    content = engine.serialize_with_config(config)
+    if content is None:
+        raise InputError(
+            f"{old}: cannot be serialised with other weights ({loaded.logger.last()}). {_build_instead(out)}"
+        )
+    return bytes(content)
+
+
+def _build_instead(out: Path) -> str:
+    return f"Remedy: leave --refit out, which builds {out.name} anew."
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""What looks at runs and recipes: `study`, `evaluate`, `explain`, `preview`."""

@@ -1,0 +1,88 @@
+"""A fold's state on disk: safetensors for tensors, JSON for the rest; nothing that can run code on load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from microseg.core.errors import InputError
+from microseg.core.system.files import replacing, write_json
+
+STATE = "state.json"
+
+
+@dataclass
+class Progress:
+    """How far a fold is: steps done, seconds spent on them, its learning curve, its best snapshot, the loss scale (fp16).
+
+    running: sum of the losses since the last point of the curve; sums and counts: of several losses, by name.
+    """
+
+    step: int = 0
+    running: float = 0.0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def save_model(path: Path, state: dict[str, Tensor]) -> None:
+    """Write weights, atomically."""
+    with replacing(path) as part:
+        save_file({key: value.contiguous() for key, value in state.items()}, part)
+
+
+def load_model(path: Path, network: nn.Module) -> None:
+    """Load weights strictly. Raises InputError that names the file."""
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:
+        raise InputError(f"{path}: not the weights of this run's network ({error}).") from error
+
+
+def save_state(
+    folder: Path,
+    progress: Progress,
+    network: nn.Module,
+    averaged: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Write everything a resumed run needs; the JSON names its tensors' file, so a kill in between leaves the old pair."""
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    tensors |= {f"averaged.{key}": value for key, value in averaged.items()}
+    for index, entry in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{key}": value for key, value in entry.items()}
+    name = f"step-{progress.step:07d}.safetensors"
+    save_model(folder / name, tensors)
+    write_json(folder / STATE, {"tensors": name} | asdict(progress))
+    for old in folder.glob("step-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def load_state(
+    folder: Path, network: nn.Module, averaged: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Restore what save_state wrote; nothing done where there is nothing yet."""
+    if not (folder / STATE).is_file():
+        return Progress()
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    tensors = load_file(folder / state.pop("tensors"))
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    for key in averaged:
+        averaged[key].copy_(tensors[f"averaged.{key}"])
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".", 2)
+            entries.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
+    return Progress(**state)

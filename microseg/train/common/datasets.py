@@ -1,0 +1,192 @@
+"""Labelled fields in memory, and the stateless stream of training batches drawn from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.domains.domain import Domain, DomainField, prepared_and_labels
+from microseg.core.domains.phases import UNLABELLED
+from microseg.core.schemas.manifest import Grid
+from microseg.core.system.files import Closing, sha256_of
+from microseg.train.common.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.common.recipe import BasicAugmentation, NoAugmentation
+
+
+@dataclass(frozen=True)
+class LabelledField:
+    """A field on the network's grid: `image` and `labels` uint8 (h, w); `sha256` of the image file."""
+
+    field: DomainField
+    sha256: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`tiles` uint8 (N, 1, S, S), `labels` uint8 (N, C, C) of their cores (255 counts in no loss), `sources` their fields."""
+
+    tiles: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Centres (field, (y, x)) that tiles are drawn around, with probabilities (N,), shifted by at most `jitter_px`."""
+
+    centres: Sequence[tuple[int, tuple[float, float]]]
+    probabilities: NDArray[np.float64]
+    jitter_px: float
+
+
+def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
+    """Read every training field of a domain on the network's grid. Raises InputError as reading does."""
+    return [
+        LabelledField(field, sha256_of(field.image), *prepared_and_labels(field, domain, grid))
+        for field in domain.training_fields
+    ]
+
+
+def with_labels(fields: Sequence[LabelledField], share: float, seed: int) -> list[LabelledField]:
+    """A share of the fields, rounded up and drawn by seed; a smaller share is part of a larger one."""
+    order = np.random.default_rng((seed, len(fields))).permutation(len(fields))
+    kept = set(order[: math.ceil(share * len(fields))].tolist())
+    return [field for index, field in enumerate(fields) if index in kept]
+
+
+def phase_frequencies(fields: Sequence[LabelledField], phases: int) -> NDArray[np.float64]:
+    """Area share of every phase over all labelled pixels, float64 (P,)."""
+    counts = sum((np.bincount(f.labels.ravel(), minlength=256)[:phases] for f in fields), np.zeros(phases, np.int64))
+    return counts / max(int(counts.sum()), 1)
+
+
+def grid_of(fields: Sequence[LabelledField], core_px: int) -> list[tuple[int, tuple[float, float]]]:
+    """(field, centre y x) of the cores that cover every field, mirrored to a multiple of the core: the paper's tiles."""
+    places = []
+    for index, field in enumerate(fields):
+        height, width = field.image.shape
+        for top in range(0, height, core_px):
+            places += [
+                (index, (top + (core_px - 1) / 2, left + (core_px - 1) / 2)) for left in range(0, width, core_px)
+            ]
+    return places
+
+
+class TileSampler(Closing):
+    """Draws batches as a pure function of the step, so that a resumed run sees what an uninterrupted one does."""
+
+    def __init__(
+        self,
+        fields: Sequence[LabelledField],
+        augmentation: Augmentation,
+        *,
+        core_px: int,
+        halo_px: int,
+        batch: int,
+        rare_phase_share: float,
+        seed: tuple[int, ...],
+        on_grid: bool = False,
+        workers: int = 1,
+        share: tuple[int, int] = (0, 1),
+        places: Places | None = None,
+    ) -> None:
+        """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly.
+
+        `on_grid`: the fixed tiles of `grid_of` in an order drawn anew each epoch. `workers`: threads that cut tiles.
+        `share`: (rank, ranks), of processes that cut a batch together. `places`: instead of anywhere.
+        """
+        self._drawn_from = places
+        self._fields = list(fields)
+        self._augmentation = augmentation
+        self._core_px, self._halo_px, self._batch = core_px, halo_px, batch
+        self._rare_phase_share, self._seed, self._share = rare_phase_share, seed, share
+        areas = np.array([field.image.size for field in fields], np.float64)
+        self._weights = areas / areas.sum()
+        drawn = fields if rare_phase_share else ()
+        values = {int(value) for field in drawn for value in np.unique(field.labels)} - {UNLABELLED}
+        # Where each phase occurs: (field, flat positions), thinned to bound memory on large sets.
+        self._places = {
+            value: [
+                (i, where[:: 1 + where.size // 50_000])
+                for i, f in enumerate(fields)
+                if (where := np.flatnonzero(f.labels == value)).size
+            ]
+            for value in sorted(values)
+        }
+        self._grid = grid_of(fields, core_px) if on_grid else []
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, or this process's share of it."""
+        places = [(step, i) for i in range(self._share[0], self._batch, self._share[1])]
+        cut_out = self._pool.map(self._tile, places) if self._pool is not None else map(self._tile, places)
+        tiles, labels, sources = zip(*cut_out, strict=True)
+        return Batch(np.stack(tiles)[:, None], np.stack(labels), tuple(dict.fromkeys(sources)))
+
+    def _tile(self, place: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+        rng = np.random.default_rng((*self._seed, *place))
+        index, centre = self._on_grid(*place) if self._grid else self._place(rng)
+        return self._changed(self._augmentation, self._fields[index], centre, rng)
+
+    def before_and_after(self, step: int, i: int) -> tuple[Batch, Batch]:
+        """Tile `i` of a step without its augmentation, and as the network sees it."""
+        rng = np.random.default_rng((*self._seed, step, i))
+        index, centre = self._on_grid(step, i) if self._grid else self._place(rng)
+        pair = []
+        for augmentation in (NoAugmentation(), self._augmentation):
+            tile, labels, source = self._changed(augmentation, self._fields[index], centre, rng)
+            pair.append(Batch(tile[None, None], labels[None], (source,)))
+        return pair[0], pair[1]
+
+    def _changed(
+        self, augmentation: Augmentation, field: LabelledField, centre: tuple[float, float], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+        side = self._core_px + 2 * self._halo_px
+        augmentation = drawn(augmentation, rng)
+        # Pipelines that deform take the slight blur of a sub-pixel shift as one change more.
+        whole_pixels = isinstance(self._augmentation, NoAugmentation | BasicAugmentation)
+        matrix = transform_matrix(augmentation, rng, centre, side, whole_pixels)
+        tile, labels = cut(field.image, field.labels, matrix, side, displacement(augmentation, rng, side))
+        tile = appearance(augmentation, tile, labels, rng)
+        core = slice(self._halo_px, self._halo_px + self._core_px)
+        return tile, labels[core, core], field.field.name
+
+    def _on_grid(self, step: int, i: int) -> tuple[int, tuple[float, float]]:
+        epoch, position = divmod(step * self._batch + i, len(self._grid))
+        order = np.random.default_rng((*self._seed, epoch, len(self._grid))).permutation(len(self._grid))
+        return self._grid[int(order[position])]
+
+    def _place(self, rng: np.random.Generator) -> tuple[int, tuple[float, float]]:
+        """(field, centre y x): anywhere by area, around a pixel of a phase drawn evenly, or around a given place."""
+        if self._drawn_from is not None:
+            chosen = int(rng.choice(len(self._drawn_from.centres), p=self._drawn_from.probabilities))
+            index, centre = self._drawn_from.centres[chosen]
+            moved = rng.uniform(-1, 1, 2) * self._drawn_from.jitter_px
+            return index, (centre[0] + float(moved[0]), centre[1] + float(moved[1]))
+        if rng.random() < self._rare_phase_share:
+            places = self._places[sorted(self._places)[int(rng.integers(len(self._places)))]]
+            index, where = places[int(rng.integers(len(places)))]
+            y, x = divmod(int(where[int(rng.integers(where.size))]), self._fields[index].image.shape[1])
+            shift = rng.uniform(-0.4, 0.4, 2) * self._core_px
+            return index, (y + float(shift[0]), x + float(shift[1]))
+        index = int(rng.choice(len(self._fields), p=self._weights))
+        height, width = self._fields[index].image.shape
+        # A tile reaches over the border now and then: inference meets mirrored borders too.
+        inset = self._core_px / 2 - self._halo_px / 2
+        return index, (_between(rng, height, inset), _between(rng, width, inset))
+
+
+def _between(rng: np.random.Generator, side: int, inset: float) -> float:
+    return float(rng.uniform(inset, side - inset)) if side > 2 * inset else (side - 1) / 2

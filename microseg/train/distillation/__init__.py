@@ -1,0 +1,1 @@
+"""`microseg distill`: a bag to one small network."""

@@ -1,0 +1,83 @@
+"""What a trained student's heads say on the whole: as far apart as the folds that they reproduce, so that the report's
+spread stays, and together as much of each phase as the bag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from microseg.models.network import Network
+from microseg.train.common.prediction import predict_field
+from microseg.train.distillation.teacher import Answer
+
+# Heads learn what can be told apart by the features that they share, and lean towards their mean with the rest.
+FACTORS = np.geomspace(0.5, 4.0, 25)
+# Pixels that fractions are compared on, and the logits that are added at most to make them equal; phases are taken in turn.
+_PIXELS, _MOST, _TURNS = 500_000, 2.0, 3
+
+
+def spread_of(votes: NDArray[np.uint8], phases: int) -> NDArray[np.float64]:
+    """Sample standard deviation (P,) of the area fractions by each fold's votes uint8 (F, h, w); 0 for a single fold."""
+    shares = [np.bincount(vote.ravel(), minlength=phases)[:phases] / vote.size for vote in votes]
+    return np.asarray(np.std(shares, axis=0, ddof=min(1, len(shares) - 1)))
+
+
+def set_heads_apart(network: Network, fields: Sequence[Answer], halo_px: int) -> float:
+    """Set the heads as far apart as makes their mean spread over `fields` that of the folds; returns the factor.
+
+    The heads' mean logits stay, so the bag's decision does. Nothing changes where the folds do not differ.
+    """
+    found, wanted = np.zeros(len(FACTORS)), 0.0
+    for item in fields:
+        soft, _ = predict_field([network.eval()], item.field.image, network.stride, halo_px)
+        logits = np.log(np.maximum(soft, np.finfo(np.float32).tiny))
+        mean = logits.mean(0)
+        for place, factor in enumerate(FACTORS):
+            votes = (mean + factor * (logits - mean)).argmax(1).astype(np.uint8)
+            found[place] += spread_of(votes, network.phases).mean()
+        wanted += float(spread_of(item.votes, network.phases).mean())
+    if not wanted:
+        return 1.0
+    factor = float(FACTORS[np.abs(found - wanted).argmin()])
+    network.set_apart(factor)
+    return factor
+
+
+def set_fractions(network: Network, fields: Sequence[Answer], halo_px: int) -> NDArray[np.float64]:
+    """Add to each phase's logits, in all heads alike, what makes the area fractions over `fields` the bag's; returns it (P,).
+
+    A student that sees less than its bag leans to one side where boundaries are soft, by tenths of a point on every field.
+    """
+    step = max(1, math.ceil(math.sqrt(sum(item.field.labels.size for item in fields) / _PIXELS)))
+    places = np.s_[..., ::step, ::step]
+    soft = np.concatenate(
+        [
+            predict_field([network.eval()], item.field.image, network.stride, halo_px)[0][places].reshape(
+                network.heads, network.phases, -1
+            )
+            for item in fields
+        ],
+        axis=2,
+    )
+    wanted = np.concatenate([item.field.labels[places].ravel() for item in fields])
+    added = np.zeros(network.phases)
+    for _ in range(_TURNS):
+        for phase in range(1, network.phases):
+
+            def apart(value: float, phase: int = phase) -> float:
+                weights = np.exp(np.where(np.arange(network.phases) == phase, value, added)).astype(np.float32)
+                raised = soft * weights[:, None]
+                found = (raised / raised.sum(1, keepdims=True)).sum(0).argmax(0)
+                pixels = abs(int(np.count_nonzero(found == phase)) - int(np.count_nonzero(wanted == phase)))
+                return pixels + abs(value)  # of what serves equally well, the least
+
+            best = minimize_scalar(apart, bounds=(-_MOST, _MOST), method="bounded", options={"xatol": 1e-3})
+            if best.fun < apart(added[phase]):
+                added[phase] = best.x
+    network.add_to_logits(added.tolist())
+    return added

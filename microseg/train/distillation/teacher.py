@@ -1,0 +1,135 @@
+"""The bag as a teacher: which of its domains a folder belongs to, and what it says of the fields there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from microseg.core.domains.domain import Domain, load_domain, preparation_as
+from microseg.core.domains.phases import UNLABELLED
+from microseg.core.errors import FieldError, InputError
+from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.schemas.manifest import DomainEntry
+from microseg.core.schemas.run import RunRecord
+from microseg.core.system.files import sha256_of
+from microseg.models.network import Network
+from microseg.train.common.datasets import LabelledField
+from microseg.train.common.prediction import predict_field
+from microseg.train.uda.target import refuse_unknown_phases
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The fields of a domain, prepared as `entry`: those to learn from, and those to compare on."""
+
+    source: Path
+    entry: DomainEntry
+    learned: list[LabelledField]
+    compared: list[LabelledField]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the bag says of a field: its labels are in `field`, each fold's in `votes`, uint8 (F, h, w)."""
+
+    field: LabelledField
+    votes: NDArray[np.uint8]
+
+
+def read_lesson(
+    path: Path, record: RunRecord, name: str | None, *, compared: int, most: int, seed: int
+) -> tuple[Lesson, str]:
+    """The fields of a domain without their masks, which are not opened, and why they are prepared as they are.
+
+    name: the bag's domain that they belong to, if the user said so. compared: fields to keep for the comparison, a third
+    at most. most: fields in all, drawn by seed. Labels are 255 until the bag has given some. Raises InputError: no
+    domain, no field, other phases, or several domains that it could belong to.
+    """
+    domain = load_domain(path, masks=False)
+    refuse_unknown_phases(domain, record.phases)
+    items = list(domain.training_fields)
+    if not items:
+        raise InputError(f"{path}: `test` sets every field aside. Remedy: fields to learn from, or a shorter `test`.")
+    order = np.random.default_rng((seed, len(items))).permutation(len(items))
+    chosen = [items[index] for index in sorted(order[:most].tolist())]
+    hashes = {item.image: sha256_of(item.image) for item in chosen}
+    entry, why = _entry_of(domain, set(hashes.values()), record, name)
+    preparation = preparation_as(domain, entry)
+    fields = []
+    for item in chosen:
+        try:
+            with open_prepared(
+                item.image, preparation, record.grid, fallback_pixel_size_um=entry.preparation.pixel_size_um
+            ) as prepared:
+                image = prepared.rows(0, prepared.shape[0])
+        except FieldError as error:
+            raise InputError(str(error)) from error
+        fields.append(LabelledField(item, hashes[item.image], image, np.full_like(image, UNLABELLED)))
+    order = np.random.default_rng((seed, len(fields), 1)).permutation(len(fields))
+    kept = set(order[: min(compared, len(fields) // 3)].tolist())
+    return Lesson(
+        path,
+        entry,
+        [field for index, field in enumerate(fields) if index not in kept],
+        [fields[index] for index in sorted(kept)],
+    ), why
+
+
+def _entry_of(domain: Domain, hashes: set[str], record: RunRecord, name: str | None) -> tuple[DomainEntry, str]:
+    """The bag's domain: the one named; else whose fields these are; else of that name; else the only one."""
+    if name is not None:
+        return record.domain_called(name), "as told"
+    # A run that continues another one lists the fields of both, and does not say which are whose.
+    known = [] if record.earlier_domains else [({field.sha256 for field in record.fields}, record.domain)]
+    if record.adaptation is not None:
+        known.append(({field.sha256 for field in record.adaptation.fields}, record.adaptation.target))
+    shared = [(len(hashes & theirs), entry) for theirs, entry in known if hashes & theirs]
+    if shared:
+        return max(shared, key=lambda item: item[0])[1], "the bag was trained on fields of it"
+    for entry in record.domains:
+        if entry.name == domain.name:
+            return entry, "of the same name"
+    if len(record.domains) == 1:
+        return record.domain, "the bag's only domain"
+    names = ", ".join(repr(entry.name) for entry in record.domains)
+    raise InputError(
+        f"{domain.source}: belongs to none of the bag's domains ({names}) by name or content, and they are prepared "
+        "differently. Remedy: --as NAME, once for each DOMAIN."
+    )
+
+
+def answers(
+    bag: Sequence[Network],
+    fields: Sequence[LabelledField],
+    record: RunRecord,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[Answer]:
+    """What the bag says of whole fields."""
+    found = []
+    for field in fields:
+        progress(field.field.name)
+        soft, _ = predict_field(bag, field.image, record.stride, record.halo_px)
+        labels = soft.mean(0).argmax(0).astype(np.uint8)
+        found.append(Answer(replace(field, labels=labels), soft.argmax(1).astype(np.uint8)))
+    return found
+
+
+def soft_labels(bag: Sequence[Network], tiles: Tensor) -> Tensor:
+    """Each fold's probabilities, float32 (N, F, P, S, S), of tiles (N, 1, S, S)."""
+    with torch.no_grad():
+        outs = [network.forward_any_size(tiles).logits.float().softmax(1) for network in bag]
+    return torch.stack(outs, 1)
+
+
+def balanced(lessons: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:
+    """All fields, those of small domains repeated, so that each domain has about the same area to draw tiles from."""
+    areas = [sum(field.image.size for field in fields) for fields in lessons]
+    return [
+        field for fields, area in zip(lessons, areas, strict=True) for field in [*fields] * round(max(areas) / area)
+    ]

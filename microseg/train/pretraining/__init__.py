@@ -1,0 +1,1 @@
+"""`microseg train pretrain`: an encoder learns from classified micrographs."""

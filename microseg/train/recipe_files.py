@@ -1,0 +1,187 @@
+"""Recipe files: found by name or path, laid over their base, overridden by `--set`, and refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from microseg.core.errors import InputError
+from microseg.core.schemas.run import read_record, refuse_student
+from microseg.core.system.files import read_yaml
+from microseg.train.common.recipe import PretrainRecipe, Recipe
+from microseg.train.distillation.recipe import DistillRecipe
+from microseg.train.uda.recipe import UdaRecipe
+
+PACKAGED = Path(__file__).parent / "recipes"
+CHECKOUT = Path(__file__).parents[2] / "train"
+AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainRecipe, UdaRecipe, DistillRecipe)
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def load_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
+) -> tuple[str, Recipe]:
+    """(name, recipe) of `train supervised` from a shipped name or a YAML file, with `key.sub=value` overrides.
+
+    A recipe's `base` names the one below it. Raises InputError that names the key, what was given and what is allowed.
+    """
+    return _load(name_or_file, overrides, {"folds": folds, "seed": seed}, Recipe)
+
+
+def load_pretrain_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, init: str | None = None, seed: int | None = None
+) -> tuple[str, PretrainRecipe]:
+    """The same for `train pretrain`; `init` is the encoder's first weights."""
+    overrides = [*overrides, *([f"encoder.weights={init}"] if init is not None else [])]
+    return _load(name_or_file, overrides, {"seed": seed}, PretrainRecipe)
+
+
+def load_uda_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, seed: int | None = None
+) -> tuple[str, UdaRecipe]:
+    """The same for `train uda`."""
+    return _load(name_or_file, overrides, {"seed": seed}, UdaRecipe)
+
+
+def load_distill_recipe(
+    name_or_file: str, overrides: Sequence[str] = (), *, seed: int | None = None
+) -> tuple[str, DistillRecipe]:
+    """The same for `distill`."""
+    return _load(name_or_file, overrides, {"seed": seed}, DistillRecipe)
+
+
+def _load(
+    name_or_file: str, overrides: Sequence[str], options: dict[str, int | None], model: type[AnyRecipe]
+) -> tuple[str, AnyRecipe]:
+    path = _file_of(name_or_file, "--recipe")
+    return path.stem, _checked(path, _tree(path, ()), overrides, options, model)
+
+
+def recipe_of_run(
+    run: Path, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
+) -> tuple[str, Recipe]:
+    """(name, recipe) that a supervised run, or the source of an adapted one, was trained by, with overrides."""
+    record = read_record(run)
+    refuse_student(run, record)
+    tree = deepcopy(record.recipe)
+    return record.recipe_name, _checked(run, tree, overrides, {"folds": folds, "seed": seed}, Recipe)
+
+
+def _checked(
+    path: Path, tree: dict[str, Any], overrides: Sequence[str], options: dict[str, int | None], model: type[AnyRecipe]
+) -> AnyRecipe:
+    for override in overrides:
+        _set(tree, override)
+    tree |= {key: value for key, value in options.items() if value is not None}
+    task = tree.get("task", "supervised")
+    if task not in get_args(model.model_fields["task"].annotation):
+        command = task if task == "distill" else f"train {task}"
+        raise InputError(f"{path}: is a recipe of `{command}`. Remedy: that command, or another --recipe.")
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(item, model, path, overrides) for item in error.errors())) from error
+
+
+def _file_of(name_or_file: str, asked_by: str) -> Path:
+    if Path(name_or_file).suffix in (".yaml", ".yml"):
+        return Path(name_or_file)
+    path = _folder() / f"{name_or_file}.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"{asked_by} {name_or_file}: no such recipe. Remedy: one of {', '.join(recipe_names())}, or a YAML file."
+        )
+    return path
+
+
+def _tree(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The keys of a recipe file over those of its `base`."""
+    tree = read_yaml(path) or {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a recipe is a mapping of keys, this is a {type(tree).__name__}.")
+    if (base := tree.pop("base", None)) is None:
+        return tree
+    if path in above:
+        raise InputError(f"{path}: its `base` leads back to itself. Remedy: another `base`.")
+    return _merged(_tree(_file_of(str(base), f"{path}: base"), (*above, path)), tree)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins key by key; a mapping of another `kind` replaces the whole one below it."""
+    merged = under | over
+    for key, value in over.items():
+        below = under.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(below, dict)
+            and value.get("kind", below.get("kind")) == below.get("kind")
+        ):
+            merged[key] = _merged(below, value)
+    return merged
+
+
+def _folder() -> Path:
+    """Recipes inside an installed package, or the checkout's top-level train/ of an editable install."""
+    return PACKAGED if PACKAGED.is_dir() else CHECKOUT
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise InputError(f"--set {override}: not of the form key=value, for example --set optimiser.learning_rate=1e-3")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        branch = tree.setdefault(parent, {})
+        if not isinstance(branch, dict):
+            raise InputError(f"--set {override}: {parent!r} holds no keys.")
+        tree = branch
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"--set {override}: the value is not valid YAML. Remedy: quote it, or close its brackets."
+        ) from error
+    if isinstance(parsed, str):
+        # YAML 1.1 reads 1e-3 as text; people mean the number.
+        with suppress(ValueError):
+            parsed = float(parsed)
+    tree[last] = parsed
+
+
+def _explain(item: Any, root: type[AnyRecipe], path: Path, overrides: Sequence[str]) -> str:
+    message = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return f"{path}: {message}"
+    key, model = _place(item["loc"], root)
+    said = next((text for text in reversed(overrides) if text.partition("=")[0].strip() == key), None)
+    where = path if said is None else f"--set {said}"
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"
+    return f"{where}: {key} = {item['input']!r}: {message}"
+
+
+def _place(location: Sequence[Any], root: Any) -> tuple[str, Any]:
+    """(the key as users write it, the model that holds it): pydantic's locations also name the member of a union."""
+    holder: Any = root
+    inner: Any = root
+    parts = []
+    for part in location:
+        members = {m.model_fields["kind"].default: m for m in get_args(inner) if hasattr(m, "model_fields")}
+        if part in members:
+            inner = members[part]
+            continue
+        parts.append(str(part))
+        holder = inner
+        field = getattr(inner, "model_fields", {}).get(part)
+        inner = field.annotation if field else None
+    return ".".join(parts), holder

@@ -1,0 +1,1 @@
+"""`microseg train supervised`: labelled fields to a bag of folds."""

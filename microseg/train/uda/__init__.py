@@ -1,0 +1,1 @@
+"""`microseg train uda`: adaptation to a target without labels."""

@@ -1,0 +1,207 @@
+"""The tiles of adaptation: labelled ones of the source, unlabelled ones of the target, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
+from torch import Tensor
+
+from microseg.core.system.files import Closing
+from microseg.models.network import Network
+from microseg.train.common.augmentation import Augmentation, appearance
+from microseg.train.common.datasets import LabelledField, Places, TileSampler, phase_frequencies
+from microseg.train.common.prediction import predict_field
+from microseg.train.common.recipe import ExtendedAugmentation, RandomisedAugmentation, Recipe
+from microseg.train.supervised.loop import LOADERS
+from microseg.train.uda.losses import coded, decoded, pseudo_labels
+from microseg.train.uda.methods import Tiles
+from microseg.train.uda.recipe import UdaRecipe
+from microseg.train.uda.style import Style
+
+UNKNOWN = 255
+# What the order of layers still allows.
+_UPRIGHT_TURN_DEG = 8.0
+
+
+class DomainTiles(Closing):
+    """Draws the tiles of a step from both domains, as a pure function of the step. Their labels cover all of a tile."""
+
+    def __init__(
+        self,
+        recipe: UdaRecipe,
+        source: Recipe,
+        fields: Sequence[LabelledField],
+        target: Sequence[LabelledField],
+        seed: tuple[int, ...],
+        places: Places | None,
+        told_phases: int | None = None,
+    ) -> None:
+        """`seed`: run and fold. `places`: where target tiles are drawn from, and how often; None: anywhere.
+
+        told_phases: the target's labels are `alignment.coded` ones of so many phases.
+        """
+        side = source.tile.core_px + 2 * source.tile.halo_px
+        turn = _UPRIGHT_TURN_DEG if getattr(source.augmentation, "upright", False) else 180.0
+        mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
+        changes: tuple[Augmentation, Augmentation] = (
+            recipe.augmentation or robust_augmentation(source.augmentation),
+            recipe.target_augmentation or mild,
+        )
+        workers = LOADERS if torch.cuda.is_available() else 1
+        self._style = None
+        if recipe.style_share and not recipe.statistics_only:
+            images, weights = _looks(target, places, side)
+            self._style = Style.between([field.image for field in fields], images, weights)
+        self._style_share, self._seed, self._told_phases = recipe.style_share, seed, told_phases
+        self._source = TileSampler(
+            fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
+            seed=(*seed, 1), workers=workers,
+        )  # fmt: skip
+        self._target = TileSampler(
+            target, changes[1], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=0.0,
+            seed=(*seed, 2), workers=workers, places=places,
+        )  # fmt: skip
+
+    def draw(self, step: int, device: torch.device) -> Tiles:
+        """The tiles of one step."""
+        source, target = self._source.batch(step), self._target.batch(step)
+        tiles = torch.from_numpy(source.tiles).float().to(device)
+        if self._style is not None:
+            rng = np.random.default_rng((*self._seed, 3, step))
+            strengths = rng.uniform(0, 1, len(tiles)) * (rng.random(len(tiles)) < self._style_share)
+            tiles = self._style.carried_over(tiles, torch.from_numpy(strengths).float())
+        told = None
+        if self._told_phases is not None:
+            told = decoded(torch.from_numpy(target.labels).to(device), self._told_phases)
+        return Tiles(
+            tiles,
+            torch.from_numpy(source.labels).long().to(device),
+            torch.from_numpy(target.tiles).float().to(device),
+            told,
+        )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._source.close()
+        self._target.close()
+
+
+def _looks(
+    target: Sequence[LabelledField], places: Places | None, side: int
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64] | None]:
+    """What the target's spectrum and mean grey are taken from: its fields, or its tiles as often as they are drawn.
+
+    With other phase fractions than the source's, the fields are darker or brighter than its phases are.
+    """
+    if places is None:
+        return [field.image for field in target], None
+    cuts = []
+    for index, (y, x) in places.centres:
+        top, left = (max(0, round(middle - (side - 1) / 2)) for middle in (y, x))
+        cuts.append(target[index].image[top : top + side, left : left + side])
+    return cuts, places.probabilities
+
+
+def robust_augmentation(augmentation: Augmentation) -> Augmentation:
+    """The source run's pipeline where it is extended or randomised, else the extended one, as upright as that."""
+    if isinstance(augmentation, ExtendedAugmentation | RandomisedAugmentation):
+        return augmentation
+    upright = getattr(augmentation, "upright", False)
+    return ExtendedAugmentation(rotation_deg=_UPRIGHT_TURN_DEG if upright else 180.0, upright=upright)
+
+
+def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
+    """The grey values of the extended pipeline, without its geometry, for tiles float 0-255 (N, 1, S, S)."""
+    rng = np.random.default_rng(seed)
+    pipeline = ExtendedAugmentation(strength=strength)
+
+    def relight(tiles: Tensor) -> Tensor:
+        if not strength:
+            return tiles
+        grey = tiles.round().clamp(0, 255).to(torch.uint8).cpu().numpy()[:, 0]
+        changed = [appearance(pipeline, tile, np.full_like(tile, UNKNOWN), rng) for tile in grey]
+        return torch.from_numpy(np.stack(changed)[:, None]).float().to(tiles.device)
+
+    return relight
+
+
+def told_by(
+    bag: Sequence[Network], target: Sequence[LabelledField], stride: int, phase_weights: Tensor | None
+) -> list[LabelledField]:
+    """Target fields with what the bag says of them as `alignment.coded` labels; phase_weights: to be freed of, or None."""
+    found = []
+    for field in target:
+        probability = torch.from_numpy(_mean_map(bag, field.image, stride))[None]
+        weights = None if phase_weights is None else phase_weights.cpu()
+        (codes,) = coded(*pseudo_labels(probability, weights), probability.shape[1]).numpy()
+        found.append(replace(field, labels=codes))
+    return found
+
+
+def _mean_map(bag: Sequence[Network], image: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
+    """The bag's probability float32 (P, h, w) of a whole field uint8 (h, w)."""
+    return np.asarray(predict_field(bag, image, stride, 2 * stride)[0].mean(0))
+
+
+def split_by_entropy(
+    bag: Sequence[Network],
+    target: Sequence[LabelledField],
+    side: int,
+    easy_share: float,
+    stride: int,
+    phase_weights: Tensor | None,
+) -> tuple[list[LabelledField], list[LabelledField]]:
+    """Target fields cut into tiles, the sure share of them and the rest, with pseudo-labels (Pan et al. 2020).
+
+    phase_weights: of the loss, which the pseudo-labels are freed of, or None.
+    """
+    cuts = []
+    for field in target:
+        soft = _mean_map(bag, field.image, stride)
+        weights = None if phase_weights is None else phase_weights.cpu()
+        labels = pseudo_labels(torch.from_numpy(soft)[None], weights)[0][0].numpy().astype(np.uint8)
+        entropy = -(soft * np.log(np.maximum(soft, 1e-8))).sum(0) / math.log(len(soft))
+        height, width = field.image.shape
+        for top in range(0, max(1, height - side // 2), side):
+            for left in range(0, max(1, width - side // 2), side):
+                place = np.s_[top : top + side, left : left + side]
+                cut = LabelledField(field.field, field.sha256, field.image[place], labels[place])
+                cuts.append((float(entropy[place].mean()), cut))
+    cuts.sort(key=lambda item: item[0])
+    count = max(1, min(len(cuts) - 1, round(easy_share * len(cuts))))
+    return [cut for _, cut in cuts[:count]], [cut for _, cut in cuts[count:] or cuts]
+
+
+def balanced_places(
+    pseudo: Sequence[NDArray[np.uint8]], fields: Sequence[LabelledField], phases: int, side: int
+) -> Places:
+    """Where to draw target tiles, and how often, so that their pseudo-labelled fractions are the source's on average.
+
+    pseudo: pseudo-labels of the target's fields. The weights are the closest to even ones, in relative entropy, with that
+    mean (exponential tilting); as close as the tiles allow where none have it.
+    """
+    wanted = phase_frequencies(fields, phases)
+    centres, found = [], []
+    for index, labels in enumerate(pseudo):
+        height, width = labels.shape
+        for top in range(0, max(1, height - side + 1), max(1, side // 2)):
+            for left in range(0, max(1, width - side + 1), max(1, side // 2)):
+                cut = labels[top : top + side, left : left + side]
+                centres.append((index, (top + (cut.shape[0] - 1) / 2, left + (cut.shape[1] - 1) / 2)))
+                found.append(np.bincount(cut.ravel(), minlength=phases)[:phases] / cut.size)
+    excess = np.array(found) - wanted
+
+    def dual(tilt: NDArray[np.float64]) -> float:
+        scores = excess @ tilt
+        top = scores.max()
+        return float(top + np.log(np.exp(scores - top).mean()) + 1e-4 * (tilt**2).sum())
+
+    tilt = minimize(dual, np.zeros(phases)).x
+    return Places(centres, softmax(excess @ tilt), jitter_px=side / 4)

@@ -1,0 +1,124 @@
+"""`microseg check`, as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import typer
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from microseg.cli.look.check import check
+from tests.core.samples import halves, noise, write_domain
+
+NAMED = [{"name": "ferrite"}, {"name": "bainite"}]
+
+
+def run(*arguments: str | Path) -> Result:
+    app = typer.Typer()
+    app.command()(check)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def steel(folder: Path, number: int = 6, **described: object) -> Path:
+    masks = {f"spot{index // 2}_{index}": halves() for index in range(number)}
+    return write_domain(folder, masks, {"phases": NAMED, "groups": "^(spot[0-9]+)", **described})
+
+
+def test_a_domain_that_can_be_trained_on(tmp_path: Path) -> None:
+    result = run(steel(tmp_path / "steel"), "--folds", "3", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    for text in ("ferrite", "bainite", "50.00 %", "spot2", "40 x 32 px, uint8", "significant_bits", "training can run"):
+        assert text in result.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["can_train"] is True
+    assert found["problems"] == []
+    assert found["groups"] == {"spot0": 2, "spot1": 2, "spot2": 2}
+    assert [phase["area_share"] for phase in found["phases"]] == [0.5, 0.5]
+    first = found["fields"][0]
+    assert (first["name"], first["group"], first["width_px"], first["height_px"]) == ("spot0_0.tif", "spot0", 40, 32)
+    assert first["area_shares"] == {"ferrite": 0.5, "bainite": 0.5}
+    assert sorted({item["fold"] for item in found["fields"]}) == [0, 1, 2]
+
+
+def test_fewer_groups_than_folds(tmp_path: Path) -> None:
+    result = run(steel(tmp_path))
+    assert result.exit_code == 2
+    assert "3 groups of fields (spot0, spot1, spot2) cannot be split into 5 folds" in result.output
+    assert "Training could not run." in result.output
+
+
+def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
+    folder = steel(tmp_path / "steel", phases=[*NAMED, {"name": "crack", "value": 9}])
+    (folder / "images" / "spot0_0.tif").write_bytes(b"")
+    Image.fromarray(halves(30, 40)).save(folder / "masks" / "spot0_1.png")
+    Image.fromarray(halves(values=(0, 77))).save(folder / "masks" / "spot1_2.png")
+    colour = np.dstack([noise(32, 40, seed=seed) for seed in range(3)])
+    tifffile.imwrite(folder / "images" / "spot1_3.tif", colour, photometric="rgb")
+    result = run(folder, "--folds", "3", "--json", tmp_path / "found.json")
+    assert result.exit_code == 2
+    problems = "\n".join(json.loads((tmp_path / "found.json").read_text())["problems"])
+    for text in (
+        "spot0_0.tif: is empty",
+        "40 x 30 px, its image spot0_1.tif has 40 x 32 px",
+        "spot1_2.png: 640 pixels have values that no phase names: 77 (640 px)",
+        "spot1_3.tif: is a colour image",
+        "phase 'crack' (mask value 9) never occurs",
+    ):
+        assert text in problems
+    assert all(line[:40] in result.output for line in problems.splitlines())
+
+
+def test_a_bare_folder_never_takes_masks_for_images(tmp_path: Path) -> None:
+    folder = steel(tmp_path / "steel")
+    result = run(folder, "--folds", "2", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0
+    assert len(json.loads((tmp_path / "found.json").read_text())["fields"]) == 6
+
+
+def test_an_unlabelled_domain_is_understood_but_no_training(tmp_path: Path) -> None:
+    Image.fromarray(noise(32, 32)).save(tmp_path / "a.tif")
+    Image.fromarray(noise(32, 32)).save(tmp_path / "a.png")
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert "2 fields" in result.output
+    assert "has no masks, so there is nothing to train on" in result.output
+
+
+def test_unlabelled_pixels_and_notices_are_shown(tmp_path: Path) -> None:
+    masks = {name: halves(values=(0, 1, 255, 255)) for name in "ab"}
+    folder = write_domain(tmp_path / "steel", masks, {"phases": NAMED, "unlabelled": 255})
+    tifffile.imwrite(folder / "images" / "a.tif", noise(32, 40, "uint16") >> 4)
+    result = run(folder, "--folds", "2", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0
+    assert "12 significant bits" in result.output
+    assert "50.00 % of all" in result.output
+    assert "a.tif: 16-bit field read with 12 significant bits" in result.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["unlabelled_share"] == 0.5
+    assert found["intensity_resolved"]["bits"] == 12
+
+
+def test_pixel_sizes_are_shown(tmp_path: Path) -> None:
+    folder = steel(tmp_path / "steel")
+    path = folder / "images" / "spot0_0.tif"
+    tifffile.imwrite(path, noise(32, 40), imagej=True, resolution=(10, 10), metadata={"unit": "um"})
+    result = run(folder, "--folds", "3")
+    assert "0.1 um, unknown, from the files" in result.output
+    assert "pixel size unknown for 5 of 6 fields" in result.output
+    assert "1.5 um, as domain.yaml states" in run(steel(tmp_path / "other", pixel_size_um=1.5), "--folds", "3").output
+
+
+@pytest.mark.parametrize("name", ["with [brackets] and spaces", "Gefüge Größe", "two\nlines"])
+def test_any_name(tmp_path: Path, name: str) -> None:
+    try:
+        folder = write_domain(tmp_path / name, {name: halves(), "b": halves()}, {"phases": NAMED})
+    except OSError:
+        pytest.skip("this file system does not take the name")
+    result = run(folder, "--folds", "2", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    assert f"{name}.tif" in [item["name"] for item in json.loads((tmp_path / "found.json").read_text())["fields"]]

@@ -1,0 +1,60 @@
+"""Files are complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from microseg.core.errors import InputError
+from microseg.core.system.files import read_yaml, replacing, sha256_of, write_json, write_text, write_yaml
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "a.txt"
+    write_text(path, "old\n")
+
+    def half() -> None:
+        with replacing(path) as part:
+            part.write_text("ne", encoding="utf-8")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        half()
+    assert path.read_bytes() == b"old\n"
+    assert list(path.parent.iterdir()) == [path]
+    write_text(path, "new ü\n")
+    assert path.read_bytes() == "new ü\n".encode()
+
+
+def test_json_holds_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"miou": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_yaml_keeps_order_and_umlauts(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    write_yaml(path, {"b": "Gefüge", "a": [1, 2]})
+    assert path.read_text(encoding="utf-8").startswith("b: Gefüge")
+    assert read_yaml(path) == {"b": "Gefüge", "a": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a: [1", "not valid YAML"), (b"\xff\xfe\x00", "cannot be read"), (None, "cannot be read")],
+)
+def test_bad_yaml_names_the_file(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_hash_is_that_of_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"micrograph" * 1000)
+    assert sha256_of(path) == hashlib.sha256(b"micrograph" * 1000).hexdigest()

@@ -1,0 +1,31 @@
+"""The streaming mask writer against an ordinary reader."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from microseg.deploy.report.png import MaskWriter
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 99))
+def test_any_cut_into_rows_reads_back(height: int, width: int, cuts: list[int], seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 3, (height, width)).astype(np.uint8)
+    labels[0] = 255
+    stream = io.BytesIO()
+    writer = MaskWriter(stream, height, width, ["#0072b2", "#e69f00", "#009e73"])
+    edges = [0, *sorted(min(cut, height) for cut in cuts), height]
+    for start, stop in pairwise(edges):
+        writer.write(labels[start:stop])
+    writer.finish()
+    image = Image.open(io.BytesIO(stream.getvalue()))
+    assert image.mode == "P"
+    assert np.array_equal(np.asarray(image), labels)
+    palette = image.getpalette()
+    assert palette is not None and palette[3:6] == [0xE6, 0x9F, 0x00]
+    assert np.asarray(image.convert("RGBA"))[0, 0, 3] == 0

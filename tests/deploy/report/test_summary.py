@@ -1,0 +1,100 @@
+"""What a report says of the engine beside its figures, and of fields that it should not be trusted on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from microseg.core.schemas.manifest import (
+    Distillation,
+    DomainEntry,
+    Fidelity,
+    FieldFidelity,
+    Grid,
+    Manifest,
+    Preparation,
+)
+from microseg.deploy.report.html import report_html
+from microseg.deploy.report.records import FieldRecord, ReportSettings
+from microseg.deploy.report.summary import Findings, RunFigures, summary
+from tests.engines import threshold_manifest
+
+TORCH = {"ferrite": 60.0, "bainite": 40.0}
+
+
+def _manifest(**changes: object) -> Manifest:
+    made = threshold_manifest(2, list(TORCH), [DomainEntry(name="s")], Grid(), 8, 8, 100.0)
+    return made.model_copy(update=changes)
+
+
+def _field(name: str, *folds: int) -> FieldRecord:
+    """100 px, of which each fold finds so many of bainite."""
+    half = sum(folds) // len(folds)
+    return FieldRecord(
+        name=name, sha256=name * 8, width_px=10, height_px=10, measured_width_px=10, measured_height_px=10,
+        pixel_size_um=None, counts=[100 - half, half], fold_counts=[[100 - each, each] for each in folds], notices=[],
+        mask=f"{name}.png", overlay=f"{name}.jpg",
+    )  # fmt: skip
+
+
+def _findings(manifest: Manifest, *fields: FieldRecord, runtime: str = "openvino", device: str = "cpu") -> Findings:
+    settings = ReportSettings(
+        microseg="1", input="w", engine="e.onnx", engine_sha256="0" * 64, domain="s", preparation=Preparation(),
+        pixel_size_um=None, fallback_pixel_size_um=None, max_tile_pixels=1, runtime=runtime, device=device,
+        runtime_version="2026.4", created="2026-11-26",
+    )  # fmt: skip
+    return Findings(settings, manifest, fields, 0)
+
+
+def _fidelity(arithmetic: str, *engine: float) -> Fidelity:
+    return Fidelity(
+        fields_from="superalloy", arithmetic=arithmetic, label_limit=0.02, limits_points={"ferrite": 0.3, "bainite": 0.3},
+        fields=[
+            FieldFidelity(
+                field=f"{each}", pixels=1_000_000, label_disagreement=0.0, torch_percent=TORCH,
+                engine_percent={"ferrite": 100 - each, "bainite": each},
+            )
+            for each in engine
+        ],
+        fold_disagreement=[0.0, 0.0], not_a_number=0, saturated=0,
+    )  # fmt: skip
+
+
+def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_computed(tmp_path: Path) -> None:
+    judged = [_fidelity("onnxruntime", 40.25), _fidelity("openvino", 40.05, 39.9)]
+    findings = _findings(_manifest(precision="int8", fidelity=judged), _field("a", 40, 40))
+    page = report_html(tmp_path, findings)
+    assert "bainite 0.100 (0.3)" in page and "2 fields of superalloy" in page and "0.250" not in page
+    assert "OpenVINO 2026.4 on\nthe CPU" in page
+    engine = summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, 1, None))["engine"]
+    assert engine["precision"] == "int8" and engine["from_bag"] is None
+    assert round(engine["from_float32"][0]["points"]["bainite"], 6) == 0.1
+    assert not _findings(_manifest(fidelity=judged), _field("a", 40, 40)).from_float32  # float32 itself
+
+
+@pytest.mark.parametrize(("device", "points"), [("cpu", 0.05), ("cuda", 0.2)])
+def test_a_device_that_rounds_is_told_from_a_cpu_that_does_not(device: str, points: float) -> None:
+    judged = [_fidelity("rounded to fp16", 40.2), _fidelity("onnxruntime", 40.05)]
+    manifest = _manifest(precision="fp16", fidelity=judged)
+    (found,) = _findings(manifest, _field("a", 40, 40), runtime="onnxruntime", device=device).from_float32
+    assert found.points["bainite"] == pytest.approx(points)
+
+
+def test_a_student_states_its_distance_from_the_bag_and_not_that_networks_differ(tmp_path: Path) -> None:
+    student = Distillation(
+        run="five", weights_sha256=["0"], learned=8, compared=["b", "c"], agreement=0.9731, heads=[0.97, 0.97],
+        points=dict.fromkeys(TORCH, 0.23), spread_points=dict.fromkeys(TORCH, 0.7), bag_spread_points=dict.fromkeys(TORCH, 0.6),
+    )  # fmt: skip
+    findings = _findings(_manifest(distillation=student), _field("a", 40, 40))
+    page = report_html(tmp_path, findings)
+    assert "0.973" in page and "bainite 0.23" in page and "2 fields that it did not" in page
+    assert "reproduces the bag five" in page and "networks of the bag differ" not in page
+    assert summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, 1, None))["engine"]["from_bag"]["run"] == "five"
+    assert "networks of the bag differ" in report_html(tmp_path, _findings(_manifest(), _field("a", 40, 40)))
+
+
+def test_fields_on_which_the_networks_contradict_each_other_are_named() -> None:
+    notices = _findings(_manifest(), _field("same", 40, 42), _field("torn", 20, 60)).notices
+    told = [notice for notice in notices if "contradict" in notice]
+    assert len(told) == 1 and "torn" in told[0] and "same" not in told[0]

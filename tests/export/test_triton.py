@@ -1,0 +1,125 @@
+"""The configuration for Triton against what ONNX Runtime and TensorRT themselves say of a real export."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microseg.core.errors import InputError
+from microseg.core.schemas.manifest import DomainEntry, Fingerprint, Grid, SizeRange
+from microseg.export.tensorrt.plan_graph import plan_graph
+from microseg.export.triton import fill_repository, triton_config
+from microseg.runtime import read_manifest
+from microseg.runtime.tensorrt.library import collecting_logger, load_library
+from tests.engines import threshold_manifest
+from tests.plans import needs_rtx, plan_info, write_plan
+
+TEMPLATES = Path(__file__).parents[2] / "deploy" / "triton"
+TENSOR = re.compile(
+    r'^(input|output) \[ \{ name: "(\w+)" data_type: TYPE_(\w+) dims: \[ ([-\d, ]+) \] \} \]$', re.MULTILINE
+)
+
+
+def tensors(text: str) -> dict[str, tuple[str, str, list[int]]]:
+    """(input or output, type, dimensions with the batch) of every tensor of a configuration."""
+    found = {name: (kind, dtype, dims) for kind, name, dtype, dims in TENSOR.findall(text)}
+    return {name: (kind, dtype, [-1, *map(int, dims.split(","))]) for name, (kind, dtype, dims) in found.items()}
+
+
+def number(text: str, key: str) -> int:
+    found = re.search(rf"\b{key}: (?:\[ )?(\d+)", text)
+    assert found is not None
+    return int(found[1])
+
+
+def test_onnx_runtime_says_the_same(exported: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    types = {"tensor(uint8)": "UINT8", "tensor(float)": "FP32"}
+    real = {
+        node.name: (kind, types[node.type], [dim if isinstance(dim, int) else -1 for dim in node.shape])
+        for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs()))
+        for node in nodes
+    }
+    text = triton_config(exported, read_manifest(exported), "bagged")
+    assert tensors(text) == real
+    assert 'name: "bagged"' in text and 'backend: "onnxruntime"' in text and number(text, "max_batch_size") == 8
+
+
+@needs_rtx
+@pytest.mark.parametrize("keep_probability", [False, True])
+def test_tensorrt_says_the_same(exported: Path, keep_probability: bool) -> None:
+    """The network as both flavours parse it."""
+    library = load_library("tensorrt_rtx")
+    logger = collecting_logger(library)
+    builder = library.Builder(logger)
+    network = builder.create_network(0)
+    parser = library.OnnxParser(network, logger)
+    assert parser.parse(plan_graph(exported, keep_probability))
+    types = {library.DataType.UINT8: "UINT8", library.DataType.FLOAT: "FP32"}
+    nodes: list[tuple[str, Any]] = [("input", network.get_input(0))]
+    nodes += [("output", network.get_output(index)) for index in range(network.num_outputs)]
+    real = {node.name: (kind, types[node.dtype], list(node.shape)) for kind, node in nodes}
+    info = plan_info(b"", outputs=[node.name for kind, node in nodes if kind == "output"])
+    text = triton_config(exported, read_manifest(exported).model_copy(update={"plan": info}), "bagged")
+    assert tensors(text) == real
+    assert 'backend: "tensorrt"' in text
+    assert (number(text, "max_batch_size"), number(text, "preferred_batch_size")) == (info.batch.max, info.batch.opt)
+
+
+def test_the_templates_are_what_is_written_for_five_folds_and_two_phases() -> None:
+    manifest = threshold_manifest(5, ("ferrite", "bainite"), [DomainEntry(name="source")], Grid(), 32, 62, 100.0)
+    manifest = manifest.model_copy(update={"fingerprints": [Fingerprint(fold=0, mean=[0.0] * 320, std=[1.0] * 320)]})
+    plan = plan_info(b"", batch=SizeRange(min=1, opt=8, max=8))
+    for name, update in (("bagged-onnx", {}), ("bagged-plan", {"plan": plan})):
+        text = (TEMPLATES / name / "config.pbtxt").read_text(encoding="utf-8")
+        assert text == triton_config(Path("bagged.onnx"), manifest.model_copy(update=update), name)
+
+
+def fill(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "microseg.export.triton", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+
+
+def test_a_repository_is_filled_once(exported: Path, tmp_path: Path) -> None:
+    done = fill(exported, tmp_path, "--name", "steel")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'steel'}\n", "")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert found == ["steel/1/model.onnx", "steel/config.pbtxt"]
+    assert (tmp_path / "steel/1/model.onnx").read_bytes() == exported.read_bytes()
+    again = fill(exported, tmp_path, "--name", "steel")
+    assert again.returncode == 2 and re.fullmatch(r"microseg: .*steel: exists\. Remedy: .*\n", again.stderr)
+
+
+def test_a_copy_that_fails_leaves_no_model(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="is no name of a model"):
+        fill_repository(exported, tmp_path, 'a"b')
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        fill_repository(exported, tmp_path / "models", "a")
+    assert not (tmp_path / "models" / "a").exists()
+
+
+def test_what_triton_does_not_run(exported: Path, tiny_engine: Path, tmp_path: Path) -> None:
+    rtx = write_plan(exported, tmp_path / "rtx.plan", flavour="tensorrt_rtx")
+    with pytest.raises(InputError, match=r"rtx\.plan: is a plan of TensorRT for RTX.*--profile a100"):
+        fill_repository(rtx, tmp_path / "models", "a")
+    with pytest.raises(InputError, match=r"tiny\.onnx: does not say how long its features are"):
+        fill_repository(tiny_engine, tmp_path / "models", "a")
+    full = write_plan(exported, tmp_path / "full.plan")
+    assert fill_repository(full, tmp_path / "models", "a") == tmp_path / "models" / "a"
+    assert (tmp_path / "models/a/1/model.plan").read_bytes() == full.read_bytes()
+    full.write_bytes(b"changed")
+    with pytest.raises(InputError, match="damaged or changed"):
+        fill_repository(full, tmp_path / "models", "b")
+    assert not (tmp_path / "models/b").exists()

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from microseg.core.schemas.manifest import DomainEntry, Preparation
+from microseg.core.schemas.run import read_run
+from microseg.synthetic.folder import write_domain
+from microseg.train.common.data import load_training_data
+from microseg.train.common.recipe import Recipe
+from microseg.train.supervised.continued import Earlier
+from tests.chain import microseg, tiny_domain, train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("continued")
+    train(tiny_domain(root / "s"), root / "run")
+    write_domain(root / "t2", "t2", 2, 5, size_px=(180, 150))
+    return root
+
+
+def test_a_few_labels_continue_from_a_run_and_keep_what_it_knew(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "few"
+    done = microseg("train", "supervised", place / "t2", "--init", place / "run", "--set", "steps=2", "--out", out)
+    assert done.status == 0, done.err
+    assert f"On the domain of {place / 'run'}" in done.out
+    record, summary = read_run(out)
+    assert record.continued_from == str(place / "run")
+    assert [entry.name for entry in record.domains] == ["synthetic-s", "synthetic-t2"]
+    assert len(record.fields) == 2 + 4
+    assert summary.earlier_miou is not None
+    scored = microseg("evaluate", out, place / "s", "--as", "synthetic-s", "--json", tmp_path / "s.json")
+    assert scored.status == 0, scored.err
+    folds = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["folds"]["each"]
+    assert [fold["fields"] for fold in folds] == [2, 2]  # each by the fold that has never seen it
+
+
+def test_few_fields_are_seen_as_the_target_was(place: Path, tmp_path: Path) -> None:
+    """Of a bright-field target: a domain.yaml need not say again what adaptation found out, and wins where it does."""
+    record = read_run(place / "run")[0]
+    target = DomainEntry(name="lom", role="target", preparation=Preparation(invert=True))
+    adapted = record.model_copy(update={"adaptation": SimpleNamespace(target=target)})
+    recipe = Recipe.model_validate(record.recipe)
+    earlier = Earlier(place / "run", adapted, recipe, [], [])
+    bare = tmp_path / "few"
+    write_domain(bare, "t2", 2, 5, size_px=(180, 150))
+    (bare / "domain.yaml").unlink()
+    plain = load_training_data(bare, recipe.scale, recipe.folds, record.grid, phases=record.phases)
+    found = earlier.read(bare, recipe)
+    assert found.entry.preparation.invert and [p.name for p in found.phases] == [p.name for p in record.phases]
+    assert np.array_equal(found.fields[0].image, 255 - plain.fields[0].image)
+    assert found.sha256 == plain.sha256
+    phases = [{"name": phase.name, "value": index} for index, phase in enumerate(record.phases)]
+    (bare / "domain.yaml").write_text(yaml.safe_dump({"invert": False, "phases": phases}), encoding="utf-8")
+    assert not earlier.read(bare, recipe).entry.preparation.invert
+    assert [entry.name for entry in earlier.domains_beside("few")] == ["synthetic-s", "lom"]
+    assert [entry.name for entry in earlier.domains_beside("lom")] == ["synthetic-s"]
+
+
+def test_a_continued_run_is_a_start_again(place: Path, tmp_path: Path) -> None:
+    """On the grid of the run that it continues, whatever pixels its own fields have."""
+    coarse = tmp_path / "coarse"
+    write_domain(coarse, "t2", 2, 5, size_px=(180, 150))
+    content = yaml.safe_load((coarse / "domain.yaml").read_text(encoding="utf-8"))
+    pixel = read_run(place / "run")[0].grid.pixel_size_um
+    assert pixel is not None
+    (coarse / "domain.yaml").write_text(yaml.safe_dump(content | {"pixel_size_um": 0.8 * pixel}), encoding="utf-8")
+    for start, domain, out in (("run", coarse, "few"), ("few", place / "s", "more")):
+        init = place / start if start == "run" else tmp_path / start
+        done = microseg("train", "supervised", domain, "--init", init, "--set", "steps=1", "--out", tmp_path / out)
+        assert done.status == 0, done.err
+
+
+def test_another_network_or_other_phases_are_refused(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "few"
+    other = microseg(
+        "train", "supervised", place / "t2", "--init", place / "run",
+        "--set", "network.decoder_channels=[16,8,8,8]", "--out", out,
+    )  # fmt: skip
+    assert other.status == 2 and "network" in other.err
+    described = place / "t2" / "domain.yaml"
+    content = yaml.safe_load(described.read_text(encoding="utf-8"))
+    content["phases"][1]["name"] = "martensite"
+    described.write_text(yaml.safe_dump(content), encoding="utf-8")
+    named = microseg("train", "supervised", place / "t2", "--init", place / "run", "--out", out)
+    assert named.status == 2 and "martensite" in named.err
+    missing = microseg("train", "supervised", place / "t2", "--init", place / "nothing", "--out", out)
+    assert missing.status == 2
+    assert not out.exists()
+
+
+def test_fields_of_folds_that_were_not_adapted_are_held_out_by_none(place: Path) -> None:
+    """An adapted run of one fold of two: its network, which both new folds continue, has seen what the other held out."""
+    record = read_run(place / "run")[0].model_copy(update={"folds": 1})
+    recipe = Recipe.model_validate(record.recipe)
+    data = load_training_data(place / "s", recipe.scale, recipe.folds, record.grid, phases=record.phases)
+    earlier = Earlier(place / "run", record, recipe, data.fields, data.folds)
+    assert sorted(data.folds) == [0, 0, 1, 1]
+    found = [field.fold for field in earlier.held_out(2)]
+    assert found == [-1 if fold == 1 else 0 for fold in data.folds]

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from microseg.core.domains.domain import Domain, preparation_as
+from microseg.core.errors import InputError, TrainingError
+from microseg.core.evaluation.scoring import score_fields
+from microseg.core.schemas.manifest import DomainEntry
+from microseg.core.schemas.run import RunSummary, read_record
+from microseg.synthetic.folder import write_domain
+from microseg.train.common.data import load_training_data
+from microseg.train.common.run_folder import begun_with, newest_supervised_run
+from microseg.train.recipe_files import load_uda_recipe
+from microseg.train.supervised import loop as supervised
+from microseg.train.uda import loop as adapt
+from microseg.train.uda.bags import Adapting
+from microseg.train.uda.command import run_uda
+from tests.chain import microseg, tiny_domain, train
+
+SHORT = ["steps=4", "batch=1", "snapshot_every=2"]
+ONCE = ["steps=2", "batch=1", "snapshot_every=2"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source run under runs/, its domain s/, the targets t2/, labelled/ (the same with masks to read) and lom/ (bare)."""
+    root = tmp_path_factory.mktemp("uda")
+    train(tiny_domain(root / "s"), root / "runs" / "s-tiny")
+    write_domain(root / "labelled", "t2", 3, 5, size_px=(180, 150))
+    shutil.copytree(root / "labelled", root / "t2")
+    for mask in (root / "t2" / "masks").iterdir():
+        mask.write_bytes(b"opened")  # reading this raises: no training may
+    write_domain(root / "t3", "t3", 2, 5, size_px=(40, 40))
+    (root / "t3" / "images").rename(root / "lom")
+    return root
+
+
+def _run(place: Path, out: Path, method: str, settings: list[str] | None = None, **options: Any) -> RunSummary:
+    name, recipe = load_uda_recipe(f"uda-{method}", SHORT if settings is None else settings)
+    given: dict[str, Any] = {"resume": False, "auto": method == "auto", "folds": 1, "control": False}
+    target = place / ("labelled" if options.get("oracle") else "t2")
+    return run_uda(target, place / "runs" / "s-tiny", name, recipe, out, **(given | options))
+
+
+@pytest.mark.parametrize(
+    "method", ["source", "statistics", "adaptsegnet", "advent", "minent", "fda", "dacs", "mic", "intrada", "dast"]
+)
+def test_every_method_trains_and_leaves_a_run(method: str, place: Path, tmp_path: Path) -> None:
+    summary = _run(place, tmp_path / "run", method, ONCE)
+    found = summary.adaptation
+    assert found is not None
+    assert found.candidates[0].name == "unadapted"
+    assert found.otsu is not None and sum(found.otsu.values()) == pytest.approx(1)
+    rows = (tmp_path / "run" / "methods" / found.candidates[1].name / "fold0" / "history.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2  # the heading, steps 0 and 2
+    weights = load_file(tmp_path / "run" / "fold0" / "model.safetensors")
+    assert all(np.isfinite(value).all() for value in weights.values())
+    record = read_record(tmp_path / "run")
+    assert record.adaptation is not None
+    assert [entry.role for entry in record.domains] == ["source", "target"]
+
+
+@pytest.mark.parametrize(("method", "steps"), [("dacs", 4), ("intrada", 8)])
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
+    method: str, steps: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of IntraDA's two rounds, in the second one."""
+    settings = [f"steps={steps}", "batch=1", "snapshot_every=2"]
+    _run(place, tmp_path / "whole", method, settings)
+    step = supervised.average_weights
+
+    def dies_in_the_last_step(*arguments: Any) -> None:
+        if arguments[-1] == steps - 1:
+            raise OSError("power cut")
+        step(*arguments)
+
+    monkeypatch.setattr(adapt, "average_weights", dies_in_the_last_step)
+    with pytest.raises(OSError, match="power cut"):
+        _run(place, tmp_path / "cut", method, settings)
+    monkeypatch.undo()
+    _run(place, tmp_path / "cut", method, settings, resume=True)
+    ends = [
+        folder / "methods" / method / "fold0" / "last" / f"step-{steps:07d}.safetensors"
+        for folder in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    whole, cut = (load_file(path) for path in ends)
+    assert all(np.array_equal(whole[key], cut[key]) for key in whole)
+
+
+def test_without_weight_on_the_target_only_its_statistics_come_through(place: Path, tmp_path: Path) -> None:
+    same = [
+        *ONCE,
+        "statistics=none",
+        "optimiser.learning_rate=1e-3",
+        "optimiser.weight_decay=1e-4",
+        "optimiser.encoder_factor=0.3",
+    ]
+    _run(place, tmp_path / "control", "dacs", [*same, "statistics_only=true"])
+    _run(place, tmp_path / "source", "source", same)
+    ends = [
+        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
+        for name, kind in (("control", "dacs"), ("source", "source"))
+    ]
+    assert all(np.allclose(ends[0][key], ends[1][key], atol=1e-6) for key in ends[1])
+
+
+def test_in_the_robust_phase_the_target_is_not_learned_from(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "robust", "dacs", [*ONCE, "robust_share=1"])
+    _run(place, tmp_path / "control", "statistics", ONCE)
+    robust, control = (
+        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
+        for name, kind in (("robust", "dacs"), ("control", "statistics"))
+    )
+    assert all(np.allclose(robust[key], control[key], atol=1e-6) for key in control)
+
+
+def test_whose_tiles_move_the_statistics_is_as_asked(place: Path, tmp_path: Path) -> None:
+    """The source's alone: as if there were no target. Affine parameters stay where they are told to."""
+    start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")
+    moved = [key for key in start if key.endswith("running_mean")]
+    same = [*ONCE, "frozen_affine=true", "augmentation={kind: extended}"]
+    same += ["optimiser={learning_rate: 1.0e-3, encoder_factor: 0.3, weight_decay: 1.0e-4}"]
+    ends = {}
+    for name, whose in (("source", "both"), ("statistics", "source"), ("statistics", "target")):
+        _run(place, tmp_path / name / whose, name, [*same, f"statistics={whose}"])
+        last = tmp_path / name / whose / "methods" / name / "fold0" / "last" / "step-0000002.safetensors"
+        end = {key.removeprefix("network.network."): value for key, value in load_file(last).items()}
+        for key in (key.replace("running_mean", kind) for key in moved for kind in ("weight", "bias")):
+            assert np.array_equal(end[key], start[key])
+        ends[name, whose] = np.concatenate([end[key] for key in moved])
+    untouched, source, target = ends.values()
+    assert np.allclose(source, untouched, atol=1e-6)
+    assert not np.allclose(target, source, atol=1e-3)
+
+
+def test_a_target_smaller_than_a_tile(place: Path, tmp_path: Path) -> None:
+    """lom/ has fields of 40 px, a tile 64."""
+    settings = [*ONCE, "balanced_patches=true", "style_share=0.5"]
+    name, recipe = load_uda_recipe("uda-dacs", settings)
+    source = place / "runs" / "s-tiny"
+    summary = run_uda(
+        place / "lom",
+        source,
+        name,
+        recipe,
+        tmp_path / "run",
+        resume=False,
+        folds=1,
+        control=False,
+        invert=True,
+        pixel_size_um=0.0277,
+    )
+    assert summary.adaptation is not None and [c.name for c in summary.adaptation.candidates][-1] == "dacs"
+
+
+@pytest.mark.parametrize("setting", ["mic={weight: 1.0}", "second_round=2", "style_share=0.5"])
+@pytest.mark.parametrize("method", ["source", "normalise"])
+def test_a_control_learns_nothing_from_the_target(method: str, setting: str) -> None:
+    with pytest.raises(InputError, match=f"method {method} learns nothing from the target"):
+        load_uda_recipe(f"uda-{method}", [setting])
+
+
+def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "dacs", [*ONCE, "statistics=none"])
+    start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")
+    end = load_file(tmp_path / "run" / "methods" / "dacs" / "fold0" / "model.safetensors")
+    kept = [key for key in start if key.endswith(("running_mean", "running_var"))]
+    assert kept and all(np.allclose(start[key], end[key], atol=1e-6) for key in kept)
+
+
+def test_in_the_second_round_the_bag_teaches(place: Path, tmp_path: Path) -> None:
+    settings = [*ONCE, "second_round=2"]
+    summary = _run(place, tmp_path / "bag", "dacs", settings, folds=2, workers=1)
+    assert summary.adaptation is not None
+    assert [item.name for item in summary.adaptation.candidates] == ["unadapted", "dacs", "dacs-2"]
+    history = (tmp_path / "bag" / "methods" / "dacs-2" / "fold0" / "history.csv").read_text(encoding="utf-8")
+    assert [line.split(",")[0] for line in history.splitlines()] == ["step", "0", "2"]
+    alone = _run(place, tmp_path / "alone", "dacs", settings, always=True)
+    assert alone.adaptation is not None and alone.adaptation.chosen == "dacs-2"
+    spent = 60 * sum(item.minutes for item in alone.adaptation.candidates[1:])
+    assert alone.seconds == pytest.approx(spent, rel=1e-6), "it goes on from the first round, which took its time"
+    ends = [
+        load_file(tmp_path / name / "methods" / "dacs-2" / "fold0" / "last" / "step-0000002.safetensors")
+        for name in ("bag", "alone")
+    ]
+    assert any(not np.array_equal(ends[0][key], ends[1][key]) for key in ends[0])  # the other fold had its say
+
+
+def test_in_the_second_round_of_dast_the_bag_teaches_from_the_start(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "dast", ["steps=2", "batch=1", "snapshot_every=1", "second_round=2"])
+    taught = []
+    for name in ("dast", "dast-2"):
+        with (tmp_path / "run" / "methods" / name / "fold0" / "history.csv").open(encoding="utf-8") as file:
+            taught.append([bool(row["consistency"]) for row in csv.DictReader(file)][1:])
+    assert taught == [[False, True], [True, True]]
+
+
+def test_folders_that_are_no_run_are_left_alone(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not a run folder"):
+        _run(place, tmp_path, "normalise", [], resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_auto_wants_a_recipe_that_adapts(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a recipe that adapts"):
+        _run(place, tmp_path / "run", "normalise", [], auto=True)
+
+
+def test_labels_that_the_source_was_to_do_without_are_not_learned_from(place: Path, tmp_path: Path) -> None:
+    fields = load_training_data(place / "s", 0.5, 2).fields
+    for share, least in ((1.0, 2), (0.5, 1)):
+        source = SimpleNamespace(label_share=share, seed=0)
+        at = SimpleNamespace(data=SimpleNamespace(fields=fields, folds=[0, 0, *[1] * (len(fields) - 2)]), source=source)
+        assert len(Adapting.seen(at, 1)) == least  # type: ignore[arg-type]
+
+
+def test_a_second_round_needs_a_teacher() -> None:
+    with pytest.raises(InputError, match="method minent has no teacher"):
+        load_uda_recipe("uda-minent", ["second_round=2"])
+
+
+def test_a_target_has_no_phases_to_change_grey_values_by() -> None:
+    with pytest.raises(InputError, match="a target has no labels"):
+        load_uda_recipe("uda-auto", ["target_augmentation={kind: randomised}"])
+
+
+def test_balanced_patches_and_kept_snapshots(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "minent", [*ONCE, "balanced_patches=true", "keep_snapshots=true"])
+    kept = sorted((tmp_path / "run" / "methods" / "minent" / "fold0" / "snapshots").iterdir())
+    assert [path.name for path in kept] == [f"step-{step:05d}.safetensors" for step in (0, 2)]
+
+
+def test_a_loss_that_is_no_number_stops(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no number at step"):
+        _run(place, tmp_path / "run", "source", [*SHORT, "optimiser.learning_rate=1e30", "optimiser.encoder_factor=1"])
+
+
+def test_labels_may_choose_for_a_study_and_the_run_says_so(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(domain: Domain, entry: DomainEntry, *others: Any) -> Any:
+        seen.append(preparation_as(domain, entry).invert)
+        return score_fields(domain, entry, *others)
+
+    monkeypatch.setattr("microseg.train.uda.bags.score_fields", spy)
+    summary = _run(place, tmp_path / "run", "normalise", [], oracle=True, invert=True)
+    assert seen and all(seen), "prepared as it was adapted to, whatever domain.yaml says"
+    assert summary.adaptation is not None and summary.adaptation.oracle
+    record = read_record(tmp_path / "run")
+    assert record.adaptation is not None and record.adaptation.oracle
+
+
+def test_training_ends_where_fractions_ran_away(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapt, "drifted", lambda *arguments: True)
+    settings = ["steps=8", "batch=1", "snapshot_every=2"]
+    for name in ("dacs", "source"):
+        _run(place, tmp_path / name, name, settings)
+    steps = {
+        name: (tmp_path / name / "methods" / name / "fold0" / "history.csv").read_text(encoding="utf-8").splitlines()
+        for name in ("dacs", "source")
+    }
+    assert [line.split(",")[0] for line in steps["dacs"]] == ["step", "0", "2", "4"]
+    assert steps["source"][-1].startswith("8,")  # the control has no target to run away on
+
+
+def test_heads_and_balance_are_in_the_history(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "adaptsegnet", [*ONCE, "method.adversarial=0.5"])
+    path = tmp_path / "run" / "methods" / "adaptsegnet" / "fold0" / "history.csv"
+    row = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))[-1]
+    assert float(row["on_target"]) == pytest.approx(0.5 * float(row["target"]))
+    assert row["target_auxiliary"] == "" and float(row["segmentation"]) > 0  # this network has one head
+
+
+def test_in_the_control_of_intrada_pseudo_labels_teach_nothing(place: Path, tmp_path: Path) -> None:
+    same = [*ONCE, "statistics=none", "augmentation={kind: extended}"]
+    rates = ["optimiser.learning_rate=1e-3", "optimiser.weight_decay=1e-4", "optimiser.encoder_factor=0.3"]
+    _run(place, tmp_path / "control", "intrada", [*same, *rates, "statistics_only=true", "frozen_affine=false"])
+    _run(place, tmp_path / "source", "source", [*same, *rates, "frozen_affine=false"])
+    control, source = (
+        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
+        for name, kind in (("control", "intrada"), ("source", "source"))
+    )
+    network = [key for key in source if "discriminators" not in key]
+    assert all(np.allclose(control[key], source[key], atol=1e-6) for key in network)
+
+
+@pytest.mark.parametrize(("whose", "moves"), [("source", False), ("target", True)])
+def test_in_the_second_round_of_intrada_all_statistics_are_the_target_s(
+    whose: str, moves: bool, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its easy tiles stand where the source's were."""
+    passes: list[tuple[bool, bool]] = []
+    forward = adapt._Fold._forward
+
+    def watched(self: Any, tiles: Any, domain: Any) -> Any:
+        before = [norm.running_mean.clone() for norm in self.norms]
+        out = forward(self, tiles, domain)
+        moved = any(not old.equal(norm.running_mean) for old, norm in zip(before, self.norms, strict=True))
+        passes.append((domain == "source", moved))
+        return out
+
+    monkeypatch.setattr(adapt._Fold, "_forward", watched)
+    _run(place, tmp_path / "run", "intrada", [*ONCE, f"statistics={whose}"])
+    assert [of_source for of_source, _ in passes] == [True, False] * 2
+    assert [moved for _, moved in passes] == [not moves, moves, moves, moves]
+
+
+def test_labels_that_are_not_there_cannot_choose(place: Path, tmp_path: Path) -> None:
+    name, recipe = load_uda_recipe("uda-minent", ONCE)
+    with pytest.raises(InputError, match="no labels for --oracle"):
+        run_uda(place / "lom", place / "runs" / "s-tiny", name, recipe, tmp_path / "run", resume=False, oracle=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gain_of_any_method_stands_beside_equally_long_source_training(place: Path, tmp_path: Path) -> None:
+    found = _run(place, tmp_path / "run", "minent", ONCE, control=True).adaptation
+    assert found is not None
+    assert [item.name for item in found.candidates] == ["unadapted", "source", "minent"]
+    assert found.candidates[1].steps == [2]
+
+
+def test_a_run_that_was_cut_off_at_its_very_end_goes_on(place: Path, tmp_path: Path) -> None:
+    """The grey curve of the target stands in run.yaml before there is a summary. The source's data have moved, too."""
+    moved = tmp_path / "moved"
+    shutil.copytree(place / "s", moved)
+    options: dict[str, Any] = {"always": True, "source_data": moved}
+    settings = ["method.intensity=histogram"]
+    _run(place, tmp_path / "run", "normalise", settings, **options)
+    record = read_record(tmp_path / "run")
+    assert record.adaptation is not None and record.adaptation.target.preparation.tone is not None
+    assert record.domain_source == str(moved)
+    (tmp_path / "run" / "summary.json").unlink()
+    _run(place, tmp_path / "run", "normalise", settings, resume=True, **options)
+    assert read_record(tmp_path / "run").adaptation == record.adaptation
+
+
+def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domains(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    settings = [part for setting in [*ONCE, "second_round=1"] for part in ("--set", setting)]
+    settings += ["--workers", "1"]
+    done = microseg("train", "uda", "--target", "lom", *settings)
+    assert done.status == 0, done.err
+    assert "Source: runs/s-tiny" in done.out and "--pixel-size-um 0.1266" in done.out and "Verdict:" in done.out
+    engine = tmp_path / "bagged.onnx"
+    assert microseg("export", "runs/lom-auto", "--out", engine).status == 0
+    shown = microseg("inspect", engine).out
+    assert "synthetic-s (source)" in shown and "lom (target)" in shown
+    assert microseg("segment", "lom", "--engine", engine, "--out", tmp_path / "report").status == 0
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["fields"]["measured"] == 2
+    assert microseg("evaluate", "runs/lom-auto", "s", "--as", "synthetic-s").status == 0
+    assert microseg("train", "uda", "--target", "lom", *settings).status == 2
+    shutil.copytree("runs/s-tiny", "runs/newer")
+    (place / "runs" / "newer" / "summary.json").touch()
+    (place / "runs" / "lom-auto" / "summary.json").unlink()
+    again = microseg("train", "uda", "--target", "lom", *settings, "--resume")
+    shutil.rmtree("runs/newer")
+    assert again.status == 0, again.err  # from the run that it began with, though another is the newest now
+
+
+def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    missing = microseg("train", "uda", "--target", place / "t2")
+    assert missing.status == 2 and "holds no finished supervised run" in missing.err
+    nowhere = microseg("train", "uda", "--target", place / "t2", "--source", "nope")
+    assert nowhere.status == 2 and "nope: does not exist. Remedy: a run folder" in nowhere.err
+    unknown = microseg("train", "uda", "--target", place / "t2", "--method", "magic")
+    assert unknown.status == 2 and "--method magic: no such method. Remedy: one of auto" in unknown.err
+    both = microseg("train", "uda", "--target", place / "t2", "--method", "fda", "--recipe", "uda-mic")
+    assert both.status == 2 and "--method fda: the recipe uda-mic is one of dacs" in both.err
+    monkeypatch.chdir(place)
+    moved = place / "runs" / "s-tiny" / "run.yaml"
+    content = moved.read_text(encoding="utf-8")
+    moved.write_text(content.replace(str(place / "s"), str(place / "gone")), encoding="utf-8")
+    lost = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "a")
+    assert lost.status == 2 and "gone" in lost.err and "--source-data" in lost.err
+    other = microseg("train", "uda", "--target", "t2", "--out", tmp_path / "b", "--source-data", "labelled")
+    assert other.status == 2 and "not the fields or labels" in other.err
+    moved.write_text(content, encoding="utf-8")
+
+
+def test_the_source_that_a_run_began_with_is_known(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "normalise", [])
+    source = place / "runs" / "s-tiny"
+    assert begun_with(tmp_path / "run") == begun_with(tmp_path / "run", place / "s") == source
+    assert begun_with(tmp_path / "run", place / "t2") is None
+    assert begun_with(source) is None and begun_with(tmp_path / "none") is None
+
+
+def test_the_newest_run_of_a_domain_is_found(place: Path) -> None:
+    assert newest_supervised_run(place / "runs", trained_on=place / "s") == place / "runs" / "s-tiny"
+    with pytest.raises(InputError, match="no finished supervised run of"):
+        newest_supervised_run(place / "runs", trained_on=place / "t2")

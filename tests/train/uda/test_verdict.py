@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from microseg.core.schemas.run import Candidate
+from microseg.train.uda import verdict
+from microseg.train.uda.verdict import CLOSE, DISAGREE, FLOOR, FORGOT, GAIN, SHIFTED, UNSURE, Likeness, fields_to_label
+
+KNOWN = {"matrix": 0.7, "crack": 0.3}
+decide = partial(verdict.decide, drift=2.5)
+STRANGE = Likeness(0.88, 0.8, 0.95, 10.0)
+
+
+def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
+    values: dict[str, Any] = dict.fromkeys(("flips", "photometric", "certainty", "information", "density"), trust)
+    values |= {
+        "fold_agreement": 0.9,
+        "moved": 0.1,
+        "fractions": KNOWN,
+        "source_miou": 0.9,
+        "minutes": 1.0,
+        "steps": [1],
+    }
+    return Candidate(name=name, trust=trust, **(values | changes))
+
+
+def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
+    source = _candidate("unadapted", 0.8)
+    better = decide([source, _candidate("dacs", 0.8 + 2 * GAIN)], KNOWN, STRANGE)
+    same = decide([source, _candidate("dacs", 0.8 + GAIN / 2)], KNOWN, STRANGE)
+    assert (better.verdict, better.chosen) == ("adapt", "dacs")
+    assert (same.verdict, same.chosen) == ("do not adapt", "unadapted")
+    assert "0.800" in better.evidence and "10.0 standard deviations" in better.evidence
+    assert "agreement of the folds" not in better.evidence  # there is one
+    untold = decide([source], KNOWN, STRANGE._replace(shift=float("inf")))
+    assert untold.shift is None and "not compared" in untold.evidence
+
+
+def test_a_sure_network_that_lost_a_phase_is_not_believed() -> None:
+    collapsed = _candidate("minent", 0.99, fractions={"matrix": 1.0, "crack": 0.0})
+    assert decide([_candidate("unadapted", 0.8), collapsed], KNOWN, STRANGE).chosen == "unadapted"
+    alone = decide([_candidate("unadapted", 0.99, fractions={"matrix": 1.0, "crack": 0.0})], KNOWN, STRANGE)
+    assert alone.verdict == "label a few fields" and "crack" in alone.evidence
+
+
+def test_a_sure_bag_whose_fractions_drifted_is_not_taken() -> None:
+    """A twentieth of the source's share is no lost phase, and what is left of a collapse agrees with itself as well."""
+    drifted = _candidate("dacs", 0.99, fractions={"matrix": 0.985, "crack": 0.015})
+    found = decide([_candidate("unadapted", 0.85), drifted], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
+    as_before = _candidate("unadapted", 0.9, fractions=drifted.fractions)
+    for candidates in ([as_before], [as_before, drifted]):
+        unknown = decide(candidates, KNOWN, STRANGE)
+        assert unknown.verdict == "label a few fields"
+        assert "1.5 % crack where the source has 70.0 % matrix, 30.0 % crack" in unknown.evidence
+    alike = Likeness(0.9, 0.9, 0.95, SHIFTED / 2)
+    assert decide([as_before], KNOWN, alike).verdict == "do not adapt"
+
+
+def test_a_sure_bag_that_forgot_the_source_is_not_taken() -> None:
+    forgetful = _candidate("dacs", 0.99, source_miou=0.9 * FORGOT - 0.01)
+    assert decide([_candidate("unadapted", 0.85), forgetful], KNOWN, STRANGE).chosen == "unadapted"
+
+
+def test_what_agrees_with_nothing_needs_labels() -> None:
+    low = FLOOR - 2 * GAIN
+    assert (
+        decide([_candidate("unadapted", low - 0.1), _candidate("dacs", low)], KNOWN, STRANGE).verdict
+        == "label a few fields"
+    )
+
+
+def test_a_source_that_is_far_less_sure_than_at_home_is_no_reason_to_leave_it() -> None:
+    """As T3, where target statistics alone double the mIoU and raise no agreement."""
+    unsure = STRANGE.at_home - UNSURE - 0.01
+    found = decide([_candidate("unadapted", unsure), _candidate("normalise", unsure)], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("label a few fields", "unadapted")
+    assert "nothing helped" in found.evidence
+    assert decide([_candidate("unadapted", unsure + 0.02)], KNOWN, STRANGE).verdict == "do not adapt"
+
+
+def test_folds_that_disagree_want_labels_however_sure_each_is() -> None:
+    """As superalloy shown to networks of lath bainite, or coating to those of superalloy."""
+    sure = _candidate("dacs", 0.97, fold_agreement=STRANGE.folds_at_home - 2 * DISAGREE)
+    found = decide([_candidate("unadapted", 0.8), sure], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("label a few fields", "dacs")
+    assert "folds of dacs agree" in found.evidence
+
+
+def test_folds_that_were_taught_by_their_bag_count_as_they_agreed_before() -> None:
+    apart = _candidate("dacs", 0.9, fold_agreement=STRANGE.folds_at_home - 2 * DISAGREE)
+    taught = _candidate("dacs-2", 0.97, fold_agreement=STRANGE.folds_at_home)
+    found = decide([_candidate("unadapted", 0.8), apart, taught], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("label a few fields", "dacs-2")
+    assert decide([_candidate("unadapted", 0.8), taught], KNOWN, STRANGE).verdict == "adapt"
+
+
+def test_folds_that_longer_training_set_apart_count_as_they_agreed_before() -> None:
+    """As on the coating's other specimens, where it gains four points of mIoU."""
+    apart = STRANGE.folds_at_home - 2 * DISAGREE
+    longer = _candidate("source", 0.85, fold_agreement=apart)
+    found = decide([_candidate("unadapted", 0.85), longer], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
+    better = longer.model_copy(update={"source_miou": 0.95})
+    found = decide([_candidate("unadapted", 0.85), better], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", "source")
+    foreign = decide([_candidate("unadapted", 0.85, fold_agreement=apart), better], KNOWN, STRANGE)
+    assert (foreign.verdict, foreign.chosen) == ("label a few fields", "source")
+
+
+def test_a_target_like_the_source_is_left_alone_however_sure_training_makes_it() -> None:
+    candidates = [_candidate("unadapted", 0.9), _candidate("dacs", 0.99)]
+    found = decide(candidates, KNOWN, Likeness(0.91, 0.90 + CLOSE, 0.95, SHIFTED / 2))
+    assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
+    assert decide(candidates, KNOWN, Likeness(0.95, 0.90, 0.95, SHIFTED / 2)).verdict == "adapt"
+    assert decide(candidates, KNOWN, Likeness(0.91, 0.91, 0.95, 2 * SHIFTED)).verdict == "adapt"
+
+
+def test_a_gain_is_one_over_equally_long_source_training() -> None:
+    source, longer = _candidate("unadapted", 0.9, source_miou=0.7), _candidate("source", 0.93, source_miou=0.74)
+    no_more = decide([source, longer, _candidate("dacs", 0.93 + GAIN / 2)], KNOWN, STRANGE)
+    more = decide([source, longer, _candidate("dacs", 0.93 + 2 * GAIN)], KNOWN, STRANGE)
+    assert (no_more.verdict, no_more.chosen) == ("do not adapt", "source")
+    assert "0.930 after equally long source training" in no_more.evidence
+    assert "no equally long source training was run" not in more.evidence
+    alone = decide([source, _candidate("dacs", 0.93 + 2 * GAIN)], KNOWN, STRANGE)
+    assert alone.verdict == "adapt" and "no equally long source training was run" in alone.evidence
+    assert (more.verdict, more.chosen) == ("adapt", "dacs")
+    forgetful = decide([source, _candidate("source", 0.91, source_miou=0.5)], KNOWN, STRANGE)
+    assert forgetful.chosen == "unadapted"
+
+
+def test_a_control_that_flips_less_well_still_sets_the_bar() -> None:
+    source = _candidate("unadapted", 0.8, flips=0.9, photometric=0.7)
+    longer = _candidate("source", 0.86, flips=0.89, photometric=0.83)
+    found = decide([source, longer, _candidate("dacs", 0.8 + 2 * GAIN)], KNOWN, STRANGE)
+    assert found.chosen == "unadapted" and "0.860 after equally long source training" in found.evidence
+
+
+def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
+    found = decide([_candidate("unadapted", 0.9), _candidate("minent", 0.9)], KNOWN, STRANGE, taken="minent")
+    assert (found.verdict, found.chosen) == ("do not adapt", "minent")
+    assert "minent is taken all the same" in found.evidence
+
+
+def test_labels_that_chose_are_stamped() -> None:
+    found = decide([_candidate("unadapted", 0.8), _candidate("dacs", 0.7)], KNOWN, STRANGE, forced="dacs")
+    assert (found.chosen, found.oracle) == ("dacs", True)
+
+
+def test_fields_to_label_are_uncertain_and_unlike_each_other() -> None:
+    uncertainty = np.array([0.9, 0.89, 0.5, 0.5, 0.1, 0.4])
+    features = np.array([[0.0, 0], [0.01, 0], [5, 0], [0, 5], [0.02, 0], [5, 5]])
+    chosen = fields_to_label(uncertainty, features)
+    assert len(chosen) == 3
+    assert chosen[0] == 0
+    assert 1 not in chosen and 4 not in chosen
+    assert fields_to_label(np.array([0.5]), np.zeros((1, 2))) == [0]
