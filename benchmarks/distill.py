@@ -161,7 +161,7 @@ def scored(
     kept: dict[str, Prediction] = {}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
-        image = prepared.rows(0, prepared.shape[0])
+        image = prepared.whole()
         times: dict[str, list[tuple[float, float]]] = {who: [] for who in opened}
         said = {}
         for _ in range(REPEATS):

@@ -82,7 +82,7 @@ def write_classes(folder: Path) -> dict[str, int]:
             (folder / name).mkdir(parents=True, exist_ok=True)
             for index, (path, preparation) in enumerate(files):
                 with open_prepared(path, preparation, Grid()) as prepared:
-                    pixels = prepared.rows(0, prepared.shape[0])
+                    pixels = prepared.whole()
                 rng = np.random.default_rng(index)
                 for tile in range(TILES_PER_FIELD):
                     top, left = (int(rng.integers(max(1, side - TILE_PX + 1))) for side in pixels.shape)

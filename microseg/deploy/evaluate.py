@@ -39,7 +39,7 @@ def evaluate_opened(
     trained_on = {field.sha256 for field in manifest.training_fields}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
-        labels, votes = label_field(engine, prepared.rows(0, prepared.shape[0]), largest)
+        labels, votes = label_field(engine, prepared.whole(), largest)
         return Prediction(labels, dict(enumerate(votes)), seen=sha256 in trained_on)
 
     scores = score_fields(load_domain(source), entry, manifest.grid, manifest.phases, predict, progress)

@@ -14,6 +14,7 @@ from PIL import Image
 from microseg.core.domains.domain import load_domain, preparation_as
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.preparation.stitching import predict_tiled
 from microseg.core.preparation.tiling import Tile, extract, plan_tiles
 from microseg.core.schemas.run import RunRecord
 
@@ -70,7 +71,7 @@ def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
     for item in evenly(domain.fields, MAX_FIELDS):
         try:
             with open_prepared(item.image, preparation, record.grid, fallback_pixel_size_um=fallback_um) as prepared:
-                fields.append(Field(item.name, prepared.rows(0, prepared.shape[0])))
+                fields.append(Field(item.name, prepared.whole()))
         except FieldError as error:
             raise InputError(f"--calibrate: {error}") from error
     return FieldSet(domain.name, tuple(fields))
@@ -88,21 +89,11 @@ def calibration_tiles(fields: Sequence[Field], stride: int) -> list[NDArray[np.u
 
 def stitched(
     field: Field, stride: int, halo_px: int, run: Callable[[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]]
-) -> list[NDArray[np.uint8]]:
+) -> tuple[NDArray[np.uint8], ...]:
     """What `run` says about a whole field: for a tile uint8 (1, 1, H, W) arrays (..., H, W), stitched to (..., h, w)."""
     height, width = field.pixels.shape
-    whole: list[NDArray[np.uint8]] = []
-    for tile in plan_tiles(height, width, stride, halo_px, MAX_TILE_PX):
-        y, x = tile.core_top - tile.top, tile.core_left - tile.left
-        inner = np.s_[..., y : y + tile.core_height, x : x + tile.core_width]
-        outer = np.s_[
-            ..., tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
-        ]
-        found = run(_cut(field, tile))
-        whole = whole or [np.empty((*array.shape[:-2], height, width), array.dtype) for array in found]
-        for array, part in zip(whole, found, strict=True):
-            array[outer] = part[inner]
-    return whole
+    plan = plan_tiles(height, width, stride, halo_px, MAX_TILE_PX)
+    return predict_tiled(field.pixels, plan, lambda pixels: run(pixels[None, None]))
 
 
 def evenly(items: Sequence[T], most: int) -> list[T]:

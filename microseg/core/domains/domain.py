@@ -190,7 +190,7 @@ def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple
     Raises InputError for an unreadable image or mask.
     """
     with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
-        return prepared.rows(0, prepared.shape[0]), labels_to_grid(native_labels(field, domain), prepared.shape)
+        return prepared.whole(), labels_to_grid(native_labels(field, domain), prepared.shape)
 
 
 def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:

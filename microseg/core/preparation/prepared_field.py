@@ -60,6 +60,10 @@ class PreparedField(Closing):
         rows = 255 - rows if self.invert else rows
         return rows if self._tone is None else self._tone[rows]
 
+    def whole(self) -> NDArray[np.uint8]:
+        """The whole field on the network's grid, uint8 `shape`. Raises FieldError."""
+        return self.rows(0, self.shape[0])
+
     def native_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Native rows (stop-start, native w) after the crop, 8 bit, not inverted: what a person knows the field as."""
         return self._eight_bit(_cropped_rows(self._micrograph, self.crop, start, stop))

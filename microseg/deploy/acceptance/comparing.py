@@ -57,7 +57,7 @@ def compare_fields(
                 manifest.grid,
                 fallback_pixel_size_um=given.fallback_pixel_size_um,
             ) as prepared:
-                image = prepared.rows(0, prepared.shape[0])
+                image = prepared.whole()
             wanted = theirs(image)
             each.append((field.name, difference([ours(image)], [wanted], phases)))
         except FieldError as error:

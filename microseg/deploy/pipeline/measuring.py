@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.preparation.resampling import nearest_indices
+from microseg.core.preparation.stitching import BandStitcher
 from microseg.core.preparation.tiling import Tile
 from microseg.core.schemas.manifest import PhaseInfo
 from microseg.core.system.files import replacing, write_bytes
@@ -43,7 +44,7 @@ class Measurement:
         self._greys = np.zeros(256, np.int64)
         self._rows_of = nearest_indices(field.shape[0], field.native_shape[0])
         self._columns_of = nearest_indices(field.shape[1], field.native_shape[1])
-        self._band: NDArray[np.uint8] | None = None
+        self._stitcher = BandStitcher(field.shape[1])
         self._blank(field.crop.top_px)
 
     def add(self, tile: Tile, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
@@ -51,19 +52,8 @@ class Measurement:
 
         Raises FieldError where the field can no longer be read.
         """
-        top, left = tile.core_top - tile.top, tile.core_left - tile.left
-        core = np.s_[..., top : top + tile.core_height, left : left + tile.core_width]
-        if tile.core_width == self._field.shape[1]:
-            self._finish_band(tile.core_top, labels[core], votes[core])
-            return
-        if self._band is None:
-            self._band = np.empty((1 + len(votes), tile.core_height, self._field.shape[1]), np.uint8)
-        columns = slice(tile.core_left, tile.core_left + tile.core_width)
-        self._band[0, :, columns] = labels[core]
-        self._band[1:, :, columns] = votes[core]
-        if columns.stop == self._field.shape[1]:
-            band, self._band = self._band, None
-            self._finish_band(tile.core_top, band[0], band[1:])
+        if (band := self._stitcher.add(tile, labels, votes)) is not None:
+            self._finish_band(band.top, *band.values)
 
     def finish(self) -> tuple[NDArray[np.int64], NDArray[np.uint8], tuple[str, ...]]:
         """Pixels per phase by the bag and by every fold (1 + F, P), the overlay as BGR, and notices.

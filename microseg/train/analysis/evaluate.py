@@ -45,7 +45,7 @@ def evaluate_networks(
         fold = held_out_by.get(sha256)
         is_held_out = fold is not None and fold >= 0
         used = [fold] if fold is not None and is_held_out else list(range(record.folds))
-        image = prepared.rows(0, prepared.shape[0])
+        image = prepared.whole()
         chosen = [networks[k] for k in used] if is_held_out else networks
         probability, _ = predict_field(chosen, image, record.stride, record.halo_px)
         votes = {k: soft.argmax(0).astype(np.uint8) for k, soft in zip(used, probability, strict=True)}

@@ -158,7 +158,7 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
     for name, image, field in items:
         try:
             with open_prepared(image, preparation, record.grid, fallback_pixel_size_um=fallback) as prepared:
-                pixels = prepared.rows(0, prepared.shape[0])
+                pixels = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error
         labels = None

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from microseg.core.preparation.tiling import extract, plan_tiles
+from microseg.core.preparation.stitching import predict_tiled
+from microseg.core.preparation.tiling import plan_tiles
 from microseg.models.network import Network
 
 # A whole 1024 x 1024 field in one pass; larger ones in tiles.
@@ -20,22 +21,15 @@ def predict_field(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Probabilities float32 (F, P, h, w) and features (F, D) of a field uint8 (h, w), one row per network, or per head."""
     height, width = image.shape
-    tiles = plan_tiles(height, width, stride, halo_px, MAX_PIXELS)
-    probability: NDArray[np.float32] | None = None
     features = []
     device = next(networks[0].parameters()).device
-    for tile in tiles:
-        pixels = extract(lambda start, stop: image[start:stop], tile, height, width)
+
+    def predict(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32]]:
         batch = torch.tensor(pixels)[None, None].to(device)
         with torch.inference_mode():
             outs = [out for network in networks for out in network.of_heads(batch)]
-        soft = torch.stack([out.logits[0].softmax(0) for out in outs]).cpu().numpy()
         features.append(torch.stack([out.features[0] for out in outs]).cpu().numpy())
-        if probability is None:
-            probability = np.empty((*soft.shape[:2], height, width), np.float32)
-        y, x = tile.core_top - tile.top, tile.core_left - tile.left
-        probability[
-            ..., tile.core_top : tile.core_top + tile.core_height, tile.core_left : tile.core_left + tile.core_width
-        ] = soft[..., y : y + tile.core_height, x : x + tile.core_width]
-    assert probability is not None
+        return (torch.stack([out.logits[0].softmax(0) for out in outs]).cpu().numpy(),)
+
+    (probability,) = predict_tiled(image, plan_tiles(height, width, stride, halo_px, MAX_PIXELS), predict)
     return probability, np.mean(features, axis=0)

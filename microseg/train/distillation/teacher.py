@@ -67,7 +67,7 @@ def read_lesson(
             with open_prepared(
                 item.image, preparation, record.grid, fallback_pixel_size_um=entry.preparation.pixel_size_um
             ) as prepared:
-                image = prepared.rows(0, prepared.shape[0])
+                image = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error
         fields.append(LabelledField(item, hashes[item.image], image, np.full_like(image, UNLABELLED)))

@@ -73,7 +73,7 @@ class ClassifiedImages:
             return self._kept[path]
         try:
             with open_prepared(path, self._preparation, self._grid) as prepared:
-                image = prepared.rows(0, prepared.shape[0])
+                image = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error
         if self._bytes + image.nbytes <= _CACHE_BYTES:

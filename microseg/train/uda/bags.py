@@ -288,7 +288,7 @@ def chosen_by_labels(at: Adapting, bags: dict[str, Bag], target_path: Path, reco
     for name, bag in bags.items():
 
         def predict(prepared: PreparedField, sha256: str, bag: Bag = bag) -> Prediction:
-            image = prepared.rows(0, prepared.shape[0])
+            image = prepared.whole()
             soft, _ = predict_field(bag.networks, image, record.stride, record.halo_px)
             return Prediction(soft.mean(0).argmax(0).astype(np.uint8), {}, seen=False)
 

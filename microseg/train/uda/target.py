@@ -162,7 +162,7 @@ def _fields(domain: Domain, preparation: Preparation, grid: Grid) -> list[Labell
     for field in domain.training_fields:
         try:
             with open_prepared(field.image, preparation, grid) as prepared:
-                image = prepared.rows(0, prepared.shape[0])
+                image = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error
         fields.append(LabelledField(field, sha256_of(field.image), image, np.full_like(image, UNLABELLED)))

@@ -32,7 +32,7 @@ def write(path: Path, grey: NDArray[Any], **options: Any) -> Path:
 
 def prepared(path: Path, grid: Grid | None = None, argument_um: float | None = None, **preparation: Any) -> Any:
     with open_prepared(path, Preparation(**preparation), grid or Grid(), argument_um) as field:
-        return field, field.rows(0, field.shape[0])
+        return field, field.whole()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,7 +64,7 @@ def test_stripes_equal_the_whole(
     path = write(tmp_path / "a.tif", noise(height, width, dtype), tile=(16, 32) if tiled else None)
     preparation = Preparation(intensity=rule, crop=crop, invert=invert)
     with open_prepared(path, preparation, Grid(scale=scale)) as field:
-        whole = field.rows(0, field.shape[0])
+        whole = field.whole()
         assert whole.shape == field.shape
         assert whole.dtype == np.uint8
     with monkeypatch.context() as patch:
