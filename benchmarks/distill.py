@@ -29,11 +29,10 @@ from benchmarks.real_data import DATA
 from microseg.core.domains.domain import load_domain
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
-from microseg.core.schemas.manifest import Precision
-from microseg.core.schemas.tolerance import LIMITS
+from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.system.files import write_json
 from microseg.deploy.pipeline.options import max_tile_pixels
-from microseg.export.engine import export_run
+from microseg.export.onnx_export import export_run
 from microseg.runtime import Engine, engine_sha256, open_engine
 from microseg.runtime.tiled_prediction import label_field
 from microseg.train.common.run_folder import run_supervised

@@ -48,7 +48,7 @@ def main() -> None:
 def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[str, Any]:
     """All figures: `ratio_many_to_few` and `peak_mb` at the top, then every run."""
     from benchmarks.random_engine import write_random_engine
-    from microseg.export.footprint import measure_bytes_per_pixel
+    from microseg.export.memory_footprint import measure_bytes_per_pixel
     from microseg.runtime import engine_sha256, read_manifest
 
     engine = write_random_engine(work / "engine.onnx", ENCODER, folds, 1.0, DECODER)
@@ -79,7 +79,8 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
 def _segment(folder: Path, engine: Path) -> dict[str, Any]:
     """One run of the command in a process of its own, which states its own peak at its end."""
     code = (
-        "import sys; from microseg.cli.main import command_line; from microseg.export.footprint import peak_resident_bytes; "
+        "import sys; from microseg.cli.main import command_line; "
+        "from microseg.export.memory_footprint import peak_resident_bytes; "
         f"command_line()(sys.argv[1:], standalone_mode=False); print({_PEAK!r}, peak_resident_bytes())"
     )
     begun = time.perf_counter()

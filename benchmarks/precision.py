@@ -26,12 +26,13 @@ from benchmarks.real_data import CASES as REAL
 from benchmarks.real_data import DATA
 from benchmarks.uda import SCORED_SEED, SOURCE_FIELDS, SOURCE_SEED
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import Fidelity, Precision
+from microseg.core.schemas.manifest import Fidelity
 from microseg.core.schemas.run import read_run
+from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.files import write_json
-from microseg.export.engine import export_run
+from microseg.export.calibration_fields import calibration_domain
 from microseg.export.fidelity import Judge, worst
-from microseg.export.fields import calibration_domain
+from microseg.export.onnx_export import export_run
 from microseg.export.torch_graph.bag import load_folds, run_torch
 from microseg.runtime import Engine, engine_sha256, open_engine
 from microseg.synthetic.folder import write_domain

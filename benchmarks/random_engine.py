@@ -5,16 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.schemas.manifest import (
-    DomainEntry,
-    FoldInfo,
-    Grid,
-    Manifest,
-    PhaseInfo,
-    Precision,
-    Provenance,
-    Quantisation,
-)
+from microseg.core.schemas.manifest import DomainEntry, FoldInfo, Grid, Manifest, PhaseInfo, Provenance, Quantisation
+from microseg.core.schemas.tolerance import Precision
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -94,12 +86,12 @@ def write_random_engine(
 def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quantisation | None]:
     """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers."""
     from microseg.core.system.instructions import instruction_sets, weight_bits
-    from microseg.export.fields import Field, calibration_tiles
+    from microseg.export.calibration_fields import Field, calibration_tiles
     from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
     from microseg.export.onnx_graph import outside_convolutions, simplified
-    from microseg.export.reduction.half import kept_in_float32, to_half
-    from microseg.export.reduction.int8 import activation_ranges, quantised
-    from microseg.export.reduction.reduce import before_int8
+    from microseg.export.precision.fp16 import kept_in_float32, to_half
+    from microseg.export.precision.int8 import activation_ranges, quantised
+    from microseg.export.precision.reduce import before_int8
     from microseg.synthetic.tiles import reference_tiles
 
     if precision == "fp32":

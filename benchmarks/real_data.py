@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from microseg.core.system.files import write_json
 from microseg.deploy.evaluate import evaluate_engine
-from microseg.export.engine import export_run
+from microseg.export.onnx_export import export_run
 from microseg.runtime import engine_sha256
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.common.run_folder import run_supervised

@@ -24,7 +24,7 @@ from benchmarks.machine import machine, versions
 from benchmarks.random_engine import DECODER, write_random_engine
 from benchmarks.throughput_peers import NAMES, PLAIN, TORCH, export_plain, run_peer, skipped
 from benchmarks.throughput_sides import gflop, images, run_network, run_segment, run_start, sgemm
-from microseg.core.schemas.manifest import Precision
+from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.files import write_json
 
 ENCODER = "resnet18"

@@ -44,8 +44,8 @@ def trained(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The engine of `trained`, through the gate, with reference tiles."""
-    from microseg.export.engine import export_run
-    from microseg.export.reference import Candidates
+    from microseg.export.onnx_export import export_run
+    from microseg.export.reference_tiles import Candidates
     from microseg.synthetic.tiles import reference_tiles
 
     engine = tmp_path_factory.mktemp("engines") / "bagged.onnx"

@@ -20,7 +20,7 @@ from microseg.core.schemas.manifest import (
     Preparation,
     Provenance,
 )
-from microseg.export.reference import Candidates, add_reference
+from microseg.export.reference_tiles import Candidates, add_reference
 from microseg.runtime import model_sha256, read_manifest
 from microseg.runtime.engine_file import manifest_entries
 

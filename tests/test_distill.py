@@ -261,8 +261,8 @@ def test_it_becomes_smaller_engines_and_plans(
     engine: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from microseg.core.schemas.tolerance import Limit
-    from microseg.export import engine as module
-    from microseg.export.engine import export_run
+    from microseg.export import onnx_export as module
+    from microseg.export.onnx_export import export_run
     from microseg.export.tensorrt.plan import plan_of_engine
     from microseg.export.torch_graph import bag as graph
 

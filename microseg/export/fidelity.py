@@ -10,10 +10,10 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import Fidelity, FieldFidelity, Precision
-from microseg.core.schemas.tolerance import LIMITS, limit_over, point_limits
-from microseg.export.fields import FieldSet, stitched
-from microseg.export.reduction.activations import openvino_session, session
+from microseg.core.schemas.manifest import Fidelity, FieldFidelity
+from microseg.core.schemas.tolerance import LIMITS, Precision, limit_over, point_limits
+from microseg.export.calibration_fields import FieldSet, stitched
+from microseg.export.precision.activations import openvino_session, session
 
 Probabilities = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 Arithmetic = Literal["onnxruntime", "openvino", "rounded to fp16"]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scipy.ndimage import gaussian_filter
 
+from microseg.export.calibration_fields import Field, FieldSet
 from microseg.export.fidelity import Judge
-from microseg.export.fields import Field, FieldSet
 from microseg.export.onnx_graph import fold_logits
-from microseg.export.reduction.activations import session
+from microseg.export.precision.activations import session
 
 PHASES = ("matrix", "oxide", "crack")
 WIDTH = 8

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from microseg.core.errors import GateError
 from microseg.core.schemas.manifest import Fidelity, FieldFidelity
 from microseg.core.schemas.tolerance import LEAST_POINTS, LIMITS
+from microseg.export.calibration_fields import Field, FieldSet
 from microseg.export.fidelity import Judge, refuse_beyond_limits, worst
-from microseg.export.fields import Field, FieldSet
 from tests.export.bags import PHASES, bag, fields, judge, probabilities
 
 SIDE = 400

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microseg.export import graph_rewrites as shortcuts
 from microseg.export.graph_rewrites import grey_stem, interleaved_by_copies, narrow_heads, small_upsampling
 from microseg.export.onnx_graph import constants, layers, simplified
-from microseg.export.reduction.activations import session
+from microseg.export.precision.activations import session
 from tests.export.bags import bag
 
 OUTPUTS = ["labels", "votes", "features", "probability"]

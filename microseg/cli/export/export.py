@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from microseg.core.schemas.manifest import Manifest
-    from microseg.export.reference import Candidates
+    from microseg.export.reference_tiles import Candidates
 
 
 class ReferenceTiles(StrEnum):
@@ -133,7 +133,7 @@ def _export_run(
     symmetric: bool,
 ) -> Manifest:
     from microseg.cli.progress import steps_of
-    from microseg.export.reference import Candidates, held_out_tiles
+    from microseg.export.reference_tiles import Candidates, held_out_tiles
     from microseg.synthetic.tiles import reference_tiles
 
     def candidates() -> Candidates:
@@ -150,7 +150,7 @@ def _export_run(
                 run, out, profile, lambda step: progress.begin(step, 0), progress, candidates,
                 precision=precision.value, calibrate=calibrate, symmetric=symmetric,
             )  # fmt: skip
-    from microseg.export.engine import export_run
+    from microseg.export.onnx_export import export_run
 
     with steps_of("exporting") as step:
         return export_run(
@@ -211,7 +211,7 @@ def _counts(precisions: dict[str, int]) -> str:
 
 def _print_fidelity(console: Console, manifest: Manifest) -> None:
     """How true the ONNX graph is to torch."""
-    from microseg.cli.export.reduction import print_reduction
+    from microseg.cli.export.precision_tables import print_reduction
 
     bag = manifest.parity[0]
     worst = max(bag.fraction_difference_points.values())

@@ -38,7 +38,7 @@ def _print(engine: Path, manifest: Manifest, told: dict[str, str]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from microseg.cli.export.reduction import print_reduction
+    from microseg.cli.export.precision_tables import print_reduction
     from microseg.runtime import engine_sha256
 
     console = Console()

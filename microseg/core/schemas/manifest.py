@@ -8,12 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from microseg.core.schemas.keys import METADATA_KEY as METADATA_KEY
-from microseg.core.schemas.tolerance import limit_over
+from microseg.core.schemas.tolerance import Precision, limit_over
 
 MANIFEST_VERSION = 1
 
 PositiveFloat = Annotated[float, Field(gt=0)]
-Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Strict(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from microseg.core.errors import InputError
 from microseg.core.system.files import write_bytes
 from microseg.export.tensorrt.layer_precisions import Precisions, engine_precisions, network_precisions
-from microseg.export.tensorrt.plan_profile import FullProfile, Profile, RtxProfile
+from microseg.export.tensorrt.plan_profile import FullProfile, PlanProfile, RtxProfile
 from microseg.runtime.tensorrt.device import CudaError, GpuInfo, find_gpu, require_gpu
 from microseg.runtime.tensorrt.library import EXTRAS, TITLES, collecting_logger, load_library
 
@@ -47,7 +47,7 @@ class Built(NamedTuple):
     engine_precisions: dict[str, int] | None
 
 
-def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, progress: BuildProgress) -> Built:
+def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Path, progress: BuildProgress) -> Built:
     """Build `graph`, the ONNX model read from `source`, for the profile called `name`.
 
     cache: file of the timing cache. Raises InputError: the parser or the builder refuses, no card where one is needed.
@@ -102,7 +102,7 @@ def build(graph: bytes, source: Path, name: str, profile: Profile, cache: Path, 
     )
 
 
-def _gpu_for(name: str, profile: Profile) -> GpuInfo | None:
+def _gpu_for(name: str, profile: PlanProfile) -> GpuInfo | None:
     """The card, looked for before TensorRT is touched. Raises InputError where the build needs one."""
     remedy = "Remedy: build on the machine that the plan is for, or, for RTX cards, --profile rtx-station."
     extra = EXTRAS[profile.flavour]
@@ -116,7 +116,7 @@ def _gpu_for(name: str, profile: Profile) -> GpuInfo | None:
     return None
 
 
-def _configure(library: Any, config: Any, profile: Profile) -> None:
+def _configure(library: Any, config: Any, profile: PlanProfile) -> None:
     flags = library.BuilderFlag
     if not profile.tf32:
         config.clear_flag(flags.TF32)
@@ -140,7 +140,7 @@ def _configure(library: Any, config: Any, profile: Profile) -> None:
                 config.set_flag(flags.EXCLUDE_LEAN_RUNTIME)
 
 
-def _timing_cache(config: Any, profile: Profile, path: Path) -> Any:
+def _timing_cache(config: Any, profile: PlanProfile, path: Path) -> Any:
     """The cache that the build reads and fills, or None. One of another card or version begins anew."""
     # TensorRT for RTX times nothing while it builds.
     if not isinstance(profile, FullProfile) or not profile.timing_cache:
@@ -192,7 +192,7 @@ def parser_errors(parser: Any) -> str:
     return f"{'; '.join(told) or 'No reason is given'}."
 
 
-def _inspected(library: Any, logger: Any, plan: bytes, profile: Profile) -> dict[str, int] | None:
+def _inspected(library: Any, logger: Any, plan: bytes, profile: PlanProfile) -> dict[str, int] | None:
     """Layers of the built engine, or None where it is for another runtime or for other cards than this one."""
     if isinstance(profile, FullProfile) and profile.version_compatible:
         return None

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.schemas.manifest import Flavour, Manifest, PlanInfo, Precision
+from microseg.core.schemas.manifest import Flavour, Manifest, PlanInfo
+from microseg.core.schemas.tolerance import Precision
 from microseg.export.tensorrt.build import BuildProgress, Built, build
 from microseg.export.tensorrt.plan_file import portable, require_out, write_plan
 from microseg.export.tensorrt.plan_graph import graph_sha256, plan_graph
-from microseg.export.tensorrt.plan_profile import FullProfile, Profile, RtxProfile, load_profile, require_stride
+from microseg.export.tensorrt.plan_profile import FullProfile, PlanProfile, RtxProfile, load_profile, require_stride
 from microseg.runtime import unchanged
 from microseg.runtime.engine_file import read_reference
 from microseg.runtime.tensorrt.library import installed_flavour
 
 if TYPE_CHECKING:
-    from microseg.export.reference import Candidates
+    from microseg.export.reference_tiles import Candidates
 
 # Without --profile: what most cards of the installed flavour can run.
 DEFAULT_PROFILES: dict[Flavour, str] = {"tensorrt_rtx": "rtx-station", "tensorrt": "a100"}
@@ -40,7 +41,7 @@ def plan_of_run(
 
     INT8 is always symmetric here: TensorRT takes nothing else.
     """
-    from microseg.export.engine import export_run
+    from microseg.export.onnx_export import export_run
 
     require_out(out)
     chosen = _chosen(profile)
@@ -66,11 +67,11 @@ def plan_of_engine(source: Path, out: Path, profile: str | None, progress: Build
     return _build(source, out, *_chosen(profile), progress)
 
 
-def _chosen(name: str | None) -> tuple[str, Profile]:
+def _chosen(name: str | None) -> tuple[str, PlanProfile]:
     return load_profile(name or DEFAULT_PROFILES[installed_flavour()])
 
 
-def _build(source: Path, out: Path, name: str, profile: Profile, progress: BuildProgress) -> Manifest:
+def _build(source: Path, out: Path, name: str, profile: PlanProfile, progress: BuildProgress) -> Manifest:
     with unchanged(source):
         manifest, sha256 = portable(source, out)
         require_stride(name, profile, manifest.stride)
@@ -80,7 +81,7 @@ def _build(source: Path, out: Path, name: str, profile: Profile, progress: Build
     return write_plan(out, built.plan, manifest, source, reference, progress)
 
 
-def _plan_info(name: str, profile: Profile, built: Built, onnx_sha256: str, graph: bytes) -> PlanInfo:
+def _plan_info(name: str, profile: PlanProfile, built: Built, onnx_sha256: str, graph: bytes) -> PlanInfo:
     gpu = built.gpu
     targets = list(profile.compute_capabilities) if isinstance(profile, RtxProfile) else []
     full = profile if isinstance(profile, FullProfile) else None

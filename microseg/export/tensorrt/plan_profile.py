@@ -53,8 +53,8 @@ class FullProfile(_Shapes):
     timing_cache: bool = True
 
 
-Profile = RtxProfile | FullProfile
-_CHECKED: TypeAdapter[Profile] = TypeAdapter(Annotated[Profile, Field(discriminator="flavour")])
+PlanProfile = RtxProfile | FullProfile
+_CHECKED: TypeAdapter[PlanProfile] = TypeAdapter(Annotated[PlanProfile, Field(discriminator="flavour")])
 
 
 def profile_names() -> list[str]:
@@ -62,7 +62,7 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.yaml"))
 
 
-def load_profile(name_or_file: str) -> tuple[str, Profile]:
+def load_profile(name_or_file: str) -> tuple[str, PlanProfile]:
     """(name, profile) from a shipped name or a YAML file; the name is what `--profile` takes, less the folder.
 
     Raises InputError that names the key, what was given and what is allowed.
@@ -80,7 +80,7 @@ def load_profile(name_or_file: str) -> tuple[str, Profile]:
         raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
 
 
-def require_stride(name: str, profile: Profile, stride: int) -> None:
+def require_stride(name: str, profile: PlanProfile, stride: int) -> None:
     """Raise InputError where a tile of the profile is not a multiple of the engine's stride."""
     for key, size in profile.tile_px.model_dump().items():
         if size % stride:
@@ -103,7 +103,7 @@ def _explain(item: Any) -> str:
         case "union_tag_invalid" | "union_tag_not_found":
             return "flavour is none of tensorrt_rtx, tensorrt"
         case "extra_forbidden":
-            models = {get_args(m.model_fields["flavour"].annotation)[0]: m for m in get_args(Profile)}
+            models = {get_args(m.model_fields["flavour"].annotation)[0]: m for m in get_args(PlanProfile)}
             fields = models[flavour].model_fields if len(rest) == 1 else SizeRange.model_fields
             return f"unknown key {key!r}; allowed here: {', '.join(sorted(fields))}"
         case "missing":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from microseg.export import engine
+from microseg.export import onnx_export
 from microseg.export.tensorrt import plan
 from microseg.export.tensorrt.build import Built
 from microseg.export.tensorrt.layer_precisions import Precisions
@@ -21,7 +21,7 @@ from tests.chain import microseg
 @pytest.fixture(autouse=True)
 def _ready_made(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
     monkeypatch.setattr(graph, "build_onnx", lambda networks, path: shutil.copyfile(exported, path))
-    monkeypatch.setattr(engine, "measure_bytes_per_pixel", lambda path, stride: 100.0)
+    monkeypatch.setattr(onnx_export, "measure_bytes_per_pixel", lambda path, stride: 100.0)
 
 
 def test_writes_an_engine_and_says_what_comes_next(trained: Path, tmp_path: Path) -> None:

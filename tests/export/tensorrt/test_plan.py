@@ -17,8 +17,8 @@ from microseg.core.schemas.keys import REFERENCE_KEY
 from microseg.core.schemas.manifest import Quantisation, SizeRange, plan_manifest_path
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
 from microseg.export.onnx_graph import last_convolutions, outside_convolutions, simplified
-from microseg.export.reduction import int8
-from microseg.export.reduction.half import kept_in_float32, to_half
+from microseg.export.precision import int8
+from microseg.export.precision.fp16 import kept_in_float32, to_half
 from microseg.export.tensorrt import build as tensorrt_build
 from microseg.export.tensorrt import plan as module
 from microseg.export.tensorrt.layer_precisions import Precisions
@@ -279,7 +279,7 @@ def test_a_run_goes_through_its_onnx_engine(
         asked.append(options)
         out.write_bytes(exported.read_bytes())
 
-    monkeypatch.setattr("microseg.export.engine.export_run", export_run)
+    monkeypatch.setattr("microseg.export.onnx_export.export_run", export_run)
     manifest = plan_of_run(
         trained,
         tmp_path / "bagged.plan",

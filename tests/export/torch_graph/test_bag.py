@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from microseg.export.reduction.activations import session
+from microseg.export.precision.activations import session
 from microseg.export.torch_graph.bag import build_onnx, run_torch
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network

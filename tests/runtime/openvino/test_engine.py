@@ -197,7 +197,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np
-from microseg.export.footprint import peak_resident_bytes
+from microseg.export.memory_footprint import peak_resident_bytes
 from microseg.runtime import open_engine
 engine = open_engine(Path(sys.argv[1]), 1, runtime="openvino")
 shapes = [(256 + 8 * k, 512 - 8 * k) for k in range(6)]

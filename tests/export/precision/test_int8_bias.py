@@ -9,11 +9,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from microseg.export.fields import calibration_tiles
+from microseg.export.calibration_fields import calibration_tiles
 from microseg.export.onnx_graph import outside_convolutions, simplified
-from microseg.export.reduction import int8
-from microseg.export.reduction.activations import Range, session
-from microseg.export.reduction.bias import correct_biases
+from microseg.export.precision import int8
+from microseg.export.precision.activations import Range, session
+from microseg.export.precision.int8_bias import correct_biases
 from tests.export.bags import bag, fields
 
 TILES = calibration_tiles(fields().fields, 8)

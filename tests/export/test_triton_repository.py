@@ -13,7 +13,7 @@ import pytest
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import DomainEntry, Fingerprint, Grid, SizeRange
 from microseg.export.tensorrt.plan_graph import plan_graph
-from microseg.export.triton import fill_repository, triton_config
+from microseg.export.triton_repository import fill_repository, triton_config
 from microseg.runtime import read_manifest
 from microseg.runtime.tensorrt.library import collecting_logger, load_library
 from tests.engines import threshold_manifest
@@ -83,7 +83,7 @@ def test_the_templates_are_what_is_written_for_five_folds_and_two_phases() -> No
 
 
 def fill(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "microseg.export.triton", *map(str, arguments)]
+    command = [sys.executable, "-m", "microseg.export.triton_repository", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
 
 

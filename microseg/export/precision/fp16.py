@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.export.onnx_graph import CONVOLUTIONS, constants, float_tensors, outside_convolutions
-from microseg.export.reduction.activations import Range, Tiles, ranges
+from microseg.export.precision.activations import Range, Tiles, ranges
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from microseg.export.onnx_graph import constants
-from microseg.export.reduction.activations import Range
+from microseg.export.precision.activations import Range
 
 _DEFAULTS = {"pads": [0, 0, 0, 0], "dilations": [1, 1], "strides": [1, 1]}
 

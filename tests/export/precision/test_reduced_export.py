@@ -15,10 +15,10 @@ from microseg.core.errors import InputError
 from microseg.core.schemas import tolerance
 from microseg.core.schemas.manifest import Fidelity, Manifest
 from microseg.core.schemas.tolerance import Limit
-from microseg.export import engine as module
 from microseg.export import fidelity
-from microseg.export.engine import export_run
-from microseg.export.reduction import reduce as precision
+from microseg.export import onnx_export as module
+from microseg.export.onnx_export import export_run
+from microseg.export.precision import reduce as precision
 from microseg.export.torch_graph import bag as graph
 from microseg.runtime import model_sha256, open_engine, read_manifest
 from microseg.runtime.engine_file import read_reference

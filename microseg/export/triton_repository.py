@@ -1,4 +1,4 @@
-"""`python -m microseg.export.triton ENGINE REPOSITORY`: an engine as a model of NVIDIA's Triton Inference Server.
+"""`python -m microseg.export.triton_repository ENGINE REPOSITORY`: an engine as a model of NVIDIA's Triton Inference Server.
 
 Triton takes only a configuration whose fixed dimensions are the engine's, and those differ between bags: so it is written
 from the manifest.
@@ -87,7 +87,7 @@ def _tensor(kind: str, name: str, dtype: str, dims: list[int]) -> str:
 
 def main() -> None:
     """Fill a repository from an engine, or exit with 2 and one message."""
-    parser = argparse.ArgumentParser(prog="python -m microseg.export.triton", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m microseg.export.triton_repository", description=__doc__)
     parser.add_argument("engine", type=Path, help="bagged.onnx, or a plan of full TensorRT with its manifest beside it")
     parser.add_argument("repository", type=Path, help="Triton's --model-repository")
     parser.add_argument("--name", default="microseg", help="of the model (default: microseg)")

@@ -17,8 +17,8 @@ from microseg.core.preparation.tiling import extract, plan_tiles
 from microseg.core.schemas.manifest import Grid
 from microseg.core.schemas.run import read_run
 from microseg.deploy.evaluate import evaluate_engine
-from microseg.export import engine as module
-from microseg.export.engine import export_run
+from microseg.export import onnx_export as module
+from microseg.export.onnx_export import export_run
 from microseg.export.torch_graph import bag as graph
 from microseg.models.build import load_folds
 from microseg.models.unet import UNet

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 
 from microseg.export.onnx_graph import CONVOLUTIONS, constants, float_tensors
-from microseg.export.reduction.activations import Range, Tiles, ranges
-from microseg.export.reduction.bias import correct_biases
+from microseg.export.precision.activations import Range, Tiles, ranges
+from microseg.export.precision.int8_bias import correct_biases
 
 # What ONNX Runtime computes on 8-bit integers without a detour through float32.
 _OPERATORS = ("Conv", "ConvTranspose", "Relu", "Clip", "Add", "Concat", "MaxPool", "Resize", "Pad")
@@ -36,7 +36,7 @@ def quantised(
     found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
     256 steps, and every operator between two convolutions stays on integers, but beside those of `kept`, which read what
     is not rounded. Convolutions give float32 to what decides between phases, as 8 bits of a logit tie where they meet.
-    Biases take up what rounded weights do on average (`bias.py`).
+    Biases take up what rounded weights do on average (`int8_bias.py`).
     symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
     fuses the rest itself, and ONNX Runtime runs it slower than the other form.
     reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import onnx
 
-from microseg.core.schemas.manifest import Fidelity, Float32Layer, Precision, Quantisation
+from microseg.core.schemas.manifest import Fidelity, Float32Layer, Quantisation
+from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.instructions import instruction_sets, weight_bits
+from microseg.export.calibration_fields import evenly
 from microseg.export.fidelity import Arithmetic, Judge, refuse_beyond_limits
-from microseg.export.fields import evenly
 from microseg.export.graph_rewrites import LEAST_ENLARGED_CHANNELS_INT8, small_upsampling
 from microseg.export.onnx_graph import (
     AFTER,
@@ -23,10 +24,10 @@ from microseg.export.onnx_graph import (
     outside_convolutions,
     simplified,
 )
-from microseg.export.reduction.activations import Tiles, beyond_counter
-from microseg.export.reduction.half import half_limits, kept_in_float32, rounded_twin, to_half
-from microseg.export.reduction.int8 import activation_ranges, quantised, saturation_limits
-from microseg.export.reduction.sensitivity import harms, search
+from microseg.export.precision.activations import Tiles, beyond_counter
+from microseg.export.precision.fp16 import half_limits, kept_in_float32, rounded_twin, to_half
+from microseg.export.precision.int8 import activation_ranges, quantised, saturation_limits
+from microseg.export.precision.int8_layer_search import harms, search
 from microseg.runtime.choice import cpu_runtimes
 
 # Each layer is tried alone: few tiles, so that it takes minutes.

@@ -11,13 +11,13 @@ import pytest
 from onnx import TensorProto
 
 from microseg.core.errors import GateError
+from microseg.export.calibration_fields import calibration_tiles
 from microseg.export.fidelity import worst
-from microseg.export.fields import calibration_tiles
 from microseg.export.onnx_graph import AFTER, BEFORE, CONVOLUTIONS, outside_convolutions, simplified
-from microseg.export.reduction import reduce as module
-from microseg.export.reduction.activations import session
-from microseg.export.reduction.half import kept_in_float32, rounded_twin, to_half
-from microseg.export.reduction.reduce import reduce_precision
+from microseg.export.precision import reduce as module
+from microseg.export.precision.activations import session
+from microseg.export.precision.fp16 import kept_in_float32, rounded_twin, to_half
+from microseg.export.precision.reduce import reduce_precision
 from tests.export.bags import bag, fields, judge
 
 TILES = calibration_tiles(fields().fields, 8)

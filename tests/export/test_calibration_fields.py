@@ -12,8 +12,8 @@ from PIL import Image
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import DomainEntry, Grid, Preparation
 from microseg.core.schemas.run import RunRecord, read_record
-from microseg.export import fields as module
-from microseg.export.fields import Field, calibration_domain, calibration_tiles, evenly, held_out, stitched
+from microseg.export import calibration_fields as module
+from microseg.export.calibration_fields import Field, calibration_domain, calibration_tiles, evenly, held_out, stitched
 
 
 @pytest.fixture(scope="module")

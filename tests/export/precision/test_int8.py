@@ -16,15 +16,15 @@ import pytest
 from microseg.core.errors import GateError
 from microseg.core.schemas.manifest import Fidelity
 from microseg.export import fidelity
+from microseg.export.calibration_fields import FieldSet, calibration_tiles
 from microseg.export.fidelity import worst
-from microseg.export.fields import FieldSet, calibration_tiles
 from microseg.export.onnx_graph import constants, layers, outside_convolutions, simplified
-from microseg.export.reduction import reduce as precision
-from microseg.export.reduction import sensitivity
-from microseg.export.reduction.activations import Range, beyond_counter, openvino_session, session
-from microseg.export.reduction.int8 import activation_ranges, quantised, saturation_limits
-from microseg.export.reduction.reduce import reduce_precision
-from microseg.export.reduction.sensitivity import harms, search
+from microseg.export.precision import int8_layer_search
+from microseg.export.precision import reduce as precision
+from microseg.export.precision.activations import Range, beyond_counter, openvino_session, session
+from microseg.export.precision.int8 import activation_ranges, quantised, saturation_limits
+from microseg.export.precision.int8_layer_search import harms, search
+from microseg.export.precision.reduce import reduce_precision
 from tests.export.bags import PHASES, bag, fields, judge
 
 # Large enough that what INT8 does to random weights averages out over a field.
@@ -184,7 +184,9 @@ def test_the_search_wants_a_margin_and_takes_the_best_where_there_is_none(monkey
         def judged(model: onnx.ModelProto) -> list[Fidelity]:
             return [found[0].model_copy(update={"label_limit": ratios[tried[-1]]})]
 
-        monkeypatch.setattr(sensitivity, "worst", lambda figures: worst(found)._replace(ratio=figures[0].label_limit))
+        monkeypatch.setattr(
+            int8_layer_search, "worst", lambda figures: worst(found)._replace(ratio=figures[0].label_limit)
+        )
         kept = search([head], places, build, judged, lambda: [1.0, 3.0, 2.0], lambda step: None).kept
         return len(kept), tried
 
@@ -346,7 +348,7 @@ def test_harm_is_measured_layer_by_layer() -> None:
 
 def test_a_search_without_success_keeps_at_most_half_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = judge(MODEL, FIELDS)
-    monkeypatch.setattr(sensitivity, "worst", lambda found: worst(found)._replace(ratio=2.0))
+    monkeypatch.setattr(int8_layer_search, "worst", lambda found: worst(found)._replace(ratio=2.0))
     tried = []
 
     def build(kept: object) -> onnx.ModelProto:

@@ -13,18 +13,18 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import FoldParity, Manifest, Precision, Provenance
+from microseg.core.schemas.manifest import FoldParity, Manifest, Provenance
 from microseg.core.schemas.run import RunRecord, RunSummary, read_run
-from microseg.core.schemas.tolerance import LIMITS
+from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.system.files import replacing, require_writable
+from microseg.export.calibration_fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.fidelity import Judge
-from microseg.export.fields import calibration_domain, calibration_tiles, held_out
-from microseg.export.footprint import measure_bytes_per_pixel
 from microseg.export.gate import Pair, compare, refuse_beyond_limits
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
+from microseg.export.memory_footprint import measure_bytes_per_pixel
 from microseg.export.onnx_graph import fold_logits
-from microseg.export.reduction.reduce import reduce_precision
-from microseg.export.reference import Candidates, add_reference
+from microseg.export.precision.reduce import reduce_precision
+from microseg.export.reference_tiles import Candidates, add_reference
 from microseg.runtime import model_sha256, open_engine
 from microseg.runtime.engine_file import manifest_entries
 

@@ -25,7 +25,7 @@ def measure_bytes_per_pixel(engine: Path, stride: int) -> float:
     for runtime in {"onnxruntime", choose(engine, device="cpu").runtime}:
         peaks = []
         for side in sides:
-            command = [sys.executable, "-m", "microseg.export.footprint", str(engine), str(side), runtime]
+            command = [sys.executable, "-m", "microseg.export.memory_footprint", str(engine), str(side), runtime]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise InputError(f"{engine}: running a tile of {side} px failed: {done.stderr.strip()[-400:]}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from microseg.core.schemas.manifest import Fidelity
 from microseg.export.fidelity import worst
 from microseg.export.onnx_graph import CONVOLUTIONS, Layer
-from microseg.export.reduction.activations import Tiles, session
+from microseg.export.precision.activations import Tiles, session
 
 # Beyond this an INT8 engine saves little: FP16 or float32 is the honest choice.
 MAX_SHARE_KEPT = 0.5
