@@ -3,17 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-train test-uda test-engines test-others lint format clean
+.PHONY: demo docs test test-train test-uda test-engines test-others lint format clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,train,export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,train,export,dev,docs]'
 	# As pip does for what it does not install in place: where Python may not write bytecode, every start would compile again.
 	$(BIN)/python -m compileall -q microseg
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo
+
+# Strict and offline: a warning, or a page that loads something from the network, is an error.
+docs: $(STAMP)
+	$(BIN)/python -m benchmarks.documentation
 
 lint: $(STAMP)
 	$(BIN)/ruff check microseg tests benchmarks
@@ -24,7 +28,7 @@ lint: $(STAMP)
 # Training by itself: in a process that has loaded TensorRT, OpenVINO and ONNX Runtime before, SIGTERM, which training listens
 # for, ends in a segmentation fault. Nobody trains and runs engines in one process but these tests. Two at a time, the longest
 # first, on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
-test: lint
+test: lint docs
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-train test-uda test-engines test-others
 
 test-train: $(STAMP)
@@ -44,4 +48,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix microseg tests benchmarks
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache demo
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache demo site

@@ -1,4 +1,4 @@
-"""`segment`: an engine and a folder of micrographs to a report (DESIGN.md, contract 4)."""
+"""`segment`: an engine and a folder of micrographs to a report (microseg/docs/design.md)."""
 
 from __future__ import annotations
 

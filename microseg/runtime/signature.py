@@ -1,4 +1,4 @@
-"""The inputs and outputs of an engine's network (DESIGN.md, contract 3), whatever runs it."""
+"""The inputs and outputs of an engine's network (microseg/docs/design.md), whatever runs it."""
 
 from __future__ import annotations
 

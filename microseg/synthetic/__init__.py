@@ -1,1 +1,1 @@
-"""Micrographs made with exact labels: one structure, four renderings (DESIGN.md). numpy, scipy and opencv only."""
+"""Micrographs made with exact labels: one structure, four renderings (microseg/docs/design.md). No PyTorch is needed."""

@@ -1,4 +1,4 @@
-"""Domain folders of synthetic micrographs (DESIGN.md, contract 1)."""
+"""Domain folders of synthetic micrographs (microseg/docs/design.md)."""
 
 from __future__ import annotations
 

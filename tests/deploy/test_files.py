@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from microseg import __version__
 from tests.command_line import parsed
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +183,7 @@ def test_the_job_trains_with_a_real_command() -> None:
     user = last(instructions(DEPLOY / "docker" / "training.Dockerfile"), "USER").split(":")
     assert [str(pod["securityContext"][key]) for key in ("runAsUser", "runAsGroup")] == user
     tag = container["image"].rpartition(":")[2]
-    assert tag == project()["version"]
+    assert tag == __version__
     failed = job["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]
     assert failed["containerName"] == container["name"] and failed["values"] == [2]
     # A failure policy takes no other.

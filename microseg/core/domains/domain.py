@@ -1,4 +1,4 @@
-"""Domain folders (DESIGN.md, contract 1): what a user brings, read as it is."""
+"""Domain folders (microseg/docs/design.md): what a user brings, read as it is."""
 
 from __future__ import annotations
 

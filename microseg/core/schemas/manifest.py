@@ -287,7 +287,7 @@ class PlanInfo(Strict):
 
 
 class Manifest(Strict):
-    """The engine's description of itself (DESIGN.md, contract 3). `model_sha256` covers the model without metadata.
+    """The engine's description of itself (microseg/docs/design.md). `model_sha256` covers the model without metadata.
 
     `plan` is there in the manifest beside a TensorRT plan, and in no other.
     """

@@ -1,0 +1,25 @@
+"""The reference of the Python API, from its names and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+
+import microseg
+
+_INTRODUCTION = """# Python
+
+`import microseg` loads no framework. Each name below loads what it needs when it is used first. The half that measures
+needs no torch.
+"""
+
+
+def api_reference() -> str:
+    """The page of the public names of `microseg`, for Sphinx's autodoc."""
+    parts = [_INTRODUCTION]
+    for name in getattr(microseg, "__all__", ()):
+        if name.startswith("_"):
+            continue
+        is_class = inspect.isclass(getattr(microseg, name))
+        directive = f"autoclass:: microseg.{name}\n   :members:" if is_class else f"autofunction:: microseg.{name}"
+        parts.append(f"## {name}\n\n```{{eval-rst}}\n.. {directive}\n```\n")
+    return "\n".join(parts)

@@ -1,0 +1,144 @@
+"""The reference of files: JSON Schema and tables of keys, from the models that read and write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from microseg.core.domains.domain_file import DomainFile
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.reference import Reference
+from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
+from microseg.deploy.report.records import FieldRecord, ReportSettings
+from microseg.deploy.tuning.profile_file import Profile as TuningProfile
+from microseg.export.tensorrt.plan_profile import PlanProfile
+from microseg.train.analysis.study import Study
+from microseg.train.common.recipe import PretrainRecipe, Recipe
+from microseg.train.distillation.recipe import DistillRecipe
+from microseg.train.uda.recipe import UdaRecipe
+
+
+class File(NamedTuple):
+    """A file that a user writes or that microseg writes. model: What reads it."""
+
+    name: str
+    title: str
+    model: Any
+    about: str
+
+
+FILES = (
+    File("domain", "domain.yaml", DomainFile, "Describes a domain folder."),
+    File("recipe", "Recipe of `train supervised`", Recipe, "A YAML file of `train/`."),
+    File("recipe-pretrain", "Recipe of `train pretrain`", PretrainRecipe, "A YAML file of `train/`."),
+    File("recipe-uda", "Recipe of `train uda`", UdaRecipe, "A YAML file of `train/`."),
+    File("recipe-distill", "Recipe of `distill`", DistillRecipe, "A YAML file of `train/`."),
+    File("study", "Study of `study`", Study, "A YAML file of `train/studies/`."),
+    File("plan-profile", "Plan profile of `export --profile`", PlanProfile, "A YAML file of `export/`."),
+    File("run", "run.yaml of a run folder", RunRecord, "All that decides the weights of a run."),
+    File(
+        "run-summary",
+        "summary.json of a run folder",
+        RunSummary,
+        "Scores of the folds, and of an adapted run its verdict.",
+    ),
+    File("pretrain-summary", "summary.json of a pre-training run", PretrainSummary, "Accuracy of the encoder."),
+    File(
+        "manifest",
+        "Manifest of an engine",
+        Manifest,
+        "The metadata entry `microseg.manifest` of an ONNX file, or `ENGINE.plan.json` beside a plan.",
+    ),
+    File(
+        "reference",
+        "Reference tiles of an engine",
+        Reference,
+        "The metadata entry `microseg.reference`, for `microseg verify`.",
+    ),
+    File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
+    File("field-record", "records/NAME.json of a report", FieldRecord, "One measured field."),
+    File(
+        "tuning-profile",
+        "Tuning profile of `tune`",
+        TuningProfile,
+        "A file of the user's configuration folder (`MICROSEG_CONFIG`).",
+    ),
+)
+
+
+def write_schemas(page: Path, folder: Path) -> None:
+    """Write one JSON Schema for each file, and the page with their tables of keys.
+
+    Args:
+        page: Markdown file to write.
+        folder: Folder for the schemas, beside the pages' folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [
+        "# Files\n",
+        "Every file that microseg writes has a version and a JSON Schema. A key that a later version adds makes a minor "
+        "version: files of earlier versions stay readable.\n",
+    ]
+    for file in FILES:
+        schema = json_schema(file)
+        path = folder / f"{file.name}.schema.json"
+        path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        parts.append(f"## {file.title}\n\n{file.about} JSON Schema: [`{path.name}`](../schemas/{path.name})\n")
+        parts += [_tables(schema)]
+    page.write_text("\n".join(parts), encoding="utf-8")
+
+
+def json_schema(file: File) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a file."""
+    schema = TypeAdapter(file.model).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": file.title.replace("`", "")}
+
+
+def _tables(schema: dict[str, Any]) -> str:
+    """A table of keys for the file itself and for each part of it."""
+    definitions = schema.get("$defs", {})
+    parts = [_table(schema)] if "properties" in schema else [f"One of: {_type(schema)}\n"]
+    for name, part in definitions.items():
+        if "properties" in part:
+            parts.append(f"### {name.strip('_')}\n\n{_table(part)}")
+    return "\n".join(parts)
+
+
+def _table(part: dict[str, Any]) -> str:
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    required = part.get("required", ())
+    for key, value in part["properties"].items():
+        default = "required" if key in required else f"`{json.dumps(value['default'])}`" if "default" in value else ""
+        cells = (f"`{key}`", _type(value), default, " ".join(value.get("description", "").split()))
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type(value: dict[str, Any]) -> str:
+    """The type of a value in words."""
+    if "$ref" in value:
+        return str(value["$ref"]).rpartition("/")[2].strip("_")
+    if "const" in value:
+        return f"`{json.dumps(value['const'])}`"
+    if "enum" in value:
+        return ", ".join(f"`{json.dumps(item)}`" for item in value["enum"])
+    for key in ("anyOf", "oneOf"):
+        if key in value:
+            return " or ".join(dict.fromkeys(_type(item) for item in value[key]))
+    if value.get("type") == "array":
+        if "prefixItems" in value:
+            return f"list of {', '.join(_type(item) for item in value['prefixItems'])}"
+        return f"list of {_type(value.get('items', {}))}"
+    if value.get("type") == "object":
+        of = value.get("additionalProperties")
+        return f"mapping to {_type(of)}" if isinstance(of, dict) else "mapping"
+    return f"{value.get('type', 'any')}{_limits(value)}"
+
+
+def _limits(value: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {value[key]:g}" for key, sign in signs.items() if key in value]
+    return f" {', '.join(limits)}" if limits else ""
