@@ -84,7 +84,7 @@ def test_folds_save_when_their_whole_group_is_told_to_end(tmp_path: Path) -> Non
     """As clusters do it: SIGTERM to every process of a job, also to those that only start others or pass on reports."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from microseg.train import parallel; from tests.train.common.test_parallel import Saves\n"
+        "from microseg.train.common import parallel; from tests.train.common.test_parallel import Saves\n"
         "if __name__ == '__main__':\n"
         "    place = Path(sys.argv[1])\n"
         "    told = lambda fold: lambda step, steps, text: (place / f'told{fold}').touch()\n"
