@@ -24,6 +24,7 @@ from microseg.train.common.losses import cross_entropy, mass, soft_dice
 from microseg.train.common.ranks import ALONE, Ranks, join_ranks
 from microseg.train.supervised.loop import Report
 from tests.chain import ENCODER, NETWORK, tiny_recipe, train, write_recipe
+from tests.processes import in_own_process
 
 PHASES, SIDE = 3, 48
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
@@ -110,18 +111,27 @@ def test_torchrun_trains_fold_after_fold_and_one_process_speaks(trained: Path, s
     _assert_same_curve(run, trained, [0, 1])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_a_stop_saves_the_step_under_way(source: Path, trained: Path, tmp_path: Path, number: signal.Signals) -> None:
-    def stopped(fold: int) -> Report:
-        return lambda step, steps, text: os.kill(os.getpid(), number) if step == 2 else None
+def test_a_stop_saves_the_step_under_way(source: Path, trained: Path, tmp_path: Path) -> None:
+    signals = (signal.SIGTERM, signal.SIGINT)
+    in_own_process(_train_and_stop, source, tmp_path, signals)
+    for number in signals:
+        run = tmp_path / number.name
+        assert json.loads((run / "fold0" / "last" / "state.json").read_text())["step"] == 3, number
+        train(source, run, resume=True, only_folds=[0])
+        for name in ("history.csv", "model.safetensors"):
+            ours, theirs = (folder / "fold0" / name for folder in (run, trained))
+            assert ours.read_bytes() == theirs.read_bytes(), (number, name)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(source, tmp_path / "run", only_folds=[0], on_fold=stopped)
-    assert json.loads((tmp_path / "run" / "fold0" / "last" / "state.json").read_text())["step"] == 3
-    train(source, tmp_path / "run", resume=True, only_folds=[0])
-    for name in ("history.csv", "model.safetensors"):
-        ours, theirs = (folder / "fold0" / name for folder in (tmp_path / "run", trained))
-        assert ours.read_bytes() == theirs.read_bytes(), name
+
+def _train_and_stop(source: Path, place: Path, signals: Sequence[signal.Signals]) -> None:
+    """One run for each signal, which it sends to itself at the second step."""
+    for number in signals:
+
+        def stopped(fold: int, number: signal.Signals = number) -> Report:
+            return lambda step, steps, text: os.kill(os.getpid(), number) if step == 2 else None
+
+        with pytest.raises(KeyboardInterrupt):
+            train(source, place / number.name, only_folds=[0], on_fold=stopped)
 
 
 def test_shares_that_do_not_divide_a_batch_leave_processes_out(source: Path, tmp_path: Path) -> None:

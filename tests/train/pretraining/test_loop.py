@@ -25,6 +25,7 @@ from microseg.train.common.recipe import PretrainRecipe
 from microseg.train.pretraining.classified_data import centre_cut, find_classes, is_annotated
 from microseg.train.pretraining.loop import run_pretrain
 from tests.chain import microseg
+from tests.processes import in_own_process
 
 STEPS = 5
 
@@ -105,12 +106,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_a_stop_saves_the_step_under_way(classified: Path, pretrained: Path, tmp_path: Path) -> None:
-    def report(step: int, steps: int, text: str) -> None:
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_pretrain(classified, "tiny", recipe(validate_every=5), tmp_path / "run", resume=False, report=report)
+    in_own_process(_pretrain_and_stop, classified, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "last" / "state.json").read_text())["step"] == 3
     run_pretrain(classified, "tiny", recipe(validate_every=5), tmp_path / "run", resume=True)
     (row,) = csv.DictReader((tmp_path / "run" / "history.csv").read_text().splitlines())
@@ -120,6 +116,15 @@ def test_a_stop_saves_the_step_under_way(classified: Path, pretrained: Path, tmp
         / 5
     )
     assert float(row["loss"]) == pytest.approx(mean), "the losses before the stop count"
+
+
+def _pretrain_and_stop(classified: Path, run: Path) -> None:
+    def report(step: int, steps: int, text: str) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pretrain(classified, "tiny", recipe(validate_every=5), run, resume=False, report=report)
 
 
 def _history(run: Path) -> list[dict[str, str]]:
