@@ -31,7 +31,7 @@ from microseg.core.evaluation.scoring import Prediction, evaluation, score_field
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.system.files import write_json
-from microseg.deploy.pipeline.options import max_tile_pixels
+from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.export.onnx_export import export_run
 from microseg.runtime import Engine, engine_sha256, open_engine
 from microseg.runtime.tiled_prediction import label_field

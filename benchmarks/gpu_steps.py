@@ -22,7 +22,7 @@ from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.preparation.tiling import extract, plan_tiles
 from microseg.core.schemas.manifest import Manifest
 from microseg.deploy.pipeline.inputs import resolve_input
-from microseg.deploy.pipeline.options import PLAN_BATCHES, max_tile_pixels
+from microseg.deploy.pipeline.tile_memory import PLAN_BATCHES, max_tile_pixels
 from microseg.runtime import open_engine, read_manifest
 
 Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -10,7 +10,7 @@ from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
-from microseg.deploy.pipeline.options import max_tile_pixels
+from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.runtime import Engine, open_engine, read_manifest, unchanged, verified_sha256
 from microseg.runtime.tiled_prediction import label_field
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from microseg.core.errors import InputError
 from microseg.core.system.files import file_identity
-from microseg.deploy.pipeline.options import SegmentOptions
 from microseg.deploy.report.names import absolute, extended
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import set_up
 from microseg.runtime import (
     Engine,
@@ -63,10 +63,10 @@ def segment(
         hashes = background.submit(file_hashes, options.engine)
         loaded = None if report.exists() else begin_loading(background, options.engine, choice)
         manifest = read_manifest(options.engine)
-        from microseg.deploy.pipeline.measurement_run import Station
+        from microseg.deploy.pipeline.measurement_run import MeasurementRun
 
         sha256 = verified_sha256(options.engine, manifest, hashes.result())
-        station = Station.prepare(options, setup, manifest, report, sha256)
+        station = MeasurementRun.prepare(options, setup, manifest, report, sha256)
 
         def load() -> Engine:
             with unchanged(options.engine, identity):

@@ -14,8 +14,8 @@ from microseg.core.schemas.keys import REFERENCE_KEY
 from microseg.core.schemas.manifest import plan_manifest_path
 from microseg.deploy.acceptance.verify import VerifyOptions, verify
 from microseg.deploy.evaluate import evaluate_engine
-from microseg.deploy.pipeline.options import SegmentOptions
 from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import find_profile, profile_path, set_up
 from microseg.deploy.tuning.tune import tune
 from microseg.runtime import Runtime, read_manifest

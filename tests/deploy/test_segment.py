@@ -25,10 +25,13 @@ from PIL import Image
 from microseg.core.errors import FieldError, InputError
 from microseg.core.schemas.manifest import DomainEntry, Grid, Preparation
 from microseg.core.system import files
-from microseg.deploy.pipeline import measuring
-from microseg.deploy.pipeline.options import SegmentOptions, max_tile_pixels
-from microseg.deploy.pipeline.pipeline import Pipeline
+from microseg.deploy.pipeline import field_measurement
+from microseg.deploy.pipeline.field_measurement import FieldMeasurement
+from microseg.deploy.pipeline.tile_memory import max_tile_pixels
+from microseg.deploy.report import report_sink
+from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.runtime import read_manifest, verified_sha256
 from tests.deploy.conftest import micrograph
 from tests.engines import write_threshold_engine
@@ -104,8 +107,8 @@ def test_rows_by_the_piece_equal_all_at_once(
     folder = wafer(1, (257, 263))
     engine = write_threshold_engine(tmp_path / "e.onnx", grid=grid)
     once = segment(SegmentOptions(folder, engine, out=tmp_path / "once"))
-    monkeypatch.setattr(measuring, "_BLOCK_PX", 40 * 263)
-    monkeypatch.setattr(measuring, "_STRIPE_PX", 7 * 263)
+    monkeypatch.setattr(field_measurement, "_BLOCK_PX", 40 * 263)
+    monkeypatch.setattr(field_measurement, "_STRIPE_PX", 7 * 263)
     pieces = segment(SegmentOptions(folder, engine, out=tmp_path / "pieces"))
     assert once.summary["phases"] == pieces.summary["phases"]
     assert np.array_equal(mask_of(tmp_path / "once", "field0.png"), mask_of(tmp_path / "pieces", "field0.png"))
@@ -415,7 +418,7 @@ def test_records_and_settings_that_were_damaged(wafer: Wafer, tiny_engine: Path)
 def test_full_batches_do_not_wait_for_fields_that_wait_for_them(
     wafer: Wafer, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microseg.deploy.pipeline.pipeline._BYTES_UNDER_WAY", 1)
+    monkeypatch.setattr("microseg.deploy.pipeline.field_pipeline._BYTES_UNDER_WAY", 1)
     result = segment(SegmentOptions(wafer(4), tiny_engine, batch=3))
     assert result.summary["fields"]["measured"] == 4
 
@@ -433,7 +436,7 @@ def test_disk_full_leaves_only_complete_files(
 
     options = SegmentOptions(folder, tiny_engine)
     with monkeypatch.context() as patched:
-        patched.setattr(measuring, "write_bytes", full)
+        patched.setattr(report_sink, "write_bytes", full)
         with pytest.raises(InputError, match=r"field2.*disk is full.*repeat the same command"):
             segment(options)
     report = tmp_path / "wafer_dir-report"
@@ -495,9 +498,9 @@ def test_a_field_that_changes_while_it_is_measured_fails(
 ) -> None:
     """What was hashed is not what was measured; a file that is gone was read to its end."""
     folder = wafer(2)
-    finish = measuring.Measurement.finish
+    finish = FieldMeasurement.finish
 
-    def changed(self: measuring.Measurement) -> Any:
+    def changed(self: FieldMeasurement) -> Any:
         path = folder / "field0.png"
         if self._field.path == path:
             path.unlink()
@@ -506,7 +509,7 @@ def test_a_field_that_changes_while_it_is_measured_fails(
         return finish(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(measuring.Measurement, "finish", changed)
+        patched.setattr(FieldMeasurement, "finish", changed)
         result = segment(SegmentOptions(folder, tiny_engine))
     if gone:
         assert result.summary["fields"]["measured"] == 2
@@ -521,15 +524,14 @@ def test_masks_that_disappear_meanwhile_are_told(
     wafer: Wafer, tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = wafer(2)
-    run = Pipeline.run
+    finish = ReportSink.finish
 
-    def removed(self: Pipeline) -> Any:
-        found = run(self)
-        (self.report / "masks" / "field1.png.png").unlink()
-        return found
+    def removed(self: ReportSink) -> None:
+        finish(self)
+        (folder.parent / "wafer_dir-report" / "masks" / "field1.png.png").unlink()
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pipeline, "run", removed)
+        patched.setattr(ReportSink, "finish", removed)
         with pytest.raises(InputError, match=r"masks or overlays of 1 fields disappeared meanwhile \(field1\.png"):
             segment(SegmentOptions(folder, tiny_engine))
     result = segment(SegmentOptions(folder, tiny_engine))
@@ -615,8 +617,8 @@ class Block:
         if name in {blocked!r}:
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Block())
-from microseg.deploy.pipeline.options import SegmentOptions
 from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
 assert segment(SegmentOptions(*map(Path, sys.argv[1:]))).summary["engine_calls"] == 1
 """
     subprocess.run([sys.executable, "-c", code, str(wafer(1)), str(tiny_engine)], check=True)

@@ -16,9 +16,10 @@ from PIL import Image
 
 from microseg.core.errors import FieldError
 from microseg.deploy.pipeline.inputs import InputField
-from microseg.deploy.pipeline.options import SegmentOptions, side_by_side
-from microseg.deploy.pipeline.pipeline import Pipeline
+from microseg.deploy.pipeline.tile_memory import side_by_side
+from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.runtime import Choice, Runtime
 from microseg.runtime.onnx_engine import OnnxEngine
 from microseg.runtime.openvino.engine import OpenVinoEngine
@@ -32,7 +33,7 @@ TWO = Choice("openvino", "cpu", 2)
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One whose streams have tiles of a few thousand pixels with 465 MB."""
-    monkeypatch.setattr("microseg.deploy.pipeline.options._SMALLEST_DEFAULT_TILE_PX", 4000)
+    monkeypatch.setattr("microseg.deploy.pipeline.tile_memory._SMALLEST_DEFAULT_TILE_PX", 4000)
     return write_threshold_engine(tmp_path / "e.onnx", bytes_per_pixel=1000)
 
 
@@ -122,18 +123,18 @@ def test_a_slow_reader_holds_no_finished_field_back(
     wafer: Wafer, engine: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = wafer(4, (300, 100))
-    read = Pipeline._open
+    read = ReportSink.open
     written: list[bool] = []
 
-    def slow(self: Pipeline, source: InputField) -> Any:
+    def slow(self: ReportSink, source: InputField) -> Any:
         if source.name == "field2.png":
             end = time.monotonic() + 20
-            while not (done := (self.report / "masks" / "field1.png.png").exists()) and time.monotonic() < end:
+            while not (done := (self._report / "masks" / "field1.png.png").exists()) and time.monotonic() < end:
                 time.sleep(0.01)
             written.append(done)
         return read(self, source)
 
-    monkeypatch.setattr(Pipeline, "_open", slow)
+    monkeypatch.setattr(ReportSink, "open", slow)
     result = segment(_options(folder, engine, threads=threads))
     assert written == [True] and result.summary["fields"]["measured"] == 4
 
@@ -155,5 +156,5 @@ def test_an_interruption_waits_for_the_calls_under_way(
 def test_small_memory_for_fields_under_way_ends_no_run(
     wafer: Wafer, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microseg.deploy.pipeline.pipeline._BYTES_UNDER_WAY", 1)
+    monkeypatch.setattr("microseg.deploy.pipeline.field_pipeline._BYTES_UNDER_WAY", 1)
     assert segment(_options(wafer(5), engine, batch=6)).summary["fields"]["measured"] == 5

@@ -87,8 +87,8 @@ def segment(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
 ) -> None:
     """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
-    from microseg.deploy.pipeline.options import SegmentOptions
     from microseg.deploy.segment import segment as run
+    from microseg.deploy.segment_options import SegmentOptions
 
     if json_path is not None:
         from microseg.core.system.files import require_writable

@@ -22,7 +22,7 @@ from microseg.core.system.machine import machine
 from microseg.deploy.acceptance.checks import check_fields, check_masks, check_tiles_against
 from microseg.deploy.acceptance.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
-from microseg.deploy.pipeline.options import max_tile_pixels
+from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.deploy.tuning.profile import set_up
 from microseg.runtime import (
     Device,

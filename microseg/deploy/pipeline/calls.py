@@ -14,16 +14,19 @@ from microseg.core.errors import FieldError
 from microseg.core.images.folders import readable
 from microseg.core.system.files import Closing
 from microseg.deploy.pipeline.channel import Channel, Stop
-from microseg.deploy.pipeline.job import End, Labels, Pixels
+from microseg.deploy.pipeline.field_task import EndOfField, FailedSource, TileLabels, TilePixels
 from microseg.runtime import Engine, EngineOutput
+
+Waiting = TilePixels | EndOfField | FailedSource
+Result = TileLabels | EndOfField | FailedSource
 
 
 @dataclass(frozen=True)
 class _Call:
     """Items in order, the tiles among them that the engine gets, and what waits for its answer; None if it gets none."""
 
-    items: list[Pixels | End]
-    batch: list[Pixels]
+    items: list[Waiting]
+    batch: list[TilePixels]
     answer: Callable[[], EngineOutput] | None
     is_over: Callable[[], bool]
 
@@ -34,16 +37,16 @@ class Calls(Closing):
     With a single stream a call is over, in the calling thread, before the next begins.
     """
 
-    def __init__(self, streams: int, results: Channel[Labels | End], stop: Stop) -> None:
+    def __init__(self, streams: int, results: Channel[Result], stop: Stop) -> None:
         self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
         self._most = streams if streams > 1 else 0
         self._results = results
         self._stop = stop
         self._under_way: deque[_Call] = deque()
 
-    def begin(self, engine: Engine | None, items: list[Pixels | End]) -> None:
+    def begin(self, engine: Engine | None, items: list[Waiting]) -> None:
         """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
-        batch = [item for item in items if isinstance(item, Pixels) and not item.job.error]
+        batch = [item for item in items if isinstance(item, TilePixels) and not item.task.error]
         answer: Callable[[], EngineOutput] | None = None
         is_over = _always
         if batch and engine is not None:
@@ -76,20 +79,20 @@ class Calls(Closing):
     def pass_on(self) -> None:
         """Pass on the items of the first call, its tiles with their labels, once it is over."""
         call = self._under_way.popleft()
-        found: dict[int, Labels] = {}
+        found: dict[int, TileLabels] = {}
         if call.answer is not None:
             try:
                 output = call.answer()
             except FieldError as error:
                 for item in call.batch:
-                    item.job.error = item.job.error or readable(str(error))
+                    item.task.error = item.task.error or readable(str(error))
             else:
                 for item, labels, votes in zip(call.batch, output.labels, output.votes, strict=True):
-                    found[id(item)] = Labels(item.job, item.tile, labels, votes)
+                    found[id(item)] = TileLabels(item.task, item.tile, labels, votes)
         for passed in call.items:
-            if isinstance(passed, End):
+            if isinstance(passed, EndOfField | FailedSource):
                 self._results.put(passed)
-            elif id(passed) in found and not passed.job.error:  # of no use where an earlier tile is missing
+            elif id(passed) in found and not passed.task.error:  # of no use where an earlier tile is missing
                 self._results.put(found[id(passed)])
 
 

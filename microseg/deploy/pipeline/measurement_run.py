@@ -15,9 +15,9 @@ from microseg.core.errors import InputError
 from microseg.core.images.folders import readable
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import write_json, write_text
+from microseg.deploy.pipeline.field_pipeline import FieldPipeline
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
-from microseg.deploy.pipeline.options import SegmentOptions, default_batch, max_tile_pixels, tile_pixels
-from microseg.deploy.pipeline.pipeline import Pipeline
+from microseg.deploy.pipeline.tile_memory import TileLimits, default_batch, max_tile_pixels, tile_pixels
 from microseg.deploy.report.records import (
     ReportSettings,
     begin_report,
@@ -27,7 +27,9 @@ from microseg.deploy.report.records import (
     opened_by,
     writing,
 )
+from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.report.summary import Findings, RunFigures, fields_csv, summary
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import Setup
 from microseg.runtime import Engine
 
@@ -36,7 +38,7 @@ _FIRST_CALL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Station:
+class MeasurementRun:
     """An input, how it is measured, and the report that it goes to."""
 
     report: Path
@@ -49,7 +51,7 @@ class Station:
     @classmethod
     def prepare(
         cls, options: SegmentOptions, setup: Setup, manifest: Manifest, report: Path, engine_sha256: str
-    ) -> Station:
+    ) -> MeasurementRun:
         """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
         given = resolve_input(options.input, manifest, options.domain, options.invert)
         largest = max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb)
@@ -99,19 +101,13 @@ class Station:
             soon.start()
             return engine
 
-        pipeline = Pipeline(
-            report=self.report,
-            given=self.given,
-            manifest=self.manifest,
-            pixel_size_um=self.settings.pixel_size_um,
-            max_tile_pixels=self.settings.max_tile_pixels,
-            batch=self.batch,
-            streams=self.setup.choice.streams,
-            open_engine=open_and_begin,
-            on_advance=on_advance,
-        )
+        sink = ReportSink(self.report, self.given, self.manifest, settings)
+        limits = TileLimits(settings.max_tile_pixels, self.batch, self.setup.choice.streams)
+        pipeline = FieldPipeline(self.given.fields, sink, limits, open_and_begin, on_advance)
         on_total(len(self.given.fields))
-        outcomes = pipeline.run()
+        pipeline.run()
+        sink.finish()
+        outcomes = sink.outcomes
         if engine is not None:
             engine.close()
         begin_report(self.report, settings)
@@ -130,8 +126,8 @@ class Station:
         run = RunFigures(
             engine_calls=engine.runs if engine else 0,
             seconds=round(time.monotonic() - begun, 3),
-            fields_measured=len(findings.measured) - pipeline.resumed,
-            fields_resumed=pipeline.resumed,
+            fields_measured=len(findings.measured) - sink.resumed,
+            fields_resumed=sink.resumed,
             runtime=f"{self.setup.choice.runtime} {engine.version}" if engine else None,
             provider=engine.provider if engine else None,
             threads=self.setup.choice.threads,

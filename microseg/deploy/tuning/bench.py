@@ -19,7 +19,7 @@ from microseg.core.preparation.tiling import plan_tiles
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import unpack
 from microseg.core.schemas.tolerance import LIMITS, difference
-from microseg.deploy.pipeline.options import tile_pixels
+from microseg.deploy.pipeline.tile_memory import tile_pixels
 from microseg.runtime import Choice, Engine, open_engine
 from microseg.runtime.engine_file import read_reference
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
 from microseg.core.system.machine import machine_key
-from microseg.deploy.pipeline.options import side_by_side
+from microseg.deploy.pipeline.tile_memory import side_by_side
 from microseg.runtime import Choice, Device, Runtime, choose
 from microseg.runtime.engine_file import manifest_text
 

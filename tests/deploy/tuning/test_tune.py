@@ -13,8 +13,9 @@ import pytest
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
-from microseg.deploy.pipeline.options import PLAN_BATCHES, SegmentOptions
+from microseg.deploy.pipeline.tile_memory import PLAN_BATCHES
 from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning import profile
 from microseg.deploy.tuning.bench import Bench, Settings, Trial
 from microseg.deploy.tuning.profile import find_profile, profile_path, set_up

@@ -1,4 +1,4 @@
-"""What the user of `segment` may ask for, and what stands where nothing was said."""
+"""The size and number of tiles under way that a memory limit allows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
-from microseg.runtime import Choice, Device, Runtime
+from microseg.runtime import Choice
 from microseg.runtime.engine_file import manifest_text
 
 if TYPE_CHECKING:
@@ -30,21 +30,18 @@ _SMALLEST_DEFAULT_TILE_PX = 640 * 640
 
 
 @dataclass(frozen=True)
-class SegmentOptions:
-    """What the user asked for; None is the default that `segment` documents."""
+class TileLimits:
+    """How many tiles are under way at once, and how large they are.
 
-    input: Path
-    engine: Path
-    out: Path | None = None
-    domain: str | None = None
-    pixel_size_um: float | None = None
-    invert: bool | None = None
-    batch: int | None = None
-    threads: int | None = None
-    memory_mb: int | None = None
-    device: Device | None = None
-    runtime: Runtime | None = None
-    use_profile: bool = True
+    Attributes:
+        max_tile_pixels: the largest tile in pixels.
+        batch: tiles under way at once; one in each call at least.
+        streams: calls of the engine under way at once.
+    """
+
+    max_tile_pixels: int
+    batch: int
+    streams: int
 
 
 def side_by_side(engine: Path, choice: Choice, memory_mb: int | None) -> Choice:

@@ -1,0 +1,131 @@
+"""One field from tiles to native rows: stitch, map to the native grid, count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Lock
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.errors import FieldError
+from microseg.core.preparation.prepared_field import PreparedField
+from microseg.core.preparation.resampling import nearest_indices
+from microseg.core.preparation.stitching import BandStitcher
+from microseg.core.preparation.tiling import Tile
+
+# Native pixels read at a time, for files are compressed in pieces; and mapped, counted and written at a time: as many as stay
+# in a processor's cache meanwhile.
+_BLOCK_PX, _STRIPE_PX = 4 << 20, 1 << 16
+# A micrograph has neither so few grey values nor so dark ones; a mask of phase indices has both.
+_FEWEST_GREYS, _DARKEST_WHITE = 8, 16
+
+
+class NativeRows(Protocol):
+    """Takes the measured native rows of a field from top to bottom."""
+
+    def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Take the next rows: 8-bit grey values and phase indices of the bag, both uint8 (n, measured width)."""
+        ...
+
+    def add_vote(self, fold: int, labels: NDArray[np.uint8]) -> None:
+        """Take the phase indices of one fold for the rows that `add` took last, uint8 (n, measured width)."""
+        ...
+
+
+class FieldMeasurement:
+    """Takes a field's tiles in the order of the plan; counts phases and hands native rows on."""
+
+    def __init__(self, field: PreparedField, reading: Lock, phases: int, folds: int, rows: NativeRows) -> None:
+        """Args:
+        field: the open field.
+        reading: held while `field` is read, which another thread does too.
+        phases: number of phases.
+        folds: number of folds.
+        rows: takes the native rows.
+        """
+        self._field = field
+        self._reading = reading
+        self._rows = rows
+        self._counts = np.zeros((1 + folds, phases), np.int64)
+        self._greys = np.zeros(256, np.int64)
+        self._rows_of = nearest_indices(field.shape[0], field.native_shape[0])
+        self._columns_of = nearest_indices(field.shape[1], field.native_shape[1])
+        self._stitcher = BandStitcher(field.shape[1])
+
+    def add(self, tile: Tile, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
+        """Take the labels (H, W) and votes (F, H, W) of a tile. Rows go on once the last tile of their band is here.
+
+        Raises:
+            FieldError: the field can no longer be read.
+        """
+        if (band := self._stitcher.add(tile, labels, votes)) is not None:
+            self._finish_band(band.top, *band.values)
+
+    def finish(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """The result, after the last tile.
+
+        Returns:
+            Pixels per phase by the bag and by every fold, int64 (1 + F, P), and notices for the user.
+
+        Raises:
+            FieldError: the field cannot be a micrograph.
+        """
+        values = np.flatnonzero(self._greys)
+        if len(values) > _FEWEST_GREYS:
+            return self._counts, ()
+        if values[-1] < _DARKEST_WHITE:
+            raise FieldError(
+                f"{self._field.path}: holds only the values {', '.join(map(str, values))}. It is a label mask, not a "
+                "micrograph. Remedy: give the folder of images."
+            )
+        return self._counts, (f"only {len(values)} different grey values: is this a micrograph?",)
+
+    def _finish_band(self, top: int, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
+        """Network rows `top` and on of the bag (h, w) and the folds (F, h, w), to native rows."""
+        start, stop = np.searchsorted(self._rows_of, (top, top + len(labels)))
+        for first, last in _parts(int(start), int(stop), _BLOCK_PX // self._field.native_shape[1]):
+            with self._reading:
+                block = self._field.native_rows(first, last)
+            for begin, end in _parts(first, last, _STRIPE_PX // self._field.native_shape[1]):
+                self._finish_rows(block[begin - first : end - first], self._rows_of[begin:end] - top, labels, votes)
+
+    def _finish_rows(
+        self, grey: NDArray[np.uint8], rows: NDArray[np.intp], labels: NDArray[np.uint8], votes: NDArray[np.uint8]
+    ) -> None:
+        """Native rows of the micrograph, and the network rows of a band that they lie on, to the counts and on."""
+        if np.count_nonzero(self._greys) <= _FEWEST_GREYS:  # a field of more raises no doubt
+            self._greys += _grey_histogram(grey)
+        native = self._native(labels, rows)
+        self._rows.add(grey, native)
+        self._counts[0] += _pixels_per_phase(native, self._counts.shape[1])
+        for fold, vote in enumerate(votes):
+            native = self._native(vote, rows)
+            self._rows.add_vote(fold, native)
+            self._counts[1 + fold] += _pixels_per_phase(native, self._counts.shape[1])
+
+    def _native(self, labels: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Native rows from network rows, by the nearest pixel centre."""
+        if self._field.shape == self._field.native_shape:
+            return labels[rows[0] : rows[-1] + 1]
+        return labels[rows[:, None], self._columns_of]
+
+
+def _parts(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of consecutive parts of at most `size`, at least one, of start ... stop."""
+    for first in range(start, stop, max(1, size)):
+        yield first, min(first + max(1, size), stop)
+
+
+def _pixels_per_phase(labels: NDArray[np.uint8], phases: int) -> list[int]:
+    """How often each phase occurs; a comparison per phase is several times faster than a histogram."""
+    labels = np.ascontiguousarray(labels)
+    counts = [cv2.countNonZero(cv2.compare(labels, phase, cv2.CMP_EQ)) for phase in range(1, phases)]  # type: ignore[call-overload]
+    return [labels.size - sum(counts), *counts]
+
+
+def _grey_histogram(grey: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often 0 ... 255 occur. Exact: OpenCV counts in float32, up to 2**24, and a stripe has fewer pixels."""
+    return np.asarray(cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])).astype(np.int64).ravel()

@@ -1,0 +1,167 @@
+"""From the pipeline to the report folder: mask, overlay and record of every field."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.errors import FieldError
+from microseg.core.preparation.prepared_field import PreparedField, open_prepared
+from microseg.core.schemas.manifest import Manifest, PhaseInfo
+from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes
+from microseg.deploy.pipeline.field_measurement import FieldMeasurement
+from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLabels, field_task, reason
+from microseg.deploy.pipeline.inputs import InputField, SegmentInput
+from microseg.deploy.report.overlay import Overlay, jpeg, thumbnail
+from microseg.deploy.report.png import MaskWriter
+from microseg.deploy.report.records import (
+    NOT_MEASURED,
+    FailedField,
+    FieldRecord,
+    ReportSettings,
+    discard,
+    find_record,
+    mask_path,
+    overlay_path,
+    write_record,
+    writing,
+)
+
+Outcome = FieldRecord | FailedField
+
+
+class ReportSink:
+    """The pipeline's sink that writes a report. `outcomes`: results by field name, `resumed`: how many existed already."""
+
+    def __init__(self, report: Path, given: SegmentInput, manifest: Manifest, settings: ReportSettings) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        self.resumed = 0
+        self._report = report
+        self._given = given
+        self._manifest = manifest
+        self._pixel_size_um = settings.pixel_size_um
+        self._max_tile_pixels = settings.max_tile_pixels
+        self._outdated: list[str] = []
+
+    def open(self, source: InputField) -> FieldTask | FailedSource | None:
+        """The field ready to be cut, why it fails, or None where an earlier run measured it."""
+        try:
+            identity = file_identity(source.path)
+            sha256 = sha256_of(source.path)
+            if record := find_record(self._report, source.name, sha256):
+                self.resumed += 1
+                self.outcomes[source.name] = record
+                return None
+            prepared = open_prepared(
+                source.path,
+                self._given.preparation,
+                self._manifest.grid,
+                self._pixel_size_um,
+                fallback_pixel_size_um=self._given.fallback_pixel_size_um,
+            )
+            return field_task(
+                source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
+            )
+        except FieldError as error:
+            self._outdated.append(source.name)
+            return FailedSource(source.name, reason(source.path, error))
+        except OSError as error:
+            # What cannot be read now may be the same again later: its earlier result stays.
+            return FailedSource(source.name, reason(source.path, error))
+
+    def measure(self, task: FieldTask, tiles: Iterator[TileLabels]) -> None:
+        """Take the results of one field to the report. Raises FieldError."""
+        # What an earlier content left; not before the engine has opened, for then the report may be refused.
+        discard(self._report, task.name)
+        with _mask_and_overlay(self._report, task, self._manifest.phases) as rows:
+            phases, folds = len(self._manifest.phases), len(self._manifest.folds)
+            measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, rows)
+            for item in tiles:
+                measurement.add(item.tile, item.labels, item.votes)
+            if task.error:
+                raise FieldError(task.error)
+            counts, notices = measurement.finish()
+            picture = rows.finish()
+            task.require_unchanged()
+        record = _record(task, counts, notices)
+        write_record(self._report, record, _write_overlay(self._report, task.name, picture))
+        self.outcomes[task.name] = record
+
+    def fail(self, name: str, reason: str) -> None:
+        """Keep the reason why a field fails."""
+        self.outcomes[name] = FailedField(name=name, reason=reason)
+
+    def finish(self) -> None:
+        """Remove what unusable files left earlier. Not before the engine has opened, for then the report may be refused."""
+        for name in self._outdated:
+            discard(self._report, name)
+
+
+class _MaskAndOverlay:
+    """Native rows to the mask's file and the overlay's picture."""
+
+    def __init__(self, field: PreparedField, mask: MaskWriter, colors: Sequence[str]) -> None:
+        self._field = field
+        self._mask = mask
+        self._overlay = Overlay(*field.native_shape, colors)
+        self._blank(field.crop.top_px)
+
+    def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Append measured rows."""
+        self._overlay.add(grey, labels)
+        crop = self._field.crop
+        if crop.left_px or crop.right_px:
+            labels = np.pad(labels, ((0, 0), (crop.left_px, crop.right_px)), constant_values=NOT_MEASURED)
+        self._mask.write(labels)
+
+    def add_vote(self, fold: int, labels: NDArray[np.uint8]) -> None:
+        """A report keeps no labels of single folds."""
+
+    def finish(self) -> NDArray[np.uint8]:
+        """Complete the mask; returns the overlay, uint8 (h, w, 3) BGR."""
+        self._blank(self._field.crop.bottom_px)
+        self._mask.finish()
+        return self._overlay.finish()
+
+    def _blank(self, rows: int) -> None:
+        self._mask.write(np.full((rows, self._field.full_shape[1]), NOT_MEASURED, np.uint8))
+
+
+@contextmanager
+def _mask_and_overlay(report: Path, task: FieldTask, phases: Sequence[PhaseInfo]) -> Iterator[_MaskAndOverlay]:
+    """Rows whose mask appears in `report` if the block ends well; otherwise nothing of them stays."""
+    colors = [phase.color for phase in phases]
+    # In this order: the file is closed before it is renamed, which Windows insists on.
+    with writing(report), replacing(report / mask_path(task.name)) as part, part.open("wb") as stream:
+        yield _MaskAndOverlay(task.prepared, MaskWriter(stream, *task.prepared.full_shape, colors), colors)
+
+
+def _write_overlay(report: Path, name: str, picture: NDArray[np.uint8]) -> str:
+    """Write the overlay (BGR) of a field; returns its thumbnail, JPEG in base64."""
+    with writing(report):
+        write_bytes(report / overlay_path(name), jpeg(picture))
+    return base64.b64encode(thumbnail(picture)).decode("ascii")
+
+
+def _record(task: FieldTask, counts: NDArray[np.int64], notices: tuple[str, ...]) -> FieldRecord:
+    """The record of a measured field; `counts` is (1 + F, P): the bag, then the folds."""
+    field = task.prepared
+    return FieldRecord(
+        name=task.name,
+        sha256=task.sha256,
+        width_px=field.full_shape[1],
+        height_px=field.full_shape[0],
+        measured_width_px=field.native_shape[1],
+        measured_height_px=field.native_shape[0],
+        pixel_size_um=field.pixel_size_um,
+        counts=counts[0].tolist(),
+        fold_counts=counts[1:].tolist(),
+        notices=[*field.notices, *notices],
+        mask=mask_path(task.name),
+        overlay=overlay_path(task.name),
+    )
