@@ -33,7 +33,7 @@ from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.system.files import write_json
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.export.onnx_export import export_run
-from microseg.runtime import Engine, engine_sha256, open_engine
+from microseg.runtime import Engine, EngineFile, open_engine
 from microseg.runtime.tiled_prediction import label_field
 from microseg.train.common.run_folder import run_supervised
 from microseg.train.distillation.command import run_distill
@@ -142,7 +142,7 @@ def run_case(
         "distillation": summary.distillation.model_dump(mode="json"),
         "precision": precision,
         "threads": threads,
-        "engine_sha256": {who: engine_sha256(path) for who, path in engines.items()},
+        "engine_sha256": {who: EngineFile(path).sha256 for who, path in engines.items()},
         **scores,
         **compared(seen, names),
         **elsewhere,

@@ -49,7 +49,7 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
     """All figures: `ratio_many_to_few` and `peak_mb` at the top, then every run."""
     from benchmarks.random_engine import write_random_engine
     from microseg.export.memory_footprint import measure_bytes_per_pixel
-    from microseg.runtime import engine_sha256, read_manifest
+    from microseg.runtime import EngineFile, read_manifest
 
     engine = write_random_engine(work / "engine.onnx", ENCODER, folds, 1.0, DECODER)
     bytes_per_pixel = measure_bytes_per_pixel(engine, read_manifest(engine).stride)
@@ -72,7 +72,7 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
         "bytes_per_pixel": bytes_per_pixel,
         "versions": versions("microseg", "onnxruntime", "numpy", "opencv-python-headless", "tifffile"),
         "machine": machine(),
-        "engine_sha256": engine_sha256(engine),
+        "engine_sha256": EngineFile(engine).sha256,
     }
 
 

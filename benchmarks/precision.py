@@ -34,7 +34,7 @@ from microseg.export.calibration_fields import calibration_domain
 from microseg.export.fidelity import Judge, worst
 from microseg.export.onnx_export import export_run
 from microseg.export.torch_graph.bag import load_folds, run_torch
-from microseg.runtime import Engine, engine_sha256, open_engine
+from microseg.runtime import Engine, EngineFile, open_engine
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe
@@ -147,7 +147,7 @@ def _judged(path: Path, run: Path, domains: Domains, precision: Precision, judge
         "float32_layers": [layer.model_dump() for layer in manifest.float32_layers],
         "quantisation": manifest.quantisation and manifest.quantisation.model_dump(),
         "exported": [each.model_dump() for each in manifest.fidelity],
-        "engine_sha256": engine_sha256(path),
+        "engine_sha256": EngineFile(path).sha256,
         "machine": machine(),
     }
 

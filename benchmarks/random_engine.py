@@ -42,8 +42,8 @@ def write_random_engine(
     import onnx
 
     from microseg.export.torch_graph.bag import build_onnx
-    from microseg.runtime import model_sha256
-    from microseg.runtime.engine_file import manifest_entries
+    from microseg.runtime import EngineFile
+    from microseg.runtime.engine_metadata import manifest_entries
 
     if is_student:
         networks = [build_network(encoder, 0, decoder, folds)]
@@ -75,7 +75,7 @@ def write_random_engine(
             dataset_sha256=_NO_HASH,
             versions={},
         ),
-        model_sha256=model_sha256(path),
+        model_sha256=EngineFile(path).hashes.network,
     )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, manifest_entries(manifest))

@@ -19,7 +19,7 @@ from benchmarks.machine import machine
 from microseg.core.system.files import write_json
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.export.onnx_export import export_run
-from microseg.runtime import engine_sha256
+from microseg.runtime import EngineFile
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe
@@ -74,7 +74,7 @@ def run_case(name: str, runs: Path, console: Console) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         "train_seconds": summary.seconds,
         "seconds_in_this_process": time.monotonic() - started,
-        "engine_sha256": engine_sha256(engine),
+        "engine_sha256": EngineFile(engine).sha256,
         "folds": json.loads(summary.model_dump_json())["folds"],
         "cv": evaluate_run(run, DATA / f"{source}.yaml"),
         "tests": {test: evaluate_engine(engine, DATA / f"{test}.yaml") for test in tests},

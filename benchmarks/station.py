@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.machine import machine
 from microseg.core.system.files import sha256_of, write_json
-from microseg.runtime import engine_sha256
+from microseg.runtime import EngineFile
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("MICROSEG_DATA", ROOT / ".." / "shared" / "data"))
@@ -62,7 +62,7 @@ def compare(engine: Path, fields: Path, work: Path) -> dict[str, Any]:
         "equal": equal,
         "masks": len(masks["training"] | masks["station"]),
         "station_packages": len(packages),
-        "engine_sha256": engine_sha256(engine),
+        "engine_sha256": EngineFile(engine).sha256,
         "machine": machine(),
     }
 

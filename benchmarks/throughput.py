@@ -96,7 +96,7 @@ def run_side(side: str, work: Path, fields: int) -> dict[str, Any]:
 
 def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
     """All figures: the ratios at the top, then every row and every raw time."""
-    from microseg.runtime import engine_sha256
+    from microseg.runtime import EngineFile
     from microseg.synthetic.folder import write_domain
 
     work.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
             "numpy", "opencv-python-headless",
         ),
         "machine": machine(),
-        "engine_sha256": {name: engine_sha256(work / f"{name}.onnx") for name in ENGINES},
+        "engine_sha256": {name: EngineFile(work / f"{name}.onnx").sha256 for name in ENGINES},
     }  # fmt: skip
 
 

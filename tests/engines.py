@@ -21,8 +21,8 @@ from microseg.core.schemas.manifest import (
     Provenance,
 )
 from microseg.export.reference_tiles import Candidates, add_reference
-from microseg.runtime import model_sha256, read_manifest
-from microseg.runtime.engine_file import manifest_entries
+from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime.engine_metadata import manifest_entries
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00")
 
@@ -98,7 +98,7 @@ def write_threshold_engine(
     onnx.checker.check_model(model)
     onnx.save(model, path)
     manifest = threshold_manifest(len(thresholds), names, domains, grid or Grid(), stride, halo_px, bytes_per_pixel)
-    manifest = manifest.model_copy(update={"model_sha256": model_sha256(path)})
+    manifest = manifest.model_copy(update={"model_sha256": EngineFile(path).hashes.network})
     return write_with_metadata(path, model, manifest_entries(manifest))
 
 

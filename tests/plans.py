@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from microseg.core.schemas.manifest import Manifest, PlanInfo, SizeRange, plan_manifest_path
-from microseg.runtime import model_sha256, read_manifest
-from microseg.runtime.engine_file import manifest_entries, read_reference, text_beside
+from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime.engine_metadata import manifest_entries, text_beside
 from tests.engines import write_with_metadata
 
 needs_rtx = pytest.mark.skipif(
@@ -48,7 +48,7 @@ class Silent:
 def as_engine(model: onnx.ModelProto, manifest: Manifest, path: Path, **changes: Any) -> Path:
     """Save a changed model as an intact engine: with a manifest that has its hash."""
     write_with_metadata(path, model, {})
-    manifest = manifest.model_copy(update={"model_sha256": model_sha256(path), **changes})
+    manifest = manifest.model_copy(update={"model_sha256": EngineFile(path).hashes.network, **changes})
     return write_with_metadata(path, model, manifest_entries(manifest))
 
 
@@ -113,5 +113,5 @@ def write_plan(engine: Path, path: Path, content: bytes = b"no real plan", **cha
     """A .plan file of any content with an intact manifest and reference tiles, those of `engine`, beside it."""
     path.write_bytes(content)
     manifest = read_manifest(engine).model_copy(update={"plan": plan_info(content, **changes)})
-    plan_manifest_path(path).write_text(text_beside(manifest, read_reference(engine)), encoding="utf-8")
+    plan_manifest_path(path).write_text(text_beside(manifest, EngineFile(engine).reference), encoding="utf-8")
     return path

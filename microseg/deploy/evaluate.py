@@ -11,7 +11,7 @@ from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
-from microseg.runtime import Engine, open_engine, read_manifest, unchanged, verified_sha256
+from microseg.runtime import Engine, EngineFile, open_engine
 from microseg.runtime.tiled_prediction import label_field
 
 
@@ -19,9 +19,8 @@ def evaluate_engine(
     path: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
     """The evaluation (core/scoring) of an engine on a labelled domain. Raises InputError, also for a changed engine."""
-    with unchanged(path):
-        verified_sha256(path, read_manifest(path))
-        engine = open_engine(path)
+    with EngineFile(path).unchanged() as file:
+        engine = open_engine(file.require_intact())
     with engine:
         return evaluate_opened(engine, path, source, domain_name, progress)
 

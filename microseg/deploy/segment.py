@@ -10,20 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from microseg.core.errors import InputError
-from microseg.core.system.files import file_identity
 from microseg.deploy.report.names import absolute, extended
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import set_up
-from microseg.runtime import (
-    Engine,
-    begin_loading,
-    file_hashes,
-    open_engine,
-    read_manifest,
-    require_engine_file,
-    unchanged,
-    verified_sha256,
-)
+from microseg.runtime import Engine, EngineFile, begin_loading, open_engine
 
 
 @dataclass(frozen=True)
@@ -46,10 +36,9 @@ def segment(
     """
     begun = time.monotonic()
     report = _report_folder(options)
-    require_engine_file(options.engine)
-    identity = file_identity(options.engine)
+    file = EngineFile(options.engine)
     setup = set_up(
-        options.engine,
+        file,
         runtime=options.runtime,
         device=options.device,
         threads=options.threads,
@@ -60,19 +49,19 @@ def segment(
     choice = setup.choice
     # Imports take one processor; hashing the engine and, in a first run, loading its network take another.
     with ThreadPoolExecutor(2) as background:
-        hashes = background.submit(file_hashes, options.engine)
-        loaded = None if report.exists() else begin_loading(background, options.engine, choice)
-        manifest = read_manifest(options.engine)
+        hashing = background.submit(lambda: file.hashes)
+        loaded = None if report.exists() else begin_loading(background, file, choice)
+        manifest = file.manifest
         from microseg.deploy.pipeline.measurement_run import MeasurementRun
 
-        sha256 = verified_sha256(options.engine, manifest, hashes.result())
-        station = MeasurementRun.prepare(options, setup, manifest, report, sha256)
+        hashing.result()
+        station = MeasurementRun.prepare(options, setup, manifest, report, file.require_intact().sha256)
 
         def load() -> Engine:
-            with unchanged(options.engine, identity):
+            with file.unchanged():
                 if loaded is not None:
-                    return loaded(manifest)
-                return open_engine(options.engine, choice.threads, choice.device, choice.runtime, choice.streams)
+                    return loaded()
+                return open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams)
 
         content = station.measure(load, on_total, on_advance, begun)
     return SegmentResult(report, content)

@@ -25,8 +25,8 @@ from microseg.export.memory_footprint import measure_bytes_per_pixel
 from microseg.export.onnx_graph import fold_logits
 from microseg.export.precision.reduce import reduce_precision
 from microseg.export.reference_tiles import Candidates, add_reference
-from microseg.runtime import model_sha256, open_engine
-from microseg.runtime.engine_file import manifest_entries
+from microseg.runtime import EngineFile, open_engine
+from microseg.runtime.engine_metadata import manifest_entries
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
 
@@ -106,7 +106,7 @@ def export_run(
                     "fidelity": reduced.fidelity,
                     "float32_layers": reduced.float32_layers,
                     "quantisation": reduced.quantisation,
-                    "model_sha256": model_sha256(draft),
+                    "model_sha256": EngineFile(draft).hashes.network,
                 }
             )
             _write_manifest(draft, manifest)
@@ -192,7 +192,7 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
             dataset_sha256=record.dataset_sha256,
             versions={name: version(name) for name in VERSIONS},
         ),
-        model_sha256=model_sha256(model),
+        model_sha256=EngineFile(model).hashes.network,
     )
 
 

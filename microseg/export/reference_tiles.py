@@ -21,7 +21,7 @@ from microseg.core.schemas.reference import (
     reference_tile,
 )
 from microseg.runtime import open_engine
-from microseg.runtime.engine_file import append_metadata
+from microseg.runtime.engine_metadata import append_metadata
 
 TILES = 3
 SIDE_PX = 256

@@ -15,7 +15,7 @@ from pathlib import Path
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import replacing, write_text
-from microseg.runtime import read_manifest, verified_sha256
+from microseg.runtime import EngineFile
 
 # Of an ONNX engine, whose memory grows with what it gets; a plan says itself.
 _MAX_BATCH = 8
@@ -62,8 +62,7 @@ def fill_repository(engine: Path, repository: Path, name: str) -> Path:
 
     Raises InputError: no intact engine, none that Triton runs, a model of that name is there already.
     """
-    manifest = read_manifest(engine)
-    verified_sha256(engine, manifest)
+    manifest = EngineFile(engine).require_intact().manifest
     text = triton_config(engine, manifest, name)
     model = repository / name
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):

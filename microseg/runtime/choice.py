@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from typing import Literal
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.system.processors import compute_threads, usable_processors
 from microseg.runtime.driver import gpu_present
-from microseg.runtime.engine_file import is_plan, manifest_text
+from microseg.runtime.engine_file import EngineFile
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -34,13 +33,13 @@ class Choice:
 
 
 def choose(
-    path: Path,
+    source: Path | EngineFile,
     runtime: Runtime | None = None,
     device: Device | None = None,
     threads: int | None = None,
     streams: int = 1,
 ) -> Choice:
-    """What is to run the engine at `path`; nothing is loaded. None leaves it to the file and the hardware.
+    """What is to run an engine; nothing is loaded. None leaves it to the file and the hardware.
 
     A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
     installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor, unless
@@ -53,7 +52,9 @@ def choose(
             f"--threads {threads}: more than the processors that this process may use ({processors}), where they would only "
             f"take turns. Remedy: at most --threads {processors}, or leave it out."
         )
-    if is_plan(path):
+    file = EngineFile.of(source)
+    path = file.path
+    if file.is_plan:
         if runtime not in (None, "tensorrt") or device not in (None, "cuda"):
             raise InputError(
                 f"{path}: a plan runs with --runtime tensorrt and --device cuda alone. Remedy: leave both out, or give "
@@ -67,10 +68,10 @@ def choose(
         )
     if runtime == "openvino" and device not in (None, "cpu"):
         raise InputError(f"--runtime openvino computes on the CPU, not on {device}. Remedy: --device cpu.")
-    taken = runtime or _runtime_for(path, device)
+    taken = runtime or _runtime_for(file, device)
     _require(taken)
     if taken == "openvino":
-        if _activations(path) == "symmetric":
+        if _activations(file) == "symmetric":
             raise InputError(
                 f"{path}: is quantised without zero points, for TensorRT, and OpenVINO changes what such engines say. "
                 "Remedy: --runtime onnxruntime, or export it without --symmetric."
@@ -86,25 +87,20 @@ def cpu_runtimes() -> list[Runtime]:
     return [name for name in runtimes if find_spec(name) is not None]
 
 
-def _runtime_for(path: Path, device: Device | None) -> Runtime:
+def _runtime_for(file: EngineFile, device: Device | None) -> Runtime:
     has_openvino = find_spec("openvino") is not None
     if find_spec("onnxruntime") is None:
         return "openvino" if has_openvino and device in (None, "cpu") else "onnxruntime"
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if has_openvino and is_x86 and (device or _device()) == "cpu" and _activations(path) == "asymmetric":
+    if has_openvino and is_x86 and (device or _device()) == "cpu" and _activations(file) == "asymmetric":
         return "openvino"
     return "onnxruntime"
 
 
-def _activations(path: Path) -> str | None:
-    """How the activations of an INT8 engine are quantised. What the manifest says, without the time that checking it takes; a
-    damaged one is told about later.
-    """
-    try:
-        made = json.loads(manifest_text(path))["quantisation"] or {}
-        return str(made["activations"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _activations(file: EngineFile) -> str | None:
+    """How the activations of an INT8 engine are quantised, from the unchecked manifest: a damaged one is reported later."""
+    made = file.unchecked_manifest.get("quantisation")
+    return str(made["activations"]) if isinstance(made, dict) and "activations" in made else None
 
 
 def _device() -> Device:

@@ -10,40 +10,51 @@ from typing import TYPE_CHECKING, Any
 
 from microseg.runtime.choice import Choice, Device, Runtime, choose
 from microseg.runtime.engine import Engine
-from microseg.runtime.engine_file import read_manifest
+from microseg.runtime.engine_file import EngineFile
 
 if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
 
 
 def open_engine(
-    path: Path,
+    source: Path | EngineFile,
     threads: int | None = None,
     device: Device | None = None,
     runtime: Runtime | None = None,
     streams: int = 1,
 ) -> Engine:
-    """Load an engine. `threads`: of the CPU; None leaves this, device and runtime to `choose`. streams: as in `Choice`.
+    """Load an engine. None leaves threads, device and runtime to `choose`.
+
+    Args:
+        source: the engine's file.
+        threads: CPU threads of the network.
+        device: what computes.
+        runtime: the library that computes.
+        streams: as in `Choice`.
 
     Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a plan for another card or
     version, a runtime or device that is not there or did not load. MissingExtraError where the runtime is not installed.
     """
-    choice = choose(path, runtime, device, threads, streams)
-    manifest = read_manifest(path)
+    file = EngineFile.of(source)
+    choice = choose(file, runtime, device, threads, streams)
+    manifest = file.manifest
     load, make = _engine_for(choice)
-    return make(path, manifest, choice, load(path, choice))
+    return make(file.path, manifest, choice, load(file.path, choice))
 
 
-def begin_loading(executor: Executor, path: Path, choice: Choice) -> Callable[[Manifest], Engine]:
-    """Start to load the network, which takes long and needs no manifest; the result waits for it, and is for an engine that is
-    known to be the one exported: what was compiled may be kept beside it.
+def begin_loading(executor: Executor, file: EngineFile, choice: Choice) -> Callable[[], Engine]:
+    """Start to load the network, which takes long and needs no manifest.
 
-    Raises MissingExtraError where the runtime is not installed; the result, which is to get what `read_manifest`
-    returned, raises as `open_engine` does.
+    Returns:
+        A function that waits for the network and returns the engine. The caller makes sure that the file is intact: what
+        is compiled may be kept beside it. It raises as `open_engine` does.
+
+    Raises:
+        MissingExtraError: the runtime is not installed.
     """
     load, make = _engine_for(choice, keep=True)
-    loaded = executor.submit(load, path, choice)
-    return lambda manifest: make(path, manifest, choice, loaded.result())
+    loaded = executor.submit(load, file.path, choice)
+    return lambda: make(file.path, file.manifest, choice, loaded.result())
 
 
 def _engine_for(

@@ -56,7 +56,7 @@ def looked_at(path):
     print(sorted(loaded & set(sys.modules)), flush=True)
     raise KeyboardInterrupt
 
-microseg.deploy.segment.require_engine_file = looked_at
+microseg.deploy.segment.EngineFile = looked_at
 sys.argv = ["microseg", "segment", "fields", "--engine", "a.onnx"]
 main()
 """
@@ -129,7 +129,7 @@ def test_version() -> None:
 def test_errors_are_messages_with_their_status(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, message: str
 ) -> None:
-    monkeypatch.setattr("microseg.runtime.read_manifest", _raiser(error))
+    monkeypatch.setattr("microseg.runtime.EngineFile", _raiser(error))
     outcome = microseg("inspect", "a.onnx")
     assert outcome.status == status
     assert message in outcome.err
@@ -137,7 +137,7 @@ def test_errors_are_messages_with_their_status(
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microseg.runtime.read_manifest", _raiser(ModuleNotFoundError("no such", name="microseg.x")))
+    monkeypatch.setattr("microseg.runtime.EngineFile", _raiser(ModuleNotFoundError("no such", name="microseg.x")))
     with pytest.raises(ModuleNotFoundError):
         microseg("inspect", "a.onnx")
 
@@ -147,7 +147,7 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
         raise SystemExit(status)
 
     monkeypatch.setattr(os, "_exit", leave)
-    monkeypatch.setattr("microseg.runtime.read_manifest", _raiser(KeyboardInterrupt()))
+    monkeypatch.setattr("microseg.runtime.EngineFile", _raiser(KeyboardInterrupt()))
     outcome = microseg("inspect", "a.onnx")
     assert outcome.status == 130
     assert outcome.err == "microseg: interrupted; what was finished is complete.\n"
@@ -174,7 +174,7 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
         "    with tempfile.TemporaryDirectory(dir='.'):\n"
         "        Path('ready').touch()\n"
         "        time.sleep(60)\n"
-        "microseg.runtime.read_manifest = wait\n"
+        "microseg.runtime.EngineFile = wait\n"
         "main()\n"
     )
     command = [sys.executable, "-c", code, "inspect", "a.onnx"]

@@ -12,12 +12,12 @@ from onnx import numpy_helper
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Manifest, TrainingField
+from microseg.core.schemas.manifest import TrainingField
 from microseg.core.system.files import sha256_of
 from microseg.deploy import evaluate as module
 from microseg.deploy.evaluate import evaluate_engine
-from microseg.runtime import read_manifest, verified_sha256
-from microseg.runtime.engine_file import manifest_entries, read_metadata
+from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime.engine_metadata import manifest_entries, read_metadata
 from tests.engines import write_threshold_engine, write_with_metadata
 
 PHASES = [{"name": "ferrite", "value": 0}, {"name": "bainite", "value": 1}]
@@ -76,12 +76,14 @@ def test_an_engine_replaced_between_its_hash_and_its_network_is_not_scored(
 ) -> None:
     engine = write_threshold_engine(tmp_path / "e.onnx")
 
-    def replaced(path: Path, manifest: Manifest) -> str:
-        found = verified_sha256(path, manifest)
-        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+    require = EngineFile.require_intact
+
+    def replaced(file: EngineFile) -> EngineFile:
+        found = require(file)
+        write_threshold_engine(file.path, thresholds=((0.1,), (0.1,)))
         return found
 
-    monkeypatch.setattr(module, "verified_sha256", replaced)
+    monkeypatch.setattr(EngineFile, "require_intact", replaced)
     with pytest.raises(InputError, match=r"e\.onnx: changed while it was read. Remedy: repeat the command"):
         evaluate_engine(engine, domain)
 

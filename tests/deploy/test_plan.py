@@ -18,8 +18,8 @@ from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import find_profile, profile_path, set_up
 from microseg.deploy.tuning.tune import tune
-from microseg.runtime import Runtime, read_manifest
-from microseg.runtime.engine_file import text_beside
+from microseg.runtime import EngineFile, Runtime, read_manifest
+from microseg.runtime.engine_metadata import text_beside
 from microseg.runtime.tensorrt import opening as tensorrt_open
 from tests.host_cuda import HostCuda, host_reference, open_on_host
 from tests.plans import write_plan
@@ -115,7 +115,7 @@ def test_a_plan_and_its_onnx_file_have_profiles_of_their_own(
     assert {trial.settings.choice.runtime for trial in ours.trials} == {"tensorrt"}
     # Tiles of the whole field would be beyond the sides that the plan runs.
     assert all(max(trial.tile_px) <= 64 for trial in ours.trials)
-    assert find_profile(tiny_engine) is None
+    assert find_profile(EngineFile(tiny_engine)) is None
     theirs = profile_path(read_manifest(tiny_engine).network_sha256)
     assert theirs != ours.path
     setup = set_up(plan, runtime=None, device=None, threads=None, batch=None, use_profile=True)

@@ -32,7 +32,7 @@ from microseg.deploy.report import report_sink
 from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.runtime import read_manifest, verified_sha256
+from microseg.runtime import EngineFile, read_manifest
 from tests.deploy.conftest import micrograph
 from tests.engines import write_threshold_engine
 
@@ -473,13 +473,15 @@ def test_an_engine_replaced_while_it_is_loaded(
 ) -> None:
     engine = Path(shutil.copy(tiny_engine, tmp_path / "e.onnx"))
 
-    def replaced(path: Path, *arguments: Any) -> str:
-        found = verified_sha256(path, *arguments)
-        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+    require = EngineFile.require_intact
+
+    def replaced(file: EngineFile) -> EngineFile:
+        found = require(file)
+        write_threshold_engine(file.path, thresholds=((0.1,), (0.1,)))
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr("microseg.deploy.segment.verified_sha256", replaced)
+        patched.setattr(EngineFile, "require_intact", replaced)
         with pytest.raises(InputError, match=r"e\.onnx: changed while it was read. Remedy: repeat the command"):
             segment(SegmentOptions(wafer(2), engine))
     assert not (tmp_path / "wafer_dir-report").exists()

@@ -20,7 +20,7 @@ from microseg.deploy.pipeline.tile_memory import side_by_side
 from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.runtime import Choice, Runtime
+from microseg.runtime import Choice, EngineFile, Runtime
 from microseg.runtime.onnx_engine import OnnxEngine
 from microseg.runtime.openvino.engine import OpenVinoEngine
 from tests.deploy.test_segment import content_of, rows_of
@@ -43,13 +43,14 @@ def _options(folder: Path, engine: Path, **changes: Any) -> SegmentOptions:
 
 
 def test_two_streams_are_taken_where_memory_and_threads_allow_it(engine: Path) -> None:
-    assert side_by_side(engine, TWO, 465) == replace(TWO, streams=2) == side_by_side(engine, TWO, None)
-    assert side_by_side(engine, TWO, 455) == TWO
-    assert side_by_side(engine, replace(TWO, runtime="onnxruntime"), None).streams == 2
+    file = EngineFile(engine)
+    assert side_by_side(file, TWO, 465) == replace(TWO, streams=2) == side_by_side(file, TWO, None)
+    assert side_by_side(file, TWO, 455) == TWO
+    assert side_by_side(file, replace(TWO, runtime="onnxruntime"), None).streams == 2
     for other in (replace(TWO, threads=3), replace(TWO, threads=None), Choice("onnxruntime", "cuda", 2)):
-        assert side_by_side(engine, other, None) == other
+        assert side_by_side(file, other, None) == other
     of_a_profile = replace(TWO, threads=8, streams=4)
-    assert side_by_side(engine, of_a_profile, None) == of_a_profile
+    assert side_by_side(file, of_a_profile, None) == of_a_profile
 
 
 @pytest.mark.parametrize("batch", [None, 4])

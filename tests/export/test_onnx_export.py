@@ -22,7 +22,7 @@ from microseg.export.onnx_export import export_run
 from microseg.export.torch_graph import bag as graph
 from microseg.models.build import load_folds
 from microseg.models.unet import UNet
-from microseg.runtime import model_sha256, open_engine, read_manifest
+from microseg.runtime import EngineFile, open_engine, read_manifest
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.common.datasets import load_fields
 from microseg.train.common.prediction import predict_field
@@ -53,7 +53,7 @@ def test_the_manifest_is_complete(exported: Path, trained: Path) -> None:
     assert [parity.fold for parity in manifest.parity] == [-1, 0, 1]
     assert all(set(parity.fraction_difference_points) == {"ferrite", "lath-bainite"} for parity in manifest.parity)
     assert manifest.bytes_per_pixel > 1
-    assert manifest.model_sha256 == model_sha256(exported)
+    assert manifest.model_sha256 == EngineFile(exported).hashes.network
     (judged,) = manifest.fidelity
     assert len(judged.fields) == len(list(trained.glob("fold*/parity/*.png"))) and not judged.not_a_number
     assert manifest.provenance.dataset_sha256 == record.dataset_sha256

@@ -49,6 +49,7 @@ def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: py
         choose(symmetric, "openvino")
     assert choose(int8, device="cuda") == Choice("onnxruntime", "cuda", compute_threads())
     assert choose(tiny_engine, "openvino").runtime == "openvino"
+    (tmp_path / "bagged.plan").touch()
     assert choose(tmp_path / "bagged.plan") == Choice("tensorrt", "cuda", None)
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert choose(int8).runtime == "onnxruntime"
@@ -85,6 +86,7 @@ def test_what_cannot_be(tiny_engine: Path, tmp_path: Path) -> None:
         choose(tiny_engine, "tensorrt")
     with pytest.raises(InputError, match="computes on the CPU, not on cuda"):
         choose(tiny_engine, "openvino", "cuda")
+    (tmp_path / "bagged.plan").touch()
     with pytest.raises(InputError, match="a plan runs with --runtime tensorrt"):
         choose(tmp_path / "bagged.plan", "onnxruntime")
     with pytest.raises(InputError, match="a plan runs with"):

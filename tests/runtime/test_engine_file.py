@@ -12,8 +12,8 @@ import pytest
 from microseg.core.errors import InputError
 from microseg.core.schemas.keys import REFERENCE_KEY
 from microseg.core.schemas.manifest import MANIFEST_VERSION, METADATA_KEY
-from microseg.runtime import engine_sha256, model_sha256, read_manifest, verified_sha256
-from microseg.runtime.engine_file import append_metadata, is_manifest_intact, read_metadata, read_reference
+from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime.engine_metadata import append_metadata, read_metadata
 from tests.engines import with_reference, write_with_metadata
 
 
@@ -31,8 +31,12 @@ def test_manifest_equals_what_onnxruntime_reads(tiny_engine: Path) -> None:
 
 def test_model_hash_ignores_metadata(tiny_engine: Path, tmp_path: Path) -> None:
     other = _with_manifest(tiny_engine, tmp_path / "other.onnx", "something else")
-    assert model_sha256(other) == model_sha256(tiny_engine) == read_manifest(tiny_engine).model_sha256
-    assert engine_sha256(other) != engine_sha256(tiny_engine)
+    assert (
+        EngineFile(other).hashes.network
+        == EngineFile(tiny_engine).hashes.network
+        == read_manifest(tiny_engine).model_sha256
+    )
+    assert EngineFile(other).sha256 != EngineFile(tiny_engine).sha256
 
 
 def test_an_entry_is_appended(tiny_engine: Path, tmp_path: Path) -> None:
@@ -41,47 +45,46 @@ def test_an_entry_is_appended(tiny_engine: Path, tmp_path: Path) -> None:
     append_metadata(path, "second", "b")
     onnx.checker.check_model(path)
     append_metadata(path, "second", "c")
-    assert model_sha256(path) == model_sha256(tiny_engine)
-    assert verified_sha256(path, read_manifest(path)) == engine_sha256(path)
+    assert EngineFile(path).hashes.network == EngineFile(tiny_engine).hashes.network
+    assert EngineFile(path).require_intact().sha256 == EngineFile(path).sha256
     entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert entries == read_metadata(path)
     assert (len(entries["first"]), entries["second"]) == (300, "c")
 
 
 def test_reference_tiles(tiny_engine: Path, tmp_path: Path) -> None:
-    assert read_reference(tiny_engine) is None
-    reference = read_reference(with_reference(tiny_engine, tmp_path / "e.onnx"))
+    assert EngineFile(tiny_engine).reference is None
+    reference = EngineFile(with_reference(tiny_engine, tmp_path / "e.onnx")).reference
     assert reference is not None and reference.origin == "synthetic" and len(reference.tiles) == 3
     assert reference.model_sha256 == read_manifest(tiny_engine).model_sha256
     append_metadata(tmp_path / "e.onnx", REFERENCE_KEY, "{}")
     with pytest.raises(InputError, match="reference tiles are damaged"):
-        read_reference(tmp_path / "e.onnx")
+        _ = EngineFile(tmp_path / "e.onnx").reference
 
 
 def test_a_manifest_changed_by_hand_is_refused(tiny_engine: Path, tmp_path: Path) -> None:
     """Phases under each other's name: `segment`, `evaluate`, `tune` and the build of a plan ask this first."""
     manifest = read_manifest(tiny_engine)
     entries = read_metadata(tiny_engine)
-    assert is_manifest_intact(tiny_engine)
+    assert EngineFile(tiny_engine).is_manifest_intact
     changed = {METADATA_KEY: entries[METADATA_KEY].replace("ferrite", "bainite2")}
     path = write_with_metadata(tmp_path / "changed.onnx", onnx.load(tiny_engine), entries | changed)
     with pytest.raises(InputError, match=r"changed\.onnx: its manifest is not the one that was exported"):
-        verified_sha256(path, read_manifest(path))
+        EngineFile(path).require_intact()
     # Nor is one without the hash taken at its word.
     bare = _with_manifest(tiny_engine, tmp_path / "bare.onnx", entries[METADATA_KEY])
-    assert not is_manifest_intact(bare) and model_sha256(bare) == manifest.model_sha256
+    assert not EngineFile(bare).is_manifest_intact and EngineFile(bare).hashes.network == manifest.model_sha256
     with pytest.raises(InputError, match=r"bare\.onnx: its manifest"):
-        verified_sha256(bare, manifest)
+        EngineFile(bare).require_intact()
 
 
 def test_changed_network(tiny_engine: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(tiny_engine)
-    assert verified_sha256(tiny_engine, manifest) == engine_sha256(tiny_engine)
+    assert EngineFile(tiny_engine).require_intact().sha256 == EngineFile(tiny_engine).sha256
     data = bytearray(tiny_engine.read_bytes())
     data[data.index(b"mean_kernel") + 40] ^= 1
     (tmp_path / "changed.onnx").write_bytes(data)
     with pytest.raises(InputError, match="damaged or changed"):
-        verified_sha256(tmp_path / "changed.onnx", manifest)
+        EngineFile(tmp_path / "changed.onnx").require_intact()
 
 
 def test_foreign_onnx(tiny_engine: Path, tmp_path: Path) -> None:

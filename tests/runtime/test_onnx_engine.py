@@ -13,7 +13,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import METADATA_KEY, Manifest
 from microseg.core.system.files import sha256_of
 from microseg.runtime import Runtime, open_engine, read_manifest
-from microseg.runtime.engine_file import manifest_entries
+from microseg.runtime.engine_metadata import manifest_entries
 from tests.engines import write_threshold_engine, write_with_metadata
 
 

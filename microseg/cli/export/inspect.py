@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from microseg.core.schemas.manifest import Manifest, PlanComparison, PlanInfo, SizeRange
+    from microseg.core.schemas.manifest import PlanComparison, PlanInfo, SizeRange
+    from microseg.runtime import EngineFile
 
 
 def inspect(
@@ -16,16 +17,16 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
     """Print an engine's manifest: phases, domains, folds, parity and provenance. Exit 4 if it was changed since its export."""
-    from microseg.runtime import is_intact, read_manifest
-    from microseg.runtime.engine_file import is_manifest_intact
+    from microseg.runtime import EngineFile
 
-    manifest = read_manifest(engine)
-    states = {"network": is_intact(engine, manifest), "manifest": is_manifest_intact(engine)}
+    file = EngineFile(engine)
+    manifest = file.manifest
+    states = {"network": file.is_network_intact, "manifest": file.is_manifest_intact}
     told = {part: "as exported" if is_whole else "CHANGED since the export" for part, is_whole in states.items()}
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
     else:
-        _print(engine, manifest, told)
+        _print(file, told)
     changed = [part for part, is_whole in states.items() if not is_whole]
     for part in changed:
         typer.echo(f"microseg: {engine}: {part} {told[part]}. Remedy: copy or export the engine again.", err=True)
@@ -33,16 +34,16 @@ def inspect(
         raise typer.Exit(4)
 
 
-def _print(engine: Path, manifest: Manifest, told: dict[str, str]) -> None:
+def _print(file: EngineFile, told: dict[str, str]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from microseg.cli.export.precision_tables import print_reduction
-    from microseg.runtime import engine_sha256
 
+    manifest = file.manifest
     console = Console()
-    table = Table(title=escape(str(engine)), title_justify="left", show_header=False)
+    table = Table(title=escape(str(file.path)), title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")  # a hash that is cut off cannot be compared
     grid, origin = manifest.grid, manifest.provenance
@@ -62,7 +63,7 @@ def _print(engine: Path, manifest: Manifest, told: dict[str, str]) -> None:
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
         "model": f"{told['network']}, SHA-256 at the export {manifest.network_sha256}",
         "manifest": told["manifest"],
-        "file": f"SHA-256 {engine_sha256(engine)}",
+        "file": f"SHA-256 {file.sha256}",
     }
     if student is not None:
         points = ", ".join(f"{escape(phase)} {value:.2f}" for phase, value in student.points.items())

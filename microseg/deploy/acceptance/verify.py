@@ -27,15 +27,11 @@ from microseg.deploy.tuning.profile import set_up
 from microseg.runtime import (
     Device,
     Engine,
+    EngineFile,
     Runtime,
-    engine_sha256,
-    is_intact,
     open_engine,
-    read_manifest,
-    unchanged,
-    verified_sha256,
 )
-from microseg.runtime.engine_file import is_manifest_intact, read_reference, text_beside
+from microseg.runtime.engine_metadata import text_beside
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.tiled_prediction import label_field
 
@@ -75,16 +71,15 @@ def verify(
     run_labels: what the run that `against` names says; None where it names an engine. Raises InputError where nothing
     could be compared or the engine not be opened, FieldError where it cannot compute, MissingExtraError.
     """
-    with unchanged(options.engine):
-        manifest = read_manifest(options.engine)
-        reference = read_reference(options.engine)
+    with EngineFile(options.engine).unchanged() as file:
+        manifest, reference = file.manifest, file.reference
         _require_a_comparison(options, reference, run_labels)
         record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
-        is_whole = is_intact(options.engine, manifest)
+        is_whole = file.is_network_intact
         if not is_whole and manifest.plan is None:
             refuse_external_data(options.engine)
         record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
-        is_told = is_manifest_intact(options.engine)
+        is_told = file.is_manifest_intact
         record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
         runtime, figures = None, None
         # A network that is not the one exported is not run: what it says would mean nothing.
@@ -93,16 +88,14 @@ def verify(
             try:
                 # As `segment` runs it, for that is what is to be trusted.
                 choice = set_up(
-                    options.engine,
+                    file,
                     runtime=options.runtime,
                     device=options.device,
                     threads=options.threads,
                     batch=None,
                     use_profile=False,
                 ).choice
-                with open_engine(
-                    options.engine, choice.threads, choice.device, choice.runtime, choice.streams
-                ) as engine:
+                with open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams) as engine:
                     runtime = _runtime(engine)
                     record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
                     if notice := saturation_notice(manifest.quantisation, instruction_sets()):
@@ -117,7 +110,6 @@ def verify(
                     raise
                 # It fails in any case, and the record of that is what was asked for.
                 record.add("comparison", str(error), "possible", False)
-        sha256 = engine_sha256(options.engine)
     if record.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
     return {
@@ -128,7 +120,7 @@ def verify(
         "machine": machine(),
         "engine": {
             "name": options.engine.name,
-            "sha256": sha256,
+            "sha256": file.sha256,
             "model_sha256": manifest.model_sha256,
             "precision": manifest.precision,
         },
@@ -180,8 +172,8 @@ def _compare(
         _compare_fields(record, options, engine, run_labels, progress)
     elif options.against is not None:
         # A changed engine cannot say what is right.
-        verified_sha256(options.against, read_manifest(options.against))
-        with open_engine(options.against, options.threads) as other:
+        against = EngineFile(options.against).require_intact()
+        with open_engine(against, options.threads) as other:
             _require_same_phases(options.against, engine.manifest, other.manifest)
             record.limit = limit_between(engine.manifest.precision, other.manifest.precision)
             if is_student != (other.manifest.distillation is not None):
@@ -189,7 +181,7 @@ def _compare(
             if options.fields is not None:
                 _compare_fields(record, options, engine, _labeller(other, options.against), progress)
                 return
-            tiles = reference or read_reference(options.against)
+            tiles = reference or against.reference
             if tiles is None:
                 raise InputError(f"{options.against}: holds no reference tiles either. Remedy: give FIELDS.")
             check_tiles_against(record, engine, other, tiles, options.against.name)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
-from microseg.runtime import Choice
-from microseg.runtime.engine_file import manifest_text
+from microseg.runtime import Choice, EngineFile
 
 if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
@@ -44,7 +41,7 @@ class TileLimits:
     streams: int
 
 
-def side_by_side(engine: Path, choice: Choice, memory_mb: int | None) -> Choice:
+def side_by_side(engine: EngineFile, choice: Choice, memory_mb: int | None) -> Choice:
     """The choice, with two tiles computed side by side where a processor computes and memory allows it.
 
     Threads that share a tile wait for each other after every layer, and all of them for one that the reader or the writer
@@ -53,10 +50,10 @@ def side_by_side(engine: Path, choice: Choice, memory_mb: int | None) -> Choice:
     if choice.device != "cpu" or choice.streams != 1 or choice.threads is None or choice.threads % _STREAMS:
         return choice
     try:
-        per_pixel = float(json.loads(manifest_text(engine))["bytes_per_pixel"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return choice  # reading the manifest will say what is wrong with it
-    fits = _has_room(_pixels(engine.stat().st_size, per_pixel, memory_mb))
+        per_pixel = float(engine.unchecked_manifest["bytes_per_pixel"])
+    except (ValueError, KeyError, TypeError):
+        return choice  # the check of the manifest reports what is wrong
+    fits = _has_room(_pixels(engine.size_bytes, per_pixel, memory_mb))
     return replace(choice, streams=_STREAMS) if fits else choice
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,12 +15,10 @@ from numpy.typing import NDArray
 from microseg.agreement.comparison import Record
 from microseg.core.errors import MicrosegError
 from microseg.core.preparation.tiling import plan_tiles
-from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import unpack
 from microseg.core.schemas.tolerance import LIMITS, difference
 from microseg.deploy.pipeline.tile_memory import tile_pixels
-from microseg.runtime import Choice, Engine, open_engine
-from microseg.runtime.engine_file import read_reference
+from microseg.runtime import Choice, Engine, EngineFile, open_engine
 
 _REPEATS = 3
 _MOST_REPEATS = 15
@@ -59,16 +56,15 @@ class Bench:
 
     def __init__(
         self,
-        path: Path,
-        manifest: Manifest,
+        file: EngineFile,
         field_px: tuple[int, int],
         allowed: int,
         seconds: float,
         on_trial: Callable[[Trial], None],
     ) -> None:
         self.trials: list[Trial] = []
-        self._path = path
-        self._manifest = manifest
+        self._file = file
+        self._manifest = file.manifest
         self._field_px = field_px
         self._allowed = allowed
         self._until = time.monotonic() + seconds
@@ -133,7 +129,7 @@ class Bench:
 
     def _compared(self) -> list[NDArray[np.uint8]]:
         """Tiles (H, W) on which no configuration may say something else than the default."""
-        if (reference := read_reference(self._path)) is not None:
+        if (reference := self._file.reference) is not None:
             return [unpack(tile, len(self._manifest.folds))[0] for tile in reference.tiles]
         side = 8 * self._manifest.stride
         if (plan := self._manifest.plan) is not None:
@@ -143,7 +139,7 @@ class Bench:
     def _opened(self, choice: Choice) -> Engine:
         if self._engine is None or self._engine.choice != choice:
             self.close()
-            self._engine = open_engine(self._path, choice.threads, choice.device, choice.runtime, choice.streams)
+            self._engine = open_engine(self._file, choice.threads, choice.device, choice.runtime, choice.streams)
             self._versions[choice.runtime] = self._engine.version
             self._refusal = self._differs(self._engine)
         return self._engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 from microseg.core.errors import InputError
 from microseg.core.system.machine import machine_key
 from microseg.deploy.pipeline.tile_memory import side_by_side
-from microseg.runtime import Choice, Device, Runtime, choose
-from microseg.runtime.engine_file import manifest_text
+from microseg.runtime import Choice, Device, EngineFile, Runtime, choose
 
 if TYPE_CHECKING:
     from microseg.deploy.tuning.profile_file import Profile
@@ -29,7 +27,7 @@ class Setup:
 
 
 def set_up(
-    engine: Path,
+    source: Path | EngineFile,
     *,
     runtime: Runtime | None,
     device: Device | None,
@@ -44,6 +42,7 @@ def set_up(
     A profile of another runtime or device than the one asked for says nothing and is left alone. Raises InputError
     (also for a damaged profile), MissingExtraError.
     """
+    engine = EngineFile.of(source)
     found = find_profile(engine) if use_profile else None
     if found is not None:
         path, profile = found
@@ -66,15 +65,15 @@ def profile_path(model_sha256: str) -> Path:
     return _config_folder() / "profiles" / f"{model_sha256[:16]}-{machine_key()}.json"
 
 
-def find_profile(engine: Path) -> tuple[Path, Profile] | None:
+def find_profile(engine: EngineFile) -> tuple[Path, Profile] | None:
     """The profile of this engine on this machine. Raises InputError if it is damaged, or of another engine or machine."""
     if not (_config_folder() / "profiles").is_dir():
         return None
+    content = engine.unchecked_manifest
     try:
-        content = json.loads(manifest_text(engine))
         model = str(content["plan"]["plan_sha256"] if content.get("plan") else content["model_sha256"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # reading the manifest will say what is wrong with it
+    except (KeyError, TypeError):
+        return None  # the check of the manifest reports what is wrong
     path = profile_path(model)
     if not path.is_file():
         return None
@@ -84,7 +83,7 @@ def find_profile(engine: Path) -> tuple[Path, Profile] | None:
     profile = read_profile(path)
     if profile.model_sha256 != model or profile.machine_key != machine_key():
         raise InputError(
-            f"{path}: is of another engine or machine. Remedy: remove it, repeat `microseg tune {engine}` here, or use "
+            f"{path}: is of another engine or machine. Remedy: remove it, repeat `microseg tune {engine.path}` here, or use "
             "--no-profile."
         )
     return path, profile

@@ -22,7 +22,7 @@ from microseg.deploy.report.records import writing
 from microseg.deploy.tuning.bench import Bench, Settings, Trial
 from microseg.deploy.tuning.profile import profile_path
 from microseg.deploy.tuning.profile_file import Profile
-from microseg.runtime import Choice, Device, Runtime, choose, read_manifest, unchanged, verified_sha256
+from microseg.runtime import Choice, Device, EngineFile, Runtime, choose
 from microseg.runtime.choice import cpu_runtimes
 
 # What is less faster than this is noise, and the simpler setting is kept.
@@ -57,14 +57,13 @@ def tune(
     field_px: (width, height) of a typical field on the network's grid. runtime, device: measure these alone.
     Raises InputError, MissingExtraError, FieldError where not even the default computes.
     """
-    with unchanged(engine):
-        manifest = read_manifest(engine)
-        verified_sha256(engine, manifest)
+    with EngineFile(engine).unchanged() as file:
+        manifest = file.require_intact().manifest
         path = profile_path(manifest.network_sha256)
         require_writable(path)
-        allowed = max_tile_pixels(manifest, engine.stat().st_size, memory_mb)
-        default = side_by_side(engine, choose(engine, runtime, device), memory_mb)
-        bench = Bench(engine, manifest, field_px, allowed, seconds, on_trial)
+        allowed = max_tile_pixels(manifest, file.size_bytes, memory_mb)
+        default = side_by_side(file, choose(file, runtime, device), memory_mb)
+        bench = Bench(file, field_px, allowed, seconds, on_trial)
         best = bench.measure(Settings(default, batch=default_batch(manifest, default)))
         complete = True
         for candidates in (

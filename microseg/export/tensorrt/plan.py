@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from microseg.core.schemas.manifest import Flavour, Manifest, PlanInfo
 from microseg.core.schemas.tolerance import Precision
 from microseg.export.tensorrt.build import BuildProgress, Built, build
-from microseg.export.tensorrt.plan_file import portable, require_out, write_plan
+from microseg.export.tensorrt.plan_file import require_out, require_portable, write_plan
 from microseg.export.tensorrt.plan_graph import graph_sha256, plan_graph
 from microseg.export.tensorrt.plan_profile import FullProfile, PlanProfile, RtxProfile, load_profile, require_stride
-from microseg.runtime import unchanged
-from microseg.runtime.engine_file import read_reference
+from microseg.runtime import EngineFile
 from microseg.runtime.tensorrt.library import installed_flavour
 
 if TYPE_CHECKING:
@@ -72,12 +71,12 @@ def _chosen(name: str | None) -> tuple[str, PlanProfile]:
 
 
 def _build(source: Path, out: Path, name: str, profile: PlanProfile, progress: BuildProgress) -> Manifest:
-    with unchanged(source):
-        manifest, sha256 = portable(source, out)
+    with EngineFile(source).unchanged() as file:
+        manifest = require_portable(file, out)
         require_stride(name, profile, manifest.stride)
-        graph, reference = plan_graph(source, profile.keep_probability), read_reference(source)
+        graph, reference = plan_graph(source, profile.keep_probability), file.reference
     built = build(graph, source, name, profile, out.with_name(f"{out.stem}.timing"), progress)
-    manifest = manifest.model_copy(update={"plan": _plan_info(name, profile, built, sha256, graph)})
+    manifest = manifest.model_copy(update={"plan": _plan_info(name, profile, built, file.sha256, graph)})
     return write_plan(out, built.plan, manifest, source, reference, progress)
 
 

@@ -13,8 +13,8 @@ from microseg.core.schemas.reference import Reference, unpack
 from microseg.core.schemas.tolerance import LIMITS
 from microseg.core.system.files import require_writable
 from microseg.export.tensorrt.build import BuildProgress
-from microseg.runtime import is_plan, open_engine, read_manifest, verified_sha256
-from microseg.runtime.engine_file import text_beside
+from microseg.runtime import EngineFile, is_plan, open_engine
+from microseg.runtime.engine_metadata import text_beside
 
 
 def require_out(out: Path) -> None:
@@ -27,18 +27,21 @@ def require_out(out: Path) -> None:
     require_writable(out)
 
 
-def portable(source: Path, out: Path) -> tuple[Manifest, str]:
-    """The manifest and the SHA-256 of an intact ONNX engine that TensorRT takes. Raises InputError."""
-    manifest = read_manifest(source)
-    if manifest.plan is not None:
+def require_portable(file: EngineFile, out: Path) -> Manifest:
+    """The manifest of an intact ONNX engine that TensorRT takes. Raises InputError for any other.
+
+    out: the plan to be built, for the remedy.
+    """
+    source, manifest = file.path, file.manifest
+    if file.is_plan:
         raise InputError(f"{source}: is a plan already. Remedy: give the .onnx file that it was built from.")
-    sha256 = verified_sha256(source, manifest)
+    file.require_intact()
     if manifest.quantisation is not None and manifest.quantisation.activations == "asymmetric":
         raise InputError(
             f"{source}: is quantised with zero points, which TensorRT does not take. Remedy: export it with --symmetric, or "
             f"build the plan from the run: microseg export RUN --out {out} --precision int8."
         )
-    return manifest, sha256
+    return manifest
 
 
 def write_plan(

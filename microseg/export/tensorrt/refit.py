@@ -8,10 +8,9 @@ from pathlib import Path
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.export.tensorrt.build import BuildProgress, parser_errors
-from microseg.export.tensorrt.plan_file import portable, require_out, write_plan
+from microseg.export.tensorrt.plan_file import require_out, require_portable, write_plan
 from microseg.export.tensorrt.plan_graph import PROBABILITY, graph_sha256, plan_graph
-from microseg.runtime import is_plan, read_manifest, unchanged, verified_sha256
-from microseg.runtime.engine_file import read_reference
+from microseg.runtime import EngineFile, is_plan
 from microseg.runtime.tensorrt.library import TITLES
 from microseg.runtime.tensorrt.opening import load_plan
 
@@ -26,13 +25,12 @@ def refit_plan(source: Path, out: Path, old: Path, progress: BuildProgress) -> M
     require_out(out)
     if not is_plan(old):
         raise InputError(f"--refit {old}: is no plan. Remedy: a .plan file that was built with refittable: true.")
-    with unchanged(source):
-        manifest, sha256 = portable(source, out)
-        built = read_manifest(old)
-        verified_sha256(old, built)
+    with EngineFile(source).unchanged() as file:
+        manifest = require_portable(file, out)
+        built = EngineFile(old).require_intact().manifest
         _require_fitting(source, manifest, old, built)
         assert built.plan is not None
-        graph, reference = plan_graph(source, PROBABILITY in built.plan.outputs), read_reference(source)
+        graph, reference = plan_graph(source, PROBABILITY in built.plan.outputs), file.reference
     if graph_sha256(graph) != built.plan.graph_sha256:
         raise InputError(
             f"{source}: is another network than that of {old}, or another selection of its layers is reduced; only weights "
@@ -44,7 +42,7 @@ def refit_plan(source: Path, out: Path, old: Path, progress: BuildProgress) -> M
     progress.end(step)
     plan = built.plan.model_copy(
         update={
-            "onnx_sha256": sha256,
+            "onnx_sha256": file.sha256,
             "plan_sha256": hashlib.sha256(content).hexdigest(),
             "verified": False,
             "comparison": None,

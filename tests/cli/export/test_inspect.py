@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from microseg.core.schemas.manifest import METADATA_KEY, Manifest
-from microseg.runtime import engine_sha256, read_manifest
+from microseg.runtime import EngineFile, read_manifest
 from tests.chain import microseg
 from tests.engines import write_with_metadata
 from tests.plans import write_plan
@@ -20,7 +20,7 @@ def test_prints_the_manifest(exported: Path) -> None:
     assert outcome.status == 0, outcome.err
     for part in ("lath-bainite", "synthetic-s (source)", "0.0277 um", "stride 8 px", "as exported", "fold 1 against"):
         assert part in outcome.out
-    assert engine_sha256(exported) in outcome.out
+    assert EngineFile(exported).sha256 in outcome.out
 
 
 def test_prints_a_plan(tiny_engine: Path, tmp_path: Path) -> None:

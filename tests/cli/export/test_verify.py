@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from microseg.runtime.engine_file import read_metadata
+from microseg.runtime.engine_metadata import read_metadata
 from tests.chain import microseg
 from tests.engines import with_reference, write_with_metadata
 from tests.plans import write_plan

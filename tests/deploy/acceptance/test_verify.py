@@ -18,13 +18,13 @@ from PIL import Image
 from microseg.agreement.comparison import Record
 from microseg.core.errors import InputError
 from microseg.core.schemas.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
-from microseg.core.schemas.manifest import Distillation, Manifest, PhaseInfo
+from microseg.core.schemas.manifest import Distillation, PhaseInfo
 from microseg.core.schemas.tolerance import LIMITS, Difference
 from microseg.deploy.acceptance.checks import check_fields
 from microseg.deploy.acceptance.comparing import FieldDifferences
 from microseg.deploy.acceptance.verify import VerifyOptions, markdown, verify
-from microseg.runtime import EngineOutput, is_intact, model_sha256, open_engine, read_manifest
-from microseg.runtime.engine_file import append_metadata, manifest_entries, read_metadata
+from microseg.runtime import EngineFile, EngineOutput, open_engine, read_manifest
+from microseg.runtime.engine_metadata import append_metadata, manifest_entries, read_metadata
 from microseg.runtime.openvino.engine import OpenVinoEngine
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, with_reference, write_threshold_engine, write_with_metadata
@@ -46,7 +46,7 @@ def test_a_sound_installation(engine: Path, runtime: Any) -> None:
     content = verify(VerifyOptions(engine, runtime=runtime, threads=1))
     assert failed(content) == []
     assert content["runtime"]["name"] == runtime and content["runtime"]["threads"] == 1
-    assert content["engine"]["model_sha256"] == model_sha256(engine)
+    assert content["engine"]["model_sha256"] == EngineFile(engine).hashes.network
     assert content["machine"]["processors"] >= 1 and content["date"].startswith("20")
     names = [check["check"] for check in content["checks"]]
     assert {"network's hash", "manifest", "provider", "probabilities", "reference tiles: labels"} <= set(names)
@@ -71,12 +71,12 @@ def test_what_segment_runs_is_compared_and_not_only_the_network_with_every_outpu
 
 
 def test_an_engine_replaced_meanwhile_is_no_verified_one(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def replaced(path: Path, manifest: Manifest) -> bool:
-        found = is_intact(path, manifest)
-        write_threshold_engine(path, thresholds=((0.1,), (0.1,)))
+    def replaced(file: EngineFile) -> bool:
+        found = file.hashes.network == file.manifest.network_sha256
+        write_threshold_engine(file.path, thresholds=((0.1,), (0.1,)))
         return found
 
-    monkeypatch.setattr("microseg.deploy.acceptance.verify.is_intact", replaced)
+    monkeypatch.setattr(EngineFile, "is_network_intact", property(replaced))
     with pytest.raises(InputError, match=r"engine\.onnx: changed while it was read. Remedy: repeat"):
         verify(VerifyOptions(engine, threads=1))
 

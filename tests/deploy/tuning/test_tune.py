@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Manifest
 from microseg.deploy.pipeline.tile_memory import PLAN_BATCHES
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
@@ -20,7 +19,7 @@ from microseg.deploy.tuning import profile
 from microseg.deploy.tuning.bench import Bench, Settings, Trial
 from microseg.deploy.tuning.profile import find_profile, profile_path, set_up
 from microseg.deploy.tuning.tune import tune
-from microseg.runtime import Choice, EngineOutput, Runtime, choose, read_manifest
+from microseg.runtime import Choice, EngineFile, EngineOutput, Runtime, choose, read_manifest
 from tests.engines import with_reference, write_threshold_engine
 from tests.plans import write_plan
 
@@ -161,18 +160,18 @@ def test_what_the_user_says_wins(tiny_engine: Path) -> None:
 def test_other_engines_and_machines(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tune(tiny_engine, field_px=(64, 64)).path
     other = write_threshold_engine(tmp_path / "other.onnx", [(0.3,)])
-    assert find_profile(other) is None
+    assert find_profile(EngineFile(other)) is None
     copied = profile_path(read_manifest(other).model_sha256)
     copied.write_bytes(path.read_bytes())
     with pytest.raises(InputError, match="is of another engine or machine"):
-        find_profile(other)
+        find_profile(EngineFile(other))
     content = json.loads(path.read_text(encoding="utf-8"))
     for damage in ("{", json.dumps(content | {"threads": 0}), json.dumps(content | {"colour": "blue"})):
         path.write_text(damage, encoding="utf-8")
         with pytest.raises(InputError, match="is no profile that this version reads"):
-            find_profile(tiny_engine)
+            find_profile(EngineFile(tiny_engine))
     monkeypatch.setattr(profile, "machine_key", lambda: "f" * 16)
-    assert find_profile(tiny_engine) is None
+    assert find_profile(EngineFile(tiny_engine)) is None
 
 
 def test_segment_says_that_it_was_tuned(tiny_engine: Path, wafer: Callable[..., Path], tmp_path: Path) -> None:
@@ -207,8 +206,7 @@ def test_memory_that_the_user_gives_wins(tiny_engine: Path, wafer: Callable[...,
 
 def measured(engine: Path, **settings: Any) -> Trial:
     """The trial of these settings, after that of the default."""
-    manifest: Manifest = read_manifest(engine)
-    bench_of = Bench(engine, manifest, (96, 64), 8000, 0.1, lambda trial: None)
+    bench_of = Bench(EngineFile(engine), (96, 64), 8000, 0.1, lambda trial: None)
     try:
         default = bench_of.measure(Settings(choose(engine, threads=1)))
         return bench_of.measure(Settings(choose(engine, threads=1), **settings)) if settings else default
@@ -230,7 +228,7 @@ def test_trials_are_as_segment_would_run_them(tiny_engine: Path, monkeypatch: py
 
 
 def test_each_stream_has_a_tile_of_the_size_that_is_tried(tiny_engine: Path) -> None:
-    bench_of = Bench(tiny_engine, read_manifest(tiny_engine), (96, 64), 8000, 0.1, lambda trial: None)
+    bench_of = Bench(EngineFile(tiny_engine), (96, 64), 8000, 0.1, lambda trial: None)
     bench_of.measure(Settings(choose(tiny_engine, threads=1)))
     two = choose(tiny_engine, threads=2, streams=2)
     small, whole, more = (
@@ -246,7 +244,7 @@ def test_each_stream_has_a_tile_of_the_size_that_is_tried(tiny_engine: Path) -> 
 def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: Path) -> None:
     """One of eight copies, as a stream that goes wrong would give, is enough."""
     engine = with_reference(tiny_engine, tmp_path / "engine.onnx")
-    bench_of = Bench(engine, read_manifest(engine), (96, 64), 80000, 0.1, lambda trial: None)
+    bench_of = Bench(EngineFile(engine), (96, 64), 80000, 0.1, lambda trial: None)
     bench_of.measure(Settings(choose(engine, threads=1)))
     streams = Settings(choose(engine, "openvino", threads=2, streams=2), batch=2)
     good = bench_of.measure(streams)
@@ -266,11 +264,10 @@ def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: 
 
 
 def test_a_runtime_that_says_something_else_is_not_taken(tiny_engine: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(tiny_engine)
     other = write_threshold_engine(tmp_path / "other.onnx", [(0.6,), (0.6,)])
-    bench_of = Bench(tiny_engine, manifest, (96, 64), 8000, 0.1, lambda trial: None)
+    bench_of = Bench(EngineFile(tiny_engine), (96, 64), 8000, 0.1, lambda trial: None)
     bench_of.measure(Settings(choose(tiny_engine, threads=1)))
-    bench_of._path = other
+    bench_of._file = EngineFile(other)
     trial = bench_of.measure(Settings(choose(tiny_engine, "openvino", threads=1)))
     assert trial.megapixels_per_second is None and "differs from the default: tiles: labels" in trial.note
     bench_of.close()

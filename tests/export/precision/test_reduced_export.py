@@ -20,8 +20,7 @@ from microseg.export import onnx_export as module
 from microseg.export.onnx_export import export_run
 from microseg.export.precision import reduce as precision
 from microseg.export.torch_graph import bag as graph
-from microseg.runtime import model_sha256, open_engine, read_manifest
-from microseg.runtime.engine_file import read_reference
+from microseg.runtime import EngineFile, open_engine, read_manifest
 from tests.chain import microseg
 from tests.plans import needs_rtx
 
@@ -54,7 +53,7 @@ def test_an_engine_of_less_precision_is_an_engine(name: Any, trained: Path, expo
     manifest = export_run(trained, out, precision=name)
     assert read_manifest(out) == manifest
     assert manifest.precision == name
-    assert manifest.model_sha256 == model_sha256(out)
+    assert manifest.model_sha256 == EngineFile(out).hashes.network
     assert [parity.fold for parity in manifest.parity] == [-1, 0, 1]
     assert {each.fields_from for each in manifest.fidelity} == {"held-out tiles of the run"}
     assert all(set(each.limits_points) == {"ferrite", "lath-bainite"} for each in manifest.fidelity)
@@ -92,7 +91,7 @@ def test_a_plan_of_less_precision(name: str, trained: Path, tmp_path: Path) -> N
     assert manifest.plan is not None and manifest.precision == name
     assert manifest.plan.matrix_precisions[name] > 10
     assert manifest.quantisation is None or manifest.quantisation.activations == "symmetric"
-    assert read_reference(out) is not None
+    assert EngineFile(out).reference is not None
     shown = microseg("inspect", out).out
     for part in (name, "profile small", "Stayed float32", "verified"):
         assert part in shown

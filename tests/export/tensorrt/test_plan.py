@@ -29,8 +29,8 @@ from microseg.export.torch_graph.bag import build_onnx
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
 from microseg.models.unet import UNet
-from microseg.runtime import is_intact, read_manifest, verified_sha256
-from microseg.runtime.engine_file import append_metadata, is_manifest_intact, read_reference
+from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime.engine_metadata import append_metadata
 from microseg.runtime.tensorrt import opening as tensorrt_open
 from microseg.runtime.tensorrt.device import CudaError, GpuInfo
 from tests.chain import ENCODER, NETWORK
@@ -76,16 +76,16 @@ def test_a_plan_and_its_manifest(exported: Path, tmp_path: Path) -> None:
     assert (info.flavour, info.profile, info.verified) == ("tensorrt_rtx", "small.yaml", False)
     assert (info.tile_px, info.batch) == (SizeRange(min=64, opt=128, max=192), SizeRange(min=1, opt=2, max=2))
     assert info.onnx_sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
-    assert info.plan_sha256 == hashlib.sha256(out.read_bytes()).hexdigest() == verified_sha256(out, manifest)
+    assert info.plan_sha256 == hashlib.sha256(out.read_bytes()).hexdigest() == EngineFile(out).require_intact().sha256
     assert info.outputs == ["labels", "votes", "features"]
     assert set(info.layer_precisions) == set(info.matrix_precisions) == {"fp32"}
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(exported).graph.node)
     assert info.matrix_precisions["fp32"] == convolutions
     assert len(progress.phases) > 5 and not progress.open
     # A tile of 256 px is none that this plan runs.
-    assert read_reference(exported) is not None and read_reference(out) is None
+    assert EngineFile(exported).reference is not None and EngineFile(out).reference is None
     out.write_bytes(out.read_bytes()[:-1])
-    assert not is_intact(out, manifest)
+    assert not EngineFile(out).is_network_intact
 
 
 @pytest.fixture(scope="module", params=["deeplab", "student"])
@@ -302,10 +302,10 @@ def test_reference_tiles_come_along(tiny_engine: Path, tmp_path: Path) -> None:
     out = tmp_path / "bagged.plan"
     manifest = plan_of_engine(engine, out, "rtx-station", Silent())
     assert read_manifest(out) == manifest
-    theirs, ours = read_reference(engine), read_reference(out)
+    theirs, ours = EngineFile(engine).reference, EngineFile(out).reference
     assert theirs is not None and ours is not None
     assert (ours.tiles, ours.origin, ours.model_sha256) == (theirs.tiles, theirs.origin, theirs.model_sha256)
-    assert is_manifest_intact(out)
+    assert EngineFile(out).is_manifest_intact
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ def test_where_its_card_is_a_plan_is_compared_at_once(here: Path, tmp_path: Path
     assert info is not None and info.verified and info.comparison is not None
     assert info.comparison.provider == "rehearsal" and info.comparison.label_disagreement == 0
     assert info.comparison.fraction_difference_points == {"ferrite": 0, "bainite": 0}
-    assert read_manifest(out).plan == info and is_manifest_intact(out)
+    assert read_manifest(out).plan == info and EngineFile(out).is_manifest_intact
     # The kernels compiled for the comparison need not be compiled again.
     names = ["bagged.plan", "bagged.plan.json", "bagged.plan.kernels"]
     assert sorted(path.name for path in out.parent.iterdir()) == names

@@ -20,8 +20,8 @@ from microseg.export.tensorrt.plan_graph import graph_sha256, plan_graph
 from microseg.export.tensorrt.refit import refit_plan
 from microseg.export.torch_graph.bag import build_onnx
 from microseg.models.unet import UNet
-from microseg.runtime import is_intact, read_manifest
-from microseg.runtime.engine_file import append_metadata, is_manifest_intact
+from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime.engine_metadata import append_metadata
 from microseg.runtime.tensorrt import opening as tensorrt_open
 from microseg.runtime.tensorrt.library import load_library
 from tests.chain import ENCODER, NETWORK, microseg
@@ -109,7 +109,7 @@ def test_the_plan_gets_the_weights_and_the_manifest_of_the_new_engine(
     assert out.read_bytes() == b"refitted plan" and refit.given == graph_of(new) and refit.flags == ["refit"]
     before, after = read_manifest(old).plan, manifest.plan
     assert before is not None and after is not None
-    assert read_manifest(out) == manifest and is_intact(out, manifest) and is_manifest_intact(out)
+    assert read_manifest(out) == manifest and EngineFile(out).is_network_intact and EngineFile(out).is_manifest_intact
     assert manifest.model_sha256 == read_manifest(new).model_sha256
     assert after.onnx_sha256 != before.onnx_sha256 and after.plan_sha256 != before.plan_sha256
     changed = {"onnx_sha256", "plan_sha256", "verified", "comparison"}

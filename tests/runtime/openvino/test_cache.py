@@ -15,7 +15,7 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 
-from microseg.runtime import Engine, begin_loading, open_engine, read_manifest
+from microseg.runtime import Engine, EngineFile, begin_loading, open_engine
 from microseg.runtime.choice import choose
 from microseg.runtime.openvino import cache as openvino_cache
 from microseg.runtime.openvino import engine as openvino_engine
@@ -39,7 +39,8 @@ def _always_worth(monkeypatch: pytest.MonkeyPatch) -> None:
 def opened(path: Path, threads: int = 1) -> Engine:
     """As `segment` opens it."""
     with ThreadPoolExecutor(1) as executor:
-        return begin_loading(executor, path, choose(path, "openvino", "cpu", threads))(read_manifest(path))
+        file = EngineFile(path)
+        return begin_loading(executor, file, choose(file, "openvino", "cpu", threads))()
 
 
 def labels(path: Path) -> NDArray[np.uint8]:
@@ -147,7 +148,7 @@ def test_an_engine_replaced_while_it_is_compiled_is_not_kept_under_the_new_name(
 
 def test_a_network_that_becomes_no_engine_is_not_kept(engine: Path, compilations: list[Path]) -> None:
     with ThreadPoolExecutor(1) as executor:
-        begin_loading(executor, engine, choose(engine, "openvino", "cpu", 1))
+        begin_loading(executor, EngineFile(engine), choose(engine, "openvino", "cpu", 1))
     assert compilations == [engine]
     assert [path.name for path in engine.parent.iterdir()] == ["bagged.onnx"]
 
@@ -190,5 +191,5 @@ def test_a_folder_that_cannot_be_written_costs_time_only(
 
 
 def test_converters_are_not_loaded_and_can_still_be_imported() -> None:
-    said = "import sys; from microseg.runtime import openvino_engine; assert 'openvino.tools.ovc' not in sys.modules; "
+    said = "import sys; import microseg.runtime.openvino.engine; assert 'openvino.tools.ovc' not in sys.modules; "
     subprocess.run([sys.executable, "-c", said + "import openvino.tools.ovc"], check=True)

@@ -12,7 +12,7 @@ import pytest
 
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.schemas.manifest import SizeRange, plan_manifest_path
-from microseg.runtime import engine_sha256, open_engine, read_manifest, verified_sha256
+from microseg.runtime import EngineFile, open_engine, read_manifest
 from microseg.runtime.tensorrt import device
 from microseg.runtime.tensorrt import opening as tensorrt_open
 from microseg.runtime.tensorrt.device import GpuInfo
@@ -91,8 +91,7 @@ def test_a_plan_without_its_manifest(tiny_engine: Path, tmp_path: Path) -> None:
 
 def test_a_plan_of_another_manifest(tiny_engine: Path, tmp_path: Path) -> None:
     path = write_plan(tiny_engine, tmp_path / "a.plan", b"the plan")
-    manifest = read_manifest(path)
-    assert verified_sha256(path, manifest) == engine_sha256(path)
+    assert EngineFile(path).require_intact().sha256 == EngineFile(path).sha256
     for content in (b"", b"the pla", b"another plan"):
         path.write_bytes(content)
         with pytest.raises(
@@ -100,7 +99,7 @@ def test_a_plan_of_another_manifest(tiny_engine: Path, tmp_path: Path) -> None:
         ):
             open_engine(path)
         with pytest.raises(InputError, match="damaged or changed"):
-            verified_sha256(path, manifest)
+            EngineFile(path).require_intact()
 
 
 @pytest.mark.parametrize(
