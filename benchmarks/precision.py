@@ -26,7 +26,7 @@ from benchmarks.real_data import CASES as REAL
 from benchmarks.real_data import DATA
 from benchmarks.uda import SCORED_SEED, SOURCE_FIELDS, SOURCE_SEED
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import Fidelity
+from microseg.core.schemas.fidelity import Fidelity
 from microseg.core.schemas.run import read_run
 from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.files import write_json

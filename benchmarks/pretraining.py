@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from microseg.core.domains.domain import load_domain
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.manifest import Grid
+from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import write_json
 from microseg.synthetic.folder import write_domain
 from microseg.train.analysis.evaluate import evaluate_run

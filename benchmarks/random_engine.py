@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.schemas.manifest import DomainEntry, FoldInfo, Grid, Manifest, PhaseInfo, Provenance, Quantisation
+from microseg.core.schemas.bag import FoldInfo, PhaseInfo
+from microseg.core.schemas.fidelity import Quantisation
+from microseg.core.schemas.manifest import Manifest, Provenance
+from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.core.schemas.tolerance import Precision
 
 if TYPE_CHECKING:

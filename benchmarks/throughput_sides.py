@@ -89,7 +89,7 @@ def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict
     """The engine alone on the arrays that `segment` prepares, in as many streams; threads: None for all."""
     from microseg.core.preparation.prepared_field import open_prepared
     from microseg.core.preparation.tiling import extract, plan_tiles
-    from microseg.core.schemas.manifest import Grid, Preparation
+    from microseg.core.schemas.preparation import Grid, Preparation
     from microseg.deploy.pipeline.tile_memory import max_tile_pixels, tile_pixels
     from microseg.deploy.tuning.profile import set_up
     from microseg.runtime import open_engine

@@ -10,16 +10,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from microseg.core.schemas.manifest import (
-    DomainEntry,
-    FoldInfo,
-    FoldParity,
-    Grid,
-    Manifest,
-    PhaseInfo,
-    Preparation,
-    Provenance,
-)
+from microseg.core.schemas.bag import FoldInfo, PhaseInfo
+from microseg.core.schemas.fidelity import FoldParity
+from microseg.core.schemas.manifest import Manifest, Provenance
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.export.reference_tiles import Candidates, add_reference
 from microseg.runtime import EngineFile, read_manifest
 from microseg.runtime.engine_metadata import manifest_entries

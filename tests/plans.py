@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from microseg.core.schemas.manifest import Manifest, PlanInfo, SizeRange, plan_manifest_path
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.plan import PlanInfo, SizeRange, plan_manifest_path
 from microseg.runtime import EngineFile, read_manifest
 from microseg.runtime.engine_metadata import manifest_entries, text_beside
 from tests.engines import write_with_metadata

@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 from microseg.cli.train import distill as cli_distill
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.schemas import tolerance
-from microseg.core.schemas.manifest import DomainEntry, Preparation, TrainingField
+from microseg.core.schemas.bag import TrainingField
+from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.core.schemas.run import STUDENT, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
 from microseg.core.system.files import sha256_of, write_yaml
 from microseg.export.onnx_graph import fold_logits

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import PlanComparison
+from microseg.core.schemas.plan import PlanComparison
 from microseg.core.schemas.reference import Reference, unpack
 from microseg.core.schemas.tolerance import Difference, Limit, difference, limit_over, point_limits
 from microseg.runtime.engine import Engine

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import Fidelity, FieldFidelity
+from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.tolerance import LIMITS, Precision, limit_over, point_limits
 from microseg.export.calibration_fields import FieldSet, stitched
 from microseg.export.precision.activations import openvino_session, session

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import FoldParity
+from microseg.core.schemas.fidelity import FoldParity
 
 # float32 against float32: what another order of summation explains, and no more.
 MAX_PROBABILITY_DIFFERENCE = 2e-3

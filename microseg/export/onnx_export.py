@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import FoldParity, Manifest, Provenance
+from microseg.core.schemas.fidelity import FoldParity
+from microseg.core.schemas.manifest import Manifest, Provenance
 from microseg.core.schemas.run import RunRecord, RunSummary, read_run
 from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.system.files import replacing, require_writable

@@ -88,7 +88,7 @@ def read_entries(path: Path) -> dict[str, str]:
 
 
 def _text_beside(path: Path) -> str:
-    from microseg.core.schemas.manifest import plan_manifest_path
+    from microseg.core.schemas.plan import plan_manifest_path
 
     beside = plan_manifest_path(path)
     try:

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import TrainingField
+from microseg.core.schemas.bag import TrainingField
 from microseg.core.system.files import sha256_of
 from microseg.deploy import evaluate as module
 from microseg.deploy.evaluate import evaluate_engine

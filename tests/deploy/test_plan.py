@@ -11,7 +11,7 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.keys import REFERENCE_KEY
-from microseg.core.schemas.manifest import plan_manifest_path
+from microseg.core.schemas.plan import plan_manifest_path
 from microseg.deploy.acceptance.verify import VerifyOptions, verify
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.deploy.segment import segment

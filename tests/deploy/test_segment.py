@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError, InputError
-from microseg.core.schemas.manifest import DomainEntry, Grid, Preparation
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.system import files
 from microseg.deploy.pipeline import field_measurement
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement

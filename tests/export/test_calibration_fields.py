@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import DomainEntry, Grid, Preparation
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.schemas.run import RunRecord, read_record
 from microseg.export import calibration_fields as module
 from microseg.export.calibration_fields import Field, calibration_domain, calibration_tiles, evenly, held_out, stitched

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import Fidelity, FieldFidelity
+from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.tolerance import LEAST_POINTS, LIMITS
 from microseg.export.calibration_fields import Field, FieldSet
 from microseg.export.fidelity import Judge, refuse_beyond_limits, worst

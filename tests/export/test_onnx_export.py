@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import GateError, InputError
 from microseg.core.preparation.tiling import extract, plan_tiles
-from microseg.core.schemas.manifest import Grid
+from microseg.core.schemas.preparation import Grid
 from microseg.core.schemas.run import read_run
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.export import onnx_export as module

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import DomainEntry, Fingerprint, Grid, SizeRange
+from microseg.core.schemas.bag import Fingerprint
+from microseg.core.schemas.plan import SizeRange
+from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.export.tensorrt.plan_graph import plan_graph
 from microseg.export.triton_repository import fill_repository, triton_config
 from microseg.runtime import read_manifest

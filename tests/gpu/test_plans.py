@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.gpu_check import is_installed, serves
 from microseg.core.errors import FieldError, InputError
-from microseg.core.schemas.manifest import plan_manifest_path
+from microseg.core.schemas.plan import plan_manifest_path
 from microseg.export.tensorrt.plan import plan_of_engine
 from microseg.export.tensorrt.refit import refit_plan
 from microseg.runtime import EngineOutput, open_engine, read_manifest

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.schemas.manifest import Quantisation
+from microseg.core.schemas.fidelity import Quantisation
 from microseg.core.system.processors import compute_threads
 from microseg.runtime import Choice, choice, choose
 from tests.engines import rewrite_manifest

@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.keys import REFERENCE_KEY
-from microseg.core.schemas.manifest import MANIFEST_VERSION, METADATA_KEY
+from microseg.core.schemas.keys import METADATA_KEY, REFERENCE_KEY
+from microseg.core.schemas.manifest import MANIFEST_VERSION
 from microseg.runtime import EngineFile, read_manifest
 from microseg.runtime.engine_metadata import append_metadata, read_metadata
 from tests.engines import with_reference, write_with_metadata

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import METADATA_KEY, Manifest
+from microseg.core.schemas.keys import METADATA_KEY
+from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import sha256_of
 from microseg.runtime import Runtime, open_engine, read_manifest
 from microseg.runtime.engine_metadata import manifest_entries

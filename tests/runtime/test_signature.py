@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import METADATA_KEY
+from microseg.core.schemas.keys import METADATA_KEY
 from microseg.runtime import Runtime, open_engine, read_manifest
 from tests.engines import write_with_metadata
 

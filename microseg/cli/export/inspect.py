@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from microseg.core.schemas.manifest import PlanComparison, PlanInfo, SizeRange
+    from microseg.core.schemas.plan import PlanComparison, PlanInfo, SizeRange
     from microseg.runtime import EngineFile
 
 

@@ -39,7 +39,7 @@ def verify(
     from rich.console import Console
 
     from microseg.core.errors import InputError
-    from microseg.core.schemas.manifest import plan_manifest_path
+    from microseg.core.schemas.plan import plan_manifest_path
     from microseg.core.schemas.run import read_record
     from microseg.core.system.files import require_writable, write_json, write_text
     from microseg.deploy.acceptance.verify import VerifyOptions, markdown

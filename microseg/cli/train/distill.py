@@ -13,7 +13,7 @@ from microseg.core.errors import GateError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from microseg.core.schemas.manifest import Distillation
+    from microseg.core.schemas.bag import Distillation
 
 # A student's fractions farther from its bag's than this are no longer the bag's.
 FAR_POINTS = 0.5

@@ -15,7 +15,7 @@ from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import open_prepared, read_through
-from microseg.core.schemas.manifest import Grid, Intensity
+from microseg.core.schemas.preparation import Grid, Intensity
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from microseg.core.images.image_file import image_size
 from microseg.core.images.micrograph import find_images
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import cropped_shape, labels_to_grid, open_prepared
-from microseg.core.schemas.manifest import DomainEntry, Grid, Intensity, PhaseInfo, Preparation
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import DomainEntry, Grid, Intensity, Preparation
 
 __all__ = [
     "Domain",

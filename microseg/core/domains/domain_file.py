@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 
 from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, PhaseSpec
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Crop, Intensity, PositiveFloat, Strict
+from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
+from microseg.core.schemas.preparation import Crop, Intensity
 from microseg.core.system.files import read_yaml
 
 # Told apart by people with colour-vision deficiency too (Okabe & Ito 2008).
@@ -40,7 +41,7 @@ MaskValue = Annotated[int | str, BeforeValidator(_mask_value)]
 Folders = Annotated[list[str], BeforeValidator(_as_list)]
 
 
-class PhaseEntry(Strict):
+class PhaseEntry(FrozenModel):
     """One phase of `phases`; `value` or `values`, by default its place in the list."""
 
     name: str = Field(min_length=1)
@@ -59,7 +60,7 @@ class PhaseEntry(Strict):
         return self
 
 
-class DomainFile(Strict):
+class DomainFile(FrozenModel):
     """The content of a domain.yaml; every key may be absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

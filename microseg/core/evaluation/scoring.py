@@ -16,7 +16,8 @@ from microseg.core.errors import FieldError, InputError
 from microseg.core.evaluation.baseline import MAX_PHASES, assign, best_assignment, otsu_classes
 from microseg.core.evaluation.metrics import confusion_matrix, fractions, iou, mean_iou
 from microseg.core.preparation.prepared_field import PreparedField, labels_to_native, open_prepared
-from microseg.core.schemas.manifest import DomainEntry, Grid, PhaseInfo, Preparation
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.system.files import sha256_of
 
 BOOTSTRAP_DRAWS = 2000

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.schemas.manifest import Intensity
+from microseg.core.schemas.preparation import Intensity
 
 EightBit = Callable[[NDArray[Any]], NDArray[np.uint8]]
 _HALF_BITS = 16

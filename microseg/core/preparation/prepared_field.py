@@ -14,7 +14,7 @@ from microseg.core.errors import FieldError
 from microseg.core.images.micrograph import Micrograph, open_micrograph
 from microseg.core.preparation.intensity import EightBit, eight_bit
 from microseg.core.preparation.resampling import nearest_indices, network_side, resample_rows, source_rows
-from microseg.core.schemas.manifest import Crop, Grid, Intensity, Preparation
+from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from microseg.core.system.files import Closing
 
 MIN_SIDE_PX = 16

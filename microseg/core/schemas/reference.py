@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Strict
+from microseg.core.schemas.frozen_model import FrozenModel
 
 REFERENCE_VERSION = 1
 MAX_BYTES = 300_000
 _MAX_SIDE_PX = 1024
 
 
-class ReferenceTile(Strict):
+class ReferenceTile(FrozenModel):
     """A tile and its labels. Pictures are PNG in base64.
 
     pixels: (H, W). labels: (H, W), the bag's. votes: (F * H, W), the folds' one below the other. fractions: of the bag,
@@ -37,7 +37,7 @@ class ReferenceTile(Strict):
     fractions: list[float]
 
 
-class Reference(Strict):
+class Reference(FrozenModel):
     """The metadata entry. origin: `real` only where the owner of the micrographs asked for it.
 
     model_sha256: of the network that the labels are of.

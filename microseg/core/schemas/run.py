@@ -9,16 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import (
-    Distillation,
-    DomainEntry,
-    Fingerprint,
-    FoldInfo,
-    Grid,
-    PhaseInfo,
-    Strict,
-    TrainingField,
-)
+from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, PhaseInfo, TrainingField
+from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.core.system.files import read_yaml
 
 RUN_VERSION = 1
@@ -26,7 +19,7 @@ RUN_VERSION = 1
 STUDENT = "student"
 
 
-class AdaptationRecord(Strict):
+class AdaptationRecord(FrozenModel):
     """What an adapted run has beyond its source's: the target, its unlabelled fields, the recipe, the run it came from."""
 
     target: DomainEntry
@@ -38,7 +31,7 @@ class AdaptationRecord(Strict):
     oracle: bool = False
 
 
-class DistilledDomain(Strict):
+class DistilledDomain(FrozenModel):
     """Fields that a student learned the bag's soft labels of. prepared_as: the bag's domain that they belong to."""
 
     source: str
@@ -46,7 +39,7 @@ class DistilledDomain(Strict):
     fields: list[TrainingField]
 
 
-class DistillationRecord(Strict):
+class DistillationRecord(FrozenModel):
     """What a student has beyond its bag: the run that it reproduces, the weights of its folds, and what it learned on.
 
     compared: of each domain, the hashes of the fields that were kept for the comparison with the bag.
@@ -58,7 +51,7 @@ class DistillationRecord(Strict):
     compared: list[str]
 
 
-class RunRecord(Strict):
+class RunRecord(FrozenModel):
     """`run.yaml`: everything that decides the weights, and where they came from.
 
     adaptation: what an adapted run has beyond its source's. continued_from: the run whose weights it began with, and
@@ -110,7 +103,7 @@ class RunRecord(Strict):
         return self.domains[-1]
 
 
-class Candidate(Strict):
+class Candidate(FrozenModel):
     """One way to treat the target, judged without labels: criteria of its bag on target views.
 
     trust: what the choice goes by. fractions: phases found, 0-1. moved: 1 - mIoU of its labels with the source bag's.
@@ -133,7 +126,7 @@ class Candidate(Strict):
     warnings: list[str] = Field(default_factory=list)
 
 
-class Adaptation(Strict):
+class Adaptation(FrozenModel):
     """What `train uda` decided: verdict, evidence in words, candidates, and fields worth labelling where it says so.
 
     at_home, abroad: mean over the source's folds of their trust on source fields that they held out, and on the target.
@@ -156,7 +149,7 @@ class Adaptation(Strict):
     oracle: bool = False
 
 
-class RunSummary(Strict):
+class RunSummary(FrozenModel):
     """`summary.json`: written when every fold is done. seconds: of training, all folds, interruptions left out.
 
     earlier_miou: mean over folds on the domain that the run it continues was trained on (its held-out fields).
@@ -175,7 +168,7 @@ class RunSummary(Strict):
     distillation: Distillation | None = None
 
 
-class PretrainSummary(Strict):
+class PretrainSummary(FrozenModel):
     """`summary.json` of `train pretrain`: the encoder, and how well its head tells the classes apart on unseen files.
 
     confusion: rows are true classes, columns predicted ones. seconds: of training, interruptions left out.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from microseg.core.schemas.manifest import Quantisation
+    from microseg.core.schemas.fidelity import Quantisation
 
 # x86: without one of these, pairs of 8-bit products are added in 16 bits, where full-range weights saturate.
 _VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")

@@ -13,7 +13,8 @@ from microseg import __version__
 from microseg.agreement.comparison import Record, check_reference
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import FieldError, InputError
-from microseg.core.schemas.manifest import Manifest, PlanComparison, plan_manifest_path
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.tolerance import LIMITS, STUDENT, limit_between
 from microseg.core.system.files import write_text

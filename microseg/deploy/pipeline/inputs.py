@@ -10,7 +10,8 @@ from microseg.core.domains.domain_file import DomainFile, expanded_path, read_do
 from microseg.core.domains.pairing import named_images
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, readable
-from microseg.core.schemas.manifest import Manifest, Preparation
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.preparation import Preparation
 from microseg.deploy.report.names import absolute
 
 _YAML = (".yaml", ".yml")

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from microseg.core.schemas.manifest import Manifest, Preparation
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.preparation import Preparation
 from microseg.deploy.measurement.astm_e562 import t_quantile_975
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
 from microseg.deploy.report.summary import Findings, fold_std

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, model_validator
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Preparation, Strict
+from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.preparation import Preparation
 from microseg.core.system.files import write_json, write_text
 from microseg.deploy.report.names import report_path
 
@@ -28,7 +29,7 @@ _TUNED = {"runtime", "device", "max_tile_pixels"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class ReportSettings(Strict):
+class ReportSettings(FrozenModel):
     """`settings.json`: all that decides the figures of a report. A report is only continued with equal settings.
 
     max_tile_pixels: what the memory limit allows a tile; it decides the tile plan. runtime_version: known once the engine
@@ -51,7 +52,7 @@ class ReportSettings(Strict):
     created: str
 
 
-class FieldRecord(Strict):
+class FieldRecord(FrozenModel):
     """A measured field. Pixels are native; `measured` ones are those that the crop left.
 
     counts: pixels per phase. fold_counts: the same by each fold alone. mask, overlay: paths in the report.
@@ -98,7 +99,7 @@ class FieldRecord(Strict):
         return [[count / self.measured_px for count in counts] for counts in self.fold_counts]
 
 
-class FailedField(Strict):
+class FailedField(FrozenModel):
     """A field that could not be measured, and why."""
 
     name: str

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
-from microseg.core.schemas.manifest import Manifest, PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLabels, field_task, reason

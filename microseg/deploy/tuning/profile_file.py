@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Strict
+from microseg.core.schemas.frozen_model import FrozenModel
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class Profile(Strict):
+class Profile(FrozenModel):
     """The fastest way found to run one engine on one machine.
 
     max_tile_pixels: largest tile worth taking; null where as large as memory allows was fastest. field_px: (width,

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from microseg.core.schemas.manifest import Fidelity
+from microseg.core.schemas.fidelity import Fidelity
 from microseg.export.fidelity import worst
 from microseg.export.onnx_graph import CONVOLUTIONS, Layer
 from microseg.export.precision.activations import Tiles, session

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from microseg.core.schemas.manifest import Fidelity, Float32Layer, Quantisation
+from microseg.core.schemas.fidelity import Fidelity, Float32Layer, Quantisation
 from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.instructions import instruction_sets, weight_bits
 from microseg.export.calibration_fields import evenly

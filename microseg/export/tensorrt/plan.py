@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microseg.core.schemas.manifest import Flavour, Manifest, PlanInfo
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.plan import Flavour, PlanInfo
 from microseg.core.schemas.tolerance import Precision
 from microseg.export.tensorrt.build import BuildProgress, Built, build
 from microseg.export.tensorrt.plan_file import require_out, require_portable, write_plan

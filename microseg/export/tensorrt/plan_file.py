@@ -8,7 +8,8 @@ from pathlib import Path
 
 from microseg.agreement.comparison import Record, check_reference
 from microseg.core.errors import FieldError, GateError, InputError, MissingExtraError
-from microseg.core.schemas.manifest import Manifest, SizeRange, plan_manifest_path
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.plan import SizeRange, plan_manifest_path
 from microseg.core.schemas.reference import Reference, unpack
 from microseg.core.schemas.tolerance import LIMITS
 from microseg.core.system.files import require_writable

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import HardwareCompatibility, SizeRange, Strict
+from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.plan import HardwareCompatibility, SizeRange
 from microseg.core.system.files import read_yaml
 
 PACKAGED = Path(__file__).parents[1] / "profiles"
@@ -17,7 +18,7 @@ CHECKOUT = Path(__file__).parents[3] / "export"
 ComputeCapability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 
 
-class _Shapes(Strict):
+class _Shapes(FrozenModel):
     tile_px: SizeRange
     batch: SizeRange
     workspace_mb: int | None = Field(None, gt=0)

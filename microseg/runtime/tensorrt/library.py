@@ -6,7 +6,7 @@ import importlib
 from typing import Any, Literal
 
 from microseg.core.errors import MissingExtraError
-from microseg.core.schemas.manifest import Flavour
+from microseg.core.schemas.plan import Flavour
 
 Library = Literal["tensorrt", "tensorrt_rtx", "tensorrt_lean"]
 

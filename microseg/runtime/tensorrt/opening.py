@@ -14,7 +14,8 @@ from microseg.runtime.tensorrt.engine import TensorRTEngine
 from microseg.runtime.tensorrt.library import EXTRAS, TITLES, Library, collecting_logger, load_library
 
 if TYPE_CHECKING:
-    from microseg.core.schemas.manifest import Manifest, PlanInfo
+    from microseg.core.schemas.manifest import Manifest
+    from microseg.core.schemas.plan import PlanInfo
 
 _AMPERE = 8
 

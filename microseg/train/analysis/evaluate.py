@@ -13,7 +13,7 @@ from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
-from microseg.core.schemas.manifest import DomainEntry
+from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunRecord, read_run
 from microseg.models.network import Network
 from microseg.train.common.prediction import predict_field

@@ -19,7 +19,7 @@ from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_images, readable
 from microseg.core.preparation.prepared_field import labels_to_grid, open_prepared
 from microseg.core.preparation.tiling import plan_tiles
-from microseg.core.schemas.manifest import PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.run import RunRecord, read_run
 from microseg.core.system.files import replacing
 from microseg.models.network import Network

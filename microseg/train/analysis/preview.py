@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.phases import UNLABELLED
-from microseg.core.schemas.manifest import PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.system.files import replacing
 from microseg.train.common.data import load_training_data
 from microseg.train.common.datasets import Batch, TileSampler

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.evaluation.scoring import rdt
-from microseg.core.schemas.manifest import Strict
+from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.run import read_run
 from microseg.core.system.files import read_yaml, replacing, write_json, write_text
 from microseg.train.analysis.evaluate import evaluate_run
@@ -30,7 +30,7 @@ SOURCE = "source"
 AUTO = "uda-auto"
 
 
-class StudyAdaptation(Strict):
+class StudyAdaptation(FrozenModel):
     """A row that adapts: the row whose run it starts from, and the target's fields, whose masks are not opened.
 
     The recipe `uda-auto` chooses as `--method auto` does; any other is trained alone.
@@ -40,7 +40,7 @@ class StudyAdaptation(Strict):
     target: Path
 
 
-class StudyRow(Strict):
+class StudyRow(FrozenModel):
     """One row: a recipe with overrides, of `train uda` where it adapts. published: percent mIoU by domain, from a paper.
 
     source: a labelled domain to train on instead of the study's, such as a target's own for what its labels would give.
@@ -55,7 +55,7 @@ class StudyRow(Strict):
     adapt: StudyAdaptation | None = None
 
 
-class Study(Strict):
+class Study(FrozenModel):
     """A table: the domain to train on, the domains to be scored on, the phase whose fraction is shown, the rows.
 
     Paths are relative to the working directory, as on the command line. folds: of every row, instead of the recipe's.

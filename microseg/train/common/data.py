@@ -14,7 +14,8 @@ from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.manifest import DomainEntry, Grid, PhaseInfo, Preparation
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.train.common.datasets import LabelledField, load_fields
 
 

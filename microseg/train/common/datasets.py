@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.domain import Domain, DomainField, prepared_and_labels
 from microseg.core.domains.phases import UNLABELLED
-from microseg.core.schemas.manifest import Grid
+from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import Closing, sha256_of
 from microseg.train.common.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
 from microseg.train.common.recipe import BasicAugmentation, NoAugmentation

@@ -21,7 +21,7 @@ from threading import Thread, current_thread, main_thread
 from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
-from microseg.core.schemas.manifest import PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.system.processors import usable_processors
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.ranks import ALONE, Ranks, join_ranks

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from microseg.core.schemas.manifest import Strict
+from microseg.core.schemas.frozen_model import FrozenModel
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -28,14 +28,14 @@ def with_kinds(tree: Any, defaults: dict[str, str]) -> Any:
     return tree | {key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)}
 
 
-class Encoder(Strict):
+class Encoder(FrozenModel):
     """Any segmentation-models-pytorch or timm encoder; weights: imagenet, none, a file, or a pre-training run."""
 
     name: str = "tf_efficientnet_lite0"
     weights: str = "imagenet"
 
 
-class UNetConfig(Strict):
+class UNetConfig(FrozenModel):
     """U-Net; one decoder width per stage of the encoder that is used."""
 
     kind: Literal["unet"] = "unet"
@@ -47,7 +47,7 @@ class UNetConfig(Strict):
         return int(2 ** len(self.decoder_channels))
 
 
-class DeepLabV2Config(Strict):
+class DeepLabV2Config(FrozenModel):
     """DeepLabv2 as in AdaptSegNet. aspp_branches: 2 repeats its published code. auxiliary_loss: weight of a second head."""
 
     kind: Literal["deeplabv2"] = "deeplabv2"
@@ -60,7 +60,7 @@ class DeepLabV2Config(Strict):
         return 8
 
 
-class Tile(Strict):
+class Tile(FrozenModel):
     """Training tiles: the loss counts on the core alone, the halo is context (the paper: 512 and 62).
 
     placement: `grid`, the paper's fixed tiles of the mirrored field, each once an epoch; `random`, cores anywhere.
@@ -71,20 +71,20 @@ class Tile(Strict):
     placement: Literal["random", "grid"] = "random"
 
 
-class NoAugmentation(Strict):
+class NoAugmentation(FrozenModel):
     """Tiles as they are."""
 
     kind: Literal["none"] = "none"
 
 
-class BasicAugmentation(Strict):
+class BasicAugmentation(FrozenModel):
     """The paper's basic pipeline: flips and 90-degree rotations, p 0.5. upright: left-right flips alone (layers)."""
 
     kind: Literal["basic"] = "basic"
     upright: bool = False
 
 
-class ExtendedAugmentation(Strict):
+class ExtendedAugmentation(FrozenModel):
     """The paper's extended pipeline: elastic and affine deformation, what etching and detectors do to a micrograph.
 
     The paper does not give its parameters: these are ours. scale: range of magnification, log-uniform. rotation_deg and
@@ -102,7 +102,7 @@ class ExtendedAugmentation(Strict):
     upright: bool = False
 
 
-class RandomisedAugmentation(Strict):
+class RandomisedAugmentation(FrozenModel):
     """Domain randomisation: what etching, detectors, optics and magnification do to a micrograph.
 
     scale: range of magnification, log-uniform. rotation_deg: largest angle. strength: factor on every photometric
@@ -125,7 +125,7 @@ Augmentation = Annotated[
 ]
 
 
-class CrossEntropy(Strict):
+class CrossEntropy(FrozenModel):
     """Cross-entropy (for two phases the paper's BCE) plus `dice` times soft Dice; weights by frequency ** -balance."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
@@ -133,14 +133,14 @@ class CrossEntropy(Strict):
     balance: Share = 0.0
 
 
-class Focal(Strict):
+class Focal(FrozenModel):
     """Focal loss (Lin et al. 2017)."""
 
     kind: Literal["focal"] = "focal"
     gamma: float = Field(2.0, ge=0)
 
 
-class Optimiser(Strict):
+class Optimiser(FrozenModel):
     """Adam with decoupled weight decay; the encoder's rate is `encoder_factor` times the decoder's."""
 
     learning_rate: Positive = 1e-3
@@ -148,7 +148,7 @@ class Optimiser(Strict):
     weight_decay: float = Field(0.0, ge=0)
 
 
-class Schedule(Strict):
+class Schedule(FrozenModel):
     """constant, polynomial (1 - t) ** power, or cosine; after a linear warm-up over `warmup` of all steps."""
 
     kind: Literal["constant", "polynomial", "cosine"] = "polynomial"
@@ -156,7 +156,7 @@ class Schedule(Strict):
     warmup: Share = 0.05
 
 
-class _Training(Strict):
+class _Training(FrozenModel):
     """What both kinds of training share."""
 
     steps: int | None = Field(None, ge=1)

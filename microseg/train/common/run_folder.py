@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.preparation.tiling import extract, plan_tiles
-from microseg.core.schemas.manifest import Fingerprint, FoldInfo, TrainingField
+from microseg.core.schemas.bag import Fingerprint, FoldInfo, TrainingField
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
 from microseg.core.system.files import replacing, write_json, write_text, write_yaml
 from microseg.models.build import load_folds

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Distillation, Fingerprint, FoldInfo, TrainingField
+from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, TrainingField
 from microseg.core.schemas.run import (
     STUDENT,
     DistillationRecord,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from microseg.core.schemas.manifest import Strict
+from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.train.common.recipe import (
     Augmentation,
     DeepLabV2Config,
@@ -25,7 +25,7 @@ from microseg.train.common.recipe import (
 _CHANNELS = 16
 
 
-class DistillRecipe(Strict):
+class DistillRecipe(FrozenModel):
     """A recipe of `distill`; null takes what the bag was trained with.
 
     encoder: null is the bag's. network: null is the bag's, the last two stages of a U-Net's decoder `narrow` times as

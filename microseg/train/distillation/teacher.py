@@ -15,7 +15,7 @@ from microseg.core.domains.domain import Domain, load_domain, preparation_as
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.manifest import DomainEntry
+from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
 from microseg.models.network import Network

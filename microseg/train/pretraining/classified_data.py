@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_images
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.manifest import Grid, Preparation
+from microseg.core.schemas.preparation import Grid, Preparation
 from microseg.train.common.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
 
 _CACHE_BYTES = 1 << 30

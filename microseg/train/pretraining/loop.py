@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.manifest import Crop, Grid, Preparation
+from microseg.core.schemas.preparation import Crop, Grid, Preparation
 from microseg.core.schemas.run import PretrainSummary
 from microseg.core.system.files import read_yaml, sha256_of, write_json, write_text, write_yaml
 from microseg.models.classifier import Classifier

@@ -11,7 +11,8 @@ import numpy as np
 
 from microseg.core.errors import InputError
 from microseg.core.evaluation.metrics import mean_iou
-from microseg.core.schemas.manifest import DomainEntry, PhaseInfo, Preparation, TrainingField
+from microseg.core.schemas.bag import PhaseInfo, TrainingField
+from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.core.schemas.run import RunRecord, read_run, refuse_student
 from microseg.models.build import build_network
 from microseg.train.common import checkpoint

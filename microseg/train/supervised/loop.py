@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from microseg.core.errors import TrainingError
 from microseg.core.evaluation.metrics import confusion_matrix, iou, mean_iou
-from microseg.core.schemas.manifest import Fingerprint, FoldInfo, PhaseInfo
+from microseg.core.schemas.bag import Fingerprint, FoldInfo, PhaseInfo
 from microseg.core.system.files import sha256_of, write_json
 from microseg.models.build import build_network
 from microseg.models.network import Network

@@ -11,7 +11,7 @@ from torch import cuda
 
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Fingerprint, TrainingField
+from microseg.core.schemas.bag import Fingerprint, TrainingField
 from microseg.core.schemas.run import (
     Adaptation,
     AdaptationRecord,

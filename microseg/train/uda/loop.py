@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import TrainingError
 from microseg.core.evaluation.metrics import mean_iou
-from microseg.core.schemas.manifest import PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.system.files import write_json
 from microseg.models.build import build_network
 from microseg.models.discriminator import Discriminator

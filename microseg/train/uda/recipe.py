@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from microseg.core.schemas.manifest import Strict
+from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.train.common.recipe import (
     Augmentation,
     Optimiser,
@@ -22,19 +22,19 @@ Weight = Annotated[float, Field(ge=0)]
 SECOND = "-2"
 
 
-class SourceOnly(Strict):
+class SourceOnly(FrozenModel):
     """Source training goes on and the target is not looked at: the control that every gain is stated against."""
 
     kind: Literal["source"] = "source"
 
 
-class Statistics(Strict):
+class Statistics(FrozenModel):
     """Target tiles pass through batch normalisation while source training goes on; no loss on them."""
 
     kind: Literal["statistics"] = "statistics"
 
 
-class Normalise(Strict):
+class Normalise(FrozenModel):
     """No training. intensity: target grey values get the mean and spread, or the histogram, of the source's.
 
     statistics: share of the target's own in every batch normalisation (Li et al. 2016; mixed as Schneider et al. 2020).
@@ -45,7 +45,7 @@ class Normalise(Strict):
     statistics: Share = 1.0
 
 
-class MinEnt(Strict):
+class MinEnt(FrozenModel):
     """Entropy minimisation on the target (Vu et al. 2019); `auxiliary` weighs that of a second head."""
 
     kind: Literal["minent"] = "minent"
@@ -53,7 +53,7 @@ class MinEnt(Strict):
     auxiliary: Weight = 0.0002
 
 
-class AdaptSegNet(Strict):
+class AdaptSegNet(FrozenModel):
     """Adversarial alignment of the output maps (Tsai et al. 2018), one discriminator for each head.
 
     adversarial, auxiliary: weights of the two heads' losses. loss: binary cross-entropy or least squares.
@@ -91,7 +91,7 @@ class Dast(AdaptSegNet):
     confidence: Share = 0.9
 
 
-class Fda(Strict):
+class Fda(FrozenModel):
     """Fourier domain adaptation (Yang and Soatto 2020): source tiles take low-frequency amplitudes of target tiles.
 
     betas: half-widths of the swapped band over the tile's side; fold k takes betas[k mod n], so that the bag is the
@@ -104,7 +104,7 @@ class Fda(Strict):
     eta: Positive = 2.0
 
 
-class Dacs(Strict):
+class Dacs(FrozenModel):
     """Class-mix between the domains with a mean teacher (Tranheden et al. 2021).
 
     confidence: what a pseudo-label counts as sure from; thresholds: for all of them, or at most, and less for phases that
@@ -122,7 +122,7 @@ class Dacs(Strict):
     jitter: float = Field(0.7, ge=0, le=2)
 
 
-class Masked(Strict):
+class Masked(FrozenModel):
     """Masked-image consistency (Hoyer et al. 2023): patches of the target are hidden, the teacher's labels stay."""
 
     weight: Weight = 1.0
@@ -136,7 +136,7 @@ Method = Annotated[
 ]
 
 
-class UdaRecipe(Strict):
+class UdaRecipe(FrozenModel):
     """A recipe of `train uda`; network, tile and loss are the source run's.
 
     batch: tiles of each domain in a step, of the source run's size, at random places even if its own lie on a grid.

@@ -15,7 +15,8 @@ from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.manifest import DomainEntry, Grid, PhaseInfo, Preparation
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
 from microseg.train.common.data import common_pixel_size

@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from microseg.core.schemas.manifest import METADATA_KEY, Manifest
+from microseg.core.schemas.keys import METADATA_KEY
+from microseg.core.schemas.manifest import Manifest
 from microseg.runtime import EngineFile, read_manifest
 from tests.chain import microseg
 from tests.engines import write_with_metadata

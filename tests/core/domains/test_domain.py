@@ -22,7 +22,8 @@ from microseg.core.domains.domain import (
     resolve_intensity,
 )
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Crop, Grid, Intensity, PhaseInfo, Preparation
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from tests.core.samples import halves, noise, write_domain
 
 REPOSITORY = Path(__file__).parents[3]

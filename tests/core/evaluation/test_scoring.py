@@ -13,7 +13,8 @@ from microseg.core.domains.domain import load_domain, native_labels
 from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import FieldScore, Prediction, evaluation, rdt, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
-from microseg.core.schemas.manifest import DomainEntry, Grid, PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import DomainEntry, Grid
 from tests.core.samples import halves, write_domain
 
 PHASES = [PhaseInfo(name=name, color=color) for name, color in (("ferrite", "#0072b2"), ("bainite", "#e69f00"))]

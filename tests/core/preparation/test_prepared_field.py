@@ -18,7 +18,7 @@ from microseg.core.errors import FieldError
 from microseg.core.preparation.intensity import combined_rule, percentiles, resolve_bits
 from microseg.core.preparation.prepared_field import labels_to_grid, labels_to_native, open_prepared
 from microseg.core.preparation.resampling import network_side, resampling_weights
-from microseg.core.schemas.manifest import Crop, Grid, Intensity, Preparation
+from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from tests.core.samples import noise
 
 FULL = Intensity(rule="full")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from microseg.core.schemas.manifest import Quantisation
+from microseg.core.schemas.fidelity import Quantisation
 from microseg.core.system import instructions
 from microseg.core.system.instructions import instruction_sets, saturation_notice, weight_bits
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from microseg.agreement.comparison import Record
 from microseg.core.errors import InputError
+from microseg.core.schemas.bag import Distillation, PhaseInfo
 from microseg.core.schemas.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
-from microseg.core.schemas.manifest import Distillation, PhaseInfo
 from microseg.core.schemas.tolerance import LIMITS, Difference
 from microseg.deploy.acceptance.checks import check_fields
 from microseg.deploy.acceptance.comparing import FieldDifferences

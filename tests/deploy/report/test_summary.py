@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from microseg.core.schemas.manifest import (
-    Distillation,
-    DomainEntry,
-    Fidelity,
-    FieldFidelity,
-    Grid,
-    Manifest,
-    Preparation,
-)
+from microseg.core.schemas.bag import Distillation
+from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.deploy.report.html import report_html
 from microseg.deploy.report.records import FieldRecord, ReportSettings
 from microseg.deploy.report.summary import Findings, RunFigures, summary

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from microseg.core.errors import GateError
-from microseg.core.schemas.manifest import Fidelity
+from microseg.core.schemas.fidelity import Fidelity
 from microseg.export import fidelity
 from microseg.export.calibration_fields import FieldSet, calibration_tiles
 from microseg.export.fidelity import worst

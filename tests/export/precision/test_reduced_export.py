@@ -13,7 +13,8 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.schemas import tolerance
-from microseg.core.schemas.manifest import Fidelity, Manifest
+from microseg.core.schemas.fidelity import Fidelity
+from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.tolerance import Limit
 from microseg.export import fidelity
 from microseg.export import onnx_export as module

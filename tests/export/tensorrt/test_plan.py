@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from microseg.core.errors import GateError, InputError, MissingExtraError
+from microseg.core.schemas.fidelity import Quantisation
 from microseg.core.schemas.keys import REFERENCE_KEY
-from microseg.core.schemas.manifest import Quantisation, SizeRange, plan_manifest_path
+from microseg.core.schemas.plan import SizeRange, plan_manifest_path
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
 from microseg.export.onnx_graph import last_convolutions, outside_convolutions, simplified
 from microseg.export.precision import int8

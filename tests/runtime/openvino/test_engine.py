@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError
-from microseg.core.schemas.manifest import METADATA_KEY
+from microseg.core.schemas.keys import METADATA_KEY
 from microseg.runtime import open_engine, read_manifest
 from microseg.runtime.openvino.engine import OpenVinoEngine
 from tests.engines import write_threshold_engine, write_with_metadata

@@ -67,7 +67,7 @@ def test_a_shape_that_returns_is_launched_as_a_graph(engine: TensorRTEngine, cud
 
 
 def test_fewer_tiles_than_the_plan_takes(tiny_engine: Path, tmp_path: Path, cuda: HostCuda) -> None:
-    from microseg.core.schemas.manifest import SizeRange
+    from microseg.core.schemas.plan import SizeRange
 
     engine = opened(tiny_engine, tmp_path, cuda, batch=SizeRange(min=2, opt=2, max=2))
     pixels = tiles(3)

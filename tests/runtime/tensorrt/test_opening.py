@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.schemas.manifest import SizeRange, plan_manifest_path
+from microseg.core.schemas.plan import SizeRange, plan_manifest_path
 from microseg.runtime import EngineFile, open_engine, read_manifest
 from microseg.runtime.tensorrt import device
 from microseg.runtime.tensorrt import opening as tensorrt_open

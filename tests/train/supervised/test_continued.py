@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from microseg.core.schemas.manifest import DomainEntry, Preparation
+from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.core.schemas.run import read_run
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data

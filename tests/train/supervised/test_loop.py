@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from microseg.core.domains.domain import load_domain
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import TrainingError
-from microseg.core.schemas.manifest import Grid, PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import sha256_of, write_json
 from microseg.models.unet import UNet
 from microseg.train.common import checkpoint

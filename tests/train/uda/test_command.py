@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from microseg.core.domains.domain import Domain, preparation_as
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.evaluation.scoring import score_fields
-from microseg.core.schemas.manifest import DomainEntry
+from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunSummary, read_record
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data

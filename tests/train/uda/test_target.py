@@ -11,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import DomainEntry, Grid
+from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.core.schemas.run import RunRecord, read_record
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data
