@@ -25,14 +25,15 @@ from benchmarks.machine import machine, versions
 from benchmarks.real_data import CASES as REAL
 from benchmarks.real_data import DATA
 from benchmarks.uda import SCORED_SEED, SOURCE_FIELDS, SOURCE_SEED
+from microseg.agreement.fidelity import nearest_limit
 from microseg.core.errors import GateError
 from microseg.core.schemas.fidelity import Fidelity
 from microseg.core.schemas.run import read_run
 from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.files import write_json
 from microseg.export.calibration_fields import calibration_domain
-from microseg.export.fidelity import Judge, worst
 from microseg.export.onnx_export import export_run
+from microseg.export.precision.gate import PrecisionGate
 from microseg.export.torch_graph.bag import load_folds, run_torch
 from microseg.runtime import Engine, EngineFile, open_engine
 from microseg.synthetic.folder import write_domain
@@ -103,19 +104,19 @@ def run_case(
         run_supervised(domains.trained, recipe_name, recipe, run, resume=True)
     record, summary = read_run(run)
     networks = load_folds(run, record, summary)
-    judge = Judge(
+    gate = PrecisionGate(
         [calibration_domain(domains.tested, record)],
         [phase.name for phase in record.phases],
-        record.stride,
-        record.halo_px,
-        lambda pixels: run_torch(networks, pixels),
+        stride=record.stride,
+        halo_px=record.halo_px,
+        torch=lambda pixels: run_torch(networks, pixels),
     )
     engines = {}
     for precision in precisions:
         path = runs / f"{name}-{precision}.onnx"
         path.unlink(missing_ok=True)
         console.print(f"{name}: microseg export {run} --precision {precision} --calibrate {domains.trained}")
-        engines[precision] = _judged(path, run, domains, precision, judge)
+        engines[precision] = _judged(path, run, domains, precision, gate)
     return {"bag": record.recipe_name, "folds": len(summary.folds), "engines": engines}
 
 
@@ -131,19 +132,19 @@ def domains_of(name: str, runs: Path) -> Domains:
     return Domains(*(runs / folder for folder in fields))
 
 
-def _judged(path: Path, run: Path, domains: Domains, precision: Precision, judge: Judge) -> dict[str, Any]:
+def _judged(path: Path, run: Path, domains: Domains, precision: Precision, gate: PrecisionGate) -> dict[str, Any]:
     try:
         manifest = export_run(run, path, precision=precision, calibrate=domains.trained)
     except GateError as refused:
         return {"passed": False, "refused": str(refused)}
     with open_engine(path) as engine:
-        found = {engine.choice.runtime: judge.of(AsSession(engine), precision)}
+        found = {engine.choice.runtime: gate.compare_session(AsSession(engine), precision)}
         runtime = f"{engine.choice.runtime} {engine.version}"
-    found["onnxruntime"] = judge(onnx.load(path), precision)
+    found["onnxruntime"] = gate.compare(onnx.load(path), precision)
     return {
-        "passed": all(worst(each).ratio <= 1 for each in found.values()),
+        "passed": all(nearest_limit(each, precision).ratio <= 1 for each in found.values()),
         "runtime": runtime,
-        "tested": {kind: _figures(each) for kind, each in found.items()},
+        "tested": {kind: _figures(each, precision) for kind, each in found.items()},
         "float32_layers": [layer.model_dump() for layer in manifest.float32_layers],
         "quantisation": manifest.quantisation and manifest.quantisation.model_dump(),
         "exported": [each.model_dump() for each in manifest.fidelity],
@@ -152,12 +153,12 @@ def _judged(path: Path, run: Path, domains: Domains, precision: Precision, judge
     }
 
 
-def _figures(found: list[Fidelity]) -> dict[str, Any]:
+def _figures(found: list[Fidelity], precision: Precision) -> dict[str, Any]:
     """The largest difference of every phase beside its limit, and labels that differ."""
     (judged,) = found
     return {
-        "nearest_to_its_limit": worst(found).ratio,
-        "which": worst(found).words,
+        "nearest_to_its_limit": nearest_limit(found, precision).ratio,
+        "which": nearest_limit(found, precision).text,
         "points": {
             phase: max(abs(field.engine_percent[phase] - field.torch_percent[phase]) for field in judged.fields)
             for phase in judged.limits_points

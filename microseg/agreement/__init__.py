@@ -1,1 +1,1 @@
-"""Whether two ways to compute the same labels agree: tolerances, comparisons, limits. No torch."""
+"""Whether two ways to compute the same labels agree: differences, checks, limits and the one gate error. No torch."""

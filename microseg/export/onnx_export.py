@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,64 +12,69 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from microseg.agreement.check_table import require_agreement
+from microseg.agreement.torch_parity import parity_table
 from microseg.core.errors import InputError
-from microseg.core.schemas.fidelity import FoldParity
 from microseg.core.schemas.manifest import Manifest, Provenance
 from microseg.core.schemas.run import RunRecord, RunSummary, read_run
 from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.system.files import replacing, require_writable
 from microseg.export.calibration_fields import calibration_domain, calibration_tiles, held_out
-from microseg.export.fidelity import Judge
-from microseg.export.gate import Pair, compare, refuse_beyond_limits
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
 from microseg.export.memory_footprint import measure_bytes_per_pixel
-from microseg.export.onnx_graph import fold_logits
-from microseg.export.precision.reduce import reduce_precision
+from microseg.export.precision.gate import PrecisionGate
+from microseg.export.precision.reduce import Reduced, reduce_precision
 from microseg.export.reference_tiles import Candidates, add_reference
-from microseg.runtime import EngineFile, open_engine
+from microseg.export.torch_comparison import TorchComparison
+from microseg.runtime import EngineFile
 from microseg.runtime.engine_metadata import manifest_entries
 
 VERSIONS = ("microseg", "torch", "onnx", "onnxruntime")
+_PARITY_REMEDY = "check the weights of the run for infinities, or use other versions of torch and onnxruntime"
 
 
 def export_run(
     run: Path,
     out: Path,
-    progress: Callable[[str], None] = lambda step: None,
-    reference: Callable[[], Candidates] | None = None,
     *,
     precision: Precision = "fp32",
     calibrate: Path | None = None,
     symmetric: bool = False,
+    reference: Callable[[], Candidates] | None = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Manifest:
-    """Write the bag of a finished run as `out` (.onnx) and return its manifest.
+    """Write the folds of a finished run as one ONNX engine, if it agrees with torch.
 
-    reference: gives the tiles that the engine is to carry for `microseg verify`; none without it.
-    precision: of the graph. calibrate: a domain, by default the run's held-out tiles; its fields give INT8 its ranges
-    and FP16 its overflows, and join the held-out tiles in what the engine is judged on. symmetric: INT8 as TensorRT
-    takes it (`export.int8`).
-    Raises InputError (no finished run, weights that changed, unusable `out` or `calibrate`), GateError (the engine does
-    not say what torch says; nothing is written).
+    Args:
+        run: folder of the run.
+        out: the .onnx file to write.
+        precision: what the engine computes in.
+        calibrate: a domain whose fields give INT8 its ranges and show where FP16 overflows. The engine is compared with
+            torch on these fields and on the held-out tiles of the run. Default: on the held-out tiles alone.
+        symmetric: INT8 without zero points, as TensorRT takes it.
+        reference: gives the tiles that the engine carries for `microseg verify`. Default: it carries none.
+        progress: called with the name of each step as it begins.
+
+    Returns:
+        The manifest of the engine.
+
+    Raises:
+        InputError: no finished run, changed weights, an `out` or `calibrate` that cannot be used.
+        GateError: the engine does not agree with torch. Nothing is written.
     """
-    if precision not in LIMITS:
-        raise InputError(f"--precision {precision}: unknown. Remedy: {', '.join(LIMITS)}.")
-    if symmetric and precision != "int8":
-        raise InputError(f"--symmetric: is for --precision int8, not {precision}. Remedy: leave it out.")
-    if out.suffix.lower() != ".onnx":
-        raise InputError(
-            f"--out {out}: engines are .onnx files, or TensorRT plans (.plan). Remedy: --out {out.name}.onnx."
-        )
-    if out.exists():
-        raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
-    require_writable(out)
+    _require_options(out, precision, symmetric)
     record, summary = read_run(run)
     held = held_out(run, record.folders)
-    tiles = [field.pixels[None, None] for field in held.fields]
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.torch_graph.bag import build_onnx, load_folds, run_torch
 
     progress("reading the folds")
     networks = load_folds(run, record, summary)
+    phases = [phase.name for phase in record.phases]
+
+    def torch_folds(pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        return run_torch(networks, pixels)
+
     try:
         with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
             draft = Path(folder) / "engine.onnx"
@@ -81,38 +86,24 @@ def export_run(
             manifest = _manifest(run, record, summary, draft)
             _write_manifest(draft, manifest)
             progress("comparing with torch")
-            wanted = [run_torch(networks, pixels) for pixels in tiles]
-            parity = _compare(draft, tiles, wanted, manifest)
-            refuse_beyond_limits(parity)
-            judge = Judge(
-                sets,
-                [phase.name for phase in record.phases],
-                record.stride,
-                record.halo_px,
-                lambda pixels: run_torch(networks, pixels),
-            )
+            torch = TorchComparison([field.pixels[None, None] for field in held.fields], torch_folds, phases)
+            parity = torch.measure(draft)
+            require_agreement(parity_table(parity), "The engine", "torch", _PARITY_REMEDY)
+            gate = PrecisionGate(sets, phases, stride=record.stride, halo_px=record.halo_px, torch=torch_folds)
             reduced = reduce_precision(
                 onnx.load(draft),
                 precision,
                 calibration_tiles(sets[0].fields, record.stride),
-                judge,
+                gate,
                 calibrated_on=None if calibrate is None else sets[0].name,
                 symmetric=symmetric,
                 progress=progress,
             )
             onnx.save(reduced.model, draft)
-            manifest = manifest.model_copy(
-                update={
-                    "precision": precision,
-                    "fidelity": reduced.fidelity,
-                    "float32_layers": reduced.float32_layers,
-                    "quantisation": reduced.quantisation,
-                    "model_sha256": EngineFile(draft).hashes.network,
-                }
-            )
+            manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
             _write_manifest(draft, manifest)
             if precision != "fp32":
-                parity = _compare(draft, tiles, wanted, manifest)
+                parity = torch.measure(draft)
             progress("measuring memory")
             per_pixel = measure_bytes_per_pixel(draft, record.stride)
             manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
@@ -129,44 +120,30 @@ def export_run(
     return manifest
 
 
-def _compare(
-    engine_path: Path,
-    tiles: Sequence[NDArray[np.uint8]],
-    wanted: Sequence[list[NDArray[np.float32]]],
-    manifest: Manifest,
-) -> list[FoldParity]:
-    # Where torch is, a GPU may be; what is compared, and kept, is what every station can compute.
-    engine = open_engine(engine_path, device="cpu", runtime="onnxruntime")
-    run_folds = _folds_runner(engine_path, len(manifest.phases) == 2)
-    pairs = []
-    for pixels, theirs in zip(tiles, wanted, strict=True):
-        out = engine.run(pixels, probability=True)
-        assert out.probability is not None
-        pairs.append(Pair(theirs, out.labels[0], out.votes[0], out.probability[0], run_folds(pixels)))
-    return compare(pairs, [phase.name for phase in manifest.phases])
+def _require_options(out: Path, precision: Precision, symmetric: bool) -> None:
+    if precision not in LIMITS:
+        raise InputError(f"--precision {precision}: unknown. Remedy: {', '.join(LIMITS)}.")
+    if symmetric and precision != "int8":
+        raise InputError(f"--symmetric: is for --precision int8, not {precision}. Remedy: leave it out.")
+    if out.suffix.lower() != ".onnx":
+        raise InputError(
+            f"--out {out}: engines are .onnx files, or TensorRT plans (.plan). Remedy: --out {out.name}.onnx."
+        )
+    if out.exists():
+        raise InputError(f"{out}: exists. Remedy: another --out, or remove it.")
+    require_writable(out)
 
 
-def _folds_runner(engine_path: Path, is_of_two: bool) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """The folds' probabilities, float32 (F, P, H, W), of one tile: the same graph with its inner logits as outputs."""
-    import onnxruntime
-    from scipy.special import expit, softmax
-
-    model = onnx.load(engine_path)
-    names = fold_logits(model)
-    known = {output.name for output in model.graph.output}
-    for name in dict.fromkeys(names):
-        assert name not in known
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found = [logits[0, 0] for logits in session.run(names, {"tiles": pixels})]
-        if is_of_two:
-            second = expit(np.concatenate(found))
-            return np.stack([1 - second, second], 1)
-        return np.stack([softmax(logits, axis=0) for logits in found])
-
-    return run
+def _with_reduction(manifest: Manifest, reduced: Reduced, precision: Precision, sha256: str) -> Manifest:
+    return manifest.model_copy(
+        update={
+            "precision": precision,
+            "fidelity": reduced.fidelity,
+            "float32_layers": reduced.float32_layers,
+            "quantisation": reduced.quantisation,
+            "model_sha256": sha256,
+        }
+    )
 
 
 def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) -> Manifest:

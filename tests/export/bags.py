@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.ndimage import gaussian_filter
 
 from microseg.export.calibration_fields import Field, FieldSet
-from microseg.export.fidelity import Judge
 from microseg.export.onnx_graph import fold_logits
-from microseg.export.precision.activations import session
+from microseg.export.precision.gate import PrecisionGate
+from microseg.export.precision.sessions import onnxruntime_session
 
 PHASES = ("matrix", "oxide", "crack")
 WIDTH = 8
@@ -126,10 +126,10 @@ def probabilities(model: onnx.ModelProto) -> Callable[[NDArray[np.uint8]], list[
     watched.CopyFrom(model)
     names = [f"probability{fold}" for fold in range(len(fold_logits(model)))]
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    running = session(watched)
+    running = onnxruntime_session(watched)
     return lambda pixels: list(running.run(names, {"tiles": pixels}))
 
 
-def judge(model: onnx.ModelProto, *sets: FieldSet) -> Judge:
-    """A judge of what is made of `model`."""
-    return Judge(sets or (fields(),), PHASES, stride=8, halo_px=8, torch=probabilities(model))
+def gate(model: onnx.ModelProto, *sets: FieldSet) -> PrecisionGate:
+    """The gate of what is made of `model`."""
+    return PrecisionGate(sets or (fields(),), PHASES, stride=8, halo_px=8, torch=probabilities(model))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microseg.export import graph_rewrites as shortcuts
 from microseg.export.graph_rewrites import grey_stem, interleaved_by_copies, narrow_heads, small_upsampling
 from microseg.export.onnx_graph import constants, layers, simplified
-from microseg.export.precision.activations import session
+from microseg.export.precision.sessions import onnxruntime_session
 from tests.export.bags import bag
 
 OUTPUTS = ["labels", "votes", "features", "probability"]
@@ -21,7 +21,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def run(model: onnx.ModelProto, tiles: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
-    return [np.asarray(found, np.float64) for found in session(model).run(OUTPUTS, {"tiles": tiles})]
+    return [np.asarray(found, np.float64) for found in onnxruntime_session(model).run(OUTPUTS, {"tiles": tiles})]
 
 
 def tiles(height: int, width: int) -> NDArray[np.uint8]:

@@ -144,7 +144,7 @@ def test_a_disagreement_writes_nothing(trained: Path, tmp_path: Path, monkeypatc
         return [found[:, ::-1] for found in right(networks, pixels)]
 
     monkeypatch.setattr(graph, "run_torch", wrong)
-    with pytest.raises(GateError, match="disagrees with torch"):
+    with pytest.raises(GateError, match="The engine does not agree with torch"):
         export_run(trained, tmp_path / "out" / "bagged.onnx")
     assert not list(tmp_path.rglob("*"))
 

@@ -154,7 +154,7 @@ def _export_run(
 
     with steps_of("exporting") as step:
         return export_run(
-            run, out, step, candidates,
+            run, out, progress=step, reference=candidates,
             precision=precision.value, calibrate=calibrate, symmetric=symmetric,
         )  # fmt: skip
 

@@ -8,11 +8,9 @@ so does `verify` of a student beside its bag, by limits of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -36,30 +34,6 @@ STUDENT = Limit(5e-2, 0.5, 0.1)
 LEAST_POINTS = 0.001
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Labels compared with what they should be, over all pixels given.
-
-    labels: share of pixels that differ, 0-1. points: difference of every phase's area fraction in percentage points.
-    pixels: how many were compared.
-    """
-
-    labels: float
-    points: tuple[float, ...]
-    pixels: int
-
-
-def difference(found: Sequence[NDArray[np.uint8]], expected: Sequence[NDArray[np.uint8]], phases: int) -> Difference:
-    """Compare label images pairwise (each uint8, any shape), pooled over all of them."""
-    pixels = sum(labels.size for labels in expected)
-    wrong = sum(int((a != b).sum()) for a, b in zip(found, expected, strict=True))
-    return Difference(
-        wrong / pixels,
-        tuple(100 * abs(a - b) for a, b in zip(_fractions(found, phases), _fractions(expected, phases), strict=True)),
-        pixels,
-    )
-
-
 def limit_between(*precisions: Precision) -> Limit:
     """What two engines are compared by: the limits of the rougher one."""
     return max(LIMITS[precision] for precision in precisions)
@@ -74,8 +48,3 @@ def point_limits(limit: Limit, means: Sequence[float]) -> list[float]:
 def limit_over(limit_points: float, pixels: int | None) -> float:
     """The limit of a fraction that is taken over so many pixels: never less than one of them, in percentage points."""
     return limit_points if pixels is None else max(limit_points, 100 / pixels)
-
-
-def _fractions(images: Sequence[NDArray[np.uint8]], phases: int) -> list[float]:
-    counts = np.sum([np.bincount(labels.ravel(), minlength=phases)[:phases] for labels in images], axis=0)
-    return [float(count) / sum(labels.size for labels in images) for count in counts]

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from microseg import __version__
-from microseg.agreement.comparison import Record, check_reference
+from microseg.agreement.check_table import CheckTable
+from microseg.agreement.fields import Labeller, OpenField, check_fields, check_masks, compare_fields
+from microseg.agreement.reference_tiles import check_reference, check_tiles_against
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import FieldError, InputError
+from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
 from microseg.core.schemas.reference import Reference
@@ -20,9 +23,8 @@ from microseg.core.schemas.tolerance import LIMITS, STUDENT, limit_between
 from microseg.core.system.files import write_text
 from microseg.core.system.instructions import instruction_sets, saturation_notice
 from microseg.core.system.machine import machine
-from microseg.deploy.acceptance.checks import check_fields, check_masks, check_tiles_against
-from microseg.deploy.acceptance.comparing import Labeller, compare_fields
 from microseg.deploy.evaluate import evaluate_opened
+from microseg.deploy.pipeline.inputs import resolve_input
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.deploy.tuning.profile import set_up
 from microseg.runtime import (
@@ -75,13 +77,13 @@ def verify(
     with EngineFile(options.engine).unchanged() as file:
         manifest, reference = file.manifest, file.reference
         _require_a_comparison(options, reference, run_labels)
-        record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
+        table = CheckTable([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
         is_whole = file.is_network_intact
         if not is_whole and manifest.plan is None:
             refuse_external_data(options.engine)
-        record.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
+        table.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
         is_told = file.is_manifest_intact
-        record.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
+        table.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
         runtime, figures = None, None
         # A network that is not the one exported is not run: what it says would mean nothing.
         if is_whole:
@@ -98,24 +100,24 @@ def verify(
                 ).choice
                 with open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams) as engine:
                     runtime = _runtime(engine)
-                    record.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
+                    table.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
                     if notice := saturation_notice(manifest.quantisation, instruction_sets()):
                         # Whether it matters is what the comparisons below tell.
-                        record.add("processor", notice, "", True)
+                        table.add("processor", notice, "", True)
                     if reference is not None:
                         progress("reference tiles")
-                        figures = check_reference(record, engine, reference)
-                    _compare(record, options, engine, reference, run_labels, progress)
+                        figures = check_reference(table, engine, reference)
+                    _compare(table, options, engine, reference, run_labels, progress)
             except (InputError, FieldError) as error:
                 if is_told:
                     raise
                 # It fails in any case, and the record of that is what was asked for.
-                record.add("comparison", str(error), "possible", False)
-    if record.passed and (reference is not None or options.against is not None):
+                table.add("comparison", str(error), "possible", False)
+    if table.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
     return {
         "verify_version": VERIFY_VERSION,
-        "passed": record.passed,
+        "passed": table.passed,
         "date": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         "microseg": __version__,
         "machine": machine(),
@@ -129,7 +131,7 @@ def verify(
         "reference": None if reference is None else {"origin": reference.origin, "tiles": len(reference.tiles)},
         "against": None if options.against is None else options.against.name,
         "fields": None if options.fields is None else options.fields.name,
-        "checks": record.rows(),
+        "checks": table.rows(),
     }
 
 
@@ -158,7 +160,7 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def _compare(
-    record: Record,
+    table: CheckTable,
     options: VerifyOptions,
     engine: Engine,
     reference: Reference | None,
@@ -169,23 +171,23 @@ def _compare(
     is_student = engine.manifest.distillation is not None
     if run_labels is not None:
         if is_student != options.against_student:
-            record.limit = STUDENT
-        _compare_fields(record, options, engine, run_labels, progress)
+            table.limit = STUDENT
+        _compare_fields(table, options, engine, run_labels, progress)
     elif options.against is not None:
         # A changed engine cannot say what is right.
         against = EngineFile(options.against).require_intact()
         with open_engine(against, options.threads) as other:
             _require_same_phases(options.against, engine.manifest, other.manifest)
-            record.limit = limit_between(engine.manifest.precision, other.manifest.precision)
+            table.limit = limit_between(engine.manifest.precision, other.manifest.precision)
             if is_student != (other.manifest.distillation is not None):
-                record.limit = STUDENT
+                table.limit = STUDENT
             if options.fields is not None:
-                _compare_fields(record, options, engine, _labeller(other, options.against), progress)
+                _compare_fields(table, options, engine, _labeller(other, options.against), progress)
                 return
             tiles = reference or against.reference
             if tiles is None:
                 raise InputError(f"{options.against}: holds no reference tiles either. Remedy: give FIELDS.")
-            check_tiles_against(record, engine, other, tiles, options.against.name)
+            check_tiles_against(table, engine, other, tiles, options.against.name)
     elif options.fields is not None:
         if not load_domain(options.fields).phases:
             raise InputError(
@@ -194,7 +196,7 @@ def _compare(
         scores = evaluate_opened(engine, options.engine, options.fields, options.domain, progress)
         worst = min(fold.miou for fold in engine.manifest.folds)
         least = max(0.0, worst - _MIOU_SLACK) if options.min_miou is None else options.min_miou
-        check_masks(record, scores["miou"], least)
+        check_masks(table, scores["miou"], least)
 
 
 def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None, figures: PlanComparison | None) -> None:
@@ -208,12 +210,19 @@ def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None, 
 
 
 def _compare_fields(
-    record: Record, options: VerifyOptions, engine: Engine, theirs: Labeller, progress: Callable[[str], None]
+    table: CheckTable, options: VerifyOptions, engine: Engine, theirs: Labeller, progress: Callable[[str], None]
 ) -> None:
     assert options.fields is not None and options.against is not None
-    ours = _labeller(engine, options.engine)
-    found = compare_fields(options.fields, engine.manifest, options.domain, ours, theirs, progress)
-    check_fields(record, found, options.against)
+    manifest = engine.manifest
+    given = resolve_input(options.fields, manifest, options.domain, None)
+
+    def opening(path: Path) -> OpenField:
+        fallback_um = given.fallback_pixel_size_um
+        return lambda: open_prepared(path, given.preparation, manifest.grid, fallback_pixel_size_um=fallback_um)
+
+    fields = [(field.name, opening(field.path)) for field in given.fields]
+    found = compare_fields(fields, len(manifest.phases), _labeller(engine, options.engine), theirs, progress)
+    check_fields(table, found, options.against.name)
 
 
 def _labeller(engine: Engine, path: Path) -> Labeller:

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.agreement.comparison import Record
+from microseg.agreement.check_table import CheckTable
+from microseg.agreement.labels import compare_labels, mean_fractions
 from microseg.core.errors import MicrosegError
 from microseg.core.preparation.tiling import plan_tiles
 from microseg.core.schemas.reference import unpack
-from microseg.core.schemas.tolerance import LIMITS, difference
+from microseg.core.schemas.tolerance import LIMITS
 from microseg.deploy.pipeline.tile_memory import tile_pixels
 from microseg.runtime import Choice, Engine, EngineFile, open_engine
 
@@ -157,10 +158,9 @@ class Bench:
             self._wanted = found[::streams]
         wanted = [labels for labels in self._wanted for _ in range(streams)]
         phases = [phase.name for phase in manifest.phases]
-        means = [float(np.mean([np.mean(labels == index) for labels in wanted])) for index in range(len(phases))]
-        record = Record(phases, LIMITS[manifest.precision])
-        record.compare("tiles", difference(found, wanted, len(phases)), means)
-        failed = [f"{row.check} {row.found}, limit {row.limit}" for row in record.checks if not row.passed]
+        table = CheckTable(phases, LIMITS[manifest.precision])
+        table.compare("tiles", compare_labels(found, wanted, len(phases)), mean_fractions(wanted, len(phases)))
+        failed = [row.text for row in table.checks if not row.passed]
         return f"differs from the default: {'; '.join(failed)}" if failed else ""
 
     def _times(self, engine: Engine, batch: NDArray[np.uint8]) -> list[float]:

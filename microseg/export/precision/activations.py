@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from textwrap import shorten
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from microseg.core.errors import GateError
-from microseg.core.system.processors import compute_threads
-from microseg.runtime import Choice
+from microseg.export.precision.sessions import onnxruntime_session
 
 Tiles = Sequence[NDArray[np.uint8]]
 
@@ -34,36 +30,6 @@ class Range(NamedTuple):
     def magnitude(self) -> float:
         """The largest absolute value."""
         return max(self.magnitudes)
-
-
-def session(model: onnx.ModelProto) -> Any:
-    """An ONNX Runtime session of a model in memory, on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def openvino_session(model: onnx.ModelProto) -> Any:
-    """The same in OpenVINO, compiled as `segment` does. Raises GateError where OpenVINO does not take the model."""
-    from microseg.runtime.openvino.engine import compile_model
-
-    try:
-        network = compile_model(model.SerializeToString(), Choice("openvino", "cpu", compute_threads()))
-    except Exception as error:  # OpenVINO raises bare RuntimeErrors
-        raise GateError(
-            "OpenVINO, which `segment` takes for INT8 where it is installed, cannot load the engine "
-            f"({shorten(str(error), 300)}). Nothing was written. Remedy: --precision fp16, or pip uninstall openvino."
-        ) from error
-    request = network.create_infer_request()
-
-    def run(outputs: list[str], feeds: dict[str, NDArray[np.uint8]]) -> list[NDArray[Any]]:
-        found = request.infer(feeds)
-        return [np.array(found[name]) for name in outputs]
-
-    return SimpleNamespace(run=run)
 
 
 def ranges(
@@ -90,7 +56,7 @@ def ranges(
         watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Mean", onnx.TensorProto.FLOAT, None))
         watched.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}.Shape"], start=2))
         watched.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.Shape", onnx.TensorProto.INT64, [2]))
-    running = session(watched)
+    running = onnxruntime_session(watched)
     outputs = [f"{name}.{what}" for what in ("Min", "Max") for name in names]
     outputs += [f"{name}.{what}" for what in ("Mean", "Shape") for name in wanted]
     runs = [running.run(outputs, {"tiles": pixels}) for pixels in tiles]
@@ -140,5 +106,5 @@ def beyond_counter(
         )
         outputs.append(f"{name}.beyond")
         graph.output.append(onnx.helper.make_tensor_value_info(f"{name}.beyond", onnx.TensorProto.INT32, []))
-    running = session(watched)
+    running = onnxruntime_session(watched)
     return lambda pixels: int(sum(int(count) for count in running.run(outputs, {"tiles": pixels})) if outputs else 0)

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from microseg.agreement.fidelity import nearest_limit
 from microseg.core.schemas.fidelity import Fidelity
-from microseg.export.fidelity import worst
 from microseg.export.onnx_graph import CONVOLUTIONS, Layer
-from microseg.export.precision.activations import Tiles, session
+from microseg.export.precision.activations import Tiles
+from microseg.export.precision.sessions import onnxruntime_session
 
 # Beyond this an INT8 engine saves little: FP16 or float32 is the honest choice.
 MAX_SHARE_KEPT = 0.5
@@ -44,8 +45,8 @@ def harms(
     exact = _mean_probabilities(model, tiles)
     found = []
     for place in places:
-        moved = 100 * np.abs(_mean_probabilities(build(names - set(place.nodes)), tiles) - exact)
-        found.append(float((moved / limit).max()))
+        shift = 100 * np.abs(_mean_probabilities(build(names - set(place.nodes)), tiles) - exact)
+        found.append(float((shift / limit).max()))
     return found
 
 
@@ -69,9 +70,9 @@ def search(
         nonlocal best
         model = build([name for layer, _ in kept for name in layer.nodes])
         found = Search(model, judge(model), kept)
-        if best is None or worst(found.fidelity).ratio <= worst(best.fidelity).ratio:
+        if best is None or nearest_limit(found.fidelity, "int8").ratio <= nearest_limit(best.fidelity, "int8").ratio:
             best = found
-        return worst(best.fidelity).ratio <= MARGIN
+        return nearest_limit(best.fidelity, "int8").ratio <= MARGIN
 
     progress("quantising")
     kept: list[tuple[Layer, float | None]] = [(head, None) for head in heads]
@@ -92,7 +93,7 @@ def search(
 
 def _mean_probabilities(model: onnx.ModelProto, tiles: Tiles) -> NDArray[np.float64]:
     """Mean probability of each phase on each tile, (T, P)."""
-    running = session(model)
+    running = onnxruntime_session(model)
     return np.array(
         [running.run(["probability"], {"tiles": pixels})[0].mean((0, 2, 3), dtype=np.float64) for pixels in tiles]
     )

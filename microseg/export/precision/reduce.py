@@ -11,7 +11,6 @@ from microseg.core.schemas.fidelity import Fidelity, Float32Layer, Quantisation
 from microseg.core.schemas.tolerance import Precision
 from microseg.core.system.instructions import instruction_sets, weight_bits
 from microseg.export.calibration_fields import evenly
-from microseg.export.fidelity import Arithmetic, Judge, refuse_beyond_limits
 from microseg.export.graph_rewrites import LEAST_ENLARGED_CHANNELS_INT8, small_upsampling
 from microseg.export.onnx_graph import (
     AFTER,
@@ -26,6 +25,7 @@ from microseg.export.onnx_graph import (
 )
 from microseg.export.precision.activations import Tiles, beyond_counter
 from microseg.export.precision.fp16 import half_limits, kept_in_float32, rounded_twin, to_half
+from microseg.export.precision.gate import Arithmetic, PrecisionGate, require_fidelity
 from microseg.export.precision.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.precision.int8_layer_search import harms, search
 from microseg.runtime.choice import cpu_runtimes
@@ -49,7 +49,7 @@ def reduce_precision(
     bag: onnx.ModelProto,
     precision: Precision,
     tiles: Tiles,
-    judge: Judge,
+    gate: PrecisionGate,
     *,
     calibrated_on: str | None = None,
     symmetric: bool = False,
@@ -62,17 +62,17 @@ def reduce_precision(
     """
     match precision:
         case "fp32":
-            fidelity = judge(bag, "fp32")
-            refuse_beyond_limits(fidelity, "fp32", calibrated_on)
+            fidelity = gate.compare(bag, "fp32")
+            require_fidelity(fidelity, "fp32", calibrated_on)
             return Reduced(bag, [], fidelity)
         case "fp16":
             progress("converting to FP16")
-            return to_fp16(bag, tiles, judge, calibrated_on)
+            return to_fp16(bag, tiles, gate, calibrated_on)
         case "int8":
-            return to_int8(bag, tiles, judge, calibrated_on, symmetric, progress)
+            return to_int8(bag, tiles, gate, calibrated_on, symmetric, progress)
 
 
-def to_fp16(bag: onnx.ModelProto, tiles: Tiles, judge: Judge, calibrated_on: str | None) -> Reduced:
+def to_fp16(bag: onnx.ModelProto, tiles: Tiles, gate: PrecisionGate, calibrated_on: str | None) -> Reduced:
     """The bag in FP16. tiles: for the reference pass. Raises GateError.
 
     Judged twice: rounded as FP16 hardware does, and as ONNX Runtime computes it.
@@ -81,15 +81,18 @@ def to_fp16(bag: onnx.ModelProto, tiles: Tiles, judge: Judge, calibrated_on: str
     kept = kept_in_float32(plain, tiles)
     half, twin = to_half(plain, kept), rounded_twin(plain, kept)
     counter = beyond_counter(twin, half_limits(plain, kept))
-    fidelity = [*judge.with_saturation(judge(twin, "fp16", "rounded to fp16"), counter), *judge(half, "fp16")]
-    refuse_beyond_limits(fidelity, "fp16", calibrated_on)
+    fidelity = [
+        *gate.with_saturation(gate.compare(twin, "fp16", "rounded to fp16"), counter),
+        *gate.compare(half, "fp16"),
+    ]
+    require_fidelity(fidelity, "fp16", calibrated_on)
     return Reduced(half, _rows(plain, kept), fidelity)
 
 
 def to_int8(
     bag: onnx.ModelProto,
     tiles: Tiles,
-    judge: Judge,
+    gate: PrecisionGate,
     calibrated_on: str | None,
     symmetric: bool,
     progress: Callable[[str], None],
@@ -114,16 +117,16 @@ def to_int8(
     def build(kept: Collection[str]) -> onnx.ModelProto:
         return quantised(plain, ranges, {*always, *kept}, symmetric=symmetric, reduced_range=bits == 7)
 
-    limits = judge.limits_points("int8", 0)
+    limits = gate.limits_points("int8", 0)
     found = search(
         heads,
         places,
         build,
-        lambda model: [found for name in runtimes for found in judge(model, "int8", name)],
+        lambda model: [found for name in runtimes for found in gate.compare(model, "int8", name)],
         lambda: harms(plain, places, build, evenly(tiles, _HARM_TILES), limits),
         progress,
     )
-    refuse_beyond_limits(found.fidelity, "int8", calibrated_on)
+    require_fidelity(found.fidelity, "int8", calibrated_on)
     # In float32: the quantised graph has no ReLU any more, its integers end where the ReLU would cut.
     counter = beyond_counter(plain, saturation_limits(found.model))
     reasons = dict(always)
@@ -139,7 +142,7 @@ def to_int8(
         calibrated_on=calibrated_on or "held-out tiles of the run",
         calibration_tiles=len(tiles),
     )
-    fidelity = judge.with_saturation(found.fidelity, counter)
+    fidelity = gate.with_saturation(found.fidelity, counter)
     return Reduced(found.model, _rows(plain, reasons), fidelity, quantisation)
 
 

@@ -48,7 +48,7 @@ def plan_of_run(
     with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         source = Path(folder) / "engine.onnx"
         export_run(
-            run, source, step, reference,
+            run, source, progress=step, reference=reference,
             precision=precision, calibrate=calibrate, symmetric=symmetric or precision == "int8",
         )  # fmt: skip
         step("building the plan")

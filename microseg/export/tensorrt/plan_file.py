@@ -6,8 +6,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from microseg.agreement.comparison import Record, check_reference
-from microseg.core.errors import FieldError, GateError, InputError, MissingExtraError
+from microseg.agreement.check_table import CheckTable, require_agreement
+from microseg.agreement.reference_tiles import check_reference
+from microseg.core.errors import FieldError, InputError, MissingExtraError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import SizeRange, plan_manifest_path
 from microseg.core.schemas.reference import Reference, unpack
@@ -88,25 +89,19 @@ def _compared(
     if reference is None:
         progress.notice(f"{out}: not compared with {source}, which carries no reference tiles of its sizes")
         return manifest
-    record = Record([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
+    table = CheckTable([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
     step = "comparing with the ONNX file"
     progress.begin(step, 0)
     try:
         with open_engine(draft) as engine:
-            figures = check_reference(record, engine, reference)
+            figures = check_reference(table, engine, reference)
     except (InputError, MissingExtraError, FieldError) as error:
         progress.notice(f"not compared with {source} here: {str(error).replace(str(draft), str(out))}")
         return manifest
     finally:
         progress.end(step)
-    if not record.passed:
-        failed = [f"{row.check} {row.found}, limit {row.limit}" for row in record.checks if not row.passed]
-        phase, points = max(figures.fraction_difference_points.items(), key=lambda item: item[1])
-        raise GateError(
-            f"{out}: the plan disagrees with {source} by {figures.provider}: {'; '.join(failed)}. Of the phases, {phase} "
-            f"moved most, by {points:.3g} points. Nothing was written. Remedy: another --precision or --profile, or the "
-            ".onnx file itself."
-        )
+    remedy = "another --precision or --profile, or the .onnx file itself"
+    require_agreement(table, f"{out}: the plan, run by {figures.provider},", str(source), remedy)
     plan = manifest.plan.model_copy(update={"verified": True, "comparison": figures})
     return manifest.model_copy(update={"plan": plan})
 

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from microseg.core.schemas.tolerance import (
     LEAST_POINTS,
     LIMITS,
     STUDENT,
-    difference,
     limit_between,
     limit_over,
     point_limits,
 )
-
-
-def test_difference_is_pooled() -> None:
-    expected = [np.zeros((10, 10), np.uint8), np.ones((10, 10), np.uint8)]
-    found = [image.copy() for image in expected]
-    found[0][0, :4] = 2
-    found[1][0, :2] = 0
-    seen = difference(found, expected, 3)
-    assert seen.labels == pytest.approx(0.03)
-    assert seen.points == pytest.approx((1.0, 1.0, 2.0))
-    assert seen.pixels == 200
 
 
 def test_limits_guard_a_rare_phase() -> None:

@@ -15,13 +15,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
 
-from microseg.agreement.comparison import Record
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, PhaseInfo
 from microseg.core.schemas.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
-from microseg.core.schemas.tolerance import LIMITS, Difference
-from microseg.deploy.acceptance.checks import check_fields
-from microseg.deploy.acceptance.comparing import FieldDifferences
 from microseg.deploy.acceptance.verify import VerifyOptions, markdown, verify
 from microseg.runtime import EngineFile, EngineOutput, open_engine, read_manifest
 from microseg.runtime.engine_metadata import append_metadata, manifest_entries, read_metadata
@@ -228,12 +224,3 @@ def test_a_student_beside_its_bag_has_limits_of_its_own(
     run = tmp_path / "run"
     assert not failed(verify(VerifyOptions(student, folder, against=run), labels))
     assert failed(verify(VerifyOptions(student, folder, against=run, against_student=True), labels))
-
-
-def test_a_small_field_may_differ_by_a_pixel_and_loosens_no_other() -> None:
-    differences = [("small", Difference(0.0, (0.3, 0.3), 256)), ("large", Difference(0.0, (0.02, 0.02), 1_000_000))]
-    record = Record(["ferrite", "bainite"], LIMITS["fp32"])
-    check_fields(record, FieldDifferences(differences, [0.5, 0.5], []), Path("other.onnx"))
-    assert [(check.check.split(":")[0], check.passed) for check in record.checks[1:]] == [
-        ("field small", True), ("field large", False),
-    ]  # fmt: skip

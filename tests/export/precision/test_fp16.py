@@ -10,15 +10,15 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
+from microseg.agreement.fidelity import nearest_limit
 from microseg.core.errors import GateError
 from microseg.export.calibration_fields import calibration_tiles
-from microseg.export.fidelity import worst
 from microseg.export.onnx_graph import AFTER, BEFORE, CONVOLUTIONS, outside_convolutions, simplified
 from microseg.export.precision import reduce as module
-from microseg.export.precision.activations import session
 from microseg.export.precision.fp16 import kept_in_float32, rounded_twin, to_half
 from microseg.export.precision.reduce import reduce_precision
-from tests.export.bags import bag, fields, judge
+from microseg.export.precision.sessions import onnxruntime_session
+from tests.export.bags import bag, fields, gate
 
 TILES = calibration_tiles(fields().fields, 8)
 # Each loses FP16's range elsewhere: activations, weights and activations above and below, weights of the logits.
@@ -65,23 +65,23 @@ def test_normalisation_softmax_and_pooled_features_stay_float32() -> None:
 def test_the_reference_pass_finds_overflow() -> None:
     plain = simplified(bag(gain=OVERFLOW))
     naive = outside_convolutions(plain)
-    judged = judge(bag(gain=OVERFLOW))
-    assert judged(rounded_twin(plain, naive), "fp16", "rounded to fp16")[0].not_a_number > 0
+    judged = gate(bag(gain=OVERFLOW))
+    assert judged.compare(rounded_twin(plain, naive), "fp16", "rounded to fp16")[0].not_a_number > 0
     kept = kept_in_float32(plain, TILES)
     assert {name for name in kept if name not in naive} >= {f"networks.{fold}.down.conv" for fold in (0, 1)}
     assert any("activations up to" in reason for reason in kept.values())
-    assert judged(rounded_twin(plain, kept), "fp16", "rounded to fp16")[0].not_a_number == 0
+    assert judged.compare(rounded_twin(plain, kept), "fp16", "rounded to fp16")[0].not_a_number == 0
 
 
 @pytest.mark.parametrize("gain", GAINS, ids=str)
 def test_what_fp16_cannot_hold_stays_float32_and_the_gate_opens(gain: dict[str, float]) -> None:
     model = bag(gain=gain)
-    reduced = reduce_precision(model, "fp16", TILES, judge(model))
-    plain = {row.layer for row in reduce_precision(bag(), "fp16", TILES, judge(bag())).float32_layers}
+    reduced = reduce_precision(model, "fp16", TILES, gate(model))
+    plain = {row.layer for row in reduce_precision(bag(), "fp16", TILES, gate(bag())).float32_layers}
     more = [row for row in reduced.float32_layers if row.layer not in plain]
     assert more
     assert all("FP16" in row.reason for row in more)
-    assert worst(reduced.fidelity).ratio <= 1
+    assert nearest_limit(reduced.fidelity, "fp16").ratio <= 1
     assert [each.arithmetic for each in reduced.fidelity] == ["rounded to fp16", "onnxruntime"]
     assert all(each.not_a_number == each.saturated == 0 for each in reduced.fidelity)
 
@@ -89,8 +89,8 @@ def test_what_fp16_cannot_hold_stays_float32_and_the_gate_opens(gain: dict[str, 
 def test_overflow_that_calibration_did_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "kept_in_float32", lambda model, tiles: outside_convolutions(model))
     model = bag(gain=OVERFLOW)
-    with pytest.raises(GateError, match=r"rounded to fp16: \d+ values are no numbers, [1-9]\d* activations overflow"):
-        reduce_precision(model, "fp16", TILES, judge(model))
+    with pytest.raises(GateError, match=r"rounded to fp16: \d+ values are not numbers, [1-9]\d* activations overflow"):
+        reduce_precision(model, "fp16", TILES, gate(model))
 
 
 def test_a_value_within_the_headroom_is_left_to_fp16() -> None:
@@ -110,7 +110,7 @@ def session_maximum(plain: onnx.ModelProto) -> float:
     watched.CopyFrom(plain)
     names = [node.output[0] for node in plain.graph.node if node.name.endswith("stem.conv")]
     watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    running = session(watched)
+    running = onnxruntime_session(watched)
     return float(max(np.abs(values).max() for tile in TILES for values in running.run(names, {"tiles": tile})))
 
 
@@ -120,7 +120,7 @@ def test_the_twin_rounds_what_the_graph_stores() -> None:
     plain = simplified(model)
     kept = kept_in_float32(plain, TILES)
     soft = [
-        session(graph).run(["probability"], {"tiles": TILES[0]})[0]
+        onnxruntime_session(graph).run(["probability"], {"tiles": TILES[0]})[0]
         for graph in (plain, rounded_twin(plain, kept), to_half(plain, kept))
     ]
     assert 1e-6 < np.abs(soft[1] - soft[0]).max() < 2e-2

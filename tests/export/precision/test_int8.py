@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +14,20 @@ import onnx
 import onnxruntime
 import pytest
 
+from microseg.agreement.fidelity import nearest_limit
 from microseg.core.errors import GateError
 from microseg.core.schemas.fidelity import Fidelity
-from microseg.export import fidelity
 from microseg.export.calibration_fields import FieldSet, calibration_tiles
-from microseg.export.fidelity import worst
 from microseg.export.onnx_graph import constants, layers, outside_convolutions, simplified
+from microseg.export.precision import gate as gate_module
 from microseg.export.precision import int8_layer_search
 from microseg.export.precision import reduce as precision
-from microseg.export.precision.activations import Range, beyond_counter, openvino_session, session
+from microseg.export.precision.activations import Range, beyond_counter
 from microseg.export.precision.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.precision.int8_layer_search import harms, search
 from microseg.export.precision.reduce import reduce_precision
-from tests.export.bags import PHASES, bag, fields, judge
+from microseg.export.precision.sessions import onnxruntime_session, openvino_session
+from tests.export.bags import PHASES, bag, fields, gate
 
 # Large enough that what INT8 does to random weights averages out over a field.
 FIELDS = fields(side_px=128)
@@ -64,7 +66,7 @@ def test_heads_in_int8_give_real_logits(tmp_path: Path) -> None:
     weights = {node.output[0]: values[node.input[0]] for node in model.graph.node if node.input[0] in values}
     assert {weights[node.input[1]].dtype for node in heads.values()} == {np.dtype(np.int8)}
     model.graph.output.append(onnx.helper.make_tensor_value_info("networks.0.head", onnx.TensorProto.FLOAT, None))
-    assert np.unique(session(model).run(["networks.0.head"], {"tiles": TILES[0]})[0]).size > 10 * 256
+    assert np.unique(onnxruntime_session(model).run(["networks.0.head"], {"tiles": TILES[0]})[0]).size > 10 * 256
 
 
 def test_parts_of_a_convolution_are_added_on_integers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +79,10 @@ def test_parts_of_a_convolution_are_added_on_integers(monkeypatch: pytest.Monkey
     sums = [node for node in parts.graph.node if node.op_type == "Add" and node.output[0].endswith(".sum")]
     assert len(sums) == 8
     assert {name for node in sums for name in node.input} <= rounded
-    ours, theirs = (running(model).run(["votes"], {"tiles": TILES[0]})[0] for running in (session, openvino_session))
-    exact = session(MODEL).run(["votes"], {"tiles": TILES[0]})[0]
+    ours, theirs = (
+        running(model).run(["votes"], {"tiles": TILES[0]})[0] for running in (onnxruntime_session, openvino_session)
+    )
+    exact = onnxruntime_session(MODEL).run(["votes"], {"tiles": TILES[0]})[0]
     # The parts are rounded before they are added, which the runtimes do each in its way.
     assert (ours != theirs).mean() < 5e-3
     for found in (ours, theirs):
@@ -118,8 +122,8 @@ def test_asymmetric_activations_use_zero_points_and_symmetric_ones_do_not() -> N
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_an_engine_passes_the_gate_and_says_how_it_was_made(symmetric: bool) -> None:
-    reduced = reduce_precision(MODEL, "int8", TILES, judge(MODEL, FIELDS), symmetric=symmetric)
-    assert worst(reduced.fidelity).ratio <= 1
+    reduced = reduce_precision(MODEL, "int8", TILES, gate(MODEL, FIELDS), symmetric=symmetric)
+    assert nearest_limit(reduced.fidelity, "int8").ratio <= 1
     assert reduced.quantisation is not None
     assert reduced.quantisation.activations == ("symmetric" if symmetric else "asymmetric")
     assert reduced.quantisation.calibration_tiles == len(TILES)
@@ -143,18 +147,20 @@ def test_every_runtime_must_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return SimpleNamespace(run=run)
 
-    monkeypatch.setattr(fidelity, "openvino_session", lossy)
-    with pytest.raises(GateError, match=r"\(noise, openvino\): \w+ covers"):
-        reduce_precision(MODEL, "int8", TILES, judge(MODEL, FIELDS))
+    monkeypatch.setattr(gate_module, "openvino_session", lossy)
+    with pytest.raises(GateError, match=r"\(noise, openvino\), area of \w+: "):
+        reduce_precision(MODEL, "int8", TILES, gate(MODEL, FIELDS))
     monkeypatch.setattr(precision, "cpu_runtimes", lambda: ["onnxruntime"])
-    found = reduce_precision(MODEL, "int8", TILES, judge(MODEL, FIELDS)).fidelity
+    found = reduce_precision(MODEL, "int8", TILES, gate(MODEL, FIELDS)).fidelity
     assert [each.arithmetic for each in found] == ["onnxruntime"]
 
 
 def test_openvino_computes_what_onnx_runtime_does() -> None:
     model = quantised(PLAIN, RANGES, OUTSIDE, reduced_range=True)
     names = ["labels", "votes", "features", "probability"]
-    ours, theirs = (running(model).run(names, {"tiles": TILES[0]}) for running in (session, openvino_session))
+    ours, theirs = (
+        running(model).run(names, {"tiles": TILES[0]}) for running in (onnxruntime_session, openvino_session)
+    )
     assert [found.dtype for found in theirs] == [found.dtype for found in ours]
     # Half a step is rounded up here and down there, by the order of sums that a processor takes: few pixels, and little.
     apart = np.abs(ours[3] - theirs[3])
@@ -170,7 +176,7 @@ def test_a_model_that_openvino_does_not_take_is_refused() -> None:
 
 
 def test_the_search_wants_a_margin_and_takes_the_best_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = judge(MODEL, FIELDS)(PLAIN, "int8")
+    found = gate(MODEL, FIELDS).compare(PLAIN, "int8")
     *places, head = layers(PLAIN)
 
     def searched(ratios: dict[int, float]) -> tuple[int, list[int]]:
@@ -185,7 +191,9 @@ def test_the_search_wants_a_margin_and_takes_the_best_where_there_is_none(monkey
             return [found[0].model_copy(update={"label_limit": ratios[tried[-1]]})]
 
         monkeypatch.setattr(
-            int8_layer_search, "worst", lambda figures: worst(found)._replace(ratio=figures[0].label_limit)
+            int8_layer_search,
+            "nearest_limit",
+            lambda figures, precision: replace(nearest_limit(found, precision), ratio=figures[0].label_limit),
         )
         kept = search([head], places, build, judged, lambda: [1.0, 3.0, 2.0], lambda step: None).kept
         return len(kept), tried
@@ -235,7 +243,7 @@ def test_the_layer_that_costs_accuracy_is_blamed(bits: int) -> None:
     def build(kept: Collection[str]) -> onnx.ModelProto:
         return quantised(plain, ranges, {*outside_convolutions(plain), *kept}, reduced_range=bits == 7)
 
-    found = harms(plain, layers(plain), build, TILES, judge(spoilt(), FIELDS).limits_points("int8", 0))
+    found = harms(plain, layers(plain), build, TILES, gate(spoilt(), FIELDS).limits_points("int8", 0))
     worst_two = sorted(zip(found, (place.name for place in layers(plain)), strict=True))[-2:]
     assert worst_two[1][1] == "down" and worst_two[1][0] > 2 * worst_two[0][0]
 
@@ -243,13 +251,13 @@ def test_the_layer_that_costs_accuracy_is_blamed(bits: int) -> None:
 def test_the_layer_that_costs_accuracy_is_found_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "weight_bits", lambda found: 8)
     monkeypatch.setattr(precision, "cpu_runtimes", lambda: ["onnxruntime"])
-    monkeypatch.setattr(fidelity, "session", exact_session)
+    monkeypatch.setattr(gate_module, "onnxruntime_session", exact_session)
     model = spoilt()
-    judged = judge(model, FIELDS)
+    judged = gate(model, FIELDS)
     plain = simplified(model)
     found = activation_ranges(plain, TILES)
     every = quantised(plain, found, {*outside_convolutions(plain), *HEADS})
-    assert worst(judged(every, "int8")).ratio > 1
+    assert nearest_limit(judged.compare(every, "int8"), "int8").ratio > 1
     reduced = reduce_precision(model, "int8", TILES, judged)
     kept = {row.layer: row for row in reduced.float32_layers}
     assert kept["down"].nodes == 2
@@ -282,7 +290,9 @@ def test_layers_that_are_kept_read_what_is_not_rounded(symmetric: bool) -> None:
         model = quantised(plain, ranges, kept, symmetric=symmetric)
         if {"stem", "down", "up"} == set(names):
             assert not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
-        found, exact = (session(each).run(["probability"], {"tiles": TILES[0]})[0] for each in (model, plain))
+        found, exact = (
+            onnxruntime_session(each).run(["probability"], {"tiles": TILES[0]})[0] for each in (model, plain)
+        )
         return float(np.abs(found - exact).mean())
 
     assert difference("stem", "down", "up") == 0
@@ -292,7 +302,7 @@ def test_layers_that_are_kept_read_what_is_not_rounded(symmetric: bool) -> None:
     def build(kept: Collection[str]) -> onnx.ModelProto:
         return quantised(plain, ranges, {*OUTSIDE, *kept}, symmetric=symmetric)
 
-    found = harms(plain, layers(plain), build, TILES, judge(MODEL, FIELDS).limits_points("int8", 0))
+    found = harms(plain, layers(plain), build, TILES, gate(MODEL, FIELDS).limits_points("int8", 0))
     assert min(found[1:3]) > found[0]
 
 
@@ -334,7 +344,7 @@ def test_harm_is_measured_layer_by_layer() -> None:
     def build(kept: Collection[str]) -> onnx.ModelProto:
         return quantised(PLAIN, RANGES, {*outside_convolutions(PLAIN), *kept})
 
-    limits = judge(MODEL, FIELDS).limits_points("int8", 0)
+    limits = gate(MODEL, FIELDS).limits_points("int8", 0)
     fine = harms(PLAIN, places, build, TILES, limits)
     assert [place.name for place in places] == ["stem", "down", "up", "head"]
     assert all(0 < harm < 100 for harm in fine)
@@ -347,8 +357,10 @@ def test_harm_is_measured_layer_by_layer() -> None:
 
 
 def test_a_search_without_success_keeps_at_most_half_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = judge(MODEL, FIELDS)
-    monkeypatch.setattr(int8_layer_search, "worst", lambda found: worst(found)._replace(ratio=2.0))
+    judged = gate(MODEL, FIELDS)
+    monkeypatch.setattr(
+        int8_layer_search, "nearest_limit", lambda found, precision: replace(nearest_limit(found, precision), ratio=2.0)
+    )
     tried = []
 
     def build(kept: object) -> onnx.ModelProto:
@@ -357,7 +369,7 @@ def test_a_search_without_success_keeps_at_most_half_and_is_refused(monkeypatch:
 
     *places, head = layers(PLAIN)
     found = search(
-        [head], places, build, lambda model: judged(model, "int8"), lambda: [1.0, 3.0, 2.0], lambda step: None
+        [head], places, build, lambda model: judged.compare(model, "int8"), lambda: [1.0, 3.0, 2.0], lambda step: None
     )
     assert tried == [0, 2, 4]
     assert [(layer.name, harm) for layer, harm in found.kept] == [("head", None), ("down", 3.0)]
@@ -366,11 +378,11 @@ def test_a_search_without_success_keeps_at_most_half_and_is_refused(monkeypatch:
 def test_tiles_of_another_material_are_named_as_the_cause() -> None:
     """Ranges from dark, flat fields cut off what the run's own fields hold."""
     flat = calibration_tiles([field.__class__(field.name, field.pixels // 16 + 120) for field in FIELDS.fields], 8)
-    with pytest.raises(GateError, match="calibrated on wood: if that is another material") as caught:
-        reduce_precision(MODEL, "int8", flat, judge(MODEL, FIELDS), calibrated_on="wood")
+    with pytest.raises(GateError, match=r"calibrated on wood\. If that is another material") as caught:
+        reduce_precision(MODEL, "int8", flat, gate(MODEL, FIELDS), calibrated_on="wood")
     assert "Nothing was written" in str(caught.value)
 
 
 def test_a_bag_of_one_field_set_is_judged_on_all_of_them() -> None:
-    found = judge(MODEL, FIELDS, FieldSet("others", fields(seed=5).fields))(PLAIN, "fp32")
+    found = gate(MODEL, FIELDS, FieldSet("others", fields(seed=5).fields)).compare(PLAIN, "fp32")
     assert [each.fields_from for each in found] == ["noise", "others"]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from microseg.export.calibration_fields import calibration_tiles
 from microseg.export.onnx_graph import outside_convolutions, simplified
 from microseg.export.precision import int8
-from microseg.export.precision.activations import Range, session
+from microseg.export.precision.activations import Range
 from microseg.export.precision.int8_bias import correct_biases
+from microseg.export.precision.sessions import onnxruntime_session
 from tests.export.bags import bag, fields
 
 TILES = calibration_tiles(fields().fields, 8)
@@ -29,7 +30,7 @@ def means(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs.values()
     )
-    running = session(watched)
+    running = onnxruntime_session(watched)
     runs = [running.run(list(outputs.values()), {"tiles": pixels}) for pixels in TILES]
     return {name: np.mean([run[i].mean((0, 2, 3)) for run in runs], 0) for i, name in enumerate(outputs)}
 
@@ -72,7 +73,7 @@ def test_what_weights_add_to_constant_channels_is_taken_off(groups: int, has_bia
     model = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8), **of_bias)
     correct_biases(model, exact, {"x": Range(-2, 3, (3,), tuple(of_each.tolist()), (5, 5))})
     pixels = np.broadcast_to(of_each[None, :, None, None], (1, 4, 5, 5)).astype(np.float32)
-    ours, theirs = (session(each).run(["y"], {"x": pixels})[0] for each in (model, exact))
+    ours, theirs = (onnxruntime_session(each).run(["y"], {"x": pixels})[0] for each in (model, exact))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     untouched = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8), **of_bias)
     before = untouched.SerializeToString()
@@ -95,5 +96,5 @@ def test_a_border_of_zeros_adds_nothing(dilation: int, step: int, side: int) -> 
     model = graph([back, conv], integers=integers, scale=scale, zero=np.zeros(4, np.int8))
     correct_biases(model, exact, {"x": Range(1, 2, (2,), (1.0, 2.0), (side, side))})
     pixels = np.broadcast_to(np.array([1, 2], np.float32)[None, :, None, None], (1, 2, side, side)).copy()
-    ours, theirs = (session(each).run(["y"], {"x": pixels})[0].mean((0, 2, 3)) for each in (model, exact))
+    ours, theirs = (onnxruntime_session(each).run(["y"], {"x": pixels})[0].mean((0, 2, 3)) for each in (model, exact))
     np.testing.assert_allclose(ours, theirs, atol=1e-3)

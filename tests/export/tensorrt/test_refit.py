@@ -130,7 +130,7 @@ def test_a_refitted_plan_goes_through_the_gate(
         labels[...] = 1 - labels
 
     monkeypatch.setattr(HostContext, "_compute", otherwise)
-    with pytest.raises(GateError, match=r"new\.plan: the plan disagrees with .*new\.onnx"):
+    with pytest.raises(GateError, match=r"new\.plan: the plan, run by .*, does not agree with .*new\.onnx"):
         refit_plan(new, tmp_path / "new.plan", old, Silent())
     assert not (tmp_path / "new.plan").exists()
 

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from microseg.export.precision.activations import session
+from microseg.export.precision.sessions import onnxruntime_session
 from microseg.export.torch_graph.bag import build_onnx, run_torch
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
@@ -44,7 +44,7 @@ def require_same(networks: list[Network], phases: int, path: Path) -> None:
     stride = networks[0].stride
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 6 * stride, 4 * stride), np.uint8)
     names = ["labels", "votes", "probability"]
-    labels, votes, probability = session(onnx.load(path)).run(names, {"tiles": pixels})
+    labels, votes, probability = onnxruntime_session(onnx.load(path)).run(names, {"tiles": pixels})
     folds = np.stack(run_torch(networks, pixels), 1)
     assert len(np.unique(folds.argmax(2))) == phases
     np.testing.assert_allclose(probability, folds.mean(1), atol=1e-5)
