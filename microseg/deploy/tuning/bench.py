@@ -53,7 +53,16 @@ class Trial:
 
 
 class Bench:
-    """Opens engines and takes times. Keeps one engine open: trials of the same runtime and threads share it."""
+    """Opens engines and takes times. Keeps one engine open: trials of the same runtime and threads share it.
+
+    Args:
+        file: the engine.
+        field_px: width and height of a field in pixels.
+        allowed: bytes that tiles may take.
+        seconds: how long all trials may take together.
+        on_trial: called after each trial.
+        clock: seconds, monotonic.
+    """
 
     def __init__(
         self,
@@ -62,13 +71,16 @@ class Bench:
         allowed: int,
         seconds: float,
         on_trial: Callable[[Trial], None],
+        *,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.trials: list[Trial] = []
         self._file = file
         self._manifest = file.manifest
         self._field_px = field_px
         self._allowed = allowed
-        self._until = time.monotonic() + seconds
+        self._clock = clock
+        self._until = clock() + seconds
         self._least = _SHARE * seconds
         self._on_trial = on_trial
         self._engine: Engine | None = None
@@ -81,7 +93,7 @@ class Bench:
     @property
     def is_over(self) -> bool:
         """Whether the time is spent."""
-        return time.monotonic() >= self._until
+        return self._clock() >= self._until
 
     def measure(self, settings: Settings) -> Trial:
         """Time one configuration; one that fails, or labels otherwise than the default, is told and never the best.
@@ -169,11 +181,11 @@ class Bench:
         calls = np.array_split(batch, min(engine.choice.streams, len(batch)))
         with ThreadPoolExecutor(len(calls)) as streams:
             list(streams.map(engine.run, calls))
-            begun = time.monotonic()
-            while len(times) < _REPEATS or (len(times) < _MOST_REPEATS and time.monotonic() - begun < self._least):
-                start = time.perf_counter()
+            begun = self._clock()
+            while len(times) < _REPEATS or (len(times) < _MOST_REPEATS and self._clock() - begun < self._least):
+                start = self._clock()
                 list(streams.map(engine.run, calls))
-                times.append(time.perf_counter() - start)
+                times.append(self._clock() - start)
         return times
 
 
