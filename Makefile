@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo docs test test-train test-uda test-engines test-others lint format clean
+.PHONY: demo docs test lint format clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -25,23 +25,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Training by itself: in a process that has loaded TensorRT, OpenVINO and ONNX Runtime before, SIGTERM, which training listens
-# for, ends in a segmentation fault. Nobody trains and runs engines in one process but these tests. Two at a time, the longest
-# first, on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
+# Two files at a time on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
 test: lint docs
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-train test-uda test-engines test-others
-
-test-train: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train --ignore tests/train/uda/test_command.py
-
-test-uda: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train/uda/test_command.py
-
-test-engines: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export tests/runtime tests/gpu
-
-test-others: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/train --ignore tests/export --ignore tests/runtime --ignore tests/gpu
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 format: $(STAMP)
 	$(BIN)/ruff format microseg tests benchmarks
