@@ -1,8 +1,74 @@
-"""Phase fractions from micrographs: train, export, segment."""
+"""Phase fractions from micrographs: train, export, segment.
+
+The Python API: `load_engine`, `segment_folder`, `read_report` and `evaluate_engine` measure and need no torch;
+`train_supervised`, `train_uda` and `export_engine` need it. Each is imported at its first use, so that `import microseg`
+loads none of the libraries behind it.
+"""
+
+from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from microseg.core.errors import FieldError, InputError, MicrosegError, MissingExtraError
+    from microseg.deploy.api import (
+        FieldResult,
+        LoadedEngine,
+        Report,
+        evaluate_engine,
+        load_engine,
+        read_report,
+        segment_folder,
+    )
 
 # ONNX Runtime 1.32 keeps an identifier in the user's home and reports its use to its maker. A station reports to nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "FieldError",
+    "FieldResult",
+    "InputError",
+    "LoadedEngine",
+    "MicrosegError",
+    "MissingExtraError",
+    "Report",
+    "evaluate_engine",
+    "export_engine",
+    "load_engine",
+    "read_report",
+    "segment_folder",
+    "train_supervised",
+    "train_uda",
+]
+
+_HOMES = {
+    "FieldError": "microseg.core.errors",
+    "InputError": "microseg.core.errors",
+    "MicrosegError": "microseg.core.errors",
+    "MissingExtraError": "microseg.core.errors",
+    "FieldResult": "microseg.deploy.api",
+    "LoadedEngine": "microseg.deploy.api",
+    "Report": "microseg.deploy.api",
+    "evaluate_engine": "microseg.deploy.api",
+    "load_engine": "microseg.deploy.api",
+    "read_report": "microseg.deploy.api",
+    "segment_folder": "microseg.deploy.api",
+    "train_supervised": "microseg.train.api",
+    "train_uda": "microseg.train.api",
+    "export_engine": "microseg.export.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The API's names, each from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

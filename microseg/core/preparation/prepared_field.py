@@ -74,19 +74,19 @@ class PreparedField(Closing):
 
 
 def open_prepared(
-    path: Path,
+    source: Path | Micrograph,
     preparation: Preparation,
     grid: Grid,
     pixel_size_um: float | None = None,
     fallback_pixel_size_um: float | None = None,
 ) -> PreparedField:
-    """Open a field for the network.
+    """Open a field for the network, from its file or from a micrograph that is open already.
 
     Native pixel size: the argument, else the preparation's, else the file's, else the fallback. The factor is that over
     grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it does not change is not resampled.
     Raises FieldError: unreadable, nothing left by the crop, too small, blank, pixel size missing or beyond reason.
     """
-    micrograph = open_micrograph(path)
+    micrograph = source if isinstance(source, Micrograph) else open_micrograph(source)
     try:
         known = pixel_size_um or preparation.pixel_size_um or micrograph.pixel_size_um or fallback_pixel_size_um
         return _prepared(micrograph, preparation, grid, known)

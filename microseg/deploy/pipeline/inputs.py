@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from microseg.core.domains.pairing import named_images
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, readable
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.schemas.preparation import Preparation
+from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.deploy.report.names import absolute
 
 _YAML = (".yaml", ".yml")
@@ -48,15 +49,9 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
     size in a file's own metadata is trusted over the manifest's, which describes the training images.
     Raises InputError: no such path, no images, unknown domain, a broken domain.yaml.
     """
-    try:
-        entry = manifest.domain(domain)
-    except ValueError as error:
-        raise InputError(f"--as {error}.") from error
     described = _domain_file(path)
     stated = {} if described is None else _stated(described[1])
-    preparation = entry.preparation.model_copy(update={"pixel_size_um": None} | stated)
-    if invert is not None:
-        preparation = preparation.model_copy(update={"invert": invert})
+    entry, preparation = domain_preparation(manifest, domain, stated | ({} if invert is None else {"invert": invert}))
     fields = tuple(_fields(path) if described is None else _described_fields(*described))
     _refuse_one_name(path, fields)
     return SegmentInput(
@@ -66,6 +61,28 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bo
         preparation=preparation,
         fallback_pixel_size_um=entry.preparation.pixel_size_um,
     )
+
+
+def domain_preparation(
+    manifest: Manifest, domain: str | None, stated: Mapping[str, object]
+) -> tuple[DomainEntry, Preparation]:
+    """The engine's domain to measure as, and its preparation where `stated` keys win.
+
+    The preparation has no pixel size unless one is stated: the engine's describes the training images.
+
+    Args:
+        manifest: the engine's manifest.
+        domain: name of the domain (`--as`); None for the engine's default.
+        stated: values of `Preparation` by key.
+
+    Raises:
+        InputError: the engine has no such domain.
+    """
+    try:
+        entry = manifest.domain(domain)
+    except ValueError as error:
+        raise InputError(f"--as {error}.") from error
+    return entry, entry.preparation.model_copy(update={"pixel_size_um": None, **stated})
 
 
 def _refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:

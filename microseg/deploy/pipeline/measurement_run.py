@@ -17,7 +17,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import write_json, write_text
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
-from microseg.deploy.pipeline.tile_memory import TileLimits, default_batch, max_tile_pixels, tile_pixels
+from microseg.deploy.pipeline.tile_memory import TileLimits
 from microseg.deploy.report.records import (
     ReportSettings,
     begin_report,
@@ -28,7 +28,8 @@ from microseg.deploy.report.records import (
     writing,
 )
 from microseg.deploy.report.report_sink import ReportSink
-from microseg.deploy.report.summary import Findings, RunFigures, fields_csv, summary
+from microseg.deploy.report.summary import Findings, fields_csv, summary
+from microseg.deploy.report.summary_file import SummaryRun
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import Setup
 from microseg.runtime import Engine
@@ -45,7 +46,7 @@ class MeasurementRun:
     manifest: Manifest
     given: SegmentInput
     settings: ReportSettings
-    batch: int
+    limits: TileLimits
     setup: Setup
 
     @classmethod
@@ -54,10 +55,7 @@ class MeasurementRun:
     ) -> MeasurementRun:
         """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
         given = resolve_input(options.input, manifest, options.domain, options.invert)
-        largest = max_tile_pixels(manifest, options.engine.stat().st_size, options.memory_mb)
-        largest = tile_pixels(largest, setup.choice)
-        if options.memory_mb is None and setup.max_tile_pixels is not None:
-            largest = min(largest, setup.max_tile_pixels)
+        limits = setup.limits(manifest, options.engine.stat().st_size, options.memory_mb)
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
@@ -67,13 +65,12 @@ class MeasurementRun:
             preparation=given.preparation,
             pixel_size_um=options.pixel_size_um,
             fallback_pixel_size_um=given.fallback_pixel_size_um,
-            max_tile_pixels=largest,
+            max_tile_pixels=limits.max_tile_pixels,
             runtime=setup.choice.runtime,
             device=setup.choice.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        batch = setup.batch or default_batch(manifest, setup.choice)
-        return cls(report, manifest, given, check_report(report, settings), batch, setup)
+        return cls(report, manifest, given, check_report(report, settings), limits, setup)
 
     def measure(
         self,
@@ -102,8 +99,7 @@ class MeasurementRun:
             return engine
 
         sink = ReportSink(self.report, self.given, self.manifest, settings)
-        limits = TileLimits(settings.max_tile_pixels, self.batch, self.setup.choice.streams)
-        pipeline = FieldPipeline(self.given.fields, sink, limits, open_and_begin, on_advance)
+        pipeline = FieldPipeline(self.given.fields, sink, self.limits, open_and_begin, on_advance)
         on_total(len(self.given.fields))
         pipeline.run()
         sink.finish()
@@ -123,8 +119,7 @@ class MeasurementRun:
                 f"{self.report}: masks or overlays of {len(gone)} fields disappeared meanwhile ({gone[0]} ...). Remedy: repeat "
                 "the same command, which measures them again."
             )
-        run = RunFigures(
-            engine_calls=engine.runs if engine else 0,
+        run = SummaryRun(
             seconds=round(time.monotonic() - begun, 3),
             fields_measured=len(findings.measured) - sink.resumed,
             fields_resumed=sink.resumed,
@@ -134,12 +129,11 @@ class MeasurementRun:
             streams=self.setup.choice.streams,
             profile=str(self.setup.profile) if self.setup.profile else None,
         )
-        return self._write(findings, run)
+        return self._write(findings, summary(findings, run, engine.runs if engine else 0).content())
 
-    def _write(self, findings: Findings, run: RunFigures) -> dict[str, Any]:
+    def _write(self, findings: Findings, content: dict[str, Any]) -> dict[str, Any]:
         from microseg.deploy.report.html import report_html
 
-        content = summary(findings, run)
         with writing(self.report):
             write_text(self.report / "fields.csv", fields_csv(findings))
             write_text(self.report / "report.html", report_html(self.report, findings))

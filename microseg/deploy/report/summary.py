@@ -14,24 +14,22 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.instructions import instruction_sets, saturation_notice
 from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics, standard_deviation
 from microseg.deploy.report.records import FailedField, FieldRecord, ReportSettings
+from microseg.deploy.report.summary_file import (
+    FoldScore,
+    FromFloat32,
+    ReportSummary,
+    SummaryEngine,
+    SummaryFailure,
+    SummaryFields,
+    SummaryPhase,
+    SummaryRun,
+    SummarySettings,
+)
 
 _LISTED = 5
 # Standard deviation of a phase's fraction over the folds of a bag, 0-1: 0.001 to 0.013 on fields like those trained on, 0.1 on
 # another etchant (benchmarks/README.md, students).
 _CONTRADICT = 0.05
-
-
-@dataclass(frozen=True)
-class FromFloat32:
-    """How far an engine of less precision was from float32 when it was made, on one set of fields.
-
-    points: largest difference of each phase's area fraction on a field, percentage points; limits: what was allowed there.
-    """
-
-    fields_from: str
-    fields: int
-    points: dict[str, float]
-    limits: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,10 @@ class Findings:
         judged = [each for each in self.manifest.fidelity if each.arithmetic == arithmetic]
         return [
             FromFloat32(
-                each.fields_from,
-                len(each.fields),
-                {phase: points for phase, (points, _) in each.largest.items()},
-                {phase: limit for phase, (_, limit) in each.largest.items()},
+                fields_from=each.fields_from,
+                fields=len(each.fields),
+                points={phase: points for phase, (points, _) in each.largest.items()},
+                limits={phase: limit for phase, (_, limit) in each.largest.items()},
             )
             for each in judged or self.manifest.fidelity
         ]
@@ -187,70 +185,44 @@ def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class RunFigures:
-    """What this one run of the command did; a resumed report equals an uninterrupted one in everything else.
+def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSummary:
+    """The content of `summary.json`.
 
-    runtime, provider: with their version, what computed; None where nothing was left to compute. streams: as in
-    `Choice`. profile: the file that `tune` wrote, if it was used.
+    Args:
+        findings: what the report says.
+        run: what this run of the command did.
+        engine_calls: calls of the engine in this run.
     """
-
-    engine_calls: int
-    seconds: float
-    fields_measured: int
-    fields_resumed: int
-    runtime: str | None
-    provider: str | None
-    threads: int | None
-    streams: int
-    profile: str | None
-
-
-def summary(findings: Findings, run: RunFigures) -> dict[str, Any]:
-    """The content of `summary.json`; fractions 0-1, `engine_calls` and `run` are this run's."""
     manifest, settings = findings.manifest, findings.settings
-    figures = asdict(run)
-    return {
-        "report_version": settings.report_version,
-        "microseg": settings.microseg,
-        "created": settings.created,
-        "input": settings.input,
-        "engine": {
-            "name": settings.engine,
-            "sha256": settings.engine_sha256,
-            "model_sha256": manifest.model_sha256,
-            "domain": settings.domain,
-            "run": manifest.provenance.run,
-            "recipe": manifest.provenance.recipe,
-            "created": manifest.provenance.created,
-            "folds": [{"index": fold.index, "miou": fold.miou, "iou": fold.iou} for fold in manifest.folds],
-            "precision": manifest.precision,
-            "from_float32": [asdict(each) for each in findings.from_float32],
-            "from_bag": None if manifest.distillation is None else manifest.distillation.model_dump(mode="json"),
-        },
-        "settings": settings.model_dump(
-            mode="json",
-            include={
-                "preparation",
-                "pixel_size_um",
-                "fallback_pixel_size_um",
-                "max_tile_pixels",
-                "runtime",
-                "device",
-                "runtime_version",
-            },
+    return ReportSummary(
+        report_version=settings.report_version,
+        microseg=settings.microseg,
+        created=settings.created,
+        input=settings.input,
+        engine=SummaryEngine(
+            name=settings.engine,
+            sha256=settings.engine_sha256,
+            model_sha256=manifest.model_sha256,
+            domain=settings.domain,
+            run=manifest.provenance.run,
+            recipe=manifest.provenance.recipe,
+            created=manifest.provenance.created,
+            folds=[FoldScore(index=fold.index, miou=fold.miou, iou=fold.iou) for fold in manifest.folds],
+            precision=manifest.precision,
+            from_float32=findings.from_float32,
+            from_bag=manifest.distillation,
         ),
-        "fields": {
-            "total": len(findings.outcomes),
-            "measured": len(findings.measured),
-            "failed": len(findings.failed),
+        settings=SummarySettings(**{key: getattr(settings, key) for key in SummarySettings.model_fields}),
+        fields=SummaryFields(
+            total=len(findings.outcomes), measured=len(findings.measured), failed=len(findings.failed)
+        ),
+        area_um2=findings.area_um2,
+        phases={
+            phase.name: SummaryPhase(color=phase.color, **asdict(findings.phases[phase.name]))
+            for phase in manifest.phases
         },
-        "area_um2": findings.area_um2,
-        "phases": {
-            phase.name: {"color": phase.color, **asdict(findings.phases[phase.name])} for phase in manifest.phases
-        },
-        "failed": [{"field": failed.name, "reason": failed.reason} for failed in findings.failed],
-        "notices": findings.notices,
-        "engine_calls": figures.pop("engine_calls"),
-        "run": figures,
-    }
+        failed=[SummaryFailure(field=failed.name, reason=failed.reason) for failed in findings.failed],
+        notices=findings.notices,
+        engine_calls=engine_calls,
+        run=run,
+    )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
 from microseg.core.system.machine import machine_key
-from microseg.deploy.pipeline.tile_memory import side_by_side
+from microseg.deploy.pipeline.tile_memory import TileLimits, default_batch, max_tile_pixels, side_by_side, tile_pixels
 from microseg.runtime import Choice, Device, EngineFile, Runtime, choose
 
 if TYPE_CHECKING:
+    from microseg.core.schemas.manifest import Manifest
     from microseg.deploy.tuning.profile_file import Profile
 
 
@@ -24,6 +25,22 @@ class Setup:
     batch: int | None
     max_tile_pixels: int | None
     profile: Path | None
+
+    def limits(self, manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> TileLimits:
+        """Tiles under way at once and their size.
+
+        Args:
+            manifest: the engine's manifest.
+            engine_bytes: size of the engine's file.
+            memory_mb: memory to stay within, in 10**6 bytes; None for the default, or what the profile found.
+
+        Raises:
+            InputError: `memory_mb` leaves no room for a tile.
+        """
+        largest = tile_pixels(max_tile_pixels(manifest, engine_bytes, memory_mb), self.choice)
+        if memory_mb is None and self.max_tile_pixels is not None:
+            largest = min(largest, self.max_tile_pixels)
+        return TileLimits(largest, self.batch or default_batch(manifest, self.choice), self.choice.streams)
 
 
 def set_up(

@@ -12,9 +12,13 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.deploy.report.html import report_html
 from microseg.deploy.report.records import FieldRecord, ReportSettings
-from microseg.deploy.report.summary import Findings, RunFigures, summary
+from microseg.deploy.report.summary import Findings, summary
+from microseg.deploy.report.summary_file import SummaryRun
 from tests.engines import threshold_manifest
 
+RUN = SummaryRun(
+    seconds=0.0, fields_measured=0, fields_resumed=1, runtime=None, provider=None, threads=None, streams=1, profile=None
+)
 TORCH = {"ferrite": 60.0, "bainite": 40.0}
 
 
@@ -62,7 +66,7 @@ def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_c
     page = report_html(tmp_path, findings)
     assert "bainite 0.100 (0.3)" in page and "2 fields of superalloy" in page and "0.250" not in page
     assert "OpenVINO 2026.4 on\nthe CPU" in page
-    engine = summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, 1, None))["engine"]
+    engine = summary(findings, RUN, 0).content()["engine"]
     assert engine["precision"] == "int8" and engine["from_bag"] is None
     assert round(engine["from_float32"][0]["points"]["bainite"], 6) == 0.1
     assert not _findings(_manifest(fidelity=judged), _field("a", 40, 40)).from_float32  # float32 itself
@@ -85,7 +89,7 @@ def test_a_student_states_its_distance_from_the_bag_and_not_that_networks_differ
     page = report_html(tmp_path, findings)
     assert "0.973" in page and "bainite 0.23" in page and "2 fields that it did not" in page
     assert "reproduces the bag five" in page and "networks of the bag differ" not in page
-    assert summary(findings, RunFigures(0, 0.0, 0, 1, None, None, None, 1, None))["engine"]["from_bag"]["run"] == "five"
+    assert summary(findings, RUN, 0).content()["engine"]["from_bag"]["run"] == "five"
     assert "networks of the bag differ" in report_html(tmp_path, _findings(_manifest(), _field("a", 40, 40)))
 
 

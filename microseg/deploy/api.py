@@ -1,0 +1,153 @@
+"""The station's half of the Python API: measure fields and folders, read reports, score engines. It needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from microseg.deploy.evaluate import evaluate_engine as evaluate_file
+from microseg.deploy.evaluate import evaluate_opened
+from microseg.deploy.inference.loaded_engine import LoadedEngine
+from microseg.deploy.inference.result import FieldResult
+from microseg.deploy.report.reader import Report, read_report
+from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
+from microseg.deploy.tuning.profile import set_up
+from microseg.runtime import Device, EngineFile, Runtime, open_engine
+
+__all__ = ["FieldResult", "LoadedEngine", "Report", "evaluate_engine", "load_engine", "read_report", "segment_folder"]
+
+
+def load_engine(
+    path: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    runtime: Runtime | None = None,
+    device: Device | None = None,
+    memory_mb: int | None = None,
+    batch: int | None = None,
+    use_profile: bool = True,
+) -> LoadedEngine:
+    """Open an engine to measure fields in this process. Use it as a context manager, or call its `close`.
+
+    The process stays as it is: threads of other libraries, warning filters, signals and environment do not change.
+
+    Args:
+        path: the `.onnx` or `.plan` file that `microseg export` wrote.
+        threads: CPU threads; None for one per physical core.
+        runtime: "onnxruntime", "openvino" or "tensorrt"; None for the one that suits file, precision and hardware.
+        device: "cpu", "cuda" or "tensorrt"; None for a GPU that can be used, else "cpu".
+        memory_mb: memory to stay within, in 10**6 bytes; larger fields are cut into more tiles. None for 1900, or what a
+            heavy engine needs. Results come on top: 2 + F bytes a pixel with F folds.
+        batch: tiles under way at once; None for the default of `microseg segment`.
+        use_profile: whether to use what `microseg tune` measured on this machine.
+
+    Returns:
+        The open engine.
+
+    Raises:
+        InputError: no engine of microseg, damaged, changed, of a newer version, or not to be run as asked.
+        MissingExtraError: the runtime is not installed.
+    """
+    with EngineFile(Path(path)).unchanged() as file:
+        file.require_intact()
+        config = set_up(
+            file,
+            runtime=runtime,
+            device=device,
+            threads=threads,
+            batch=batch,
+            use_profile=use_profile,
+            memory_mb=memory_mb,
+        )
+        limits = config.limits(file.manifest, file.size_bytes, memory_mb)
+        choice = config.choice
+        engine = open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams)
+    return LoadedEngine(file.path, engine, limits)
+
+
+def segment_folder(
+    input: str | PathLike[str],
+    *,
+    engine: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    domain: str | None = None,
+    pixel_size_um: float | None = None,
+    invert: bool | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    memory_mb: int | None = None,
+    device: Device | None = None,
+    runtime: Runtime | None = None,
+    use_profile: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> Report:
+    """Measure micrographs and write a report, as `microseg segment` does. The same call again continues the report.
+
+    Args:
+        input: an image, a folder of images with its sub-folders, a domain folder, or a domain's YAML file.
+        engine: the `.onnx` or `.plan` file that `microseg export` wrote.
+        out: the report's folder; None for `<input>-report` beside the input.
+        domain: name of the engine's domain to measure as; None for its default.
+        pixel_size_um: native pixel size in micrometres, instead of what files or domain.yaml say.
+        invert: whether grey values are inverted (bright field); None for what domain.yaml or the engine says.
+        batch: tiles under way at once; None for the default.
+        threads: CPU threads; None for one per physical core.
+        memory_mb: memory to stay within, in 10**6 bytes; None for the default.
+        device: as in `load_engine`.
+        runtime: as in `load_engine`.
+        use_profile: whether to use what `microseg tune` measured on this machine.
+        progress: gets the number of fields that are finished since its last call, as fractions of a field.
+
+    Returns:
+        The report. Fields that fail are in it with the reason (`report.summary.failed`) and raise nothing.
+
+    Raises:
+        InputError: wrong input, engine or settings, a report of other settings, or a full disk.
+        MissingExtraError: the runtime is not installed.
+    """
+    options = SegmentOptions(
+        input=Path(input),
+        engine=Path(engine),
+        out=None if out is None else Path(out),
+        domain=domain,
+        pixel_size_um=pixel_size_um,
+        invert=invert,
+        batch=batch,
+        threads=threads,
+        memory_mb=memory_mb,
+        device=device,
+        runtime=runtime,
+        use_profile=use_profile,
+    )
+    return read_report(segment(options, on_advance=progress or (lambda amount: None)).report)
+
+
+def evaluate_engine(
+    engine: LoadedEngine | str | PathLike[str],
+    domain: str | PathLike[str],
+    *,
+    domain_name: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Score an engine on a labelled domain, as `microseg evaluate ENGINE DOMAIN` does.
+
+    Args:
+        engine: an open engine, or an engine's file.
+        domain: the labelled domain: its folder or YAML file.
+        domain_name: name of the engine's domain to measure as; None for its default.
+        progress: gets the name of each field before it is computed.
+
+    Returns:
+        The content of the command's JSON: `miou`, `iou` and `fractions` (true, predicted, error; 0-1) of the bag, `fields`,
+        `folds`, `baseline` (Otsu) and `spread` (central 95 % of a bootstrap over fields).
+
+    Raises:
+        InputError: no labels, phases that the engine does not know, an unreadable field, or a closed engine.
+    """
+    on_field = progress or (lambda name: None)
+    if isinstance(engine, LoadedEngine):
+        return evaluate_opened(engine.shared, engine.path, Path(domain), domain_name, on_field)
+    return evaluate_file(Path(engine), Path(domain), domain_name, on_field)

@@ -1,0 +1,1 @@
+"""A loaded engine for Python: fields in, arrays and fractions out."""

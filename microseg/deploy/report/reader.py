@@ -1,0 +1,139 @@
+"""A report of `segment`, read back: for notebooks and scripts."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from microseg.core.errors import InputError, MissingExtraError
+from microseg.deploy.report.records import REPORT_VERSION
+from microseg.deploy.report.summary_file import ReportSummary
+
+if TYPE_CHECKING:
+    import pandas
+
+_NOTHING = "\N{EN DASH}"
+
+
+class Report:
+    """A finished report folder.
+
+    Attributes:
+        path: the folder.
+        summary: the content of `summary.json`.
+    """
+
+    def __init__(self, path: Path, summary: ReportSummary) -> None:
+        """Args:
+        path: the folder.
+        summary: the content of its `summary.json`.
+        """
+        self.path = path
+        self.summary = summary
+
+    @cached_property
+    def fields(self) -> pandas.DataFrame:
+        """The table of `fields.csv`: one row per field, failed ones with the reason; fractions are 0-1.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            InputError: the table cannot be read.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError("The table of a report's fields", "notebook") from error
+        table = self.path / "fields.csv"
+        try:
+            # A field or phase may be called NA; only an empty cell is missing.
+            return pandas.read_csv(table, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{table}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again."
+            ) from error
+
+    def mask_path(self, field: str) -> Path:
+        """Path of the mask of a measured field: a PNG of phase indices, 255 where nothing is measured."""
+        from microseg.deploy.report.records import mask_path
+
+        return self.path / mask_path(field)
+
+    def overlay_path(self, field: str) -> Path:
+        """Path of the overlay of a measured field: a JPEG."""
+        from microseg.deploy.report.records import overlay_path
+
+        return self.path / overlay_path(field)
+
+    def __repr__(self) -> str:
+        fields = self.summary.fields
+        return f"<Report {self.path}: {fields.measured} of {fields.total} fields measured>"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks. It loads nothing; all names are escaped."""
+        summary = self.summary
+        rows = "".join(
+            "<tr>"
+            f'<td><span style="display:inline-block;width:0.8em;height:0.8em;background:{escape(phase.color)}"></span> '
+            f"{escape(name)}</td>"
+            + "".join(f"<td>{text}</td>" for text in (_percent(phase.mean), _percent(phase.ci95), _percent(phase.std)))
+            + f"<td>{phase.n}</td></tr>"
+            for name, phase in summary.phases.items()
+        )
+        notices = [f"{failed.field}: {failed.reason}" for failed in summary.failed] + summary.notices
+        listed = f"<ul>{''.join(f'<li>{escape(notice)}</li>' for notice in notices)}</ul>" if notices else ""
+        return (
+            f"<div><p><b>{escape(summary.input)}</b>: {summary.fields.measured} of {summary.fields.total} fields measured, "
+            f"engine {escape(summary.engine.name)}</p><table><thead><tr><th>Phase</th><th>Area %</th><th>± 95 % CI</th>"
+            f"<th>Std</th><th>n</th></tr></thead><tbody>{rows}</tbody></table>{listed}</div>"
+        )
+
+
+def read_report(folder: str | PathLike[str]) -> Report:
+    """Read a report that `microseg segment` or `segment_folder` wrote.
+
+    Args:
+        folder: the report's folder.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: the folder holds no finished report, one of a newer microseg, or a damaged one.
+    """
+    path = Path(folder)
+    file = path / "summary.json"
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: holds no finished report (summary.json is missing). Remedy: give the folder that `microseg segment` "
+            "wrote, or repeat the command, which finishes it."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again."
+        ) from error
+    version = content.get("report_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > REPORT_VERSION:
+        raise InputError(
+            f"{file}: report version {version}; this microseg reads up to {REPORT_VERSION}. "
+            "Remedy: pip install --upgrade microseg."
+        )
+    try:
+        return Report(path, ReportSummary.model_validate(content))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "file"
+        raise InputError(
+            f"{file}: is damaged ({where}: {problem['msg']}). Remedy: repeat `microseg segment`, which writes it again."
+        ) from error
+
+
+def _percent(fraction: float | None) -> str:
+    return _NOTHING if fraction is None else f"{100 * fraction:.2f}"

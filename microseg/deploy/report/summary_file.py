@@ -1,0 +1,138 @@
+"""The schema of `summary.json`: the figures of a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from microseg.core.schemas.manifest import Distillation, Preparation, Strict
+from microseg.core.schemas.tolerance import Precision
+from microseg.deploy.report.records import REPORT_VERSION
+
+_NOT_BELOW_TWO = "null with fewer than two fields"
+
+
+class FoldScore(Strict):
+    """Validation of one network of the bag, on the labelled fields that it did not see."""
+
+    index: int = Field(description="Number of the fold, from 0.")
+    miou: float = Field(description="Mean IoU over the phases, 0-1.")
+    iou: dict[str, float | None] = Field(
+        description="IoU of each phase, 0-1; null where no held-out field has the phase."
+    )
+
+
+class FromFloat32(Strict):
+    """Distance of an engine of less precision from float32, measured on one set of fields at its export."""
+
+    fields_from: str = Field(description="Domain of the fields, or the run's held-out tiles.")
+    fields: int = Field(description="Number of the fields.")
+    points: dict[str, float] = Field(
+        description="Largest difference of each phase's area fraction on one field, percentage points."
+    )
+    limits: dict[str, float] = Field(description="Largest difference that the export allows there, percentage points.")
+
+
+class SummaryEngine(Strict):
+    """The engine that measured."""
+
+    name: str = Field(description="File name of the engine.")
+    sha256: str = Field(description="SHA-256 of the engine's file.")
+    model_sha256: str = Field(description="SHA-256 of the network without its metadata.")
+    domain: str = Field(description="Domain of the engine that the fields were measured as.")
+    run: str = Field(description="Name of the training run.")
+    recipe: str = Field(description="Name of the run's recipe.")
+    created: str = Field(description="Time of the export, ISO 8601.")
+    folds: list[FoldScore] = Field(description="Validation of each network of the bag.")
+    precision: Precision = Field(description="Number format of the network.")
+    from_float32: list[FromFloat32] = Field(description="Distance from float32; empty for a float32 engine.")
+    from_bag: Distillation | None = Field(description="How well a distilled engine reproduces its bag; null for a bag.")
+
+
+class SummarySettings(Strict):
+    """The settings that decide the figures."""
+
+    preparation: Preparation = Field(description="How the fields were prepared.")
+    pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
+    fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
+    max_tile_pixels: int = Field(description="Largest tile that the memory limit allows, pixels.")
+    runtime: str = Field(description="Library that computed: onnxruntime, openvino or tensorrt.")
+    device: str = Field(description="Device that computed: cpu, cuda or tensorrt.")
+    runtime_version: str | None = Field(description="Version of the library; null where it is unknown.")
+
+
+class SummaryFields(Strict):
+    """Numbers of fields."""
+
+    total: int = Field(description="Fields of the input.")
+    measured: int = Field(description="Fields with a result.")
+    failed: int = Field(description="Fields without a result.")
+
+
+class SummaryPhase(Strict):
+    """One phase over all measured fields (ASTM E562). Fractions are 0-1."""
+
+    color: str = Field(description="Colour of the phase in masks and overlays, #rrggbb.")
+    n: int = Field(description="Number of fields.")
+    mean: float | None = Field(description="Mean of the fields' area fractions; null without a field.")
+    std: float | None = Field(description=f"Standard deviation between fields (n - 1); {_NOT_BELOW_TWO}.")
+    ci95: float | None = Field(description=f"Half width of the 95 % confidence interval; {_NOT_BELOW_TWO}.")
+    relative_accuracy_percent: float | None = Field(
+        description="100 ci95 / mean (%RA); null where either is missing or 0."
+    )
+    minimum: float | None = Field(description="Smallest fraction of a field.")
+    maximum: float | None = Field(description="Largest fraction of a field.")
+    pooled: float | None = Field(description="Fraction of all measured pixels together.")
+    fold_std: float | None = Field(
+        description="Standard deviation, over the folds, of each fold's mean fraction; null for one fold."
+    )
+
+
+class SummaryFailure(Strict):
+    """A field without a result."""
+
+    field: str = Field(description="Name of the field.")
+    reason: str = Field(description="Why it failed, and the remedy.")
+
+
+class SummaryRun(Strict):
+    """What the last run of the command did. It differs between a resumed and an uninterrupted report."""
+
+    seconds: float = Field(description="Duration of the run, s.")
+    fields_measured: int = Field(description="Fields that this run measured.")
+    fields_resumed: int = Field(description="Fields whose results an earlier run left.")
+    runtime: str | None = Field(description="Library and version; null where nothing was left to compute.")
+    provider: str | None = Field(description="What computed, in the library's words; null where nothing was left.")
+    threads: int | None = Field(description="CPU threads of the network; null for the library's own choice.")
+    streams: int = Field(description="Calls of the engine under way at once.")
+    profile: str | None = Field(description="Tuning profile that was used.")
+
+
+class ReportSummary(Strict):
+    """`summary.json`. Between two equal runs only `created`, `engine_calls` and `run` differ."""
+
+    report_version: int = Field(REPORT_VERSION, description="Version of the report's files.")
+    microseg: str = Field(description="Version of microseg that began the report.")
+    created: str = Field(description="Day of the first run, ISO 8601.")
+    input: str = Field(description="Name of the input.")
+    engine: SummaryEngine = Field(description="The engine that measured.")
+    settings: SummarySettings = Field(description="The settings that decide the figures.")
+    fields: SummaryFields = Field(description="Numbers of fields.")
+    area_um2: float | None = Field(
+        description="Measured area of all fields, µm²; null unless every pixel size is known."
+    )
+    phases: dict[str, SummaryPhase] = Field(description="Statistics by phase, in the engine's order.")
+    failed: list[SummaryFailure] = Field(description="Fields without a result, with the reason.")
+    notices: list[str] = Field(description="What a reader must know before signing.")
+    engine_calls: int = Field(description="Calls of the engine in the last run.")
+    run: SummaryRun = Field(description="What the last run did.")
+
+    @property
+    def fractions(self) -> dict[str, float | None]:
+        """Mean area fraction of each phase, 0-1; None without a measured field."""
+        return {name: phase.mean for name, phase in self.phases.items()}
+
+    def content(self) -> dict[str, Any]:
+        """The JSON of `summary.json`."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,5 @@
+"""Fixtures of the API's tests."""
+
+from tests.deploy.conftest import wafer
+
+__all__ = ["wafer"]
