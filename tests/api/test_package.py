@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,21 +36,10 @@ def _run(code: str, *arguments: object) -> None:
 
 
 def test_the_import_loads_nothing_and_is_quick() -> None:
-    _run(
-        f"""
-import sys, time
-begun = time.perf_counter()
-import microseg
-taken = time.perf_counter() - begun
-loaded = [name for name in {HEAVY!r} if name in sys.modules]
-assert not loaded, loaded
-assert taken < 0.1 or any(_quick() for _ in range(3)), taken
-""".replace(
-            "_quick()",
-            "__import__('subprocess').run([sys.executable, '-c', 'import time; t = time.perf_counter(); "
-            "import microseg; raise SystemExit(time.perf_counter() - t >= 0.1)']).returncode == 0",
-        )
-    )
+    code = "import sys, time; begun = time.perf_counter(); import microseg; print(time.perf_counter() - begun, *sys.modules)"
+    answers = [subprocess.check_output([sys.executable, "-c", code], text=True).split() for _ in range(3)]
+    assert not set(HEAVY) & set(answers[0])
+    assert min(float(seconds) for seconds, *_ in answers) < 0.1
 
 
 def test_every_name_is_there_and_none_hides_a_package() -> None:
@@ -99,14 +87,12 @@ def test_the_process_stays_as_it_was(tiny_engine: Path, tmp_path: Path) -> None:
     Image.fromarray(micrograph(60, 70, 0)).save(tmp_path / "a.png")
     _run(
         """
-import logging, os, signal, sys, warnings
+import logging, os, signal, sys
 import cv2, numpy, PIL.Image
-warnings.simplefilter("default")
 def state():
-    handled = [signal.Signals(number) for number in signal.valid_signals() if number in set(signal.Signals)]
     return {
-        "cv2": cv2.getNumThreads(), "optimised": cv2.useOptimized(), "environment": dict(os.environ), "signals": [signal.getsignal(number) for number in handled], "folder": os.getcwd(),
-        "umask": os.umask(os.umask(0o22)) if False else None, "numpy": numpy.geterr(), "hook": sys.excepthook,
+        "cv2": cv2.getNumThreads(), "environment": dict(os.environ), "folder": os.getcwd(), "numpy": numpy.geterr(),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], "hook": sys.excepthook,
         "handlers": logging.getLogger().handlers[:], "level": logging.getLogger().level,
         "pixels": PIL.Image.MAX_IMAGE_PIXELS,
     }
@@ -131,7 +117,3 @@ check("segmented")
         tmp_path / "a.png",
         tmp_path / "report",
     )
-
-
-def test_the_environment_of_this_process_names_no_secret() -> None:
-    assert os.environ.get("ORT_DISABLE_TELEMETRY", "1") == "1"

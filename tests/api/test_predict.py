@@ -19,7 +19,7 @@ from PIL import Image
 
 import microseg
 from microseg.core.errors import FieldError, InputError
-from microseg.core.schemas.manifest import Crop, DomainEntry, Grid, Preparation
+from microseg.core.schemas.preparation import Crop, DomainEntry, Grid, Preparation
 from microseg.deploy.inference.loaded_engine import LoadedEngine
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions

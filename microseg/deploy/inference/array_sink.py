@@ -18,7 +18,7 @@ from microseg.core.preparation.prepared_field import PreparedField, open_prepare
 from microseg.core.preparation.resampling import nearest_indices
 from microseg.core.preparation.stitching import predict_tiled
 from microseg.core.preparation.tiling import plan_tiles
-from microseg.core.schemas.manifest import Grid, Preparation
+from microseg.core.schemas.preparation import Grid, Preparation
 from microseg.core.system.files import file_identity
 from microseg.deploy.inference.result import FieldResult, Measured, NativeArrays
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement

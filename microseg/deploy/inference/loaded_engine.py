@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from microseg.core.errors import FieldError, InputError
-from microseg.core.schemas.manifest import Crop, Manifest
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.preparation import Crop
 from microseg.core.system.files import Closing
 from microseg.deploy.inference.array_sink import ArraySink, FieldPreparation, FieldSource
 from microseg.deploy.inference.result import FieldResult

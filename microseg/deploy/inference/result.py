@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.preparation.prepared_field import PreparedField
-from microseg.core.schemas.manifest import PhaseInfo
+from microseg.core.schemas.bag import PhaseInfo
 from microseg.deploy.report.overlay import Overlay
 from microseg.deploy.report.records import NOT_MEASURED
 

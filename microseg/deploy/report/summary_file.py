@@ -6,14 +6,16 @@ from typing import Any
 
 from pydantic import Field
 
-from microseg.core.schemas.manifest import Distillation, Preparation, Strict
+from microseg.core.schemas.bag import Distillation
+from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.preparation import Preparation
 from microseg.core.schemas.tolerance import Precision
 from microseg.deploy.report.records import REPORT_VERSION
 
 _NOT_BELOW_TWO = "null with fewer than two fields"
 
 
-class FoldScore(Strict):
+class FoldScore(FrozenModel):
     """Validation of one network of the bag, on the labelled fields that it did not see."""
 
     index: int = Field(description="Number of the fold, from 0.")
@@ -23,7 +25,7 @@ class FoldScore(Strict):
     )
 
 
-class FromFloat32(Strict):
+class FromFloat32(FrozenModel):
     """Distance of an engine of less precision from float32, measured on one set of fields at its export."""
 
     fields_from: str = Field(description="Domain of the fields, or the run's held-out tiles.")
@@ -34,7 +36,7 @@ class FromFloat32(Strict):
     limits: dict[str, float] = Field(description="Largest difference that the export allows there, percentage points.")
 
 
-class SummaryEngine(Strict):
+class SummaryEngine(FrozenModel):
     """The engine that measured."""
 
     name: str = Field(description="File name of the engine.")
@@ -50,7 +52,7 @@ class SummaryEngine(Strict):
     from_bag: Distillation | None = Field(description="How well a distilled engine reproduces its bag; null for a bag.")
 
 
-class SummarySettings(Strict):
+class SummarySettings(FrozenModel):
     """The settings that decide the figures."""
 
     preparation: Preparation = Field(description="How the fields were prepared.")
@@ -62,7 +64,7 @@ class SummarySettings(Strict):
     runtime_version: str | None = Field(description="Version of the library; null where it is unknown.")
 
 
-class SummaryFields(Strict):
+class SummaryFields(FrozenModel):
     """Numbers of fields."""
 
     total: int = Field(description="Fields of the input.")
@@ -70,7 +72,7 @@ class SummaryFields(Strict):
     failed: int = Field(description="Fields without a result.")
 
 
-class SummaryPhase(Strict):
+class SummaryPhase(FrozenModel):
     """One phase over all measured fields (ASTM E562). Fractions are 0-1."""
 
     color: str = Field(description="Colour of the phase in masks and overlays, #rrggbb.")
@@ -89,14 +91,14 @@ class SummaryPhase(Strict):
     )
 
 
-class SummaryFailure(Strict):
+class SummaryFailure(FrozenModel):
     """A field without a result."""
 
     field: str = Field(description="Name of the field.")
     reason: str = Field(description="Why it failed, and the remedy.")
 
 
-class SummaryRun(Strict):
+class SummaryRun(FrozenModel):
     """What the last run of the command did. It differs between a resumed and an uninterrupted report."""
 
     seconds: float = Field(description="Duration of the run, s.")
@@ -109,7 +111,7 @@ class SummaryRun(Strict):
     profile: str | None = Field(description="Tuning profile that was used.")
 
 
-class ReportSummary(Strict):
+class ReportSummary(FrozenModel):
     """`summary.json`. Between two equal runs only `created`, `engine_calls` and `run` differ."""
 
     report_version: int = Field(REPORT_VERSION, description="Version of the report's files.")
