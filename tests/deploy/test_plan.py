@@ -12,7 +12,7 @@ from PIL import Image
 from microseg.core.errors import InputError
 from microseg.core.schemas.keys import REFERENCE_KEY
 from microseg.core.schemas.plan import plan_manifest_path
-from microseg.deploy.acceptance.verify import VerifyOptions, verify
+from microseg.deploy.acceptance.verify import VerifyOptions
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
@@ -23,6 +23,7 @@ from microseg.runtime.engine_metadata import text_beside
 from microseg.runtime.tensorrt import opening as tensorrt_open
 from tests.host_cuda import HostCuda, host_reference, open_on_host
 from tests.plans import write_plan
+from tests.verification import verify
 
 
 @pytest.fixture

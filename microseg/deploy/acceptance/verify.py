@@ -1,4 +1,4 @@
-"""`microseg verify`, the acceptance test of an installation: an engine must say here what it said when it was made."""
+"""`microseg verify`, the acceptance test of an installation: the engine must compute here what it computed at its export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from microseg import __version__
 from microseg.agreement.check_table import CheckTable
@@ -20,36 +19,45 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.tolerance import LIMITS, STUDENT, limit_between
-from microseg.core.system.files import write_text
+from microseg.core.system.files import require_writable, write_json, write_text
 from microseg.core.system.instructions import instruction_sets, saturation_notice
 from microseg.core.system.machine import machine
+from microseg.deploy.acceptance.verify_record import (
+    CheckRow,
+    ReferenceSummary,
+    VerifiedEngine,
+    VerifiedRuntime,
+    VerifyRecord,
+)
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.pipeline.inputs import resolve_input
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
+from microseg.deploy.report.records import writing
 from microseg.deploy.tuning.profile import set_up
-from microseg.runtime import (
-    Device,
-    Engine,
-    EngineFile,
-    Runtime,
-    open_engine,
-)
+from microseg.runtime import Device, Engine, EngineFile, Runtime, open_engine
 from microseg.runtime.engine_metadata import text_beside
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.tiled_prediction import label_field
 
-VERIFY_VERSION = 1
-# Labelled fields of an installation may be harder than those of training, but not by much.
+# Labelled fields of an installation may be harder than the held-out fields of training; a larger loss of mIoU is a fault.
 _MIOU_SLACK = 0.05
+# Names that `--out` may have: the page's name stands for the record too.
+_SUFFIXES = (".json", ".md", "")
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
     """What the user asked for.
 
-    against: an engine or a run that says what is right. fields: micrographs to compare on, or without `against`
-    labelled ones. min_miou: what those must reach; by default 0.05 less than the worst fold on its held-out fields.
-    against_student: whether the run `against` is one.
+    Attributes:
+        engine: the engine to verify.
+        fields: micrographs to compare on with `against`; labelled fields (a domain) without it.
+        against: another engine or a run to compare with.
+        domain: name of the domain whose preparation applies; None for the engine's default.
+        runtime: what is to run the engine; None leaves it to the file and the hardware.
+        device: what it is to compute on; None as above.
+        threads: CPU threads of the network; None as above.
+        min_miou: mean IoU that labelled fields must reach, 0-1; None for that of the worst fold less 0.05.
     """
 
     engine: Path
@@ -60,103 +68,148 @@ class VerifyOptions:
     device: Device | None = None
     threads: int | None = None
     min_miou: float | None = None
-    against_student: bool = False
+
+
+@dataclass(frozen=True)
+class RunLabeller:
+    """A run that an engine is compared with.
+
+    Attributes:
+        label: the labels of its networks, uint8 (h, w), for a prepared field uint8 (h, w).
+        is_student: whether the run is a student (`microseg distill`).
+    """
+
+    label: Labeller
+    is_student: bool
+
+
+OpenRun = Callable[[Path, list[str]], RunLabeller]
+"""Opens a run, given its folder and the phases of the engine by index. It needs torch, so the caller passes it in."""
+
+
+def verify_to_file(
+    options: VerifyOptions, out: Path, open_run: OpenRun, progress: Callable[[str], None] = lambda step: None
+) -> tuple[VerifyRecord, Path, Path]:
+    """Verify an installed engine and write the record.
+
+    Args:
+        options: what to verify, and on what.
+        out: the record (.json). The same as a page goes beside it (.md). Both are replaced if they exist.
+        open_run: opens the run of `options.against`.
+        progress: called with the name of each step as it begins.
+
+    Returns:
+        The record, the path of the record, and the path of the page.
+
+    Raises:
+        InputError: `out` cannot be used, or as `verify` raises.
+    """
+    if out.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"--out {out}: the record is a .json file. Remedy: --out {out.name}.json.")
+    path, page = out.with_suffix(".json"), out.with_suffix(".md")
+    for engine in (options.engine, options.against):
+        if engine is not None and path.resolve() == plan_manifest_path(engine).resolve():
+            raise InputError(f"--out {out}: would replace the manifest of {engine}. Remedy: another --out.")
+    require_writable(path)
+    record = verify(options, open_run, progress)
+    with writing(path):
+        write_json(path, record.model_dump(mode="json"))
+        write_text(page, record.markdown())
+    return record, path, page
 
 
 def verify(
-    options: VerifyOptions,
-    run_labels: Labeller | None = None,
-    progress: Callable[[str], None] = lambda step: None,
-) -> dict[str, Any]:
-    """Verify an installed engine; returns the record (the content of `verify.json`), whose `passed` is the verdict.
+    options: VerifyOptions, open_run: OpenRun, progress: Callable[[str], None] = lambda step: None
+) -> VerifyRecord:
+    """Verify an installed engine.
 
-    The manifest of a plan that passes is marked as verified, where it can be written.
-    run_labels: what the run that `against` names says; None where it names an engine. Raises InputError where nothing
-    could be compared or the engine not be opened, FieldError where it cannot compute, MissingExtraError.
+    The manifest of a plan that passes is marked as verified, where the file can be written.
+
+    Args:
+        options: what to verify, and on what.
+        open_run: opens the run of `options.against`; not called where that is an engine.
+        progress: called with the name of each step as it begins.
+
+    Returns:
+        The record; its `passed` is the verdict.
+
+    Raises:
+        InputError: there is nothing to compare with, or a file cannot be used.
+        FieldError: the engine cannot compute a tile.
+        MissingExtraError: the runtime is not installed.
     """
     with EngineFile(options.engine).unchanged() as file:
         manifest, reference = file.manifest, file.reference
-        _require_a_comparison(options, reference, run_labels)
+        run = None
+        if options.against is not None and options.against.is_dir():
+            run = open_run(options.against, [phase.name for phase in manifest.phases])
+            _require_fields(options)
+        _require_a_comparison(options, reference)
         table = CheckTable([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
-        is_whole = file.is_network_intact
-        if not is_whole and manifest.plan is None:
+        is_intact = file.is_network_intact
+        if not is_intact and manifest.plan is None:
             refuse_external_data(options.engine)
-        table.add("network's hash", "as exported" if is_whole else "CHANGED", "as exported", is_whole)
-        is_told = file.is_manifest_intact
-        table.add("manifest", "as exported" if is_told else "CHANGED", "as exported", is_told)
+        for part, is_whole in (("network's hash", is_intact), ("manifest", file.is_manifest_intact)):
+            table.add(part, "as exported" if is_whole else "CHANGED", "as exported", is_whole)
         runtime, figures = None, None
-        # A network that is not the one exported is not run: what it says would mean nothing.
-        if is_whole:
+        # A network that is not the exported one is not run: its labels would mean nothing.
+        if is_intact:
             progress("loading")
             try:
-                # As `segment` runs it, for that is what is to be trusted.
-                choice = set_up(
-                    file,
-                    runtime=options.runtime,
-                    device=options.device,
-                    threads=options.threads,
-                    batch=None,
-                    use_profile=False,
-                ).choice
-                with open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams) as engine:
+                with _opened(file, options) as engine:
                     runtime = _runtime(engine)
                     table.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
                     if notice := saturation_notice(manifest.quantisation, instruction_sets()):
-                        # Whether it matters is what the comparisons below tell.
+                        # A notice: the comparisons below show whether it matters.
                         table.add("processor", notice, "", True)
                     if reference is not None:
                         progress("reference tiles")
                         figures = check_reference(table, engine, reference)
-                    _compare(table, options, engine, reference, run_labels, progress)
+                    _compare(table, options, engine, reference, run, progress)
             except (InputError, FieldError) as error:
-                if is_told:
+                if file.is_manifest_intact:
                     raise
-                # It fails in any case, and the record of that is what was asked for.
+                # The test has failed already. The user asked for a record of that.
                 table.add("comparison", str(error), "possible", False)
     if table.passed and (reference is not None or options.against is not None):
         _mark_verified(options.engine, manifest, reference, figures)
-    return {
-        "verify_version": VERIFY_VERSION,
-        "passed": table.passed,
-        "date": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        "microseg": __version__,
-        "machine": machine(),
-        "engine": {
-            "name": options.engine.name,
-            "sha256": file.sha256,
-            "model_sha256": manifest.model_sha256,
-            "precision": manifest.precision,
-        },
-        "runtime": runtime,
-        "reference": None if reference is None else {"origin": reference.origin, "tiles": len(reference.tiles)},
-        "against": None if options.against is None else options.against.name,
-        "fields": None if options.fields is None else options.fields.name,
-        "checks": table.rows(),
-    }
+    return _record(options, file, runtime, table)
 
 
-def markdown(content: dict[str, Any]) -> str:
-    """The record of `verify` as a page to file."""
-    engine, machine_facts, runtime = content["engine"], content["machine"], content["runtime"]
-    lines = [
-        f"# {engine['name']}: {'passed' if content['passed'] else 'FAILED'}",
-        "",
-        f"- {content['date']}, microseg {content['microseg']}",
-        f"- engine: SHA-256 {engine['sha256']}, network {engine['model_sha256']}, {engine['precision']}",
-        f"- machine: {', '.join([machine_facts['processor'], *machine_facts['gpus']])}, "
-        f"{machine_facts['processors']} processors, {machine_facts['system']}, Python {machine_facts['python']}",
-    ]
-    if runtime is not None:
-        lines.append(f"- computed by: {runtime['name']} {runtime['version']}, {runtime['provider']}")
-    if content["fields"] is not None:
-        lines.append(
-            f"- fields: {content['fields']}" + (f" against {content['against']}" if content["against"] else "")
-        )
-    lines += ["", "| check | found | allowed | |", "| --- | --- | --- | --- |"]
-    for check in content["checks"]:
-        cells = [str(check[key]).replace("|", "\\|") for key in ("check", "found", "limit")]
-        lines.append(f"| {' | '.join(cells)} | {'ok' if check['passed'] else '**FAILED**'} |")
-    return "\n".join(lines) + "\n"
+def _opened(file: EngineFile, options: VerifyOptions) -> Engine:
+    """The engine as `segment` opens it, because `segment` is what the test is about."""
+    choice = set_up(
+        file,
+        runtime=options.runtime,
+        device=options.device,
+        threads=options.threads,
+        batch=None,
+        use_profile=False,
+    ).choice
+    return open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams)
+
+
+def _record(
+    options: VerifyOptions, file: EngineFile, runtime: VerifiedRuntime | None, table: CheckTable
+) -> VerifyRecord:
+    manifest, reference = file.manifest, file.reference
+    return VerifyRecord(
+        passed=table.passed,
+        date=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        microseg=__version__,
+        machine=machine(),
+        engine=VerifiedEngine(
+            name=options.engine.name,
+            sha256=file.sha256,
+            model_sha256=manifest.model_sha256,
+            precision=manifest.precision,
+        ),
+        runtime=runtime,
+        reference=None if reference is None else ReferenceSummary(origin=reference.origin, tiles=len(reference.tiles)),
+        against=None if options.against is None else options.against.name,
+        fields=None if options.fields is None else options.fields.name,
+        checks=[CheckRow(check=row.check, found=row.found, limit=row.limit, passed=row.passed) for row in table.checks],
+    )
 
 
 def _compare(
@@ -164,17 +217,16 @@ def _compare(
     options: VerifyOptions,
     engine: Engine,
     reference: Reference | None,
-    run_labels: Labeller | None,
+    run: RunLabeller | None,
     progress: Callable[[str], None],
 ) -> None:
-    """What `--against` and FIELDS ask for."""
+    """Add the checks that `--against` and FIELDS ask for."""
     is_student = engine.manifest.distillation is not None
-    if run_labels is not None:
-        if is_student != options.against_student:
+    if run is not None:
+        if is_student != run.is_student:
             table.limit = STUDENT
-        _compare_fields(table, options, engine, run_labels, progress)
+        _compare_fields(table, options, engine, run.label, progress)
     elif options.against is not None:
-        # A changed engine cannot say what is right.
         against = EngineFile(options.against).require_intact()
         with open_engine(against, options.threads) as other:
             _require_same_phases(options.against, engine.manifest, other.manifest)
@@ -199,16 +251,6 @@ def _compare(
         check_masks(table, scores["miou"], least)
 
 
-def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None, figures: PlanComparison | None) -> None:
-    """A plan may have been built without the card that it runs on; from now on its manifest says that it was tried."""
-    if manifest.plan is None or manifest.plan.verified:
-        return
-    plan = manifest.plan.model_copy(update={"verified": True, "comparison": figures})
-    # Who may run an installation need not be allowed to change it; the record of `verify` counts then.
-    with suppress(OSError):
-        write_text(plan_manifest_path(path), text_beside(manifest.model_copy(update={"plan": plan}), reference))
-
-
 def _compare_fields(
     table: CheckTable, options: VerifyOptions, engine: Engine, theirs: Labeller, progress: Callable[[str], None]
 ) -> None:
@@ -230,13 +272,26 @@ def _labeller(engine: Engine, path: Path) -> Labeller:
     return lambda image: label_field(engine, image, largest)[0]
 
 
-def _require_a_comparison(options: VerifyOptions, reference: Reference | None, run_labels: Labeller | None) -> None:
-    if run_labels is not None and options.fields is None:
+def _mark_verified(path: Path, manifest: Manifest, reference: Reference | None, figures: PlanComparison | None) -> None:
+    """Mark a plan as verified in its manifest: it may have been built on a machine without the card that runs it."""
+    if manifest.plan is None or manifest.plan.verified:
+        return
+    plan = manifest.plan.model_copy(update={"verified": True, "comparison": figures})
+    # A user who may run the installation may not be allowed to change it. The record of `verify` is enough then.
+    with suppress(OSError):
+        write_text(plan_manifest_path(path), text_beside(manifest.model_copy(update={"plan": plan}), reference))
+
+
+def _require_fields(options: VerifyOptions) -> None:
+    if options.fields is None:
         raise InputError(f"--against {options.against}: a run is compared on micrographs. Remedy: give FIELDS.")
+
+
+def _require_a_comparison(options: VerifyOptions, reference: Reference | None) -> None:
     if reference is None and options.fields is None and options.against is None:
         raise InputError(
-            f"{options.engine}: holds no reference tiles (exported without them, or by an earlier version), so there is "
-            "nothing to compare with. Remedy: export it again, or give FIELDS with masks or with --against ENGINE or RUN."
+            f"{options.engine}: holds no reference tiles (exported without them, or by an earlier version), and no other "
+            "comparison was asked for. Remedy: export it again, or give FIELDS with masks or with --against ENGINE or RUN."
         )
 
 
@@ -244,18 +299,18 @@ def _require_same_phases(path: Path, ours: Manifest, theirs: Manifest) -> None:
     names = [[phase.name for phase in manifest.phases] for manifest in (ours, theirs)]
     if names[0] != names[1]:
         raise InputError(
-            f"--against {path}: tells {', '.join(names[1])} apart, this engine {', '.join(names[0])}. "
+            f"--against {path}: its phases are {', '.join(names[1])}, those of the engine {', '.join(names[0])}. "
             "Remedy: an engine of the same run."
         )
 
 
-def _runtime(engine: Engine) -> dict[str, Any]:
+def _runtime(engine: Engine) -> VerifiedRuntime:
     choice = engine.choice
-    return {
-        "name": choice.runtime,
-        "version": engine.version,
-        "provider": engine.provider,
-        "device": choice.device,
-        "threads": choice.threads,
-        "streams": choice.streams,
-    }
+    return VerifiedRuntime(
+        name=choice.runtime,
+        version=engine.version,
+        provider=engine.provider,
+        device=choice.device,
+        threads=choice.threads,
+        streams=choice.streams,
+    )

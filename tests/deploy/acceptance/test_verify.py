@@ -18,18 +18,24 @@ from PIL import Image
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, PhaseInfo
 from microseg.core.schemas.keys import MANIFEST_SHA256_KEY, REFERENCE_KEY
-from microseg.deploy.acceptance.verify import VerifyOptions, markdown, verify
+from microseg.deploy.acceptance.verify import VerifyOptions
+from microseg.deploy.acceptance.verify_record import VerifyRecord
 from microseg.runtime import EngineFile, EngineOutput, open_engine, read_manifest
 from microseg.runtime.engine_metadata import append_metadata, manifest_entries, read_metadata
 from microseg.runtime.openvino.engine import OpenVinoEngine
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, with_reference, write_threshold_engine, write_with_metadata
+from tests.verification import opens, verify
 
 
 @pytest.fixture
 def engine(tiny_engine: Path, tmp_path: Path) -> Path:
     """The tiny engine with reference tiles."""
     return with_reference(tiny_engine, tmp_path / "engine.onnx")
+
+
+def markdown(content: dict[str, Any]) -> str:
+    return VerifyRecord.model_validate(content).markdown()
 
 
 def failed(content: dict[str, Any]) -> list[str]:
@@ -153,21 +159,22 @@ def test_against_another_engine(tiny_engine: Path, engine: Path, wafer: Callable
     (folder / "broken.png").write_bytes(b"x")
     assert failed(verify(VerifyOptions(engine, folder, against=tiny_engine))) == ["field broken.png"]
     three = write_threshold_engine(tmp_path / "three.onnx", [(0.3, 0.6)], names=("a", "b", "c"))
-    with pytest.raises(InputError, match="tells a, b, c apart, this engine ferrite, bainite"):
+    with pytest.raises(InputError, match="its phases are a, b, c, those of the engine ferrite, bainite"):
         verify(VerifyOptions(engine, against=three))
 
 
 def test_against_a_run(engine: Path, wafer: Callable[..., Path], tmp_path: Path) -> None:
     folder = wafer(2)
     run = tmp_path / "run"
+    run.mkdir()
 
     def labels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.zeros_like(image)
 
-    found = failed(verify(VerifyOptions(engine, folder, against=run), labels))
+    found = failed(verify(VerifyOptions(engine, folder, against=run), opens(labels)))
     assert found[0] == "fields against run: labels" and len(found) == 3
     with pytest.raises(InputError, match="Remedy: give FIELDS"):
-        verify(VerifyOptions(engine, against=run), labels)
+        verify(VerifyOptions(engine, against=run), opens(labels))
 
 
 def test_against_masks(engine: Path, tmp_path: Path) -> None:
@@ -222,5 +229,6 @@ def test_a_student_beside_its_bag_has_limits_of_its_own(
             return np.asarray(engine.run(image[None, None]).labels[0])
 
     run = tmp_path / "run"
-    assert not failed(verify(VerifyOptions(student, folder, against=run), labels))
-    assert failed(verify(VerifyOptions(student, folder, against=run, against_student=True), labels))
+    run.mkdir()
+    assert not failed(verify(VerifyOptions(student, folder, against=run), opens(labels)))
+    assert failed(verify(VerifyOptions(student, folder, against=run), opens(labels, is_student=True)))
