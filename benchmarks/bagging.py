@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.machine import machine, versions
 from benchmarks.random_engine import build_network
 from microseg.core.system.files import write_json
-from microseg.core.system.processors import usable_processors
+from microseg.core.system.processor_count import usable_processors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -88,7 +88,7 @@ def write_random_engine(
 
 def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quantisation | None]:
     """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers."""
-    from microseg.core.system.instructions import instruction_sets, weight_bits
+    from microseg.core.system.processor import instruction_sets, weight_bits
     from microseg.export.calibration_fields import Field, calibration_tiles
     from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
     from microseg.export.onnx_graph import outside_convolutions, simplified

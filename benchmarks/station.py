@@ -1,12 +1,13 @@
 """`python -m benchmarks.station`: `segment` in a station's environment (`pip install .[cpu]`, no torch) beside this one.
 
-Prints how many masks are equal byte for byte. The engine is the one that `benchmarks.real_data` left, the fields are
-those of `superalloy/test`.
+Prints the size of each package and how many masks are equal byte for byte. The engine is the one that
+`benchmarks.real_data` left, the fields are those of `superalloy/test`. `--sizes` prints the sizes alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -27,10 +28,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", type=Path, default=Path("runs/superalloy-benchmark.onnx"))
     parser.add_argument("--fields", type=Path, default=DATA / "superalloy" / "test")
+    parser.add_argument("--sizes", action="store_true", help="print the sizes of the packages and stop")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        found = compare(options.engine.resolve(), options.fields.resolve(), Path(work))
+        python = install(Path(work))
+        sizes = package_sizes(python)
+        print(f"{'package':30}{'MB':>8}")
+        for name, megabytes in [*sizes.items(), ("total", sum(sizes.values()))]:
+            print(f"{name:30}{megabytes:8.1f}")
+        if options.sizes:
+            return
+        found = compare(python, options.engine.resolve(), options.fields.resolve(), Path(work))
+        found |= {"megabytes": sum(sizes.values()), "package_megabytes": sizes}
     print(
         f"{found['equal']} of {found['masks']} masks are equal; the station holds {found['station_packages']} packages"
     )
@@ -39,11 +49,35 @@ def main() -> None:
     raise SystemExit(0 if found["equal"] == found["masks"] else 1)
 
 
-def compare(engine: Path, fields: Path, work: Path) -> dict[str, Any]:
-    """Masks of both environments, by name and content."""
+def install(work: Path) -> Path:
+    """The interpreter of a fresh environment with the station's packages."""
     python = work / "station" / ("Scripts" if os.name == "nt" else "bin") / "python"
     subprocess.run([sys.executable, "-m", "venv", work / "station"], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{ROOT}[cpu]"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{ROOT}[cpu]"], check=True, cwd=work)
+    return python
+
+
+_SIZES = """
+import json
+from importlib.metadata import distributions
+
+sizes = {}
+for found in distributions():
+    paths = [path.locate() for path in found.files or ()]
+    sizes[found.metadata["Name"]] = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+print(json.dumps(sizes))
+"""
+
+
+def package_sizes(python: Path) -> dict[str, float]:
+    """Megabytes (10**6 bytes) of the files of each package in an environment, compiled ones included, largest first."""
+    told = subprocess.run([python, "-c", _SIZES], check=True, capture_output=True, text=True, cwd=python.parent)
+    sizes: dict[str, float] = json.loads(told.stdout)
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def compare(python: Path, engine: Path, fields: Path, work: Path) -> dict[str, Any]:
+    """Masks of both environments, by name and content."""
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
     )

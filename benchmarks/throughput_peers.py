@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.system.processors import usable_processors
+from microseg.core.system.processor_count import usable_processors
 
 Forward = Callable[[Any], Any]
 Image = NDArray[np.uint8]

@@ -126,7 +126,7 @@ def sgemm() -> dict[str, Any]:
     """
     import torch
 
-    from microseg.core.system.processors import usable_processors
+    from microseg.core.system.processor_count import usable_processors
 
     torch.set_num_threads(usable_processors())
     a = np.random.default_rng(0).random((_SGEMM_SIDE, _SGEMM_SIDE), np.float32)

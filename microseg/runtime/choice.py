@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.core.system.processors import compute_threads, usable_processors
+from microseg.core.system.processor_count import compute_threads, usable_processors
 from microseg.runtime.driver import gpu_present
 from microseg.runtime.engine_file import EngineFile
 

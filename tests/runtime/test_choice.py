@@ -12,7 +12,7 @@ import pytest
 
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.schemas.fidelity import Quantisation
-from microseg.core.system.processors import compute_threads
+from microseg.core.system.processor_count import compute_threads
 from microseg.runtime import Choice, choice, choose
 from tests.engines import rewrite_manifest
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microseg.core.domains.domain import Domain, DomainField, native_labels, preparation_as
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import FieldError, InputError
-from microseg.core.evaluation.baseline import MAX_PHASES, assign, best_assignment, otsu_classes
+from microseg.core.evaluation.baseline import MAX_OTSU_PHASES, assign, best_assignment, otsu_classes
 from microseg.core.evaluation.metrics import confusion_matrix, fractions, iou, mean_iou
 from microseg.core.preparation.prepared_field import PreparedField, labels_to_native, open_prepared
 from microseg.core.schemas.bag import PhaseInfo
@@ -109,7 +109,7 @@ def _score_field(
 
     bag = against(prediction.labels)
     folds = {k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()}
-    grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_PHASES else None
+    grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_OTSU_PHASES else None
     return FieldScore(field.name, prediction.seen, bag, folds, grey)
 
 

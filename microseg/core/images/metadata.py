@@ -95,12 +95,17 @@ def _olympus(tif: tifffile.TiffFile, page: Any) -> float | None:
 
 
 def _ome(tif: tifffile.TiffFile, page: Any) -> float | None:
-    """PhysicalSizeX with its unit, um by default."""
-    text = tif.ome_metadata
-    if not text or not (size := re.search(r'PhysicalSizeX="([^"]+)"', text)):
+    """PhysicalSizeX of the first image with its unit, by default um (OME-XML schema 2016-06, element Pixels)."""
+    if not (text := tif.ome_metadata):
         return None
-    unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', text)
-    return _um(size[1], unit[1] if unit else "um")
+    # Imported here: other files need no XML parser. A DTD and its entities are refused: the file is not trusted.
+    from defusedxml.ElementTree import fromstring
+
+    for element in fromstring(text, forbid_dtd=True).iter():
+        if element.tag.rpartition("}")[2] == "Pixels":
+            size = element.get("PhysicalSizeX")
+            return None if size is None else _um(size, element.get("PhysicalSizeXUnit", "um"))
+    return None
 
 
 def _imagej(tif: tifffile.TiffFile, page: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""What a figure was measured on, and how one machine is told from another."""
+"""What a figure is measured on, and the key of a machine."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from microseg.core.system.processors import usable_processors
+from microseg.core.system.processor import processor_flags, processor_name
+from microseg.core.system.processor_count import usable_processors
 
 _INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
                      "asimd", "asimddp")  # fmt: skip
 
 
 def machine() -> dict[str, Any]:
-    """Processor, instruction sets, processors that this process may use, GPUs, system and Python."""
-    facts = _processor_facts()
-    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    """Processor, instruction sets, number of processors that this process may use, GPUs, system and Python."""
+    flags = processor_flags()
     return {
-        "processor": facts.get("model name") or platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "instruction_sets": [name for name in _INSTRUCTION_SETS if name in flags],
         "processors": usable_processors(),
         "gpus": _gpus(),
@@ -29,25 +29,15 @@ def machine() -> dict[str, Any]:
 
 
 def machine_key() -> str:
-    """16 hex digits that are the same as long as what decides the speed is: processor, how much of it, GPUs, system."""
+    """16 hex digits that stand for what decides the speed: processor, how many of it, GPUs, operating system."""
     facts = machine()
     kept = {key: facts[key] for key in ("processor", "instruction_sets", "processors", "gpus")}
     text = json.dumps(kept | {"system": platform.system()}, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def _processor_facts() -> dict[str, str]:
-    """The first processor's entry in Linux's list; empty elsewhere."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
 def _gpus() -> list[str]:
-    """Names of the NVIDIA GPUs as Linux's driver lists them."""
+    """Names of the NVIDIA GPUs that the driver for Linux lists."""
     found = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

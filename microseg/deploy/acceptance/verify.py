@@ -20,8 +20,8 @@ from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.tolerance import LIMITS, STUDENT, limit_between
 from microseg.core.system.files import require_writable, write_json, write_text
-from microseg.core.system.instructions import instruction_sets, saturation_notice
 from microseg.core.system.machine import machine
+from microseg.core.system.processor import instruction_sets, saturation_notice
 from microseg.deploy.acceptance.verify_record import (
     CheckRow,
     ReferenceSummary,

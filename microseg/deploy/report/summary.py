@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.system.instructions import instruction_sets, saturation_notice
+from microseg.core.system.processor import instruction_sets, saturation_notice
 from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics, standard_deviation
 from microseg.deploy.report.records import FailedField, FieldRecord, ReportSettings
 from microseg.deploy.report.summary_file import (

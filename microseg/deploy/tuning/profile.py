@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_config_path
+
 from microseg.core.errors import InputError
 from microseg.core.system.machine import machine_key
 from microseg.deploy.pipeline.tile_memory import TileLimits, default_batch, max_tile_pixels, side_by_side, tile_pixels
@@ -109,6 +111,4 @@ def find_profile(engine: EngineFile) -> tuple[Path, Profile] | None:
 def _config_folder() -> Path:
     if given := os.environ.get("MICROSEG_CONFIG"):
         return Path(given)
-    if os.name == "nt":
-        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "microseg"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "microseg"
+    return user_config_path("microseg", appauthor=False, roaming=True)

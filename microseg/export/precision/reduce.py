@@ -9,7 +9,7 @@ import onnx
 
 from microseg.core.schemas.fidelity import Fidelity, Float32Layer, Quantisation
 from microseg.core.schemas.tolerance import Precision
-from microseg.core.system.instructions import instruction_sets, weight_bits
+from microseg.core.system.processor import instruction_sets, weight_bits
 from microseg.export.calibration_fields import evenly
 from microseg.export.graph_rewrites import LEAST_ENLARGED_CHANNELS_INT8, small_upsampling
 from microseg.export.onnx_graph import (

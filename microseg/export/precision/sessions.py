@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
-from microseg.core.system.processors import compute_threads
+from microseg.core.system.processor_count import compute_threads
 from microseg.runtime import Choice
 
 

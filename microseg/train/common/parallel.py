@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
 from microseg.core.schemas.bag import PhaseInfo
-from microseg.core.system.processors import usable_processors
+from microseg.core.system.processor_count import usable_processors
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.ranks import ALONE, Ranks, join_ranks
 from microseg.train.common.recipe import Recipe

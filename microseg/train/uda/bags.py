@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from microseg.core.domains.domain import STATED, load_domain
-from microseg.core.evaluation.baseline import MAX_PHASES, best_assignment, otsu_classes
+from microseg.core.evaluation.baseline import MAX_OTSU_PHASES, best_assignment, otsu_classes
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
@@ -259,7 +259,7 @@ def otsu_fractions(at: Adapting) -> dict[str, float] | None:
     None for more phases than multi-Otsu can do.
     """
     phases = len(at.record.phases)
-    if phases > MAX_PHASES:
+    if phases > MAX_OTSU_PHASES:
         return None
     known = [confusion_matrix(field.labels, otsu_classes(field.image, phases), phases) for field in at.data.fields]
     order = best_assignment(np.sum(known, axis=0))

@@ -22,7 +22,7 @@ from microseg.core.schemas.run import (
     refuse_student,
 )
 from microseg.core.system.files import replacing, write_json, write_text, write_yaml
-from microseg.core.system.processors import usable_processors
+from microseg.core.system.processor_count import usable_processors
 from microseg.train.common import checkpoint
 from microseg.train.common.data import load_training_data
 from microseg.train.common.datasets import phase_frequencies

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from skimage.filters import threshold_multiotsu
 
-from microseg.core.evaluation.baseline import assign, best_assignment, otsu_classes
+from microseg.core.evaluation.baseline import assign, best_assignment, multi_otsu_thresholds, otsu_classes
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 
 
@@ -29,6 +34,36 @@ def test_finds_grey_classes_and_their_phases(greys: list[int]) -> None:
     assert mean_iou(assign(confusion, order)) == pytest.approx(
         mean_iou(confusion_matrix(truth, np.array(order, np.uint8)[classes], len(greys)))
     )
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(2, 4), st.sampled_from([3, 20, 256]), st.sampled_from([(16, 16), (60, 80)])
+)
+@settings(max_examples=40, deadline=None)
+def test_thresholds_are_those_of_scikit_image(seed: int, classes: int, greys: int, shape: tuple[int, int]) -> None:
+    """An exhaustive search over the same criterion."""
+    rng = np.random.default_rng(seed)
+    values = rng.choice(256, greys, replace=False)
+    image = values[rng.integers(0, greys, shape)].astype(np.uint8)
+    counts = np.bincount(image.ravel(), minlength=256)
+    if np.count_nonzero(counts) < classes:
+        return
+    ours = multi_otsu_thresholds(counts, classes)
+    theirs = threshold_multiotsu(image, classes=classes)  # type: ignore[no-untyped-call]
+    assert variance_between(counts, ours) >= variance_between(counts, theirs) * (1 - 1e-12)
+    # It computes in float32, which decides between thresholds that are as good.
+    if variance_between(counts, ours) > variance_between(counts, theirs) * (1 + 1e-5):
+        assert ours.tolist() == theirs.tolist()
+
+
+def variance_between(counts: NDArray[np.int64], thresholds: NDArray[np.int64]) -> float:
+    """The sum over classes of their mean grey value squared, by their share of the pixels."""
+    edges = [0, *(int(threshold) + 1 for threshold in thresholds), 256]
+    found = 0.0
+    for low, high in pairwise(edges):
+        if (number := counts[low:high].sum()) > 0:
+            found += float((counts[low:high] * np.arange(low, high)).sum()) ** 2 / number
+    return found
 
 
 def test_a_field_of_one_grey_is_one_class() -> None:

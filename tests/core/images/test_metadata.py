@@ -96,6 +96,42 @@ def test_ome(tmp_path: Path) -> None:
         assert micrograph.pixel_size_um == pytest.approx(0.0277)
 
 
+OME = """<?xml version="1.0" encoding="UTF-8"?>{head}
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">
+<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="64" SizeY="32" SizeC="1" SizeZ="1" SizeT="1"
+{size}><TiffData/></Pixels></Image></OME>"""
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("PhysicalSizeX='0.25' PhysicalSizeXUnit='&#181;m'", 0.25),
+        ('PhysicalSizeX="0.25" PhysicalSizeXUnit="&#xB5;m"', 0.25),
+        ('PhysicalSizeX = "250" PhysicalSizeXUnit = "nm"', 0.25),
+        ("PhysicalSizeX='0.25'", 0.25),
+        ("PhysicalSizeY='0.25'", None),
+        ("PhysicalSizeX='0.25' PhysicalSizeXUnit='pixel'", None),
+        ("PhysicalSizeX='0.25", None),
+    ],
+)
+def test_ome_as_others_write_it(tmp_path: Path, size: str, expected: float | None) -> None:
+    text = OME.format(head="", size=size)
+    assert pixel_size(tmp_path / "a.ome.tif", description=text.encode()) == expected
+
+
+BOMB = "<!DOCTYPE b [" + '<!ENTITY a0 "0">' + "".join(
+    f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10)
+) + "]>"  # fmt: skip
+READS_A_FILE = '<!DOCTYPE b [<!ENTITY a9 SYSTEM "file:///etc/hostname">]>'
+
+
+@pytest.mark.parametrize("head", [BOMB, READS_A_FILE, "<!DOCTYPE b>"])
+def test_ome_with_a_dtd_gives_no_scale(tmp_path: Path, head: str) -> None:
+    entity = "" if head == "<!DOCTYPE b>" else ' Name="&a9;"'
+    text = OME.format(head=head, size=f"PhysicalSizeX='0.25'{entity}")
+    assert pixel_size(tmp_path / "a.ome.tif", description=text.encode()) is None
+
+
 def test_the_printers_resolution_is_not_believed(tmp_path: Path) -> None:
     assert pixel_size(tmp_path / "a.tif", resolution=(300, 300), resolutionunit="INCH") is None
 

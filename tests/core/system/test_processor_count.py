@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microseg.core.system.processors import compute_threads, usable_processors
+from microseg.core.system.processor_count import compute_threads, usable_processors
 
 EIGHT = range(8)
 
