@@ -25,14 +25,14 @@ needs_rtx = pytest.mark.skipif(
 
 
 class Silent:
-    """Build progress that keeps the names of the phases and what was told."""
+    """Export progress that keeps the names of the phases and what was told."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
         self.open: set[str] = set()
         self.notices: list[str] = []
 
-    def begin(self, phase: str, steps: int) -> None:
+    def begin(self, phase: str, steps: int = 0) -> None:
         self.phases.append(phase)
         self.open.add(phase)
 

@@ -46,39 +46,25 @@ def training_progress(
         yield on_fold
 
 
-@contextmanager
-def steps_of(title: str) -> Iterator[Callable[[str], None]]:
-    """What is being done, on one line that turns; where the output is no terminal, a line for each step: a log tells then."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status(title) as status:
-
-        def begin(step: str) -> None:
-            status.update(step)
-            if not console.is_terminal:
-                console.print(step, soft_wrap=True, highlight=False, markup=False)
-
-        yield begin
-
-
 def is_first_rank() -> bool:
     """Of the processes that `torchrun` started one speaks."""
     return os.environ.get("RANK", "0") == "0"
 
 
-class BuildBars:
-    """One bar for each phase of a build that is under way; a phase of no known length turns."""
+class ExportBars:
+    """One bar for each phase of an export that is under way; the bar of a phase of unknown length pulses."""
 
     def __init__(self, bars: Progress, console: Console) -> None:
         self._bars = bars
         self._console = console
         self._tasks: dict[str, TaskID] = {}
 
-    def begin(self, phase: str, steps: int) -> None:
-        """Show a phase; the one of unknown length before it is over."""
+    def begin(self, phase: str, steps: int = 0) -> None:
+        """Show a phase. One of unknown length replaces all others, and is a line of its own where there are no bars."""
         if not steps:
             self.clear()
+            if not self._console.is_terminal:
+                self._console.print(phase, soft_wrap=True, highlight=False, markup=False)
         self._tasks[phase] = self._bars.add_task(phase, total=steps or None)
 
     def step(self, phase: str) -> None:
@@ -102,12 +88,12 @@ class BuildBars:
 
 
 @contextmanager
-def build_progress() -> Iterator[BuildBars]:
-    """Bars that follow the builder; nothing where the output is no terminal."""
+def export_progress() -> Iterator[ExportBars]:
+    """Bars that follow an export; where the output is no terminal, a line for each phase of unknown length."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield BuildBars(bars, console)
+        yield ExportBars(bars, console)

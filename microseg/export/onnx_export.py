@@ -24,6 +24,7 @@ from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampli
 from microseg.export.memory_footprint import measure_bytes_per_pixel
 from microseg.export.precision.gate import PrecisionGate
 from microseg.export.precision.reduce import Reduced, reduce_precision
+from microseg.export.progress import ExportProgress, SilentProgress
 from microseg.export.reference_tiles import Candidates, add_reference
 from microseg.export.torch_comparison import TorchComparison
 from microseg.runtime import EngineFile
@@ -41,7 +42,7 @@ def export_run(
     calibrate: Path | None = None,
     symmetric: bool = False,
     reference: Callable[[], Candidates] | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: ExportProgress | None = None,
 ) -> Manifest:
     """Write the folds of a finished run as one ONNX engine, if it agrees with torch.
 
@@ -53,7 +54,7 @@ def export_run(
             torch on these fields and on the held-out tiles of the run. Default: on the held-out tiles alone.
         symmetric: INT8 without zero points, as TensorRT takes it.
         reference: gives the tiles that the engine carries for `microseg verify`. Default: it carries none.
-        progress: called with the name of each step as it begins.
+        progress: told what happens.
 
     Returns:
         The manifest of the engine.
@@ -62,13 +63,14 @@ def export_run(
         InputError: no finished run, changed weights, an `out` or `calibrate` that cannot be used.
         GateError: the engine does not agree with torch. Nothing is written.
     """
+    told = progress or SilentProgress()
     _require_options(out, precision, symmetric)
     record, summary = read_run(run)
     held = held_out(run, record.folders)
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.torch_graph.bag import build_onnx, load_folds, run_torch
 
-    progress("reading the folds")
+    told.begin("reading the folds")
     networks = load_folds(run, record, summary)
     phases = [phase.name for phase in record.phases]
 
@@ -78,14 +80,14 @@ def export_run(
     try:
         with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
             draft = Path(folder) / "engine.onnx"
-            progress("building the graph")
+            told.begin("building the graph")
             build_onnx(networks, draft)
             if precision == "fp32":
                 # INT8 takes what is faster there before it is quantised; FP16 is for cards, which get the plain graph.
                 onnx.save(interleaved_by_copies(small_upsampling(onnx.load(draft))), draft)
             manifest = _manifest(run, record, summary, draft)
             _write_manifest(draft, manifest)
-            progress("comparing with torch")
+            told.begin("comparing with torch")
             torch = TorchComparison([field.pixels[None, None] for field in held.fields], torch_folds, phases)
             parity = torch.measure(draft)
             require_agreement(parity_table(parity), "The engine", "torch", _PARITY_REMEDY)
@@ -97,14 +99,14 @@ def export_run(
                 gate,
                 calibrated_on=None if calibrate is None else sets[0].name,
                 symmetric=symmetric,
-                progress=progress,
+                progress=told.begin,
             )
             onnx.save(reduced.model, draft)
             manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
             _write_manifest(draft, manifest)
             if precision != "fp32":
                 parity = torch.measure(draft)
-            progress("measuring memory")
+            told.begin("measuring memory")
             per_pixel = measure_bytes_per_pixel(draft, record.stride)
             manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
             _write_manifest(draft, manifest)

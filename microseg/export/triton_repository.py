@@ -1,41 +1,52 @@
-"""`python -m microseg.export.triton_repository ENGINE REPOSITORY`: an engine as a model of NVIDIA's Triton Inference Server.
+"""`microseg export ENGINE --triton REPOSITORY`: an engine as a model of NVIDIA's Triton Inference Server.
 
-Triton takes only a configuration whose fixed dimensions are the engine's, and those differ between bags: so it is written
-from the manifest.
+Triton accepts a configuration only if its fixed dimensions are those of the engine. They differ between bags, so the
+configuration is written from the manifest.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from microseg.core.errors import InputError, MicrosegError
+from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import replacing, write_text
 from microseg.runtime import EngineFile
 
-# Of an ONNX engine, whose memory grows with what it gets; a plan says itself.
+DEFAULT_NAME = "microseg"
+# Tiles at once of an ONNX engine, whose memory grows with them. A plan states its own number.
 _MAX_BATCH = 8
 _VARIES = -1
 
 
 def triton_config(engine: Path, manifest: Manifest, name: str) -> str:
-    """The text of `config.pbtxt`: every tensor without its first dimension, which Triton batches over.
+    """The text of `config.pbtxt`. It lists every tensor without its first dimension, over which Triton batches.
 
-    Raises InputError for a plan of TensorRT for RTX, which Triton has no backend for, and for an engine whose manifest
-    does not say how long its features are.
+    Args:
+        engine: the file, for messages.
+        manifest: its manifest.
+        name: of the model.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: the engine is a plan of TensorRT for RTX, for which Triton has no backend, or its manifest does not state
+            the length of its features.
     """
     plan = manifest.plan
     if plan is not None and plan.flavour != "tensorrt":
         raise InputError(
-            f"{engine}: is a plan of TensorRT for RTX; Triton runs those of full TensorRT. Remedy: the .onnx file, or a plan "
-            "built on the server by --profile a100, l4 or t4."
+            f"{engine}: is a plan of TensorRT for RTX. Triton runs plans of full TensorRT. Remedy: the .onnx file, or a plan "
+            "built on the server with --profile a100, l4 or t4."
         )
     if not manifest.fingerprints:
-        raise InputError(f"{engine}: does not say how long its features are. Remedy: export it from its run again.")
+        raise InputError(
+            f"{engine}: its manifest does not state the length of its features. Remedy: export it from its run again."
+        )
     folds, features = len(manifest.folds), len(manifest.fingerprints[0].mean)
     outputs = {
         "labels": ("UINT8", [_VARIES, _VARIES]),
@@ -57,22 +68,33 @@ def triton_config(engine: Path, manifest: Manifest, name: str) -> str:
     return "\n".join(blocks) + "\n"
 
 
-def fill_repository(engine: Path, repository: Path, name: str) -> Path:
-    """Write REPOSITORY/NAME/config.pbtxt and 1/model.onnx or 1/model.plan; returns the model's folder.
+def write_model(engine: Path, repository: Path, name: str | None = None) -> Path:
+    """Write REPOSITORY/NAME/config.pbtxt and 1/model.onnx or 1/model.plan.
 
-    Raises InputError: no intact engine, none that Triton runs, a model of that name is there already.
+    Args:
+        engine: the engine to serve.
+        repository: Triton's `--model-repository`.
+        name: of the model. Default: `microseg`.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        InputError: the engine is not intact, Triton does not run its kind, or the repository holds a model of that name.
+        OSError: a file cannot be written. Nothing of the model is left then.
     """
+    name = DEFAULT_NAME if name is None else name
     manifest = EngineFile(engine).require_intact().manifest
     text = triton_config(engine, manifest, name)
     model = repository / name
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise InputError(f"--name {name!r}: is no name of a model. Remedy: letters, digits, '_', '-' and '.' alone.")
+        raise InputError(f"--name {name!r}: is not a name for a model. Remedy: only letters, digits, '_', '-' and '.'.")
     if model.exists():
         raise InputError(f"{model}: exists. Remedy: another --name, or remove it.")
     try:
         with replacing(model / "1" / f"model{'.onnx' if manifest.plan is None else '.plan'}") as part:
             shutil.copyfile(engine, part)
-        # Last: Triton takes a folder for a model once this is in it.
+        # Written last: Triton takes a folder for a model once it holds this file.
         write_text(model / "config.pbtxt", text)
     except BaseException:
         shutil.rmtree(model, ignore_errors=True)
@@ -80,29 +102,25 @@ def fill_repository(engine: Path, repository: Path, name: str) -> Path:
     return model
 
 
+def require_triton_alone(repository: Path | None, name: str | None, others: Mapping[str, object]) -> None:
+    """Raise InputError where `--triton` is combined with options of an export, or `--name` stands without it.
+
+    Args:
+        repository: the value of `--triton`.
+        name: the value of `--name`.
+        others: values of the other options by name; None or False where the user did not give them.
+    """
+    if repository is None:
+        if name is not None:
+            raise InputError(f"--name {name}: names a model of --triton. Remedy: --triton REPOSITORY, or leave it out.")
+        return
+    given = [option for option, value in others.items() if value]
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: --triton takes an engine as it is. Remedy: export the engine first, then run "
+            f"microseg export ENGINE --triton {repository}."
+        )
+
+
 def _tensor(kind: str, name: str, dtype: str, dims: list[int]) -> str:
     return f'{kind} [ {{ name: "{name}" data_type: TYPE_{dtype} dims: [ {", ".join(map(str, dims))} ] }} ]'
-
-
-def main() -> None:
-    """Fill a repository from an engine, or exit with 2 and one message."""
-    parser = argparse.ArgumentParser(prog="python -m microseg.export.triton_repository", description=__doc__)
-    parser.add_argument("engine", type=Path, help="bagged.onnx, or a plan of full TensorRT with its manifest beside it")
-    parser.add_argument("repository", type=Path, help="Triton's --model-repository")
-    parser.add_argument("--name", default="microseg", help="of the model (default: microseg)")
-    options = parser.parse_args()
-    try:
-        print(fill_repository(options.engine, options.repository, options.name))
-    except MicrosegError as error:
-        message = str(error)
-    except OSError as error:
-        where = error.filename2 or error.filename
-        message = f"{where}: {error.strerror}. Remedy: check the path, its rights and the free space."
-    else:
-        return
-    print(f"microseg: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ from microseg.core.schemas.bag import Fingerprint
 from microseg.core.schemas.plan import SizeRange
 from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.export.tensorrt.plan_graph import plan_graph
-from microseg.export.triton_repository import fill_repository, triton_config
+from microseg.export.triton_repository import triton_config, write_model
 from microseg.runtime import read_manifest
 from microseg.runtime.tensorrt.library import collecting_logger, load_library
+from tests.chain import microseg
 from tests.engines import threshold_manifest
 from tests.plans import needs_rtx, plan_info, write_plan
 
@@ -84,44 +83,55 @@ def test_the_templates_are_what_is_written_for_five_folds_and_two_phases() -> No
         assert text == triton_config(Path("bagged.onnx"), manifest.model_copy(update=update), name)
 
 
-def fill(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "microseg.export.triton_repository", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
-
-
 def test_a_repository_is_filled_once(exported: Path, tmp_path: Path) -> None:
-    done = fill(exported, tmp_path, "--name", "steel")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'steel'}\n", "")
+    done = microseg("export", exported, "--triton", tmp_path, "--name", "steel")
+    assert (done.status, done.out, done.err) == (0, f"{tmp_path / 'steel'}\n", "")
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert found == ["steel/1/model.onnx", "steel/config.pbtxt"]
     assert (tmp_path / "steel/1/model.onnx").read_bytes() == exported.read_bytes()
-    again = fill(exported, tmp_path, "--name", "steel")
-    assert again.returncode == 2 and re.fullmatch(r"microseg: .*steel: exists\. Remedy: .*\n", again.stderr)
+    again = microseg("export", exported, "--triton", tmp_path, "--name", "steel")
+    assert again.status == 2 and re.search(r"steel: exists\. Remedy: ", again.err)
+    assert microseg("export", exported, "--triton", tmp_path).out == f"{tmp_path / 'microseg'}\n"
+
+
+def test_options_of_an_export_are_refused_beside_triton(exported: Path, trained: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (
+            (exported, "--triton", tmp_path, "--precision", "fp16", "--out", "a.onnx"),
+            "--out, --precision: --triton takes",
+        ),
+        ((exported, "--name", "steel"), "--name steel: names a model of --triton"),
+        ((trained, "--triton", tmp_path), "is a folder"),
+        ((tmp_path / "no.onnx", "--triton", tmp_path), "no.onnx: does not exist"),
+    ):
+        outcome = microseg("export", *arguments)
+        assert outcome.status == 2 and message in outcome.err, outcome
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_copy_that_fails_leaves_no_model(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="is no name of a model"):
-        fill_repository(exported, tmp_path, 'a"b')
+    with pytest.raises(InputError, match="is not a name for a model"):
+        write_model(exported, tmp_path, 'a"b')
 
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(source), None, str(target))
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(OSError, match="No space left"):
-        fill_repository(exported, tmp_path / "models", "a")
+        write_model(exported, tmp_path / "models", "a")
     assert not (tmp_path / "models" / "a").exists()
 
 
 def test_what_triton_does_not_run(exported: Path, tiny_engine: Path, tmp_path: Path) -> None:
     rtx = write_plan(exported, tmp_path / "rtx.plan", flavour="tensorrt_rtx")
     with pytest.raises(InputError, match=r"rtx\.plan: is a plan of TensorRT for RTX.*--profile a100"):
-        fill_repository(rtx, tmp_path / "models", "a")
-    with pytest.raises(InputError, match=r"tiny\.onnx: does not say how long its features are"):
-        fill_repository(tiny_engine, tmp_path / "models", "a")
+        write_model(rtx, tmp_path / "models", "a")
+    with pytest.raises(InputError, match=r"tiny\.onnx: its manifest does not state the length of its features"):
+        write_model(tiny_engine, tmp_path / "models", "a")
     full = write_plan(exported, tmp_path / "full.plan")
-    assert fill_repository(full, tmp_path / "models", "a") == tmp_path / "models" / "a"
+    assert write_model(full, tmp_path / "models", "a") == tmp_path / "models" / "a"
     assert (tmp_path / "models/a/1/model.plan").read_bytes() == full.read_bytes()
     full.write_bytes(b"changed")
     with pytest.raises(InputError, match="damaged or changed"):
-        fill_repository(full, tmp_path / "models", "b")
+        write_model(full, tmp_path / "models", "b")
     assert not (tmp_path / "models/b").exists()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from microseg.core.schemas.plan import PlanComparison, PlanInfo, SizeRange
+    from microseg.core.schemas.plan import PlanInfo, SizeRange
     from microseg.runtime import EngineFile
 
 
@@ -39,7 +39,7 @@ def _print(file: EngineFile, told: dict[str, str]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from microseg.cli.export.precision_tables import print_reduction
+    from microseg.cli.export.engine_tables import print_reduction
 
     manifest = file.manifest
     console = Console()
@@ -104,18 +104,11 @@ def _plan_rows(plan: PlanInfo) -> dict[str, str]:
 
 
 def _verified(plan: PlanInfo) -> str:
+    from microseg.cli.export.engine_tables import comparison_text
+
     if not plan.verified:
         return "no: not yet compared with its ONNX file on a card (microseg verify)"
-    return "yes" if plan.comparison is None else f"yes, {told_comparison(plan.comparison)}"
-
-
-def told_comparison(found: PlanComparison) -> str:
-    """A plan beside its ONNX file in a line."""
-    phase, points = max(found.fraction_difference_points.items(), key=lambda item: item[1])
-    return (
-        f"by {found.provider} against its ONNX file: labels {100 * found.label_disagreement:.4f} %, "
-        f"{phase} {points:.4f} points"
-    )
+    return "yes" if plan.comparison is None else f"yes, {comparison_text(plan.comparison)}"
 
 
 def _range(size: SizeRange) -> str:

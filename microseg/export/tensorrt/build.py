@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from microseg.core.errors import InputError
 from microseg.core.system.files import write_bytes
+from microseg.export.progress import ExportProgress
 from microseg.export.tensorrt.layer_precisions import Precisions, engine_precisions, network_precisions
 from microseg.export.tensorrt.plan_profile import FullProfile, PlanProfile, RtxProfile
 from microseg.runtime.tensorrt.device import CudaError, GpuInfo, find_gpu, require_gpu
 from microseg.runtime.tensorrt.library import EXTRAS, TITLES, collecting_logger, load_library
 
 _MEGABYTE = 1 << 20
-
-
-class BuildProgress(Protocol):
-    """What a build reports: phases within phases, each of a known number of steps."""
-
-    def begin(self, phase: str, steps: int) -> None:
-        """A phase has begun."""
-        ...
-
-    def step(self, phase: str) -> None:
-        """One of its steps is done."""
-        ...
-
-    def end(self, phase: str) -> None:
-        """It is over."""
-        ...
-
-    def notice(self, text: str) -> None:
-        """Tell something that ends nothing."""
-        ...
 
 
 class Built(NamedTuple):
@@ -47,7 +28,7 @@ class Built(NamedTuple):
     engine_precisions: dict[str, int] | None
 
 
-def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Path, progress: BuildProgress) -> Built:
+def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Path, progress: ExportProgress) -> Built:
     """Build `graph`, the ONNX model read from `source`, for the profile called `name`.
 
     cache: file of the timing cache. Raises InputError: the parser or the builder refuses, no card where one is needed.
@@ -155,7 +136,7 @@ def _timing_cache(config: Any, profile: PlanProfile, path: Path) -> Any:
     return cache
 
 
-def _monitor(library: Any, progress: BuildProgress) -> Any:
+def _monitor(library: Any, progress: ExportProgress) -> Any:
     class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)

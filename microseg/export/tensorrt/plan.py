@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import Flavour, PlanInfo
 from microseg.core.schemas.tolerance import Precision
-from microseg.export.tensorrt.build import BuildProgress, Built, build
+from microseg.export.progress import ExportProgress
+from microseg.export.tensorrt.build import Built, build
 from microseg.export.tensorrt.plan_file import require_out, require_portable, write_plan
 from microseg.export.tensorrt.plan_graph import graph_sha256, plan_graph
 from microseg.export.tensorrt.plan_profile import FullProfile, PlanProfile, RtxProfile, load_profile, require_stride
@@ -29,17 +30,30 @@ def plan_of_run(
     run: Path,
     out: Path,
     profile: str | None,
-    step: Callable[[str], None],
-    progress: BuildProgress,
-    reference: Callable[[], Candidates] | None = None,
     *,
     precision: Precision = "fp32",
     calibrate: Path | None = None,
     symmetric: bool = False,
+    reference: Callable[[], Candidates] | None = None,
+    progress: ExportProgress,
 ) -> Manifest:
-    """A run's ONNX engine, through its gate, and the plan built from it. Needs torch. Raises as both halves do.
+    """Export the ONNX engine of a run to a temporary file and build a plan from it. Needs torch.
 
-    INT8 is always symmetric here: TensorRT takes nothing else.
+    Args:
+        run: folder of the run.
+        out: the .plan file to write.
+        profile: as for `plan_of_engine`.
+        precision: as for `export_run`. INT8 is always symmetric: TensorRT takes no zero points.
+        calibrate: as for `export_run`.
+        symmetric: as for `export_run`.
+        reference: as for `export_run`.
+        progress: told what happens.
+
+    Returns:
+        The manifest of the plan.
+
+    Raises:
+        MicrosegError: as `export_run` and `plan_of_engine` raise.
     """
     from microseg.export.onnx_export import export_run
 
@@ -48,20 +62,35 @@ def plan_of_run(
     with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         source = Path(folder) / "engine.onnx"
         export_run(
-            run, source, progress=step, reference=reference,
-            precision=precision, calibrate=calibrate, symmetric=symmetric or precision == "int8",
-        )  # fmt: skip
-        step("building the plan")
+            run,
+            source,
+            precision=precision,
+            calibrate=calibrate,
+            symmetric=symmetric or precision == "int8",
+            reference=reference,
+            progress=progress,
+        )
+        progress.begin("building the plan")
         return _build(source, out, *chosen, progress)
 
 
-def plan_of_engine(source: Path, out: Path, profile: str | None, progress: BuildProgress) -> Manifest:
-    """Build the plan `out` and `out`.json from an ONNX engine and return the manifest.
+def plan_of_engine(source: Path, out: Path, profile: str | None, progress: ExportProgress) -> Manifest:
+    """Build a TensorRT plan from an ONNX engine.
 
-    profile: a shipped name or a YAML file; by default that of the installed flavour. Raises InputError (a source that
-    is no intact engine, an unusable `out`, an unknown profile, no card where the build needs one, TensorRT refuses),
-    MissingExtraError, GateError where the plan runs on this machine's card and says otherwise than the ONNX file. Nothing
-    is written then.
+    Args:
+        source: the .onnx file of an engine.
+        out: the .plan file to write; its manifest goes beside it.
+        profile: name of a shipped profile, or a YAML file. Default: that of the installed TensorRT.
+        progress: told what happens.
+
+    Returns:
+        The manifest of the plan.
+
+    Raises:
+        InputError: `source` is no intact engine, `out` or the profile cannot be used, the build needs a card and there is
+            none, or TensorRT refuses.
+        GateError: the plan runs on the card of this machine and does not agree with the ONNX file. Nothing is written.
+        MissingExtraError: TensorRT is not installed.
     """
     require_out(out)
     return _build(source, out, *_chosen(profile), progress)
@@ -71,7 +100,7 @@ def _chosen(name: str | None) -> tuple[str, PlanProfile]:
     return load_profile(name or DEFAULT_PROFILES[installed_flavour()])
 
 
-def _build(source: Path, out: Path, name: str, profile: PlanProfile, progress: BuildProgress) -> Manifest:
+def _build(source: Path, out: Path, name: str, profile: PlanProfile, progress: ExportProgress) -> Manifest:
     with EngineFile(source).unchanged() as file:
         manifest = require_portable(file, out)
         require_stride(name, profile, manifest.stride)

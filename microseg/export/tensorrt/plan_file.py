@@ -14,7 +14,7 @@ from microseg.core.schemas.plan import SizeRange, plan_manifest_path
 from microseg.core.schemas.reference import Reference, unpack
 from microseg.core.schemas.tolerance import LIMITS
 from microseg.core.system.files import require_writable
-from microseg.export.tensorrt.build import BuildProgress
+from microseg.export.progress import ExportProgress
 from microseg.runtime import EngineFile, is_plan, open_engine
 from microseg.runtime.engine_metadata import text_beside
 
@@ -47,7 +47,7 @@ def require_portable(file: EngineFile, out: Path) -> Manifest:
 
 
 def write_plan(
-    out: Path, content: bytes, manifest: Manifest, source: Path, reference: Reference | None, progress: BuildProgress
+    out: Path, content: bytes, manifest: Manifest, source: Path, reference: Reference | None, progress: ExportProgress
 ) -> Manifest:
     """Write `content` as `out` and its manifest beside it; the manifest, which says how the comparison went, is returned.
 
@@ -79,7 +79,7 @@ def write_plan(
 
 
 def _compared(
-    draft: Path, source: Path, out: Path, manifest: Manifest, reference: Reference | None, progress: BuildProgress
+    draft: Path, source: Path, out: Path, manifest: Manifest, reference: Reference | None, progress: ExportProgress
 ) -> Manifest:
     """The manifest, marked as verified once the plan says on this card what the ONNX file said about the reference tiles.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
-from microseg.export.tensorrt.build import BuildProgress, parser_errors
+from microseg.export.progress import ExportProgress
+from microseg.export.tensorrt.build import parser_errors
 from microseg.export.tensorrt.plan_file import require_out, require_portable, write_plan
 from microseg.export.tensorrt.plan_graph import PROBABILITY, graph_sha256, plan_graph
 from microseg.runtime import EngineFile, is_plan
@@ -15,7 +16,7 @@ from microseg.runtime.tensorrt.library import TITLES
 from microseg.runtime.tensorrt.opening import load_plan
 
 
-def refit_plan(source: Path, out: Path, old: Path, progress: BuildProgress) -> Manifest:
+def refit_plan(source: Path, out: Path, old: Path, progress: ExportProgress) -> Manifest:
     """Write the plan `old` with the weights of the ONNX engine `source` as `out`, and its manifest; return that.
 
     The plan keeps its profile and its kernels; it is compared with `source` as a built one is. Raises InputError: `old`

@@ -274,7 +274,7 @@ def test_a_run_goes_through_its_onnx_engine(
 ) -> None:
     steps, asked = [], []
 
-    def export_run(run: Path, out: Path, progress: object, reference: object, **options: object) -> None:
+    def export_run(run: Path, out: Path, *, progress: object, reference: object, **options: object) -> None:
         assert run == trained
         steps.append(out)
         asked.append(options)
@@ -285,10 +285,9 @@ def test_a_run_goes_through_its_onnx_engine(
         trained,
         tmp_path / "bagged.plan",
         "rtx-station",
-        lambda step: None,
-        Silent(),
         precision="int8",
         calibrate=trained,
+        progress=Silent(),
     )
     assert manifest.plan is not None
     assert manifest.plan.onnx_sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
@@ -347,7 +346,8 @@ def test_a_plan_that_says_otherwise_does_not_appear(
     monkeypatch.setattr(HostContext, "_compute", brighter)
     out = tmp_path / "new" / "bagged.plan"
     with pytest.raises(
-        GateError, match=r"bagged\.plan: the plan disagrees .*engine\.onnx.* bainite \d.*Nothing was written"
+        GateError,
+        match=r"bagged\.plan: the plan, run by rehearsal, does not agree with .*engine\.onnx.* ferrite: \d.*Nothing was",
     ):
         plan_of_engine(here, out, "rtx-station", Silent())
     assert not list(out.parent.iterdir())
