@@ -8,10 +8,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks.documentation.commands import command_reference
-from benchmarks.documentation.python_api import api_reference
-from benchmarks.documentation.schemas import write_schemas
-
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "microseg" / "docs"
 # File of the repository -> page of the site. Everything below `microseg/docs` keeps its place.
@@ -61,6 +57,11 @@ def build(out: Path) -> None:
 
 def assemble(source: Path) -> None:
     """Write all source pages of the site to the folder `source`."""
+    # These import PyTorch, which takes long; those who only ask for the pages' places need not wait.
+    from benchmarks.documentation.commands import command_reference
+    from benchmarks.documentation.python_api import api_reference
+    from benchmarks.documentation.schemas import write_schemas
+
     shutil.copytree(PAGES, source, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for page in source.rglob("*.md"):
         origin = PAGES / page.relative_to(source)

@@ -1,0 +1,102 @@
+"""`python -m benchmarks.pictures`: the pictures of README and documentation, from synthetic micrographs.
+
+Takes what `make demo` left in demo/, and runs it first where that is missing. The picture of the report is a screenshot: it
+needs Chromium (on Debian `apt install chromium`) and is left as it is without one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks import demo
+
+PICTURES = Path(__file__).parents[1] / "microseg" / "docs" / "pictures"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Largest size of a picture in bytes: README and wheel carry it.
+LARGEST = 150_000
+# Of a field, in native pixels: large enough to show laths, small enough to show grains.
+WINDOW_PX = 640
+SIDE_PX = 400
+REPORT_PX = (1000, 1180)
+
+
+def main() -> None:
+    """Draw what can be drawn, and say what was left."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=PICTURES, help="folder for the pictures")
+    options = parser.parse_args()
+    if not (demo.OUT / "report" / "report.html").is_file():
+        subprocess.run([sys.executable, "-m", "benchmarks.demo"], check=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    _write(options.out / "overlay.jpg", micrograph_and_overlay(demo.OUT / "wafer_dir", demo.OUT / "report"))
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        print(
+            f"{options.out / 'report.png'}: left as it is. Remedy: install Chromium (on Debian `apt install chromium`)."
+        )
+    else:
+        _write(options.out / "report.png", screenshot(demo.OUT / "report" / "report.html", browser))
+
+
+def micrograph_and_overlay(fields: Path, report: Path) -> NDArray[np.uint8]:
+    """A part of the first field, and the same part with its phases over it, side by side.
+
+    Args:
+        fields: Domain folder that was measured.
+        report: Its report.
+
+    Returns:
+        uint8 (SIDE_PX, 2 SIDE_PX and a gap, 3), BGR.
+    """
+    image_path = sorted((fields / "images").iterdir())[0]
+    (overlay_path,) = (report / "overlays").rglob(f"{image_path.name}.jpg")
+    overlay = cv2.imread(str(overlay_path))
+    grey = cv2.imread(str(image_path), cv2.IMREAD_GRAYSCALE)
+    assert overlay is not None and grey is not None
+    grey = cv2.resize(grey, (overlay.shape[1], overlay.shape[0]), interpolation=cv2.INTER_AREA)
+    side = min(WINDOW_PX, *grey.shape)
+    parts = [cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), overlay]
+    shown = [cv2.resize(part[:side, :side], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA) for part in parts]
+    gap = np.full((SIDE_PX, 10, 3), 255, np.uint8)
+    return np.hstack([shown[0], gap, shown[1]]).astype(np.uint8)
+
+
+def screenshot(page: Path, browser: str) -> NDArray[np.uint8]:
+    """The top of a page as a browser shows it, uint8 (height, width, 3), BGR."""
+    width, height = REPORT_PX
+    with tempfile.TemporaryDirectory() as work:
+        picture = Path(work, "page.png")
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                   "--hide-scrollbars", f"--window-size={width},{height}", f"--user-data-dir={work}/profile",
+                   f"--screenshot={picture}", page.resolve().as_uri()]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        image = cv2.imread(str(picture))
+    assert image is not None
+    return np.asarray(image, np.uint8)
+
+
+def _write(path: Path, image: NDArray[np.uint8]) -> None:
+    """A JPEG of 85 %, or a PNG of 128 colours, that is not larger than `LARGEST`."""
+    picture = Image.fromarray(image[:, :, ::-1])
+    if path.suffix == ".png":
+        picture.quantize(128).save(path, optimize=True)
+    else:
+        picture.save(path, quality=85, optimize=True)
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise SystemExit(f"{path}: {size} bytes, of {LARGEST} allowed. Remedy: show a smaller part.")
+    print(f"{path}: {size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
