@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from typer.main import get_command
@@ -10,9 +11,14 @@ from typer.main import get_command
 from microseg.cli.main import command_line
 
 
+@cache
+def _command() -> Any:
+    return get_command(command_line())
+
+
 def parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """(command, values of its parameters) of what follows `microseg`. Raises where there is no such command or option."""
-    command: Any = get_command(command_line())
+    command = _command()
     context = command.make_context("microseg", list(arguments))
     while hasattr(command, "resolve_command"):
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])

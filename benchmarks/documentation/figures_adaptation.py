@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from benchmarks.documentation.markdown import rows_of, table
+from benchmarks.uda_tables import criteria_table, paired, unadapted, verdict_table
 
 Rows = list[dict[str, Any]]
 # Targets of the README's table, and what they are.
@@ -32,7 +33,7 @@ def adaptation_in_short(rows: Rows) -> str:
     found = []
     for case, title in _SHORT.items():
         pair = _pair(rows, case)
-        scores = [_unadapted(pair["auto"])[0], pair["source"]["after"]["miou"], pair["auto"]["after"]["miou"]]
+        scores = [unadapted(pair["auto"])[0], pair["source"]["after"]["miou"], pair["auto"]["after"]["miou"]]
         found.append((title, *(f"{score:.3f}" for score in scores)))
     header = ("target, no label used", "mIoU, unadapted", "longer on the source", "adapted")
     return table(header, found)
@@ -40,8 +41,6 @@ def adaptation_in_short(rows: Rows) -> str:
 
 def adaptation_bags(rows: Rows) -> str:
     """`auto` beside equally long training on the source, whole bags."""
-    from benchmarks.uda import paired
-
     found = []
     for case in dict.fromkeys(row["case"] for row in rows):
         pair = _pair(rows, case)
@@ -50,7 +49,7 @@ def adaptation_bags(rows: Rows) -> str:
         if "after" not in auto:
             found.append((case, *[""] * 6, decision))
             continue
-        miou, error = _unadapted(auto)
+        miou, error = unadapted(auto)
         cells = [f"{miou:.3f}", "", f"{auto['after']['miou']:.3f}", "", f"{100 * error:.1f}"]
         errors = [error, _error(auto["after"])]
         if "after" in pair.get("source", {}):
@@ -69,8 +68,6 @@ def adaptation_bags(rows: Rows) -> str:
 
 def adaptation_methods(rows: Rows) -> str:
     """Single methods on two targets, beside equally long training on the source."""
-    from benchmarks.uda import paired
-
     cases = list(dict.fromkeys(row["case"] for row in rows))
     found = []
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -91,8 +88,6 @@ def adaptation_methods(rows: Rows) -> str:
 
 def adaptation_criteria(bags: Rows, methods: Rows) -> str:
     """Regret of choosing a snapshot by each criterion: bags of `auto`, and all series."""
-    from benchmarks.uda import criteria_table
-
     auto = rows_of(criteria_table(bags))
     both = rows_of(criteria_table([*bags, *methods]))
     found = [(_criteria(of_auto[0]), *of_auto[1:], *of_both[1:3]) for of_auto, of_both in zip(auto, both, strict=True)]
@@ -110,8 +105,6 @@ def _criteria(names: str) -> str:
 
 def adaptation_verdicts(rows: Rows) -> str:
     """Verdicts of `auto` beside what its trained bag gains."""
-    from benchmarks.uda import verdict_table
-
     shown = verdict_table(rows)
     return table([str(column.header) for column in shown.columns], rows_of(shown))
 
@@ -119,12 +112,6 @@ def adaptation_verdicts(rows: Rows) -> str:
 def _pair(rows: Rows, case: str) -> dict[str, dict[str, Any]]:
     """Method -> row of a target."""
     return {row["method"]: row for row in rows if row["case"] == case}
-
-
-def _unadapted(row: dict[str, Any]) -> tuple[float, float]:
-    from benchmarks.uda import unadapted
-
-    return unadapted(row)
 
 
 def _error(scores: dict[str, Any]) -> float:

@@ -19,6 +19,10 @@ def api_reference() -> str:
     for name in getattr(microseg, "__all__", ()):
         if name.startswith("_"):
             continue
+        try:
+            getattr(microseg, name)
+        except ModuleNotFoundError:
+            continue
         is_class = inspect.isclass(getattr(microseg, name))
         directive = f"autoclass:: microseg.{name}\n   :members:" if is_class else f"autofunction:: microseg.{name}"
         parts.append(f"## {name}\n\n```{{eval-rst}}\n.. {directive}\n```\n")
