@@ -138,8 +138,8 @@ def _judged(path: Path, run: Path, domains: Domains, precision: Precision, gate:
     except GateError as refused:
         return {"passed": False, "refused": str(refused)}
     with open_engine(path) as engine:
-        found = {engine.choice.runtime: gate.compare_session(AsSession(engine), precision)}
-        runtime = f"{engine.choice.runtime} {engine.version}"
+        found = {engine.config.runtime: gate.compare_session(AsSession(engine), precision)}
+        runtime = f"{engine.config.runtime} {engine.version}"
     found["onnxruntime"] = gate.compare(onnx.load(path), precision)
     return {
         "passed": all(nearest_limit(each, precision).ratio <= 1 for each in found.values()),

@@ -91,28 +91,30 @@ def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict
     from microseg.core.preparation.tiling import extract, plan_tiles
     from microseg.core.schemas.preparation import Grid, Preparation
     from microseg.deploy.pipeline.tile_memory import max_tile_pixels, tile_pixels
-    from microseg.deploy.tuning.profile import set_up
+    from microseg.deploy.tuning.profile import segment_config
     from microseg.runtime import open_engine
 
-    choice = set_up(path, runtime=None, device=None, threads=threads, batch=None, use_profile=False).choice
-    engine = open_engine(path, choice.threads, choice.device, choice.runtime, choice.streams)
+    config = segment_config(
+        path, runtime=None, device=None, threads=threads, batch=None, use_profile=False
+    ).runtime_config
+    engine = open_engine(path, config.threads, config.device, config.runtime, config.streams)
     manifest = engine.manifest
-    limit = tile_pixels(max_tile_pixels(manifest, path.stat().st_size, None), choice)
+    limit = tile_pixels(max_tile_pixels(manifest, path.stat().st_size, None), config)
     batches = []
     for image in fields:
         with open_prepared(image, Preparation(), Grid()) as field:
             plan = plan_tiles(*field.shape, manifest.stride, manifest.halo_px, limit)
             batches += [extract(field.rows, tile, *field.shape)[None, None] for tile in plan]
-    with ThreadPoolExecutor(choice.streams) as streams:
-        list(streams.map(engine.run, batches[:1] * choice.streams))
+    with ThreadPoolExecutor(config.streams) as streams:
+        list(streams.map(engine.run, batches[:1] * config.streams))
         begun = time.perf_counter()
         for _ in streams.map(engine.run, batches):
             pass
         seconds = time.perf_counter() - begun
     settings = {
-        "runtime": f"{engine.choice.runtime} {engine.version}",
-        "threads": choice.threads,
-        "streams": choice.streams,
+        "runtime": f"{engine.config.runtime} {engine.version}",
+        "threads": config.threads,
+        "streams": config.streams,
         "tiles": len(batches),
         "tile_px": list(batches[0].shape[2:]),
     }

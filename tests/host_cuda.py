@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference, reference_tile
-from microseg.runtime import Choice, read_manifest
+from microseg.runtime import RuntimeConfig, read_manifest
 from microseg.runtime.tensorrt.engine import TensorRTEngine
 
 
@@ -250,7 +250,7 @@ def open_on_host(path: Path, cuda: HostCuda) -> TensorRTEngine:
     return TensorRTEngine(
         path=path,
         manifest=read_manifest(path),
-        choice=Choice("tensorrt", "cuda", None),
+        config=RuntimeConfig("tensorrt", "cuda", None),
         version="11.4",
         provider="rehearsal",
         library=_Rtx,

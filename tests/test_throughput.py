@@ -12,7 +12,7 @@ from benchmarks import throughput_peers
 from benchmarks.random_engine import write_random_engine
 from benchmarks.throughput import ENGINES, figures
 from microseg.runtime import read_manifest
-from microseg.runtime.choice import choose
+from microseg.runtime.runtime_config import choose
 
 
 @pytest.mark.parametrize("peer", ["naive", "monai", "toolbelt"])

@@ -13,7 +13,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
 from microseg.deploy.report.records import FieldRecord, ReportSettings
-from microseg.deploy.tuning.profile_file import Profile as TuningProfile
+from microseg.deploy.tuning.profile_file import TuningProfile as TuningProfile
 from microseg.export.tensorrt.plan_profile import PlanProfile
 from microseg.train.analysis.study import Study
 from microseg.train.common.recipe import PretrainRecipe, Recipe

@@ -14,8 +14,8 @@ from microseg.deploy.inference.result import FieldResult
 from microseg.deploy.report.reader import Report, read_report
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.deploy.tuning.profile import set_up
-from microseg.runtime import Device, EngineFile, Runtime, open_engine
+from microseg.deploy.tuning.profile import segment_config
+from microseg.runtime import Device, EngineFile, Runtime, open_configured
 
 __all__ = ["FieldResult", "LoadedEngine", "Report", "evaluate_engine", "load_engine", "read_report", "segment_folder"]
 
@@ -53,7 +53,7 @@ def load_engine(
     """
     with EngineFile(Path(path)).unchanged() as file:
         file.require_intact()
-        config = set_up(
+        config = segment_config(
             file,
             runtime=runtime,
             device=device,
@@ -63,8 +63,8 @@ def load_engine(
             memory_mb=memory_mb,
         )
         limits = config.limits(file.manifest, file.size_bytes, memory_mb)
-        choice = config.choice
-        engine = open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams)
+        runtime_config = config.runtime_config
+        engine = open_configured(file, runtime_config)
     return LoadedEngine(file.path, engine, limits)
 
 

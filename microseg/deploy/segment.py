@@ -12,8 +12,8 @@ from typing import Any
 from microseg.core.errors import InputError
 from microseg.deploy.report.names import absolute, extended
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.deploy.tuning.profile import set_up
-from microseg.runtime import Engine, EngineFile, begin_loading, open_engine
+from microseg.deploy.tuning.profile import segment_config
+from microseg.runtime import Engine, EngineFile, begin_loading, open_configured
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def segment(
     begun = time.monotonic()
     report = _report_folder(options)
     file = EngineFile(options.engine)
-    setup = set_up(
+    config = segment_config(
         file,
         runtime=options.runtime,
         device=options.device,
@@ -46,24 +46,24 @@ def segment(
         use_profile=options.use_profile,
         memory_mb=options.memory_mb,
     )
-    choice = setup.choice
+    runtime_config = config.runtime_config
     # Imports take one processor; hashing the engine and, in a first run, loading its network take another.
     with ThreadPoolExecutor(2) as background:
         hashing = background.submit(lambda: file.hashes)
-        loaded = None if report.exists() else begin_loading(background, file, choice)
+        loaded = None if report.exists() else begin_loading(background, file, runtime_config)
         manifest = file.manifest
         from microseg.deploy.pipeline.measurement_run import MeasurementRun
 
         hashing.result()
-        station = MeasurementRun.prepare(options, setup, manifest, report, file.require_intact().sha256)
+        run = MeasurementRun.prepare(options, config, manifest, report, file.require_intact().sha256)
 
         def load() -> Engine:
             with file.unchanged():
                 if loaded is not None:
                     return loaded()
-                return open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams)
+                return open_configured(file, runtime_config)
 
-        content = station.measure(load, on_total, on_advance, begun)
+        content = run.measure(load, on_total, on_advance, begun)
     return SegmentResult(report, content)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from microseg.runtime.choice import Choice
+from microseg.runtime.runtime_config import RuntimeConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,11 +31,11 @@ class EngineOutput:
 class Engine(Protocol):
     """A loaded engine. `provider` names what computes, `version` the runtime's; `runs` counts the calls so far.
 
-    Calls may come from as many threads at a time as `choice` has streams.
+    Calls may come from as many threads at a time as `config` has streams.
     """
 
     manifest: Manifest
-    choice: Choice
+    config: RuntimeConfig
     version: str
     provider: str
     runs: int

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
 from microseg.core.system.files import Closing, sha256_of
-from microseg.runtime.choice import Choice, Device
 from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
+from microseg.runtime.runtime_config import Device, RuntimeConfig
 from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ _ERRORS_ONLY = 3
 class OnnxEngine(Closing):
     """The engine protocol over one inference session. For any number of threads."""
 
-    def __init__(self, path: Path, manifest: Manifest, choice: Choice, session: Any) -> None:
+    def __init__(self, path: Path, manifest: Manifest, config: RuntimeConfig, session: Any) -> None:
         self.path = path
         self.manifest = manifest
-        self.choice = choice
+        self.config = config
         self.version: str = onnxruntime.__version__
         self.runs = 0
         self._counting = Lock()
@@ -85,21 +85,21 @@ def _providers(path: Path, device: Device) -> list[tuple[str, dict[str, str]]]:
     return [("TensorrtExecutionProvider", options), _CUDA]
 
 
-def open_session(path: Path, choice: Choice) -> Any:
+def open_session(path: Path, config: RuntimeConfig) -> Any:
     """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
     refuse_external_data(path)
-    providers = _providers(path, choice.device)
+    providers = _providers(path, config.device)
     wanted = providers[0][0]
     if wanted not in onnxruntime.get_available_providers():
         raise InputError(
-            f"--device {choice.device}: this ONNX Runtime has no {wanted}. "
+            f"--device {config.device}: this ONNX Runtime has no {wanted}. "
             "Remedy: pip uninstall onnxruntime; pip install 'microseg[gpu]'; or use --device cpu."
         )
-    if choice.device != "cpu":
+    if config.device != "cpu":
         # Without a device TensorRT ends the interpreter.
         if (reason := gpu_absence()) is not None:
             raise InputError(
-                f"--device {choice.device}: no NVIDIA GPU can be used here ({reason}). Remedy: use --device cpu."
+                f"--device {config.device}: no NVIDIA GPU can be used here ({reason}). Remedy: use --device cpu."
             )
         with redirect_stdout(io.StringIO()):  # it prints what it does not find, which may be elsewhere
             onnxruntime.preload_dlls()
@@ -112,9 +112,9 @@ def open_session(path: Path, choice: Choice) -> Any:
     options.add_session_config_entry("session.dynamic_block_base", "4")
     # Between two tiles the reader and the writer need the processors that threads would spin on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if choice.threads is not None:
+    if config.threads is not None:
         # All calls share them, and each brings the thread that it is made in.
-        options.intra_op_num_threads = choice.threads - choice.streams + 1
+        options.intra_op_num_threads = config.threads - config.streams + 1
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     try:
         # Without the fall-back: a provider that fails would be replaced by the CPU, with a line on standard output.

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microseg.runtime.choice import Choice, Device, Runtime, choose
 from microseg.runtime.engine import Engine
 from microseg.runtime.engine_file import EngineFile
+from microseg.runtime.runtime_config import Device, Runtime, RuntimeConfig, choose
 
 if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
@@ -30,19 +30,36 @@ def open_engine(
         threads: CPU threads of the network.
         device: what computes.
         runtime: the library that computes.
-        streams: as in `Choice`.
+        streams: as in `RuntimeConfig`.
 
     Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a plan for another card or
     version, a runtime or device that is not there or did not load. MissingExtraError where the runtime is not installed.
     """
     file = EngineFile.of(source)
-    choice = choose(file, runtime, device, threads, streams)
+    return _open(file, choose(file, runtime, device, threads, streams))
+
+
+def open_configured(file: EngineFile, config: RuntimeConfig) -> Engine:
+    """Load an engine as `config` says.
+
+    Args:
+        file: the engine's file.
+        config: runtime, device, threads and streams.
+
+    Raises:
+        InputError: as `open_engine`.
+        MissingExtraError: as `open_engine`.
+    """
+    return _open(file, choose(file, config.runtime, config.device, config.threads, config.streams))
+
+
+def _open(file: EngineFile, config: RuntimeConfig) -> Engine:
     manifest = file.manifest
-    load, make = _engine_for(choice)
-    return make(file.path, manifest, choice, load(file.path, choice))
+    load, make = _engine_for(config)
+    return make(file.path, manifest, config, load(file.path, config))
 
 
-def begin_loading(executor: Executor, file: EngineFile, choice: Choice) -> Callable[[], Engine]:
+def begin_loading(executor: Executor, file: EngineFile, config: RuntimeConfig) -> Callable[[], Engine]:
     """Start to load the network, which takes long and needs no manifest.
 
     Returns:
@@ -52,16 +69,16 @@ def begin_loading(executor: Executor, file: EngineFile, choice: Choice) -> Calla
     Raises:
         MissingExtraError: the runtime is not installed.
     """
-    load, make = _engine_for(choice, keep=True)
-    loaded = executor.submit(load, file.path, choice)
-    return lambda: make(file.path, file.manifest, choice, loaded.result())
+    load, make = _engine_for(config, keep=True)
+    loaded = executor.submit(load, file.path, config)
+    return lambda: make(file.path, file.manifest, config, loaded.result())
 
 
 def _engine_for(
-    choice: Choice, keep: bool = False
-) -> tuple[Callable[[Path, Choice], Any], Callable[[Path, Manifest, Choice, Any], Engine]]:
+    config: RuntimeConfig, keep: bool = False
+) -> tuple[Callable[[Path, RuntimeConfig], Any], Callable[[Path, Manifest, RuntimeConfig, Any], Engine]]:
     """What loads a network in this runtime, and what makes an engine of it: the one place that knows the runtimes."""
-    match choice.runtime:
+    match config.runtime:
         case "onnxruntime":
             from microseg.runtime.onnx_engine import OnnxEngine, open_session
 
@@ -75,4 +92,4 @@ def _engine_for(
             from microseg.runtime.tensorrt.opening import open_plan
 
             # Whose card and version a plan is for is in its manifest, so nothing of it is loaded before.
-            return (lambda path, choice: None), (lambda path, manifest, choice, _: open_plan(path, manifest, choice))
+            return (lambda path, config: None), (lambda path, manifest, config, _: open_plan(path, manifest, config))

@@ -16,7 +16,7 @@ from microseg.deploy.acceptance.verify import VerifyOptions
 from microseg.deploy.evaluate import evaluate_engine
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.deploy.tuning.profile import find_profile, profile_path, set_up
+from microseg.deploy.tuning.profile import find_profile, profile_path, segment_config
 from microseg.deploy.tuning.tune import tune
 from microseg.runtime import EngineFile, Runtime, read_manifest
 from microseg.runtime.engine_metadata import text_beside
@@ -29,7 +29,7 @@ from tests.verification import verify
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
     cuda = HostCuda()
-    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, choice: open_on_host(path, cuda))
+    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, config: open_on_host(path, cuda))
     return cuda
 
 
@@ -113,14 +113,18 @@ def test_a_plan_and_its_onnx_file_have_profiles_of_their_own(
 ) -> None:
     monkeypatch.setenv("MICROSEG_CONFIG", str(tmp_path / "configuration"))
     ours = tune(plan, seconds=1, field_px=(100, 70))
-    assert {trial.settings.choice.runtime for trial in ours.trials} == {"tensorrt"}
+    assert {trial.candidate.runtime_config.runtime for trial in ours.trials} == {"tensorrt"}
     # Tiles of the whole field would be beyond the sides that the plan runs.
     assert all(max(trial.tile_px) <= 64 for trial in ours.trials)
     assert find_profile(EngineFile(tiny_engine)) is None
     theirs = profile_path(read_manifest(tiny_engine).network_sha256)
     assert theirs != ours.path
-    setup = set_up(plan, runtime=None, device=None, threads=None, batch=None, use_profile=True)
-    assert (setup.profile, setup.choice.runtime, setup.choice.device) == (ours.path, "tensorrt", "cuda")
+    config = segment_config(plan, runtime=None, device=None, threads=None, batch=None, use_profile=True)
+    assert (config.profile, config.runtime_config.runtime, config.runtime_config.device) == (
+        ours.path,
+        "tensorrt",
+        "cuda",
+    )
 
 
 def test_what_runs_a_plan_and_what_does_not(tiny_engine: Path, plan: Path, tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ from microseg.deploy.pipeline.tile_memory import side_by_side
 from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.runtime import Choice, EngineFile, Runtime
+from microseg.runtime import EngineFile, Runtime, RuntimeConfig
 from microseg.runtime.onnx_engine import OnnxEngine
 from microseg.runtime.openvino.engine import OpenVinoEngine
 from tests.deploy.test_segment import content_of, rows_of
 from tests.engines import write_threshold_engine
 
 Wafer = Callable[..., Path]
-TWO = Choice("openvino", "cpu", 2)
+TWO = RuntimeConfig("openvino", "cpu", 2)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_two_streams_are_taken_where_memory_and_threads_allow_it(engine: Path) -
     assert side_by_side(file, TWO, 465) == replace(TWO, streams=2) == side_by_side(file, TWO, None)
     assert side_by_side(file, TWO, 455) == TWO
     assert side_by_side(file, replace(TWO, runtime="onnxruntime"), None).streams == 2
-    for other in (replace(TWO, threads=3), replace(TWO, threads=None), Choice("onnxruntime", "cuda", 2)):
+    for other in (replace(TWO, threads=3), replace(TWO, threads=None), RuntimeConfig("onnxruntime", "cuda", 2)):
         assert side_by_side(file, other, None) == other
     of_a_profile = replace(TWO, threads=8, streams=4)
     assert side_by_side(file, of_a_profile, None) == of_a_profile
@@ -75,7 +75,7 @@ def test_fields_measured_side_by_side_are_as_one_by_one(
             begun += 1
             running += 1
             most = max(most, running)
-            meets = self.choice.streams == 2 and begun <= 2
+            meets = self.config.streams == 2 and begun <= 2
         if meets:
             together.wait()  # the first two calls are under way at once, or this breaks
         try:

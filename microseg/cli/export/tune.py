@@ -11,22 +11,26 @@ from microseg.cli.measure.segment import DeviceOption, RuntimeOption
 
 if TYPE_CHECKING:
     from microseg.deploy.tuning.bench import Trial
+    from microseg.deploy.tuning.tune import TuneResult
 
 
 def tune(
     engine: Annotated[Path, typer.Argument(help="An engine.")],
-    seconds: Annotated[float, typer.Option(min=1, help="Time to spend. The default setting is always measured.")] = 120,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Time to spend, in seconds. The default configuration is always measured.")
+    ] = 120,
     field_px: Annotated[
-        tuple[int, int], typer.Option(min=64, metavar="WIDTH HEIGHT", help="A typical field, as the network sees it.")
+        tuple[int, int],
+        typer.Option(min=64, metavar="WIDTH HEIGHT", help="Size of a typical field on the network's grid."),
     ] = (1024, 768),
-    memory_mb: Annotated[int | None, typer.Option(min=1, help="Memory to stay within, as for `segment`.")] = None,
+    memory_mb: Annotated[
+        int | None, typer.Option(min=1, help="Memory to stay within, in MB, as for `segment`.")
+    ] = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Measure runtime, threads, streams, tile size and batch on this machine; `segment` picks the best up by itself."""
+    """Measure runtimes, threads, streams, tile sizes and batches on this machine. `segment` then uses the fastest."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from microseg.deploy.tuning.tune import tune as run
 
@@ -40,50 +44,55 @@ def tune(
             device=device.value if device else None,
             on_trial=lambda trial: status.update(f"{_named(trial)}: {_speed(trial)}"),
         )
-    table = Table(title=f"{escape(engine.name)}: fields of {field_px[0]} x {field_px[1]} px", title_justify="left")
+    _print(found, f"{engine.name}: fields of {field_px[0]} x {field_px[1]} px", seconds)
+
+
+def _print(found: TuneResult, title: str, seconds: float) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
     for name in ("runtime", "device", "threads", "streams", "tile", "batch"):
         table.add_column(name)
     table.add_column("megapixels/s", justify="right", overflow="fold")
     table.add_column("")
-    best = found.profile
-
-    def is_taken(trial: Trial) -> bool:
-        settings, choice = trial.settings, trial.settings.choice
-        return trial.megapixels_per_second is not None and (
-            (choice.runtime, choice.device, choice.threads, choice.streams, settings.max_tile_pixels, settings.batch)
-            == (best.runtime, best.device, best.threads, best.streams, best.max_tile_pixels, best.batch)
-        )
-
     for trial in found.trials:
-        settings = trial.settings
-        choice = settings.choice
+        config = trial.candidate.runtime_config
         table.add_row(
-            choice.runtime,
-            choice.device,
-            str(choice.threads or "-"),
-            str(choice.streams),
+            config.runtime,
+            config.device,
+            str(config.threads or "-"),
+            str(config.streams),
             f"{trial.tiles} x {trial.tile_px[0]} x {trial.tile_px[1]}",
-            str(settings.batch),
+            str(trial.candidate.batch),
             escape(_speed(trial)),
-            "taken" if is_taken(trial) else "",
-            style="bold" if is_taken(trial) else "",
+            "taken" if trial is found.best else "",
+            style="bold" if trial is found.best else "",
         )
     console = Console()
     console.print(table)
     if not found.complete:
-        console.print(f"Not everything was measured in {seconds:g} s. More: --seconds.", highlight=False)
-    default = found.trials[0].megapixels_per_second
-    if default:
-        gain = f"{best.megapixels_per_second / default:.2f} times as fast as the default"
-        told = "the default, which is the fastest" if is_taken(found.trials[0]) else gain
-        console.print(f"What `segment` takes from now on: {told}.", highlight=False)
+        console.print(
+            f"{seconds:g} s are not enough to measure every configuration. Remedy: a larger --seconds.", highlight=False
+        )
+    default, best = found.trials[0].megapixels_per_second, found.best.megapixels_per_second
+    if default and best:
+        is_default = found.best is found.trials[0]
+        gain = (
+            "the default configuration, the fastest"
+            if is_default
+            else f"one {best / default:.2f} times as fast as the default"
+        )
+        console.print(f"`segment` uses from now on: {gain}.", highlight=False)
     console.print(f"Profile: {escape(str(found.path))}", highlight=False, soft_wrap=True)
 
 
 def _named(trial: Trial) -> str:
-    choice = trial.settings.choice
-    streams = f", {choice.streams} streams" if choice.streams > 1 else ""
-    return f"{choice.runtime} on {choice.device}, {choice.threads or 'default'} threads{streams}, batch {trial.settings.batch}"
+    config = trial.candidate.runtime_config
+    streams = f", {config.streams} streams" if config.streams > 1 else ""
+    threads = f"{config.threads or 'default'} threads{streams}"
+    return f"{config.runtime} on {config.device}, {threads}, batch {trial.candidate.batch}"
 
 
 def _speed(trial: Trial) -> str:

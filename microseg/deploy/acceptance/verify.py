@@ -33,8 +33,8 @@ from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.pipeline.inputs import resolve_input
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.deploy.report.records import writing
-from microseg.deploy.tuning.profile import set_up
-from microseg.runtime import Device, Engine, EngineFile, Runtime, open_engine
+from microseg.deploy.tuning.profile import segment_config
+from microseg.runtime import Device, Engine, EngineFile, Runtime, open_configured, open_engine
 from microseg.runtime.engine_metadata import text_beside
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.tiled_prediction import label_field
@@ -158,7 +158,7 @@ def verify(
             try:
                 with _opened(file, options) as engine:
                     runtime = _runtime(engine)
-                    table.add("provider", engine.provider, f"{engine.choice.runtime} on {engine.choice.device}", True)
+                    table.add("provider", engine.provider, f"{engine.config.runtime} on {engine.config.device}", True)
                     if notice := saturation_notice(manifest.quantisation, instruction_sets()):
                         # A notice: the comparisons below show whether it matters.
                         table.add("processor", notice, "", True)
@@ -178,15 +178,15 @@ def verify(
 
 def _opened(file: EngineFile, options: VerifyOptions) -> Engine:
     """The engine as `segment` opens it, because `segment` is what the test is about."""
-    choice = set_up(
+    config = segment_config(
         file,
         runtime=options.runtime,
         device=options.device,
         threads=options.threads,
         batch=None,
         use_profile=False,
-    ).choice
-    return open_engine(file, choice.threads, choice.device, choice.runtime, choice.streams)
+    )
+    return open_configured(file, config.runtime_config)
 
 
 def _record(
@@ -305,12 +305,12 @@ def _require_same_phases(path: Path, ours: Manifest, theirs: Manifest) -> None:
 
 
 def _runtime(engine: Engine) -> VerifiedRuntime:
-    choice = engine.choice
+    config = engine.config
     return VerifiedRuntime(
-        name=choice.runtime,
+        name=config.runtime,
         version=engine.version,
         provider=engine.provider,
-        device=choice.device,
-        threads=choice.threads,
-        streams=choice.streams,
+        device=config.device,
+        threads=config.threads,
+        streams=config.streams,
     )

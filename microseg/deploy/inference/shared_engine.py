@@ -22,12 +22,12 @@ class SharedEngine(Closing):
         engine: the open engine; closed by `close`.
         """
         self.manifest = engine.manifest
-        self.choice = engine.choice
+        self.config = engine.config
         self.version = engine.version
         self.provider = engine.provider
         self._path = path
         self._engine = engine
-        self._streams = threading.BoundedSemaphore(engine.choice.streams)
+        self._streams = threading.BoundedSemaphore(engine.config.streams)
         self._change = threading.Condition()
         self._running = 0
         self.is_closed = False

@@ -31,7 +31,7 @@ from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.report.summary import Findings, fields_csv, summary
 from microseg.deploy.report.summary_file import SummaryRun
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.deploy.tuning.profile import Setup
+from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
 
 # Until the first tile is being computed, which must not wait for an import.
@@ -47,15 +47,15 @@ class MeasurementRun:
     given: SegmentInput
     settings: ReportSettings
     limits: TileLimits
-    setup: Setup
+    config: SegmentConfig
 
     @classmethod
     def prepare(
-        cls, options: SegmentOptions, setup: Setup, manifest: Manifest, report: Path, engine_sha256: str
+        cls, options: SegmentOptions, config: SegmentConfig, manifest: Manifest, report: Path, engine_sha256: str
     ) -> MeasurementRun:
         """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
         given = resolve_input(options.input, manifest, options.domain, options.invert)
-        limits = setup.limits(manifest, options.engine.stat().st_size, options.memory_mb)
+        limits = config.limits(manifest, options.engine.stat().st_size, options.memory_mb)
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
@@ -66,11 +66,11 @@ class MeasurementRun:
             pixel_size_um=options.pixel_size_um,
             fallback_pixel_size_um=given.fallback_pixel_size_um,
             max_tile_pixels=limits.max_tile_pixels,
-            runtime=setup.choice.runtime,
-            device=setup.choice.device,
+            runtime=config.runtime_config.runtime,
+            device=config.runtime_config.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        return cls(report, manifest, given, check_report(report, settings), limits, setup)
+        return cls(report, manifest, given, check_report(report, settings), limits, config)
 
     def measure(
         self,
@@ -123,11 +123,11 @@ class MeasurementRun:
             seconds=round(time.monotonic() - begun, 3),
             fields_measured=len(findings.measured) - sink.resumed,
             fields_resumed=sink.resumed,
-            runtime=f"{self.setup.choice.runtime} {engine.version}" if engine else None,
+            runtime=f"{self.config.runtime_config.runtime} {engine.version}" if engine else None,
             provider=engine.provider if engine else None,
-            threads=self.setup.choice.threads,
-            streams=self.setup.choice.streams,
-            profile=str(self.setup.profile) if self.setup.profile else None,
+            threads=self.config.runtime_config.threads,
+            streams=self.config.runtime_config.streams,
+            profile=str(self.config.profile) if self.config.profile else None,
         )
         return self._write(findings, summary(findings, run, engine.runs if engine else 0).content())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError
-from microseg.runtime import Choice, EngineFile
+from microseg.runtime import EngineFile, RuntimeConfig
 
 if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
@@ -41,40 +41,40 @@ class TileLimits:
     streams: int
 
 
-def side_by_side(engine: EngineFile, choice: Choice, memory_mb: int | None) -> Choice:
-    """The choice, with two tiles computed side by side where a processor computes and memory allows it.
+def side_by_side(engine: EngineFile, config: RuntimeConfig, memory_mb: int | None) -> RuntimeConfig:
+    """The config, with two tiles computed side by side where a processor computes and memory allows it.
 
     Threads that share a tile wait for each other after every layer, and all of them for one that the reader or the writer
     keeps from working. memory_mb: as `max_tile_pixels` has it. What cannot be read of the engine is not told here.
     """
-    if choice.device != "cpu" or choice.streams != 1 or choice.threads is None or choice.threads % _STREAMS:
-        return choice
+    if config.device != "cpu" or config.streams != 1 or config.threads is None or config.threads % _STREAMS:
+        return config
     try:
         per_pixel = float(engine.unchecked_manifest["bytes_per_pixel"])
     except (ValueError, KeyError, TypeError):
-        return choice  # the check of the manifest reports what is wrong
+        return config  # the check of the manifest reports what is wrong
     fits = _has_room(_pixels(engine.size_bytes, per_pixel, memory_mb))
-    return replace(choice, streams=_STREAMS) if fits else choice
+    return replace(config, streams=_STREAMS) if fits else config
 
 
-def tile_pixels(under_way: int, choice: Choice) -> int:
+def tile_pixels(under_way: int, config: RuntimeConfig) -> int:
     """The largest tile, where `under_way` pixels of tiles may be under way: each stream has one.
 
     One stream has no larger tiles than two would: how many there are depends on the threads, and a report goes on with any.
     """
-    is_one_of_two = choice.device == "cpu" and choice.streams == 1 and _has_room(under_way)
-    return under_way // (_STREAMS if is_one_of_two else choice.streams)
+    is_one_of_two = config.device == "cpu" and config.streams == 1 and _has_room(under_way)
+    return under_way // (_STREAMS if is_one_of_two else config.streams)
 
 
 def _has_room(under_way: int) -> bool:
     return under_way // _STREAMS >= _SMALLEST_DEFAULT_TILE_PX
 
 
-def default_batch(manifest: Manifest, choice: Choice) -> int:
+def default_batch(manifest: Manifest, config: RuntimeConfig) -> int:
     """Tiles under way at once, where neither the user nor a profile says it."""
     if manifest.plan is not None:
         return PLAN_BATCHES * manifest.plan.batch.opt
-    return choice.streams if choice.device == "cpu" else _CUDA_BATCH
+    return config.streams if config.device == "cpu" else _CUDA_BATCH
 
 
 def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:

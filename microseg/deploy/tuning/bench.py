@@ -19,7 +19,7 @@ from microseg.core.preparation.tiling import plan_tiles
 from microseg.core.schemas.reference import unpack
 from microseg.core.schemas.tolerance import LIMITS
 from microseg.deploy.pipeline.tile_memory import tile_pixels
-from microseg.runtime import Choice, Engine, EngineFile, open_engine
+from microseg.runtime import Engine, EngineFile, RuntimeConfig, open_configured
 
 _REPEATS = 3
 _MOST_REPEATS = 15
@@ -28,10 +28,10 @@ _SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Settings:
+class TuningCandidate:
     """One configuration. max_tile_pixels: None for as large as memory allows."""
 
-    choice: Choice
+    runtime_config: RuntimeConfig
     max_tile_pixels: int | None = None
     batch: int = 1
 
@@ -44,7 +44,7 @@ class Trial:
     failed. repeats: calls that the median is of.
     """
 
-    settings: Settings
+    candidate: TuningCandidate
     tile_px: tuple[int, int]
     tiles: int
     megapixels_per_second: float | None
@@ -95,37 +95,37 @@ class Bench:
         """Whether the time is spent."""
         return self._clock() >= self._until
 
-    def measure(self, settings: Settings) -> Trial:
+    def measure(self, candidate: TuningCandidate) -> Trial:
         """Time one configuration; one that fails, or labels otherwise than the default, is told and never the best.
 
         The first is the default: raises what it fails with.
         """
         width, height = self._field_px
-        largest = tile_pixels(self._allowed, settings.choice)
-        largest = min(largest, settings.max_tile_pixels or largest)
+        largest = tile_pixels(self._allowed, candidate.runtime_config)
+        largest = min(largest, candidate.max_tile_pixels or largest)
         shape, number, speed, repeats, note = (0, 0), 0, None, 0, ""
         try:
             manifest = self._manifest
             plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, largest, manifest.max_side_px)
             shape, number = (plan[0].width, plan[0].height), len(plan)
-            fitting = settings.choice.streams * max(1, largest // (plan[0].width * plan[0].height))
+            fitting = candidate.runtime_config.streams * max(1, largest // (plan[0].width * plan[0].height))
             if not self.trials:
-                settings = replace(settings, batch=min(settings.batch, fitting))  # as `segment` does
-            if settings.batch > fitting:
+                candidate = replace(candidate, batch=min(candidate.batch, fitting))  # as `segment` does
+            if candidate.batch > fitting:
                 note = "a batch beyond the memory limit"
             else:
-                engine = self._opened(settings.choice)
+                engine = self._opened(candidate.runtime_config)
                 note = self._refusal
                 if not note:
-                    batch = np.repeat(_tile(self._image, shape)[None, None], settings.batch, 0)
+                    batch = np.repeat(_tile(self._image, shape)[None, None], candidate.batch, 0)
                     times = self._times(engine, batch)
-                    per_field = statistics.median(times) * number / settings.batch
+                    per_field = statistics.median(times) * number / candidate.batch
                     speed, repeats = width * height / 1e6 / per_field, len(times)
         except MicrosegError as error:
             if not self.trials:
                 raise
             note = str(error)
-        trial = Trial(settings, shape, number, speed, repeats, note)
+        trial = Trial(candidate, shape, number, speed, repeats, note)
         self.trials.append(trial)
         self._on_trial(trial)
         return trial
@@ -149,11 +149,11 @@ class Bench:
             side = min(max(side, plan.tile_px.min), plan.tile_px.max)
         return [_tile(self._image, (side, side))]
 
-    def _opened(self, choice: Choice) -> Engine:
-        if self._engine is None or self._engine.choice != choice:
+    def _opened(self, runtime_config: RuntimeConfig) -> Engine:
+        if self._engine is None or self._engine.config != runtime_config:
             self.close()
-            self._engine = open_engine(self._file, choice.threads, choice.device, choice.runtime, choice.streams)
-            self._versions[choice.runtime] = self._engine.version
+            self._engine = open_configured(self._file, runtime_config)
+            self._versions[runtime_config.runtime] = self._engine.version
             self._refusal = self._differs(self._engine)
         return self._engine
 
@@ -162,7 +162,7 @@ class Bench:
 
         Compared on the engine's reference tiles, or without them on the texture, as many at once as there are streams.
         """
-        manifest, streams = self._manifest, engine.choice.streams
+        manifest, streams = self._manifest, engine.config.streams
         found = [
             labels for tile in self._tiles for labels in engine.run(np.repeat(tile[None, None], streams, 0)).labels
         ]
@@ -178,7 +178,7 @@ class Bench:
     def _times(self, engine: Engine, batch: NDArray[np.uint8]) -> list[float]:
         """Seconds that the batch takes each time, shared among the engine's streams, after a warm-up."""
         times: list[float] = []
-        calls = np.array_split(batch, min(engine.choice.streams, len(batch)))
+        calls = np.array_split(batch, min(engine.config.streams, len(batch)))
         with ThreadPoolExecutor(len(calls)) as streams:
             list(streams.map(engine.run, calls))
             begun = self._clock()

@@ -12,18 +12,18 @@ from platformdirs import user_config_path
 from microseg.core.errors import InputError
 from microseg.core.system.machine import machine_key
 from microseg.deploy.pipeline.tile_memory import TileLimits, default_batch, max_tile_pixels, side_by_side, tile_pixels
-from microseg.runtime import Choice, Device, EngineFile, Runtime, choose
+from microseg.runtime import Device, EngineFile, Runtime, RuntimeConfig, choose
 
 if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
-    from microseg.deploy.tuning.profile_file import Profile
+    from microseg.deploy.tuning.profile_file import TuningProfile
 
 
 @dataclass(frozen=True)
-class Setup:
+class SegmentConfig:
     """How an engine is run. None is the default of `segment`. profile: the file that it comes from."""
 
-    choice: Choice
+    runtime_config: RuntimeConfig
     batch: int | None
     max_tile_pixels: int | None
     profile: Path | None
@@ -39,13 +39,15 @@ class Setup:
         Raises:
             InputError: `memory_mb` leaves no room for a tile.
         """
-        largest = tile_pixels(max_tile_pixels(manifest, engine_bytes, memory_mb), self.choice)
+        largest = tile_pixels(max_tile_pixels(manifest, engine_bytes, memory_mb), self.runtime_config)
         if memory_mb is None and self.max_tile_pixels is not None:
             largest = min(largest, self.max_tile_pixels)
-        return TileLimits(largest, self.batch or default_batch(manifest, self.choice), self.choice.streams)
+        return TileLimits(
+            largest, self.batch or default_batch(manifest, self.runtime_config), self.runtime_config.streams
+        )
 
 
-def set_up(
+def segment_config(
     source: Path | EngineFile,
     *,
     runtime: Runtime | None,
@@ -54,7 +56,7 @@ def set_up(
     batch: int | None,
     use_profile: bool,
     memory_mb: int | None = None,
-) -> Setup:
+) -> SegmentConfig:
     """What the user asked for, then what `tune` measured on this machine, then what file and hardware suggest.
 
     memory_mb: 10**6 bytes to stay within, or None; two tiles side by side need room for both.
@@ -67,13 +69,15 @@ def set_up(
         path, profile = found
         if runtime in (None, profile.runtime) and device in (None, profile.device):
             try:
-                choice = choose(engine, profile.runtime, profile.device, threads or profile.threads, profile.streams)
+                runtime_config = choose(
+                    engine, profile.runtime, profile.device, threads or profile.threads, profile.streams
+                )
             except InputError as error:
                 raise InputError(
                     f"{path}: what this profile asks for cannot be had: {error} Or --no-profile."
                 ) from error
-            return Setup(choice, batch or profile.batch, profile.max_tile_pixels, path)
-    return Setup(side_by_side(engine, choose(engine, runtime, device, threads), memory_mb), batch, None, None)
+            return SegmentConfig(runtime_config, batch or profile.batch, profile.max_tile_pixels, path)
+    return SegmentConfig(side_by_side(engine, choose(engine, runtime, device, threads), memory_mb), batch, None, None)
 
 
 def profile_path(model_sha256: str) -> Path:
@@ -84,7 +88,7 @@ def profile_path(model_sha256: str) -> Path:
     return _config_folder() / "profiles" / f"{model_sha256[:16]}-{machine_key()}.json"
 
 
-def find_profile(engine: EngineFile) -> tuple[Path, Profile] | None:
+def find_profile(engine: EngineFile) -> tuple[Path, TuningProfile] | None:
     """The profile of this engine on this machine. Raises InputError if it is damaged, or of another engine or machine."""
     if not (_config_folder() / "profiles").is_dir():
         return None

@@ -13,7 +13,7 @@ from microseg.core.schemas.frozen_model import FrozenModel
 Positive = Annotated[int, Field(ge=1)]
 
 
-class Profile(FrozenModel):
+class TuningProfile(FrozenModel):
     """The fastest way found to run one engine on one machine.
 
     max_tile_pixels: largest tile worth taking; null where as large as memory allows was fastest. field_px: (width,
@@ -37,10 +37,10 @@ class Profile(FrozenModel):
     megapixels_per_second: float = Field(gt=0)
 
 
-def read_profile(path: Path) -> Profile:
+def read_profile(path: Path) -> TuningProfile:
     """A profile as `tune` wrote it. Raises InputError for anything else."""
     try:
-        return Profile.model_validate_json(path.read_bytes())
+        return TuningProfile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: --no-profile.") from error
     except ValidationError as error:

@@ -19,11 +19,11 @@ from microseg.core.system.machine import machine, machine_key
 from microseg.core.system.processor_count import usable_processors
 from microseg.deploy.pipeline.tile_memory import default_batch, max_tile_pixels, side_by_side
 from microseg.deploy.report.records import writing
-from microseg.deploy.tuning.bench import Bench, Settings, Trial
+from microseg.deploy.tuning.bench import Bench, Trial, TuningCandidate
 from microseg.deploy.tuning.profile import profile_path
-from microseg.deploy.tuning.profile_file import Profile
-from microseg.runtime import Choice, Device, EngineFile, Runtime, choose
-from microseg.runtime.choice import cpu_runtimes
+from microseg.deploy.tuning.profile_file import TuningProfile
+from microseg.runtime import Device, EngineFile, Runtime, RuntimeConfig, choose
+from microseg.runtime.runtime_config import cpu_runtimes
 
 # What is less faster than this is noise, and the simpler setting is kept.
 _WORTH = 0.97
@@ -34,10 +34,19 @@ _PARTS = (2, 4, 9)
 
 @dataclass(frozen=True)
 class TuneResult:
-    """All trials, the profile and where it is. complete: whether time was enough for every candidate."""
+    """What `tune` found.
+
+    Attributes:
+        trials: all trials, the default first.
+        best: the one that the profile keeps.
+        profile: the profile.
+        path: the profile's file.
+        complete: whether the time was enough for every candidate.
+    """
 
     trials: list[Trial]
-    profile: Profile
+    best: Trial
+    profile: TuningProfile
     path: Path
     complete: bool
 
@@ -64,7 +73,7 @@ def tune(
         allowed = max_tile_pixels(manifest, file.size_bytes, memory_mb)
         default = side_by_side(file, choose(file, runtime, device), memory_mb)
         bench = Bench(file, field_px, allowed, seconds, on_trial)
-        best = bench.measure(Settings(default, batch=default_batch(manifest, default)))
+        best = bench.measure(TuningCandidate(default, batch=default_batch(manifest, default)))
         complete = True
         for candidates in (
             _runtimes(default, runtime, device),
@@ -73,64 +82,65 @@ def tune(
             _tiles(field_px, allowed),
             _batches(manifest),
         ):
-            for settings in candidates(best.settings):
+            for candidate in candidates(best.candidate):
                 if bench.is_over:
                     complete = False
                     break
-                trial = bench.measure(settings)
+                trial = bench.measure(candidate)
                 if _is_faster(trial, best):
                     best = trial
         bench.close()
-    profile = _profile(manifest, best, field_px, bench.version_of(best.settings.choice.runtime))
+    profile = _profile(manifest, best, field_px, bench.version_of(best.candidate.runtime_config.runtime))
     with writing(path):
         write_json(path, profile.model_dump(mode="json"))
-    return TuneResult(bench.trials, profile, path, complete)
+    return TuneResult(bench.trials, best, profile, path, complete)
 
 
-Candidates = Callable[[Settings], Iterator[Settings]]
+Candidates = Callable[[TuningCandidate], Iterator[TuningCandidate]]
 
 
-def _runtimes(default: Choice, asked: Runtime | None, device: Device | None) -> Candidates:
+def _runtimes(default: RuntimeConfig, asked: Runtime | None, device: Device | None) -> Candidates:
     """The other runtime on the CPU; ONNX Runtime's TensorRT provider beside CUDA."""
 
-    def candidates(best: Settings) -> Iterator[Settings]:
+    def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         if asked is None and default.device == "cpu":
             for name in cpu_runtimes():
                 if name != default.runtime:
-                    yield replace(best, choice=replace(default, runtime=name, streams=1), batch=1)
+                    yield replace(best, runtime_config=replace(default, runtime=name, streams=1), batch=1)
         if (default.runtime, default.device, device) == ("onnxruntime", "cuda", None):
             import onnxruntime
 
             if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
-                yield replace(best, choice=replace(default, device="tensorrt"))
+                yield replace(best, runtime_config=replace(default, device="tensorrt"))
 
     return candidates
 
 
-def _threads(best: Settings) -> Iterator[Settings]:
+def _threads(best: TuningCandidate) -> Iterator[TuningCandidate]:
     """All processors that the process may use, and half of the threads."""
-    if best.choice.device != "cpu":
+    if best.runtime_config.device != "cpu":
         return
-    now = best.choice.threads or usable_processors()
+    now = best.runtime_config.threads or usable_processors()
     for number in sorted({usable_processors(), max(1, now - 1), max(1, now // 2)} - {now}, reverse=True):
-        streams = min(best.choice.streams, number)
-        yield replace(best, choice=replace(best.choice, threads=number, streams=streams), batch=streams)
+        streams = min(best.runtime_config.streams, number)
+        yield replace(best, runtime_config=replace(best.runtime_config, threads=number, streams=streams), batch=streams)
 
 
-def _streams(default: Choice, asked: Runtime | None) -> Candidates:
+def _streams(default: RuntimeConfig, asked: Runtime | None) -> Candidates:
     """Several tiles side by side, each by its share of the threads; with OpenVINO also where it was slower with one."""
 
-    def candidates(best: Settings) -> Iterator[Settings]:
+    def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         if default.device != "cpu":
             return
-        threads = best.choice.threads or usable_processors()
+        threads = best.runtime_config.threads or usable_processors()
         for runtime in cpu_runtimes():
-            if runtime not in (best.choice.runtime, asked or "openvino"):
+            if runtime not in (best.runtime_config.runtime, asked or "openvino"):
                 continue
-            tried = best.choice.streams if best.choice.runtime == runtime else 1
+            tried = best.runtime_config.streams if best.runtime_config.runtime == runtime else 1
             for number in sorted({1, 2, threads // 2, threads} - {0, tried}):
                 if number <= threads:
-                    yield replace(best, choice=replace(best.choice, runtime=runtime, streams=number), batch=number)
+                    config = replace(best.runtime_config, runtime=runtime, streams=number)
+                    yield replace(best, runtime_config=config, batch=number)
 
     return candidates
 
@@ -138,7 +148,7 @@ def _streams(default: Choice, asked: Runtime | None) -> Candidates:
 def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
     """Smaller tiles: they waste more on their halo, but may stay in the cache."""
 
-    def candidates(best: Settings) -> Iterator[Settings]:
+    def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         whole = min(allowed, field_px[0] * field_px[1])
         for parts in _PARTS:
             yield replace(best, max_tile_pixels=whole // parts)
@@ -149,9 +159,11 @@ def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
 def _batches(manifest: Manifest) -> Candidates:
     """Other batches: multiples of the one that a plan was made for, as several are under way at once, or of the streams."""
 
-    def candidates(best: Settings) -> Iterator[Settings]:
+    def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         numbers, one = (
-            (_BATCHES, best.choice.streams) if manifest.plan is None else (_PLAN_BATCHES, manifest.plan.batch.opt)
+            (_BATCHES, best.runtime_config.streams)
+            if manifest.plan is None
+            else (_PLAN_BATCHES, manifest.plan.batch.opt)
         )
         for batch in (number * one for number in numbers):
             if batch != best.batch:
@@ -165,21 +177,21 @@ def _is_faster(trial: Trial, best: Trial) -> bool:
     return new is not None and old is not None and old < _WORTH * new
 
 
-def _profile(manifest: Manifest, best: Trial, field_px: tuple[int, int], version: str) -> Profile:
-    settings = best.settings
+def _profile(manifest: Manifest, best: Trial, field_px: tuple[int, int], version: str) -> TuningProfile:
+    candidate = best.candidate
     assert best.megapixels_per_second is not None
-    return Profile(
+    return TuningProfile(
         model_sha256=manifest.network_sha256,
         machine_key=machine_key(),
         machine=machine(),
         created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        runtime=settings.choice.runtime,
+        runtime=candidate.runtime_config.runtime,
         version=version,
-        device=settings.choice.device,
-        threads=settings.choice.threads,
-        streams=settings.choice.streams,
-        batch=settings.batch,
-        max_tile_pixels=settings.max_tile_pixels,
+        device=candidate.runtime_config.device,
+        threads=candidate.runtime_config.threads,
+        streams=candidate.runtime_config.streams,
+        batch=candidate.batch,
+        max_tile_pixels=candidate.max_tile_pixels,
         field_px=field_px,
         megapixels_per_second=round(best.megapixels_per_second, 4),
     )

@@ -28,7 +28,7 @@ from microseg.export.precision.fp16 import half_limits, kept_in_float32, rounded
 from microseg.export.precision.gate import Arithmetic, PrecisionGate, require_fidelity
 from microseg.export.precision.int8 import activation_ranges, quantised, saturation_limits
 from microseg.export.precision.int8_layer_search import harms, search
-from microseg.runtime.choice import cpu_runtimes
+from microseg.runtime.runtime_config import cpu_runtimes
 
 # Each layer is tried alone: few tiles, so that it takes minutes.
 _HARM_TILES = 4

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import GateError
 from microseg.core.system.processor_count import compute_threads
-from microseg.runtime import Choice
+from microseg.runtime import RuntimeConfig
 
 
 def onnxruntime_session(model: onnx.ModelProto) -> Any:
@@ -40,7 +40,7 @@ def openvino_session(model: onnx.ModelProto) -> Any:
     from microseg.runtime.openvino.engine import compile_model
 
     try:
-        network = compile_model(model.SerializeToString(), Choice("openvino", "cpu", compute_threads()))
+        network = compile_model(model.SerializeToString(), RuntimeConfig("openvino", "cpu", compute_threads()))
     except Exception as error:  # OpenVINO raises bare RuntimeErrors
         raise GateError(
             "OpenVINO cannot load the engine, and `segment` uses OpenVINO for INT8 where it is installed "

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError, MissingExtraError
 from microseg.core.system.files import Closing
-from microseg.runtime.choice import Choice
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
 from microseg.runtime.openvino.cache import Compiled, compiled
+from microseg.runtime.runtime_config import RuntimeConfig
 from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ class OpenVinoEngine(Closing):
     N, H and W stay dynamic: a new shape costs the kernels that it needs and no compilation of the network.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, choice: Choice, loaded: Compiled) -> None:
+    def __init__(self, path: Path, manifest: Manifest, config: RuntimeConfig, loaded: Compiled) -> None:
         network = loaded.network
         self.path = path
         self.manifest = manifest
-        self.choice = choice
+        self.config = config
         self.version: str = openvino.get_version().partition("-")[0]
         self.runs = 0
         shape = network.output("votes").get_partial_shape()
         check_counts(path, manifest, {"votes": [dim.get_length() if dim.is_static else None for dim in shape]})
-        self._idle: list[Any] | None = _requests(network, choice)
+        self._idle: list[Any] | None = _requests(network, config)
         self._change = Condition()
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")
@@ -73,13 +73,13 @@ class OpenVinoEngine(Closing):
         try:
             if not set(wanted) <= set(self._outputs):
                 # Features and probability are asked for rarely, and computed for every tile once they are compiled in.
-                with self._taken(self.choice.streams) as requests:
+                with self._taken(self.config.streams) as requests:
                     outputs = list(dict.fromkeys((*self._outputs, *wanted)))
-                    requests[:] = _requests(_compile(self.path, self.choice, outputs), self.choice)
+                    requests[:] = _requests(_compile(self.path, self.config, outputs), self.config)
                     self._outputs = tuple(outputs)
             with self._change:
                 self.runs += 1
-            with self._taken(min(len(tiles), self.choice.streams)) as requests:
+            with self._taken(min(len(tiles), self.config.streams)) as requests:
                 found = _infer(requests, np.ascontiguousarray(tiles))
                 # A request's own memory is written over by the next call.
                 return EngineOutput(**{name: np.concatenate([part[name] for part in found]) for name in wanted})
@@ -134,11 +134,11 @@ def _infer(requests: list[Any], tiles: NDArray[np.uint8]) -> list[Any]:
         return [request.results for request in requests]
 
 
-def _requests(network: Any, choice: Choice) -> list[Any]:
-    return [network.create_infer_request() for _ in range(choice.streams)]
+def _requests(network: Any, config: RuntimeConfig) -> list[Any]:
+    return [network.create_infer_request() for _ in range(config.streams)]
 
 
-def compile_network(path: Path, choice: Choice, keep: bool = False) -> Compiled:
+def compile_network(path: Path, config: RuntimeConfig, keep: bool = False) -> Compiled:
     """The network with labels and votes as its outputs, compiled. Raises InputError where OpenVINO cannot.
 
     keep: the engine that is made of it leaves it beside its file for later starts, where that is worth it.
@@ -151,9 +151,9 @@ def compile_network(path: Path, choice: Choice, keep: bool = False) -> Compiled:
             path,
             openvino.Core(),
             _DEVICE,
-            _settings(choice),
+            _settings(config),
             made_by,
-            lambda: _compile(path, choice, outputs),
+            lambda: _compile(path, config, outputs),
             keep=keep,
         )
     except InputError:
@@ -165,7 +165,7 @@ def compile_network(path: Path, choice: Choice, keep: bool = False) -> Compiled:
         ) from error
 
 
-def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
+def _compile(path: Path, config: RuntimeConfig, outputs: list[str]) -> Any:
     network = openvino.Core().read_model(os.fspath(path))
     inputs = {
         node.get_any_name(): (
@@ -177,25 +177,25 @@ def _compile(path: Path, choice: Choice, outputs: list[str]) -> Any:
     check_signature(path, inputs, {name for node in network.outputs for name in node.get_names()}, "u8")
     # A runtime computes every output that the network has, so those that nobody wants are taken off.
     network = openvino.Model([network.output(name).get_node() for name in outputs], network.get_parameters())
-    return compile_model(network, choice)
+    return compile_model(network, config)
 
 
-def compile_model(network: Any, choice: Choice) -> Any:
+def compile_model(network: Any, config: RuntimeConfig) -> Any:
     """A network of OpenVINO's, or the bytes of an ONNX file, compiled as an engine runs. OpenVINO raises RuntimeErrors."""
     core = openvino.Core()
     network = core.read_model(network) if isinstance(network, bytes) else network
-    return core.compile_model(network, _DEVICE, _settings(choice))
+    return core.compile_model(network, _DEVICE, _settings(config))
 
 
-def _settings(choice: Choice) -> dict[str, Any]:
+def _settings(config: RuntimeConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY" if choice.streams == 1 else "THROUGHPUT",
-        "NUM_STREAMS": choice.streams,
+        "PERFORMANCE_HINT": "LATENCY" if config.streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": config.streams,
         # On processors with bfloat16 OpenVINO would round float32 networks to it, unasked.
         "INFERENCE_PRECISION_HINT": "f32",
         # Threads bound to cores would stand still whenever the reader or the writer runs on one of them.
         "ENABLE_CPU_PINNING": False,
     }
-    if choice.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = choice.threads
+    if config.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = config.threads
     return settings

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError
 from microseg.core.system.files import Closing, write_bytes
-from microseg.runtime.choice import Choice
 from microseg.runtime.engine import EngineOutput
+from microseg.runtime.runtime_config import RuntimeConfig
 from microseg.runtime.signature import wanted_outputs
 from microseg.runtime.tensorrt.cuda_buffers import CapturedGraph, Lanes, Slot
 from microseg.runtime.tensorrt.device import CudaError
@@ -38,14 +38,14 @@ class TensorRTEngine(Closing):
     """
 
     def __init__(
-        self, *, path: Path, manifest: Manifest, choice: Choice, version: str, provider: str, library: Any,
+        self, *, path: Path, manifest: Manifest, config: RuntimeConfig, version: str, provider: str, library: Any,
         runtime: Any, engine: Any, logger: Any, cuda: Any,
     ) -> None:  # fmt: skip
         """Take over an engine. Raises CudaError where the device has not the memory."""
         assert manifest.plan is not None
         self.path = path
         self.manifest = manifest
-        self.choice = choice
+        self.config = config
         self.version = version
         self.provider = provider
         self.runs = 0

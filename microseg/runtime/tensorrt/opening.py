@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from microseg.core.errors import InputError
 from microseg.core.system.files import unreadable
-from microseg.runtime.choice import Choice
+from microseg.runtime.runtime_config import RuntimeConfig
 from microseg.runtime.tensorrt.device import CudaError, GpuInfo, cuda_runtime, require_gpu
 from microseg.runtime.tensorrt.engine import TensorRTEngine
 from microseg.runtime.tensorrt.library import EXTRAS, TITLES, Library, collecting_logger, load_library
@@ -60,14 +60,14 @@ def load_plan(path: Path, manifest: Manifest) -> LoadedPlan:
     return LoadedPlan(name, library, logger, runtime, engine, gpu)
 
 
-def open_plan(path: Path, manifest: Manifest, choice: Choice) -> TensorRTEngine:
+def open_plan(path: Path, manifest: Manifest, config: RuntimeConfig) -> TensorRTEngine:
     """Load a plan and make it ready to run. Raises as `load_plan`, and InputError where the device has not the memory."""
     loaded = load_plan(path, manifest)
     try:
         return TensorRTEngine(
             path=path,
             manifest=manifest,
-            choice=choice,
+            config=config,
             version=loaded.library.__version__,
             provider=f"{TITLES[loaded.name]} on {loaded.gpu.name}",
             library=loaded.library,

@@ -20,8 +20,8 @@ def test_segment_picks_the_profile_up(tiny_engine: Path, tmp_path: Path, monkeyp
     outcome = microseg("tune", tiny_engine, "--seconds", "1", "--field-px", "96", "64", "--runtime", "onnxruntime")
     assert outcome.status == 0, outcome.err
     assert "megapixels/s" in outcome.out and "1 x 96 x 64" in outcome.out
-    told = outcome.out.split("What `segment` takes from now on: ")[1]
-    assert told.startswith("the default, which is the fastest.") or "times as fast as the default." in told
+    told = outcome.out.split("`segment` uses from now on: ")[1]
+    assert told.startswith("the default configuration, the fastest.") or "times as fast as the default." in told
     (path,) = (tmp_path / "configuration" / "profiles").iterdir()
     assert str(path) in outcome.out.replace("\n", "")
     assert json.loads(path.read_text(encoding="utf-8"))["runtime"] == "onnxruntime"

@@ -18,10 +18,10 @@ from microseg.deploy.pipeline.tile_memory import PLAN_BATCHES
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning import profile
-from microseg.deploy.tuning.bench import Bench, Settings, Trial
-from microseg.deploy.tuning.profile import find_profile, profile_path, set_up
+from microseg.deploy.tuning.bench import Bench, Trial, TuningCandidate
+from microseg.deploy.tuning.profile import find_profile, profile_path, segment_config
 from microseg.deploy.tuning.tune import tune
-from microseg.runtime import Choice, EngineFile, EngineOutput, Runtime, choose, read_manifest
+from microseg.runtime import EngineFile, EngineOutput, Runtime, RuntimeConfig, choose, read_manifest
 from tests.engines import with_reference, write_threshold_engine
 from tests.plans import write_plan
 
@@ -34,33 +34,38 @@ def _configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[TuningCandidate]:
     """Times by formula instead of by clock: two threads, tiles of a quarter field and OpenVINO are fastest."""
-    seen: list[Settings] = []
+    seen: list[TuningCandidate] = []
 
-    def measure(self: Bench, settings: Settings) -> Trial:
-        seen.append(settings)
-        choice = settings.choice
-        speed = 1.0 + (choice.runtime == "openvino") + (choice.threads == 2) / 2
-        speed += (settings.max_tile_pixels == 32 * 32) / 4 + 0.001 * settings.batch
-        self._versions[choice.runtime] = "1.0"
-        return Trial(settings, (8, 8), 1, speed, 3)
+    def measure(self: Bench, candidate: TuningCandidate) -> Trial:
+        seen.append(candidate)
+        runtime_config = candidate.runtime_config
+        speed = 1.0 + (runtime_config.runtime == "openvino") + (runtime_config.threads == 2) / 2
+        speed += (candidate.max_tile_pixels == 32 * 32) / 4 + 0.001 * candidate.batch
+        self._versions[runtime_config.runtime] = "1.0"
+        return Trial(candidate, (8, 8), 1, speed, 3)
 
     monkeypatch.setattr(Bench, "measure", measure)
     monkeypatch.setattr("microseg.deploy.tuning.tune.usable_processors", lambda: 2)
-    monkeypatch.setattr("microseg.runtime.choice.compute_threads", lambda: 1)
+    monkeypatch.setattr("microseg.runtime.runtime_config.compute_threads", lambda: 1)
     return seen
 
 
-def test_the_best_of_each_setting_is_kept(tiny_engine: Path, quick: list[Settings]) -> None:
+def test_the_best_of_each_setting_is_kept(tiny_engine: Path, quick: list[TuningCandidate]) -> None:
     found = tune(tiny_engine, field_px=(64, 64))
     best = found.profile
     assert (best.runtime, best.threads, best.max_tile_pixels, best.batch) == ("openvino", 2, 1024, 1)
     assert best.model_sha256 == read_manifest(tiny_engine).model_sha256 and found.complete
-    assert quick[0] == Settings(choose(tiny_engine))
-    setup = set_up(tiny_engine, **UNASKED)
-    assert setup.profile == found.path == profile_path(best.model_sha256)
-    assert (setup.choice.runtime, setup.choice.threads, setup.max_tile_pixels, setup.batch) == ("openvino", 2, 1024, 1)
+    assert quick[0] == TuningCandidate(choose(tiny_engine))
+    config = segment_config(tiny_engine, **UNASKED)
+    assert config.profile == found.path == profile_path(best.model_sha256)
+    assert (config.runtime_config.runtime, config.runtime_config.threads, config.max_tile_pixels, config.batch) == (
+        "openvino",
+        2,
+        1024,
+        1,
+    )
 
 
 @pytest.mark.parametrize("asked", [None, "openvino"])
@@ -68,66 +73,68 @@ def test_streams_are_tried_where_openvino_is(
     tiny_engine: Path, monkeypatch: pytest.MonkeyPatch, asked: Runtime | None
 ) -> None:
     """With one stream OpenVINO is the slower runtime, with two the faster."""
-    seen: list[Settings] = []
+    seen: list[TuningCandidate] = []
 
-    def measure(self: Bench, settings: Settings) -> Trial:
-        seen.append(settings)
-        choice = settings.choice
-        self._versions[choice.runtime] = "1.0"
-        speed = 1.0 if choice.runtime == "onnxruntime" else 0.8 * choice.streams
-        return Trial(settings, (8, 8), 1, speed, 3)
+    def measure(self: Bench, candidate: TuningCandidate) -> Trial:
+        seen.append(candidate)
+        runtime_config = candidate.runtime_config
+        self._versions[runtime_config.runtime] = "1.0"
+        speed = 1.0 if runtime_config.runtime == "onnxruntime" else 0.8 * runtime_config.streams
+        return Trial(candidate, (8, 8), 1, speed, 3)
 
     monkeypatch.setattr(Bench, "measure", measure)
     monkeypatch.setattr("microseg.deploy.tuning.tune.usable_processors", lambda: 4)
-    monkeypatch.setattr("microseg.runtime.choice.compute_threads", lambda: 4)
-    monkeypatch.setattr("microseg.runtime.choice.usable_processors", lambda: 4)
+    monkeypatch.setattr("microseg.runtime.runtime_config.compute_threads", lambda: 4)
+    monkeypatch.setattr("microseg.runtime.runtime_config.usable_processors", lambda: 4)
     best = tune(tiny_engine, field_px=(64, 64), runtime=asked).profile
     assert (best.runtime, best.streams, best.threads, best.batch) == ("openvino", 4, 4, 4)
-    assert [settings.batch for settings in seen if settings.choice.streams == 4][-3:] == [8, 16, 32]
-    setup = set_up(tiny_engine, **UNASKED)
-    assert (setup.choice, setup.batch) == (Choice("openvino", "cpu", 4, 4), 4)
+    assert [candidate.batch for candidate in seen if candidate.runtime_config.streams == 4][-3:] == [8, 16, 32]
+    config = segment_config(tiny_engine, **UNASKED)
+    assert (config.runtime_config, config.batch) == (RuntimeConfig("openvino", "cpu", 4, 4), 4)
     seen.clear()
     assert tune(tiny_engine, field_px=(64, 64), runtime="onnxruntime").profile.streams == 2  # none is faster
-    assert {settings.choice.runtime for settings in seen} == {"onnxruntime"}
-    assert {settings.choice.streams for settings in seen} == {1, 2, 4}
+    assert {candidate.runtime_config.runtime for candidate in seen} == {"onnxruntime"}
+    assert {candidate.runtime_config.streams for candidate in seen} == {1, 2, 4}
 
 
 def test_on_a_gpu_the_tensorrt_provider_is_tried(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    seen: list[Settings] = []
+    seen: list[TuningCandidate] = []
 
-    def measure(self: Bench, settings: Settings) -> Trial:
-        seen.append(settings)
-        self._versions[settings.choice.runtime] = "1.0"
-        return Trial(settings, (8, 8), 1, 1.0 + (settings.choice.device == "tensorrt"), 3)
+    def measure(self: Bench, candidate: TuningCandidate) -> Trial:
+        seen.append(candidate)
+        self._versions[candidate.runtime_config.runtime] = "1.0"
+        return Trial(candidate, (8, 8), 1, 1.0 + (candidate.runtime_config.device == "tensorrt"), 3)
 
     providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(Bench, "measure", measure)
-    monkeypatch.setattr("microseg.runtime.choice.gpu_present", lambda: True)
+    monkeypatch.setattr("microseg.runtime.runtime_config.gpu_present", lambda: True)
     for available, device in ((providers, "tensorrt"), (providers[1:], "cuda")):
         seen.clear()
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda available=available: available)
         assert tune(tiny_engine, field_px=(64, 64)).profile.device == device
-        assert seen[0].choice.device == "cuda" and {settings.choice.runtime for settings in seen} == {"onnxruntime"}
+        assert seen[0].runtime_config.device == "cuda" and {candidate.runtime_config.runtime for candidate in seen} == {
+            "onnxruntime"
+        }
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     assert tune(tiny_engine, field_px=(64, 64), device="cuda").profile.device == "cuda"
 
 
 def test_a_plan_is_tuned_from_what_segment_runs_it_with(
-    tiny_engine: Path, quick: list[Settings], tmp_path: Path
+    tiny_engine: Path, quick: list[TuningCandidate], tmp_path: Path
 ) -> None:
     tune(write_plan(tiny_engine, tmp_path / "bagged.plan"), field_px=(64, 64))
     plan = read_manifest(tmp_path / "bagged.plan").plan
     assert plan is not None
-    assert [settings.batch // plan.batch.opt for settings in (quick[0], *quick[-2:])] == [PLAN_BATCHES, 1, 4]
+    assert [candidate.batch // plan.batch.opt for candidate in (quick[0], *quick[-2:])] == [PLAN_BATCHES, 1, 4]
 
 
 def test_an_engine_that_cannot_be_opened_is_told_once(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
         raise InputError("bagged.plan: needs a GPU. Remedy: one.")
 
-    monkeypatch.setattr("microseg.deploy.tuning.bench.open_engine", refuse)
+    monkeypatch.setattr("microseg.deploy.tuning.bench.open_configured", refuse)
     with pytest.raises(InputError, match=r"^bagged\.plan: needs a GPU"):
         tune(tiny_engine, seconds=1, field_px=(64, 64))
 
@@ -137,9 +144,9 @@ def test_no_profile_of_an_engine_that_changed_meanwhile(tmp_path: Path, monkeypa
     engine = write_threshold_engine(tmp_path / "e.onnx")
     sha256 = read_manifest(engine).model_sha256
 
-    def replaced(self: Bench, settings: Settings) -> Trial:
+    def replaced(self: Bench, candidate: TuningCandidate) -> Trial:
         write_threshold_engine(engine, thresholds=((0.1,), (0.1,)))
-        return Trial(settings, (8, 8), 1, 1.0, 3)
+        return Trial(candidate, (8, 8), 1, 1.0, 3)
 
     monkeypatch.setattr(Bench, "measure", replaced)
     with pytest.raises(InputError, match=r"e\.onnx: changed while it was read"):
@@ -150,12 +157,12 @@ def test_no_profile_of_an_engine_that_changed_meanwhile(tmp_path: Path, monkeypa
 @pytest.mark.usefixtures("quick")  # by the clock either runtime may be the faster
 def test_what_the_user_says_wins(tiny_engine: Path) -> None:
     tune(tiny_engine, field_px=(64, 64))
-    assert set_up(tiny_engine, **UNASKED | {"threads": 1}).choice.threads == 1
-    assert set_up(tiny_engine, **UNASKED | {"batch": 5}).batch == 5
-    assert set_up(tiny_engine, **UNASKED | {"runtime": "openvino"}).profile is not None
-    other = set_up(tiny_engine, **UNASKED | {"runtime": "onnxruntime"})
-    assert (other.profile, other.max_tile_pixels, other.choice.runtime) == (None, None, "onnxruntime")
-    assert set_up(tiny_engine, **UNASKED | {"use_profile": False}).profile is None
+    assert segment_config(tiny_engine, **UNASKED | {"threads": 1}).runtime_config.threads == 1
+    assert segment_config(tiny_engine, **UNASKED | {"batch": 5}).batch == 5
+    assert segment_config(tiny_engine, **UNASKED | {"runtime": "openvino"}).profile is not None
+    other = segment_config(tiny_engine, **UNASKED | {"runtime": "onnxruntime"})
+    assert (other.profile, other.max_tile_pixels, other.runtime_config.runtime) == (None, None, "onnxruntime")
+    assert segment_config(tiny_engine, **UNASKED | {"use_profile": False}).profile is None
 
 
 @pytest.mark.usefixtures("quick")
@@ -206,12 +213,12 @@ def test_memory_that_the_user_gives_wins(tiny_engine: Path, wafer: Callable[...,
     assert tuned.summary["settings"]["max_tile_pixels"] == 4096 < given.summary["settings"]["max_tile_pixels"]
 
 
-def measured(engine: Path, clock: Callable[[], float] = time.perf_counter, **settings: Any) -> Trial:
-    """The trial of these settings, after that of the default."""
+def measured(engine: Path, clock: Callable[[], float] = time.perf_counter, **candidate: Any) -> Trial:
+    """The trial of these candidate, after that of the default."""
     bench_of = Bench(EngineFile(engine), (96, 64), 8000, 0.1, lambda trial: None, clock=clock)
     try:
-        default = bench_of.measure(Settings(choose(engine, threads=1)))
-        return bench_of.measure(Settings(choose(engine, threads=1), **settings)) if settings else default
+        default = bench_of.measure(TuningCandidate(choose(engine, threads=1)))
+        return bench_of.measure(TuningCandidate(choose(engine, threads=1), **candidate)) if candidate else default
     finally:
         bench_of.close()
 
@@ -230,10 +237,10 @@ def test_trials_are_as_segment_would_run_them(tiny_engine: Path) -> None:
 
 def test_each_stream_has_a_tile_of_the_size_that_is_tried(tiny_engine: Path) -> None:
     bench_of = Bench(EngineFile(tiny_engine), (96, 64), 8000, 0.1, lambda trial: None)
-    bench_of.measure(Settings(choose(tiny_engine, threads=1)))
+    bench_of.measure(TuningCandidate(choose(tiny_engine, threads=1)))
     two = choose(tiny_engine, threads=2, streams=2)
     small, whole, more = (
-        bench_of.measure(Settings(two, max_tile_pixels=pixels, batch=batch))
+        bench_of.measure(TuningCandidate(two, max_tile_pixels=pixels, batch=batch))
         for pixels, batch in ((3000, 2), (None, 2), (3000, 4))
     )
     bench_of.close()
@@ -246,8 +253,8 @@ def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: 
     """One of eight copies, as a stream that goes wrong would give, is enough."""
     engine = with_reference(tiny_engine, tmp_path / "engine.onnx")
     bench_of = Bench(EngineFile(engine), (96, 64), 80000, 0.1, lambda trial: None)
-    bench_of.measure(Settings(choose(engine, threads=1)))
-    streams = Settings(choose(engine, "openvino", threads=2, streams=2), batch=2)
+    bench_of.measure(TuningCandidate(choose(engine, threads=1)))
+    streams = TuningCandidate(choose(engine, "openvino", threads=2, streams=2), batch=2)
     good = bench_of.measure(streams)
     assert good.megapixels_per_second is not None and not good.note
     opened = bench_of._engine
@@ -260,15 +267,15 @@ def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: 
         return out
 
     opened.run = wrong_once  # type: ignore[assignment,method-assign]
-    assert re.match(r"differs from the default: tiles: labels .*tiles: bainite", bench_of._differs(opened))
+    assert re.match(r"differs from the default: tiles: labels: .*tiles: bainite", bench_of._differs(opened))
     bench_of.close()
 
 
 def test_a_runtime_that_says_something_else_is_not_taken(tiny_engine: Path, tmp_path: Path) -> None:
     other = write_threshold_engine(tmp_path / "other.onnx", [(0.6,), (0.6,)])
     bench_of = Bench(EngineFile(tiny_engine), (96, 64), 8000, 0.1, lambda trial: None)
-    bench_of.measure(Settings(choose(tiny_engine, threads=1)))
+    bench_of.measure(TuningCandidate(choose(tiny_engine, threads=1)))
     bench_of._file = EngineFile(other)
-    trial = bench_of.measure(Settings(choose(tiny_engine, "openvino", threads=1)))
+    trial = bench_of.measure(TuningCandidate(choose(tiny_engine, "openvino", threads=1)))
     assert trial.megapixels_per_second is None and "differs from the default: tiles: labels" in trial.note
     bench_of.close()

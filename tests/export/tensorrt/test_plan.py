@@ -315,7 +315,7 @@ def here(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         b"plan", "1.7", A4000, ["labels", "votes", "features"], Precisions({"fp32": 5}, {"fp32": 2}), None
     )
     monkeypatch.setattr(module, "build", lambda *arguments: made)
-    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, choice: open_on_host(path, HostCuda()))
+    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, config: open_on_host(path, HostCuda()))
     engine = tmp_path / "engine.onnx"
     engine.write_bytes(tiny_engine.read_bytes())
     append_metadata(engine, REFERENCE_KEY, host_reference(read_manifest(engine)).model_dump_json())
@@ -356,7 +356,7 @@ def test_a_plan_that_says_otherwise_does_not_appear(
 def test_a_plan_that_cannot_run_here_stays_unverified(
     here: Path, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(path: Path, manifest: object, choice: object) -> None:
+    def refusing(path: Path, manifest: object, config: object) -> None:
         raise InputError(f"{path}: was built for another card")
 
     progress, out = Silent(), tmp_path / "a.plan"

@@ -97,7 +97,7 @@ class Refit:
 def refit(monkeypatch: pytest.MonkeyPatch) -> Refit:
     found = Refit()
     monkeypatch.setattr(plan_refit, "load_plan", found.load)
-    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, choice: open_on_host(path, HostCuda()))
+    monkeypatch.setattr(tensorrt_open, "open_plan", lambda path, manifest, config: open_on_host(path, HostCuda()))
     return found
 
 
@@ -138,7 +138,7 @@ def test_a_refitted_plan_goes_through_the_gate(
 def test_verification_is_reset_where_the_new_plan_cannot_be_compared(
     new: Path, old: Path, tmp_path: Path, refit: Refit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(path: Path, manifest: object, choice: object) -> None:
+    def refusing(path: Path, manifest: object, config: object) -> None:
         raise InputError("the card is busy")
 
     monkeypatch.setattr(tensorrt_open, "open_plan", refusing)

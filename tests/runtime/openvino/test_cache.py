@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from microseg.runtime import Engine, EngineFile, begin_loading, open_engine
-from microseg.runtime.choice import choose
 from microseg.runtime.openvino import cache as openvino_cache
 from microseg.runtime.openvino import engine as openvino_engine
+from microseg.runtime.runtime_config import choose
 from microseg.runtime.signature import wanted_outputs
 from tests.engines import write_threshold_engine
 

@@ -28,7 +28,7 @@ def tiles(count: int, height: int, width: int) -> NDArray[np.uint8]:
 
 def test_thresholds_in_every_shape(tiny_engine: Path) -> None:
     with open_engine(tiny_engine, 1) as ours, open_engine(tiny_engine, 1, runtime="openvino") as theirs:
-        assert theirs.provider == "CPU" and theirs.version[:2] == "20" and theirs.choice.runtime == "openvino"
+        assert theirs.provider == "CPU" and theirs.version[:2] == "20" and theirs.config.runtime == "openvino"
         for shape in SHAPES:
             pixels = tiles(*shape)
             a, b = ours.run(pixels, probability=True), theirs.run(pixels)
@@ -59,7 +59,7 @@ def test_streams_share_a_batch_and_change_nothing(tiny_engine: Path) -> None:
         open_engine(tiny_engine, 2, runtime="openvino") as single,
         open_engine(tiny_engine, 2, runtime="openvino", streams=2) as several,
     ):
-        assert several.choice.streams == 2
+        assert several.config.streams == 2
         for count, features in ((1, False), (2, False), (5, False), (3, True), (2, False)):
             pixels = tiles(count, 24, 32)
             before = pixels.copy()

@@ -13,7 +13,7 @@ import pytest
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.schemas.fidelity import Quantisation
 from microseg.core.system.processor_count import compute_threads
-from microseg.runtime import Choice, choice, choose
+from microseg.runtime import RuntimeConfig, choose, runtime_config
 from tests.engines import rewrite_manifest
 
 
@@ -24,7 +24,7 @@ def without(*missing: str) -> Callable[[str], ModuleSpec | None]:
 
 @pytest.fixture
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "gpu_present", lambda: False)
+    monkeypatch.setattr(runtime_config, "gpu_present", lambda: False)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
 
 
@@ -38,8 +38,8 @@ def _int8(engine: Path, path: Path, activations: Literal["symmetric", "asymmetri
 @pytest.mark.usefixtures("_no_gpu")
 def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     int8 = _int8(tiny_engine, tmp_path / "int8.onnx", "asymmetric")
-    monkeypatch.setattr(choice, "find_spec", without())
-    assert choose(tiny_engine) == Choice("onnxruntime", "cpu", compute_threads())
+    monkeypatch.setattr(runtime_config, "find_spec", without())
+    assert choose(tiny_engine) == RuntimeConfig("onnxruntime", "cpu", compute_threads())
     assert choose(tiny_engine, threads=1).threads == 1
     assert choose(int8).runtime == "openvino"
     assert choose(int8, "onnxruntime").runtime == "onnxruntime"
@@ -47,10 +47,10 @@ def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: py
     assert choose(symmetric).runtime == "onnxruntime"
     with pytest.raises(InputError, match="OpenVINO changes what such engines say"):
         choose(symmetric, "openvino")
-    assert choose(int8, device="cuda") == Choice("onnxruntime", "cuda", compute_threads())
+    assert choose(int8, device="cuda") == RuntimeConfig("onnxruntime", "cuda", compute_threads())
     assert choose(tiny_engine, "openvino").runtime == "openvino"
     (tmp_path / "bagged.plan").touch()
-    assert choose(tmp_path / "bagged.plan") == Choice("tensorrt", "cuda", None)
+    assert choose(tmp_path / "bagged.plan") == RuntimeConfig("tensorrt", "cuda", None)
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert choose(int8).runtime == "onnxruntime"
 
@@ -58,15 +58,15 @@ def test_by_file_and_hardware(tiny_engine: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.usefixtures("_no_gpu")
 def test_by_what_is_installed(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     int8 = _int8(tiny_engine, tmp_path / "int8.onnx", "asymmetric")
-    monkeypatch.setattr(choice, "find_spec", without("openvino"))
+    monkeypatch.setattr(runtime_config, "find_spec", without("openvino"))
     assert choose(int8).runtime == "onnxruntime"
     with pytest.raises(MissingExtraError, match=r"pip install 'microseg\[openvino\]'"):
         choose(tiny_engine, "openvino")
-    monkeypatch.setattr(choice, "find_spec", without("onnxruntime"))
+    monkeypatch.setattr(runtime_config, "find_spec", without("onnxruntime"))
     assert choose(tiny_engine).runtime == "openvino"
     with pytest.raises(MissingExtraError, match=r"microseg\[cpu\]"):
         choose(tiny_engine, device="cuda")
-    monkeypatch.setattr(choice, "find_spec", without("onnxruntime", "openvino"))
+    monkeypatch.setattr(runtime_config, "find_spec", without("onnxruntime", "openvino"))
     with pytest.raises(MissingExtraError, match=r"microseg\[cpu\]"):
         choose(tiny_engine)
 
@@ -74,7 +74,7 @@ def test_by_what_is_installed(tiny_engine: Path, tmp_path: Path, monkeypatch: py
 def test_a_gpu_is_taken_where_onnxruntime_can_use_it(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    monkeypatch.setattr(choice, "gpu_present", lambda: True)
+    monkeypatch.setattr(runtime_config, "gpu_present", lambda: True)
     for providers, device in ((["CUDAExecutionProvider"], "cuda"), (["CPUExecutionProvider"], "cpu")):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda found=providers: found)
         assert choose(tiny_engine).device == device
@@ -95,7 +95,7 @@ def test_what_cannot_be(tiny_engine: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_no_gpu")
 def test_no_more_threads_than_processors(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "usable_processors", lambda: 2)
+    monkeypatch.setattr(runtime_config, "usable_processors", lambda: 2)
     assert choose(tiny_engine, threads=2).threads == 2
     with pytest.raises(InputError, match=r"--threads 3: .* \(2\).*at most --threads 2"):
         choose(tiny_engine, threads=3)

@@ -18,7 +18,7 @@ Device = Literal["cpu", "cuda", "tensorrt"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class RuntimeConfig:
     """What runs an engine.
 
     device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
@@ -38,7 +38,7 @@ def choose(
     device: Device | None = None,
     threads: int | None = None,
     streams: int = 1,
-) -> Choice:
+) -> RuntimeConfig:
     """What is to run an engine; nothing is loaded. None leaves it to the file and the hardware.
 
     A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
@@ -60,7 +60,7 @@ def choose(
                 f"{path}: a plan runs with --runtime tensorrt and --device cuda alone. Remedy: leave both out, or give "
                 "the .onnx file it was built from."
             )
-        return Choice("tensorrt", "cuda", threads)
+        return RuntimeConfig("tensorrt", "cuda", threads)
     if runtime == "tensorrt":
         raise InputError(
             f"{path}: --runtime tensorrt runs .plan files. Remedy: --device tensorrt, which lets ONNX Runtime hand an "
@@ -76,9 +76,9 @@ def choose(
                 f"{path}: is quantised without zero points, for TensorRT, and OpenVINO changes what such engines say. "
                 "Remedy: --runtime onnxruntime, or export it without --symmetric."
             )
-        return Choice(taken, "cpu", threads or compute_threads(), streams)
+        return RuntimeConfig(taken, "cpu", threads or compute_threads(), streams)
     on = device or _device()
-    return Choice(taken, on, threads or compute_threads(), streams if on == "cpu" else 1)
+    return RuntimeConfig(taken, on, threads or compute_threads(), streams if on == "cpu" else 1)
 
 
 def cpu_runtimes() -> list[Runtime]:
