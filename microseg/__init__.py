@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         read_report,
         segment_folder,
     )
+    from microseg.export.api import export_engine
 
 # ONNX Runtime 1.32 keeps an identifier in the user's home and reports its use to its maker. A station reports to nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -12,8 +12,10 @@ from microseg.core.domains.domain_file import DomainFile
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
-from microseg.deploy.report.records import FieldRecord, ReportSettings
-from microseg.deploy.tuning.profile_file import TuningProfile as TuningProfile
+from microseg.deploy.report.records import StoredRecord
+from microseg.deploy.report.settings_file import ReportSettings
+from microseg.deploy.report.summary_file import ReportSummary
+from microseg.deploy.tuning.profile_file import TuningProfile
 from microseg.export.tensorrt.plan_profile import PlanProfile
 from microseg.train.analysis.study import Study
 from microseg.train.common.recipe import PretrainRecipe, Recipe
@@ -59,7 +61,8 @@ FILES = (
         "The metadata entry `microseg.reference`, for `microseg verify`.",
     ),
     File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
-    File("field-record", "records/NAME.json of a report", FieldRecord, "One measured field."),
+    File("field-record", "records/NAME.json of a report", StoredRecord, "One measured field."),
+    File("report-summary", "summary.json of a report", ReportSummary, "The figures of a report."),
     File(
         "tuning-profile",
         "Tuning profile of `tune`",

@@ -10,7 +10,7 @@ import pytest
 import microseg
 from microseg.core.errors import InputError
 from microseg.export import onnx_export
-from microseg.export.api import export_engine
+from microseg.export.api import ReferenceOrigin, export_engine
 from microseg.export.torch_graph import bag as graph
 from microseg.runtime import EngineFile
 from tests.plans import Silent, needs_rtx
@@ -24,7 +24,9 @@ def _ready_made(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
 
 
 @pytest.mark.parametrize("reference", ["synthetic", "real"])
-def test_a_run_becomes_an_engine_with_reference_tiles(trained: Path, tmp_path: Path, reference: str) -> None:
+def test_a_run_becomes_an_engine_with_reference_tiles(
+    trained: Path, tmp_path: Path, reference: ReferenceOrigin
+) -> None:
     progress = Silent()
     out = tmp_path / "engines" / "bagged.onnx"
     exported = microseg.export_engine(

@@ -13,6 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from microseg.deploy.segment import SegmentResult
+    from microseg.deploy.segment_options import SegmentOptions
 
 _NOTHING = "\N{EN DASH}"
 
@@ -86,38 +88,29 @@ def segment(
     ] = True,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
 ) -> None:
-    """Measure the phase fractions of micrographs; write masks, overlays, tables and a report to sign."""
-    from microseg.deploy.segment import segment as run
+    """Measure the phase fractions of micrographs. Write masks, overlays, tables and a report to sign."""
     from microseg.deploy.segment_options import SegmentOptions
 
     if json_path is not None:
         from microseg.core.system.files import require_writable
 
         require_writable(json_path)
-    options = SegmentOptions(
-        input_path,
-        engine,
-        out,
-        domain,
-        pixel_size_um,
-        invert,
-        batch,
-        threads,
-        memory_mb,
-        device.value if device else None,
-        runtime.value if runtime else None,
-        use_profile,
+    result = _measured(
+        SegmentOptions(
+            input=input_path,
+            engine=engine,
+            out=out,
+            domain=domain,
+            pixel_size_um=pixel_size_um,
+            invert=invert,
+            batch=batch,
+            threads=threads,
+            memory_mb=memory_mb,
+            device=device.value if device else None,
+            runtime=runtime.value if runtime else None,
+            use_profile=use_profile,
+        )
     )
-    if sys.stderr is not None and sys.stderr.isatty():  # a service may have closed it
-        with _progress() as progress:
-            task = progress.add_task("segment", total=None)
-            result = run(
-                options,
-                on_total=lambda total: progress.update(task, total=total),
-                on_advance=lambda amount: progress.advance(task, amount),
-            )
-    else:
-        result = run(options, on_advance=lambda amount: _import_tables())
     _print(result.summary)
     typer.echo(f"Report: {result.report / 'report.html'}")
     if json_path is not None:
@@ -130,6 +123,29 @@ def segment(
         typer.echo(f"failed: {failed['reason']}", err=True)
     if result.summary["failed"]:
         raise typer.Exit(3)
+
+
+def _measured(options: SegmentOptions) -> SegmentResult:
+    """Run the stage, with a progress bar where standard error is a terminal."""
+    from microseg.deploy.segment import segment as run
+
+    if sys.stderr is None or not sys.stderr.isatty():  # a service may have closed it
+        return run(options, lambda total: _use_one_opencv_thread(), lambda amount: _import_tables())
+    with _progress() as progress:
+        task = progress.add_task("segment", total=None)
+
+        def begin(total: int) -> None:
+            _use_one_opencv_thread()
+            progress.update(task, total=total)
+
+        return run(options, begin, lambda amount: progress.advance(task, amount))
+
+
+def _use_one_opencv_thread() -> None:
+    """Leave the processors to the network; OpenCV's threads only compete with it. This process runs nothing else."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _progress() -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,7 @@ def standard_deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation (n - 1), None for fewer than two values."""
     if len(values) < 2:
         return None
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return statistics.stdev(values)
 
 
 def t_quantile_975(degrees: int) -> float:

@@ -18,16 +18,9 @@ from microseg.core.system.files import write_json, write_text
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline.tile_memory import TileLimits
-from microseg.deploy.report.records import (
-    ReportSettings,
-    begin_report,
-    check_report,
-    count_left_over,
-    has_pictures,
-    opened_by,
-    writing,
-)
+from microseg.deploy.report.records import count_left_over, has_pictures, writing
 from microseg.deploy.report.report_sink import ReportSink
+from microseg.deploy.report.settings_file import ReportSettings, begin_report, check_report, opened_by
 from microseg.deploy.report.summary import Findings, fields_csv, summary
 from microseg.deploy.report.summary_file import SummaryRun
 from microseg.deploy.segment_options import SegmentOptions

@@ -13,7 +13,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Preparation
 from microseg.deploy.measurement.astm_e562 import t_quantile_975
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
-from microseg.deploy.report.summary import Findings, fold_std
+from microseg.deploy.report.summary import Findings
 
 # Pictures of more fields than this holds are links alone: a page of hundreds of megabytes opens nowhere.
 _THUMBNAIL_BYTES = 8 << 20
@@ -69,7 +69,7 @@ def _fields(report: Path, records: list[FieldRecord]) -> list[dict[str, Any]]:
     for record in records:
         thumbnail = read_thumbnail(report, record.name) if used < _THUMBNAIL_BYTES else None
         used += len(thumbnail or "")
-        fields.append({"record": record, "fold_std": fold_std(record), "thumbnail": thumbnail})
+        fields.append({"record": record, "fold_std": record.fold_std, "thumbnail": thumbnail})
     return fields
 
 

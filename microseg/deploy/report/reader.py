@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.deploy.report.records import REPORT_VERSION
+from microseg.deploy.report.settings_file import REPORT_VERSION
 from microseg.deploy.report.summary_file import ReportSummary
 
 if TYPE_CHECKING:

@@ -1,198 +1,110 @@
-"""The report folder on disk: what it was made with, and one record per measured field."""
+"""Records of fields in a report: one JSON file for each measured field."""
 
 from __future__ import annotations
 
 import errno
-import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
-from microseg.core.schemas.preparation import Preparation
-from microseg.core.system.files import write_json, write_text
+from microseg.core.system.files import write_text
+from microseg.deploy.measurement.astm_e562 import standard_deviation
 from microseg.deploy.report.names import report_path
 
-REPORT_VERSION = 1
+RECORD_VERSION = 1
 NOT_MEASURED = 255
-"""Mask value of native pixels that the crop left out (the data bar)."""
+"""Mask value of native pixels that are not measured (the data bar)."""
 
-_SETTINGS = "settings.json"
-_PART = re.compile(r"\.(\d+)\.part$")
-_TUNED = {"runtime", "device", "max_tile_pixels"}
+PART = re.compile(r"\.(\d+)\.part$")
+"""Ending of a temporary file, with the number of the process that writes it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class ReportSettings(FrozenModel):
-    """`settings.json`: all that decides the figures of a report. A report is only continued with equal settings.
-
-    max_tile_pixels: what the memory limit allows a tile; it decides the tile plan. runtime_version: known once the engine
-    is open, and compared then (`opened_by`). `created` is the day of the first run and is not compared.
-    """
-
-    report_version: int = REPORT_VERSION
-    microseg: str
-    input: str
-    engine: str
-    engine_sha256: str
-    domain: str
-    preparation: Preparation
-    pixel_size_um: float | None
-    fallback_pixel_size_um: float | None
-    max_tile_pixels: int
-    runtime: str
-    device: str
-    runtime_version: str | None = None
-    created: str
-
-
 class FieldRecord(FrozenModel):
-    """A measured field. Pixels are native; `measured` ones are those that the crop left.
+    """A measured field. Pixels are native; measured pixels are those that the crop leaves."""
 
-    counts: pixels per phase. fold_counts: the same by each fold alone. mask, overlay: paths in the report.
-    """
-
-    name: str
-    sha256: str
-    width_px: int
-    height_px: int
-    measured_width_px: int
-    measured_height_px: int
-    pixel_size_um: float | None
-    counts: list[int]
-    fold_counts: list[list[int]]
-    notices: list[str]
-    mask: str
-    overlay: str
+    name: str = Field(description="Name of the field: its path below the input.")
+    sha256: str = Field(description="SHA-256 of the micrograph's file.")
+    width_px: int = Field(description="Width of the micrograph, native pixels.")
+    height_px: int = Field(description="Height of the micrograph, native pixels.")
+    measured_width_px: int = Field(description="Width of the measured part, native pixels.")
+    measured_height_px: int = Field(description="Height of the measured part, native pixels.")
+    pixel_size_um: float | None = Field(description="Native pixel size, µm; null where it is unknown.")
+    counts: list[int] = Field(description="Pixels of each phase by the bag, in the engine's order.")
+    fold_counts: list[list[int]] = Field(description="Pixels of each phase by each fold, (folds, phases).")
+    notices: list[str] = Field(description="What a reader must know about the field.")
+    mask: str = Field(description="Path of the mask in the report.")
+    overlay: str = Field(description="Path of the overlay in the report.")
 
     @model_validator(mode="after")
     def _counts_every_pixel(self) -> FieldRecord:
         pixels = self.measured_width_px * self.measured_height_px
         if not pixels or any(sum(counts) != pixels for counts in (self.counts, *self.fold_counts)):
-            raise ValueError("the phases' pixels are not those of the field")
+            raise ValueError("the pixels of the phases do not add up to those of the field")
         return self
 
     @property
     def measured_px(self) -> int:
-        """Native pixels measured."""
+        """Number of measured native pixels."""
         return sum(self.counts)
 
     @property
     def area_um2(self) -> float | None:
-        """Measured area in square micrometres, if the pixel size is known."""
+        """Measured area in square micrometres; None where the pixel size is unknown."""
         return None if self.pixel_size_um is None else self.measured_px * self.pixel_size_um**2
 
     @property
     def fractions(self) -> list[float]:
-        """Area fraction of every phase, 0-1."""
+        """Area fraction of each phase, 0-1."""
         return [count / self.measured_px for count in self.counts]
 
     @property
     def fold_fractions(self) -> list[list[float]]:
-        """Area fractions of every phase by every fold, (folds, phases)."""
+        """Area fraction of each phase by each fold, 0-1, (folds, phases)."""
         return [[count / self.measured_px for count in counts] for counts in self.fold_counts]
+
+    @cached_property
+    def fold_std(self) -> list[float | None]:
+        """Standard deviation of each phase's fraction over the folds, 0-1; None for one fold."""
+        return [standard_deviation(column) for column in zip(*self.fold_fractions, strict=True)]
 
 
 class FailedField(FrozenModel):
-    """A field that could not be measured, and why."""
+    """A field that cannot be measured."""
 
-    name: str
-    reason: str
+    name: str = Field(description="Name of the field: its path below the input.")
+    reason: str = Field(description="Why it fails, and the remedy.")
 
 
-class _StoredRecord(BaseModel):
-    field: FieldRecord
-    thumbnail: str
+class StoredRecord(FrozenModel):
+    """A file of the folder `records/`."""
+
+    record_version: int = Field(RECORD_VERSION, description="Version of the record.")
+    field: FieldRecord = Field(description="The measured field.")
+    thumbnail: str = Field(description="Small overlay for the page, JPEG in base64.")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system raises while `path` is written into an InputError that says what to do."""
+    """A block that writes `path`. An OSError in it becomes an InputError with the remedy."""
     try:
         yield
     except OSError as error:
-        where = _PART.sub("", str(error.filename2 or error.filename or path))
+        where = PART.sub("", str(error.filename2 or error.filename or path))
         if error.errno in _FULL:
             raise InputError(
-                f"{where}: the disk is full. What was finished is complete. Remedy: free some space, then repeat the "
-                "same command."
+                f"{where}: the disk is full. Finished results are complete. Remedy: free some space, then repeat the same "
+                "command."
             ) from error
         raise InputError(
-            f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or take another place."
+            f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or choose another place."
         ) from error
-
-
-def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
-    """Make sure that `report` is absent, empty, or a report with these very settings; return those it holds.
-
-    Raises InputError otherwise: results of different engines or settings are never mixed.
-    """
-    if report.exists() and not report.is_dir():
-        raise InputError(f"{report}: is a file. Remedy: another --out.")
-    if not report.is_dir() or all(_PART.search(entry.name) for entry in report.iterdir()):
-        return settings
-    if not (report / _SETTINGS).is_file():
-        raise InputError(f"{report}: is not empty and no report of `microseg segment`. Remedy: another --out.")
-    try:
-        content = json.loads((report / _SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{report / _SETTINGS}: cannot be read ({error}). Remedy: another --out.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{report / _SETTINGS}: holds no settings. Remedy: another --out.")
-    wanted = settings.model_dump(mode="json")
-    later = {"created", "runtime_version"}
-    differing = sorted(key for key in wanted.keys() - later if content.get(key) != wanted[key])
-    if differing:
-        # What `tune` settles may have changed under the same command.
-        tuned = (
-            "--no-profile if it is older than a profile, the options it was made with, "
-            if set(differing) <= _TUNED
-            else ""
-        )
-        raise InputError(
-            f"{report}: was made with other settings, and a report never mixes them:\n"
-            + "".join(f"  {key}: {_shown(content.get(key))} there, {_shown(wanted[key])} now\n" for key in differing)
-            + f"Remedy: {tuned}another --out, or delete that report."
-        )
-    return settings.model_copy(update={key: content.get(key) for key in later})
-
-
-def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSettings:
-    """The settings with the runtime's version; without, where a report has results of one that it does not name.
-
-    Raises InputError where the report was begun by another one.
-    """
-    if settings.runtime_version is None and any((report / "records").rglob("*.json")):
-        return settings
-    if settings.runtime_version not in (None, version):
-        raise InputError(
-            f"{report}: was begun by {settings.runtime} {settings.runtime_version}, this is {version}; a report never mixes "
-            "them. Remedy: another --out, or delete that report."
-        )
-    return settings.model_copy(update={"runtime_version": version})
-
-
-def begin_report(report: Path, settings: ReportSettings) -> None:
-    """Create the folder, or take it up again: temporary files that a killed run left are removed. Raises InputError."""
-    with writing(report):
-        report.mkdir(parents=True, exist_ok=True)
-        for path in report.rglob("*.part"):
-            if (found := _PART.search(path.name)) and not _is_anothers(int(found[1])):
-                path.unlink(missing_ok=True)
-        content = settings.model_dump(mode="json")
-        if not (report / _SETTINGS).is_file() or json.loads((report / _SETTINGS).read_text("utf-8")) != content:
-            write_json(report / _SETTINGS, content)
-
-
-def _is_anothers(process: int) -> bool:
-    """Whether a file is still written, by another run into this report; known where /proc tells of processes."""
-    return process != os.getpid() and Path("/proc", str(process)).exists()
 
 
 def record_path(report: Path, name: str) -> Path:
@@ -202,7 +114,7 @@ def record_path(report: Path, name: str) -> Path:
 
 def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
     """Store a record; `thumbnail` is a small JPEG in base64. The field is done once this returns. Raises InputError."""
-    stored = _StoredRecord(field=record, thumbnail=thumbnail)
+    stored = StoredRecord(field=record, thumbnail=thumbnail)
     with writing(report):
         write_text(record_path(report, record.name), stored.model_dump_json(indent=2) + "\n")
 
@@ -250,13 +162,8 @@ def overlay_path(name: str) -> str:
     return f"overlays/{report_path(name)}.jpg"
 
 
-def _read(path: Path) -> _StoredRecord | None:
+def _read(path: Path) -> StoredRecord | None:
     try:
-        return _StoredRecord.model_validate_json(path.read_bytes())
+        return StoredRecord.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."

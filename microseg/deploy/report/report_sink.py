@@ -24,7 +24,6 @@ from microseg.deploy.report.records import (
     NOT_MEASURED,
     FailedField,
     FieldRecord,
-    ReportSettings,
     discard,
     find_record,
     mask_path,
@@ -32,6 +31,7 @@ from microseg.deploy.report.records import (
     write_record,
     writing,
 )
+from microseg.deploy.report.settings_file import ReportSettings
 
 Outcome = FieldRecord | FailedField
 

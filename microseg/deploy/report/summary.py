@@ -12,8 +12,9 @@ from typing import Any
 
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.processor import instruction_sets, saturation_notice
-from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics, standard_deviation
-from microseg.deploy.report.records import FailedField, FieldRecord, ReportSettings
+from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics
+from microseg.deploy.report.records import FailedField, FieldRecord
+from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import (
     FoldScore,
     FromFloat32,
@@ -107,7 +108,7 @@ class Findings:
             notice := saturation_notice(self.manifest.quantisation, instruction_sets())
         ):
             found.append(f"{notice[0].upper()}{notice[1:]}")
-        torn = [record.name for record in self.measured if max(std or 0.0 for std in fold_std(record)) > _CONTRADICT]
+        torn = [record.name for record in self.measured if max(std or 0.0 for std in record.fold_std) > _CONTRADICT]
         if torn:
             found.append(
                 f"The networks contradict each other by more than {100 * _CONTRADICT:g} points on {_listed(torn)}: another "
@@ -129,11 +130,6 @@ class Findings:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
-
-
-def fold_std(record: FieldRecord) -> list[float | None]:
-    """Standard deviation over the folds of every phase's fraction in one field, 0-1; None for one fold."""
-    return [standard_deviation(column) for column in zip(*record.fold_fractions, strict=True)]
 
 
 def fields_csv(findings: Findings) -> str:
@@ -172,7 +168,7 @@ def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
         "field": record.name,
         "status": "measured",
         **{f"fraction_{name}": value for name, value in zip(names, record.fractions, strict=True)},
-        **{f"fold_std_{name}": value for name, value in zip(names, fold_std(record), strict=True)},
+        **{f"fold_std_{name}": value for name, value in zip(names, record.fold_std, strict=True)},
         "width_px": record.width_px,
         "height_px": record.height_px,
         "measured_px": record.measured_px,

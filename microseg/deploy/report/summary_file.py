@@ -10,7 +10,7 @@ from microseg.core.schemas.bag import Distillation
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.preparation import Preparation
 from microseg.core.schemas.tolerance import Precision
-from microseg.deploy.report.records import REPORT_VERSION
+from microseg.deploy.report.settings_file import REPORT_VERSION
 
 _NOT_BELOW_TWO = "null with fewer than two fields"
 

@@ -1,7 +1,8 @@
-"""The schema of a profile."""
+"""The schema of a tuning profile."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,43 +11,59 @@ from pydantic import Field, ValidationError
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 
+PROFILE_VERSION = 1
+_REMEDY = "Remedy: repeat `microseg tune`, or use --no-profile."
 Positive = Annotated[int, Field(ge=1)]
 
 
 class TuningProfile(FrozenModel):
-    """The fastest way found to run one engine on one machine.
+    """The fastest configuration that `tune` found for one engine on one machine."""
 
-    max_tile_pixels: largest tile worth taking; null where as large as memory allows was fastest. field_px: (width,
-    height) on the network's grid of the field that it was measured for. megapixels_per_second: of such fields, network
-    alone. version: the runtime's. streams: OpenVINO's.
-    """
-
-    profile_version: Literal[1] = 1
-    model_sha256: str
-    machine_key: str
-    machine: dict[str, Any]
-    created: str
-    runtime: Literal["onnxruntime", "openvino", "tensorrt"]
-    version: str
-    device: Literal["cpu", "cuda", "tensorrt"]
-    threads: Positive | None
-    streams: Positive = 1
-    batch: Positive
-    max_tile_pixels: Positive | None
-    field_px: tuple[Positive, Positive]
-    megapixels_per_second: float = Field(gt=0)
+    profile_version: int = Field(PROFILE_VERSION, description="Version of the profile.")
+    model_sha256: str = Field(
+        description="SHA-256 of the engine's network: of an ONNX file without metadata, or of a plan."
+    )
+    machine_key: str = Field(description="Key of the machine; a profile is used on this machine only.")
+    machine: dict[str, Any] = Field(description="The machine: processor, memory, card, system.")
+    created: str = Field(description="Time of the measurement, ISO 8601.")
+    runtime: Literal["onnxruntime", "openvino", "tensorrt"] = Field(description="Library that computes.")
+    version: str = Field(description="Version of the library.")
+    device: Literal["cpu", "cuda", "tensorrt"] = Field(description="Device that computes.")
+    threads: Positive | None = Field(description="CPU threads of the network; null for the library's own choice.")
+    streams: Positive = Field(1, description="Calls of the engine under way at once.")
+    batch: Positive = Field(description="Tiles under way at once.")
+    max_tile_pixels: Positive | None = Field(
+        description="Largest tile, pixels; null where tiles as large as memory allows are fastest."
+    )
+    field_px: tuple[Positive, Positive] = Field(
+        description="Width and height of the measured field on the network's grid, pixels."
+    )
+    megapixels_per_second: float = Field(gt=0, description="Speed of the network on such fields, megapixels/s.")
 
 
 def read_profile(path: Path) -> TuningProfile:
-    """A profile as `tune` wrote it. Raises InputError for anything else."""
+    """Read a profile that `tune` wrote.
+
+    Args:
+        path: the profile's file.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or is of a newer microseg.
+    """
     try:
-        return TuningProfile.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        version = json.loads(text).get("profile_version")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: --no-profile.") from error
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is no tuning profile ({error}). {_REMEDY}") from error
+    if isinstance(version, int) and version > PROFILE_VERSION:
+        raise InputError(f"{path}: profile version {version}; this microseg reads up to {PROFILE_VERSION}. {_REMEDY}")
+    try:
+        return TuningProfile.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "file"
         raise InputError(
-            f"{path}: is no profile that this version reads ({where}: {problem['msg']}). Remedy: remove it and repeat "
-            "`microseg tune`, or use --no-profile."
+            f"{path}: is no tuning profile of this version ({where}: {problem['msg']}). {_REMEDY}"
         ) from error

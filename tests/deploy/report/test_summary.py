@@ -11,7 +11,8 @@ from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.deploy.report.html import report_html
-from microseg.deploy.report.records import FieldRecord, ReportSettings
+from microseg.deploy.report.records import FieldRecord
+from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary import Findings, summary
 from microseg.deploy.report.summary_file import SummaryRun
 from tests.engines import threshold_manifest

@@ -1,0 +1,139 @@
+"""`settings.json` of a report: everything that decides its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from microseg.core.errors import InputError
+from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.preparation import Preparation
+from microseg.core.system.files import write_json
+from microseg.deploy.report.records import PART, writing
+
+REPORT_VERSION = 1
+_SETTINGS = "settings.json"
+_LATER = {"created", "runtime_version"}
+_TUNED = {"runtime", "device", "max_tile_pixels"}
+
+
+class ReportSettings(FrozenModel):
+    """`settings.json`. A report is continued with equal settings only; `created` is not compared."""
+
+    report_version: int = Field(REPORT_VERSION, description="Version of the report's files.")
+    microseg: str = Field(description="Version of microseg that began the report.")
+    input: str = Field(description="Name of the input.")
+    engine: str = Field(description="File name of the engine.")
+    engine_sha256: str = Field(description="SHA-256 of the engine's file.")
+    domain: str = Field(description="Domain of the engine that the fields are measured as.")
+    preparation: Preparation = Field(description="How the fields are prepared.")
+    pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
+    fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
+    max_tile_pixels: int = Field(
+        description="Largest tile that the memory limit allows, pixels. It decides the tile plan."
+    )
+    runtime: str = Field(description="Library that computes: onnxruntime, openvino or tensorrt.")
+    device: str = Field(description="Device that computes: cpu, cuda or tensorrt.")
+    runtime_version: str | None = Field(
+        None, description="Version of the library; known, and compared, once the engine is open."
+    )
+    created: str = Field(description="Day of the first run, ISO 8601.")
+
+
+def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
+    """Make sure that `report` is absent, empty, or a report with these settings.
+
+    Args:
+        report: the report's folder.
+        settings: the settings of this run.
+
+    Returns:
+        The settings, with the day and the runtime's version of a report that is continued.
+
+    Raises:
+        InputError: `report` is something else, or has other settings. Results of different engines or settings are never
+            mixed.
+    """
+    if report.exists() and not report.is_dir():
+        raise InputError(f"{report}: is a file. Remedy: another --out.")
+    if not report.is_dir() or all(PART.search(entry.name) for entry in report.iterdir()):
+        return settings
+    if not (report / _SETTINGS).is_file():
+        raise InputError(f"{report}: is not empty and no report of `microseg segment`. Remedy: another --out.")
+    content = _content(report / _SETTINGS)
+    wanted = settings.model_dump(mode="json")
+    if content.get("report_version") != REPORT_VERSION:
+        raise InputError(
+            f"{report}: is a report of version {content.get('report_version')}, and this microseg writes version "
+            f"{REPORT_VERSION}. A report is continued by the version that began it. Remedy: another --out; the report stays "
+            "readable."
+        )
+    if differing := sorted(key for key in wanted.keys() - _LATER if content.get(key) != wanted[key]):
+        # These three may follow from a profile that `tune` wrote since.
+        tuned = "--no-profile if the report is older than a profile, " if set(differing) <= _TUNED else ""
+        raise InputError(
+            f"{report}: has other settings, and a report never mixes them:\n"
+            + "".join(f"  {key}: {_shown(content.get(key))} there, {_shown(wanted[key])} now\n" for key in differing)
+            + f"Remedy: {tuned}the options of its first run, another --out, or delete that report."
+        )
+    return settings.model_copy(update={key: content.get(key) for key in _LATER})
+
+
+def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSettings:
+    """The settings with the runtime's version, once the engine is open.
+
+    Args:
+        settings: the report's settings.
+        version: the version of the runtime that opened the engine.
+        report: the report's folder.
+
+    Returns:
+        The settings. They name no version where the report has results of an unknown one.
+
+    Raises:
+        InputError: another version began the report.
+    """
+    if settings.runtime_version is None and any((report / "records").rglob("*.json")):
+        return settings
+    if settings.runtime_version not in (None, version):
+        raise InputError(
+            f"{report}: was begun by {settings.runtime} {settings.runtime_version}, this is {version}. A report never mixes "
+            "versions. Remedy: another --out, or delete that report."
+        )
+    return settings.model_copy(update={"runtime_version": version})
+
+
+def begin_report(report: Path, settings: ReportSettings) -> None:
+    """Create the folder or continue in it. Temporary files of a killed run are removed. Raises InputError."""
+    with writing(report):
+        report.mkdir(parents=True, exist_ok=True)
+        for path in report.rglob("*.part"):
+            if (found := PART.search(path.name)) and not _is_of_another_run(int(found[1])):
+                path.unlink(missing_ok=True)
+        content = settings.model_dump(mode="json")
+        if not (report / _SETTINGS).is_file() or json.loads((report / _SETTINGS).read_text("utf-8")) != content:
+            write_json(report / _SETTINGS, content)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Remedy: another --out.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no settings. Remedy: another --out.")
+    return content
+
+
+def _is_of_another_run(process: int) -> bool:
+    """Whether a temporary file belongs to a run that still writes; known where /proc lists processes."""
+    return process != os.getpid() and Path("/proc", str(process)).exists()
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
