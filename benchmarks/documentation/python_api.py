@@ -16,14 +16,14 @@ needs no torch.
 def api_reference() -> str:
     """The page of the public names of `microseg`, for Sphinx's autodoc."""
     parts = [_INTRODUCTION]
-    for name in getattr(microseg, "__all__", ()):
-        if name.startswith("_"):
-            continue
-        try:
-            getattr(microseg, name)
-        except ModuleNotFoundError:
-            continue
+    for name in sorted(microseg.__all__, key=_place):
         is_class = inspect.isclass(getattr(microseg, name))
         directive = f"autoclass:: microseg.{name}\n   :members:" if is_class else f"autofunction:: microseg.{name}"
         parts.append(f"## {name}\n\n```{{eval-rst}}\n.. {directive}\n```\n")
     return "\n".join(parts)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Functions come first, then what they return, then errors."""
+    value = getattr(microseg, name)
+    return (inspect.isclass(value) + (inspect.isclass(value) and issubclass(value, Exception)), name)
