@@ -38,6 +38,8 @@ def main() -> None:
         for name, megabytes in [*sizes.items(), ("total", sum(sizes.values()))]:
             print(f"{name:30}{megabytes:8.1f}")
         if options.sizes:
+            if options.json:
+                write_json(options.json, {"megabytes": sum(sizes.values()), "package_megabytes": sizes})
             return
         found = compare(python, options.engine.resolve(), options.fields.resolve(), Path(work))
         found |= {"megabytes": sum(sizes.values()), "package_megabytes": sizes}

@@ -231,6 +231,15 @@ def memory() -> str:
     return table(("what", "peak, MB", "s", "calls of the engine"), rows)
 
 
+def station_sizes() -> str:
+    """Disk that the packages of a station take, by package of more than 1 MB."""
+    found = read("station-sizes")
+    large = {name: size for name, size in found["package_megabytes"].items() if size >= 1}
+    rest = found["megabytes"] - sum(large.values())
+    rows = [*large.items(), ("others", rest), ("**total**", found["megabytes"])]
+    return table(("package", "MB"), [(name, f"{size:.0f}") for name, size in rows])
+
+
 def precision() -> str:
     """Largest difference of a field between a reduced engine and float32 PyTorch."""
     rows = []
@@ -314,6 +323,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training": training,
     "loader": loader,
     "memory": memory,
+    "station-sizes": station_sizes,
     "precision": precision,
     "distillation": distillation,
     "augmentation": augmentation,
