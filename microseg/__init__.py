@@ -7,7 +7,6 @@ loads none of the libraries behind it.
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
         segment_folder,
     )
     from microseg.export.api import export_engine
-
-# ONNX Runtime 1.32 keeps an identifier in the user's home and reports its use to its maker. A station reports to nobody.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -96,6 +96,8 @@ def main() -> None:
     atexit.register(gc.freeze)
     # A command that is named starts sooner without the options of the others.
     named = [name for name in sys.argv[1:2] if name in COMMANDS]
+    if named:
+        _quieten_libraries()
     try:
         command_line(named or COMMANDS)()
     except MicrosegError as error:
@@ -115,6 +117,17 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}. Remedy: check the path, its rights and the free space.", 2)
+
+
+def _quieten_libraries() -> None:
+    """Silence what image libraries say beside our own messages. A command owns its process; the Python API leaves it alone."""
+    import logging
+    import warnings
+
+    # Pillow warns at half of the size that it refuses; the refusal is a message of ours.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)
+    # tifffile logs what it then raises; the terminal shows one message for each file.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def _extra_of(module: str) -> str | None:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import onnx
 from numpy.typing import NDArray
 
+from microseg.runtime.onnxruntime_library import onnxruntime_library
+
 CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Sums over a whole tile: more terms than FP16 has digits.
 POOLING = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
@@ -33,8 +35,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     By ONNX Runtime's basic optimisations, which leave standard operators alone. Every node has a name of its own. Raises
     OSError where the temporary folder is full.
     """
-    import onnxruntime
-
+    onnxruntime = onnxruntime_library()
     with TemporaryDirectory(prefix="microseg-") as folder:
         path = Path(folder) / "simplified.onnx"
         options = onnxruntime.SessionOptions()

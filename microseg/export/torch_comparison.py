@@ -13,6 +13,7 @@ from microseg.agreement.torch_parity import TilePair, torch_parity
 from microseg.core.schemas.fidelity import FoldParity
 from microseg.export.onnx_graph import fold_logits
 from microseg.runtime import open_engine
+from microseg.runtime.onnxruntime_library import onnxruntime_library
 
 
 class TorchComparison:
@@ -49,7 +50,6 @@ class TorchComparison:
 
 def _folds_runner(engine_path: Path, *, is_of_two: bool) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """The folds' probabilities, float32 (F, P, H, W), of one tile: the same graph with its inner logits as outputs."""
-    import onnxruntime
     from scipy.special import expit, softmax
 
     model = onnx.load(engine_path)
@@ -58,7 +58,7 @@ def _folds_runner(engine_path: Path, *, is_of_two: bool) -> Callable[[NDArray[np
     for name in dict.fromkeys(names):
         assert name not in known
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime_library().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         found = [logits[0, 0] for logits in session.run(names, {"tiles": pixels})]

@@ -17,6 +17,7 @@ from microseg.core.system.files import Closing, sha256_of
 from microseg.runtime.driver import gpu_absence
 from microseg.runtime.engine import EngineOutput
 from microseg.runtime.external import refuse_external_data
+from microseg.runtime.onnxruntime_library import onnxruntime_library
 from microseg.runtime.runtime_config import Device, RuntimeConfig
 from microseg.runtime.signature import check_counts, check_signature, wanted_outputs
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
 
 try:
-    import onnxruntime
+    onnxruntime = onnxruntime_library()
 except ImportError as error:
     raise MissingExtraError("Running an engine", "cpu") from error
 

@@ -12,6 +12,7 @@ from microseg.core.errors import InputError, MissingExtraError
 from microseg.core.system.processor_count import compute_threads, usable_processors
 from microseg.runtime.driver import gpu_present
 from microseg.runtime.engine_file import EngineFile
+from microseg.runtime.onnxruntime_library import onnxruntime_library
 
 Runtime = Literal["onnxruntime", "openvino", "tensorrt"]
 Device = Literal["cpu", "cuda", "tensorrt"]
@@ -106,9 +107,7 @@ def _activations(file: EngineFile) -> str | None:
 def _device() -> Device:
     if not gpu_present():
         return "cpu"
-    import onnxruntime
-
-    return "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
+    return "cuda" if "CUDAExecutionProvider" in onnxruntime_library().get_available_providers() else "cpu"
 
 
 def _require(runtime: Runtime) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from microseg.core.errors import FieldError
 from microseg.core.images.raster import Raster
 
 _FORMATS = ("PNG", "BMP", "DIB", "JPEG")
-
-# Pillow warns at half of the size that it refuses; refusing is enough.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def bitmap_size(path: Path) -> tuple[int, int]:

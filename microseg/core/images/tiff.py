@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +22,6 @@ _WHOLE_BYTES = 64 << 20
 _MAX_SEGMENT_BYTES = 1 << 30
 _JPEG = (6, 7, 33007, 34892)
 _DAMAGED = "Remedy: copy or save the image again."
-
-# tifffile logs what it then raises; the station's terminal shows one message per file.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def open_tiff(path: Path) -> Raster:

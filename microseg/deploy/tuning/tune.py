@@ -23,6 +23,7 @@ from microseg.deploy.tuning.bench import Bench, Trial, TuningCandidate
 from microseg.deploy.tuning.profile import profile_path
 from microseg.deploy.tuning.profile_file import TuningProfile
 from microseg.runtime import Device, EngineFile, Runtime, RuntimeConfig, choose
+from microseg.runtime.onnxruntime_library import onnxruntime_library
 from microseg.runtime.runtime_config import cpu_runtimes
 
 # What is less faster than this is noise, and the simpler setting is kept.
@@ -107,11 +108,9 @@ def _runtimes(default: RuntimeConfig, asked: Runtime | None, device: Device | No
             for name in cpu_runtimes():
                 if name != default.runtime:
                     yield replace(best, runtime_config=replace(default, runtime=name, streams=1), batch=1)
-        if (default.runtime, default.device, device) == ("onnxruntime", "cuda", None):
-            import onnxruntime
-
-            if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
-                yield replace(best, runtime_config=replace(default, device="tensorrt"))
+        is_cuda = (default.runtime, default.device, device) == ("onnxruntime", "cuda", None)
+        if is_cuda and "TensorrtExecutionProvider" in onnxruntime_library().get_available_providers():
+            yield replace(best, runtime_config=replace(default, device="tensorrt"))
 
     return candidates
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from microseg.core.errors import GateError
 from microseg.core.system.processor_count import compute_threads
 from microseg.runtime import RuntimeConfig
+from microseg.runtime.onnxruntime_library import onnxruntime_library
 
 
 def onnxruntime_session(model: onnx.ModelProto) -> Any:
     """An ONNX Runtime session of a graph, on the CPU."""
-    import onnxruntime
-
+    onnxruntime = onnxruntime_library()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,8 +103,7 @@ def build_onnx(networks: Sequence[Network], path: Path) -> None:
     # networks depends on the size but the decoder's upsampling, which `_any_size` rewrites.
     tiles = torch.zeros((2, 1, 4 * stride, 5 * stride), dtype=torch.uint8)
     # The exporter prints its progress and warns about its own internals; neither is for our users.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with _errors_only("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             bag,
@@ -120,6 +120,18 @@ def build_onnx(networks: Sequence[Network], path: Path) -> None:
     model = narrow_heads(grey_stem(model))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+@contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    """Within a block, a logger passes on errors alone."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _any_size(model: onnx.ModelProto, stride: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable
 
@@ -12,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.system.environment import variable_if_unset
 from microseg.train.common.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
 
-# albumentations asks a server for newer versions at import unless told not to; a training node may have no network.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A
+# albumentations asks a server for newer versions while it is imported. A training node may have no network.
+with variable_if_unset("NO_ALBUMENTATIONS_UPDATE", "1"):
+    import albumentations as A
 
 Image = NDArray[np.uint8]
 Displacement = NDArray[np.float32]
