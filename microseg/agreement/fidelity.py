@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.agreement.check_table import Check, CheckTable
-from microseg.agreement.labels import mean_fractions, phase_counts
+from microseg.agreement.labels import mean_fractions
+from microseg.core.evaluation.fractions import phase_counts
 from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.tolerance import LIMITS, Precision, limit_over, point_limits
 

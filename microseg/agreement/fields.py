@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.agreement.check_table import CheckTable
-from microseg.agreement.labels import LabelDifference, compare_labels, phase_fractions
+from microseg.agreement.labels import LabelDifference, compare_labels
 from microseg.core.errors import FieldError
+from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.images.folders import readable
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.tolerance import limit_over, point_limits

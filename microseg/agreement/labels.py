@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.evaluation.fractions import phase_counts, phase_fractions
+
 
 @dataclass(frozen=True)
 class LabelDifference:
@@ -43,32 +45,6 @@ def compare_labels(
     # From whole pixels, so that a difference of one pixel is exactly the limit that one pixel allows.
     points = 100 * np.abs(counts[0] - counts[1]) / pixels
     return LabelDifference(differing / pixels, tuple(points.tolist()), pixels)
-
-
-def phase_counts(labels: NDArray[np.uint8], phases: int) -> NDArray[np.int64]:
-    """Number of pixels of each phase.
-
-    Args:
-        labels: phase indices, uint8 of any shape.
-        phases: number of phases; other values are not counted.
-
-    Returns:
-        Counts, int64 (phases,).
-    """
-    return np.bincount(labels.ravel(), minlength=phases)[:phases]
-
-
-def phase_fractions(labels: NDArray[np.uint8], phases: int) -> NDArray[np.float64]:
-    """Area fraction of each phase in a label image.
-
-    Args:
-        labels: phase indices, uint8 of any shape.
-        phases: number of phases.
-
-    Returns:
-        Fractions 0-1, float64 (phases,).
-    """
-    return np.asarray(phase_counts(labels, phases) / labels.size)
 
 
 def mean_fractions(images: Sequence[NDArray[np.uint8]], phases: int) -> list[float]:

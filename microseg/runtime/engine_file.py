@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.reference import Reference
 
+_REMEDY = "copy or export the engine again"
+
 
 class EngineFile:
     """The file of an engine, `.onnx` or `.plan`. Each part is read at its first use and kept.
@@ -65,26 +67,9 @@ class EngineFile:
             InputError: the file is no engine of microseg, is damaged, or comes from a newer version.
         """
         # Imported here: what checks a manifest is slow to import, and a network can be loading meanwhile.
-        from pydantic import ValidationError
+        from microseg.core.schemas.manifest import Manifest
 
-        from microseg.core.schemas.manifest import MANIFEST_VERSION, Manifest
-
-        try:
-            content = json.loads(self.manifest_text)
-            version = content["manifest_version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(str(error)) from error
-        if isinstance(version, int) and version > MANIFEST_VERSION:
-            raise InputError(
-                f"{self.path}: manifest version {version}; this microseg reads up to {MANIFEST_VERSION}. "
-                "Remedy: pip install --upgrade microseg, or export the engine with this version."
-            )
-        try:
-            manifest = Manifest.model_validate(content)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"]) or "manifest"
-            raise self._damaged(f"{where}: {problem['msg']}") from error
+        manifest = Manifest.parsed(self.manifest_text, self.path, "its manifest", _REMEDY)
         if self.is_plan != (manifest.plan is not None):
             raise InputError(
                 f"{self.path}: its manifest is that of another kind of engine. Remedy: copy the engine with its own "
@@ -118,10 +103,10 @@ class EngineFile:
     @cached_property
     def reference(self) -> Reference | None:
         """The reference tiles; None where the engine carries none. Raises InputError for damaged ones."""
-        from microseg.core.schemas.reference import parse_reference
+        from microseg.core.schemas.reference import Reference
 
         text = self._entries.get(REFERENCE_KEY)
-        return None if text is None else parse_reference(text)
+        return None if text is None else Reference.parsed(text, self.path, "the entry of its reference tiles", _REMEDY)
 
     @cached_property
     def hashes(self) -> FileHashes:
@@ -188,9 +173,6 @@ class EngineFile:
     @cached_property
     def _entries(self) -> dict[str, str]:
         return read_entries(self.path)
-
-    def _damaged(self, reason: str) -> InputError:
-        return InputError(f"{self.path}: its manifest is damaged ({reason}). Remedy: copy or export the engine again.")
 
 
 def read_manifest(path: Path) -> Manifest:

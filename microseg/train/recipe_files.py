@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.run import read_record, refuse_student
+from microseg.core.schemas.validation import Problem, problems
 from microseg.core.system.files import read_yaml
 from microseg.train.common.recipe import PretrainRecipe, Recipe
 from microseg.train.distillation.recipe import DistillRecipe
@@ -90,7 +91,8 @@ def _checked(
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise InputError("; ".join(_explain(item, model, path, overrides) for item in error.errors())) from error
+        found = problems(error, tree, model)
+        raise InputError("; ".join(_told(problem, path, overrides) for problem in found)) from error
 
 
 def _file_of(name_or_file: str, asked_by: str) -> Path:
@@ -158,30 +160,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
     tree[last] = parsed
 
 
-def _explain(item: Any, root: type[AnyRecipe], path: Path, overrides: Sequence[str]) -> str:
-    message = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return f"{path}: {message}"
-    key, model = _place(item["loc"], root)
-    said = next((text for text in reversed(overrides) if text.partition("=")[0].strip() == key), None)
-    where = path if said is None else f"--set {said}"
-    if item["type"] == "extra_forbidden":
-        return f"{where}: unknown key {key!r}; allowed here: {', '.join(sorted(model.model_fields))}"
-    return f"{where}: {key} = {item['input']!r}: {message}"
-
-
-def _place(location: Sequence[Any], root: Any) -> tuple[str, Any]:
-    """(the key as users write it, the model that holds it): pydantic's locations also name the member of a union."""
-    holder: Any = root
-    inner: Any = root
-    parts = []
-    for part in location:
-        members = {m.model_fields["kind"].default: m for m in get_args(inner) if hasattr(m, "model_fields")}
-        if part in members:
-            inner = members[part]
-            continue
-        parts.append(str(part))
-        holder = inner
-        field = getattr(inner, "model_fields", {}).get(part)
-        inner = field.annotation if field else None
-    return ".".join(parts), holder
+def _told(problem: Problem, path: Path, overrides: Sequence[str]) -> str:
+    """The problem with where its value comes from: the last `--set` of its key, else the file."""
+    said = next((text for text in reversed(overrides) if text.partition("=")[0].strip() == problem.key), None)
+    return f"{path if said is None else f'--set {said}'}: {problem.text}"

@@ -58,7 +58,7 @@ def test_reference_tiles(tiny_engine: Path, tmp_path: Path) -> None:
     assert reference is not None and reference.origin == "synthetic" and len(reference.tiles) == 3
     assert reference.model_sha256 == read_manifest(tiny_engine).model_sha256
     append_metadata(tmp_path / "e.onnx", REFERENCE_KEY, "{}")
-    with pytest.raises(InputError, match="reference tiles are damaged"):
+    with pytest.raises(InputError, match=r"e\.onnx: the entry of its reference tiles is damaged"):
         _ = EngineFile(tmp_path / "e.onnx").reference
 
 

@@ -13,6 +13,7 @@ from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import Crop, Intensity
+from microseg.core.schemas.validation import problems
 from microseg.core.system.files import read_yaml
 
 # Told apart by people with colour-vision deficiency too (Okabe & Ito 2008).
@@ -129,22 +130,8 @@ def read_domain_file(path: Path) -> DomainFile:
     try:
         return DomainFile.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}:\n" + "\n".join(f"  {_explained(item)}" for item in error.errors())) from error
-
-
-def _explained(item: Any) -> str:
-    """One pydantic error as a line that names key, given and allowed."""
-    key = ".".join(
-        str(part) for part in item["loc"] if not str(part).startswith(("function-", "str", "dict[", "list["))
-    )
-    if item["type"] == "extra_forbidden":
-        models: dict[str, Any] = {"crop": Crop, "intensity": Intensity, "phases": PhaseEntry}
-        model = models.get(str(item["loc"][0]), DomainFile) if len(item["loc"]) > 1 else DomainFile
-        return f"unknown key {key!r}. Allowed: {', '.join(model.model_fields)}."
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "string_type" and isinstance(item["input"], int | float):
-        message += ", in quotes: YAML takes it for a number or a truth value"
-    return f"{key}: {message} (given: {item['input']!r})" if key else message
+        found = problems(error, content, DomainFile)
+        raise InputError(f"{path}:\n" + "\n".join(f"  {problem.text}" for problem in found)) from error
 
 
 def expanded_path(text: str, base: Path, source: Path) -> Path:

@@ -8,56 +8,59 @@ from microseg.core.schemas.frozen_model import FrozenModel
 
 
 class PhaseInfo(FrozenModel):
-    """A phase as the engine knows it; its index is its place in the list. `color` is `#rrggbb`."""
+    """A phase as the engine knows it. Its index is its place in the list."""
 
-    name: str
-    color: str = Field(pattern=r"^#[0-9a-f]{6}$")
+    name: str = Field(description="Name of the phase.")
+    color: str = Field(pattern=r"^#[0-9a-f]{6}$", description="Colour in overlays, `#rrggbb`.")
 
 
 class TrainingField(FrozenModel):
-    """A field that the run was trained on. `fold` is the fold that held it out (did not see it), -1 where none did."""
+    """A field that the run was trained on."""
 
-    name: str
-    sha256: str
-    group: str
-    fold: int
+    name: str = Field(description="Path of the file below the domain folder.")
+    sha256: str = Field(description="SHA-256 of the file, 64 hex digits.")
+    group: str = Field(description="Specimen or spot; fields of one group are in one fold.")
+    fold: int = Field(description="The fold that held the field out, so that it did not learn from it; -1: none did.")
 
 
 class FoldInfo(FrozenModel):
-    """One network of the bag: its score on the fields it held out (pooled), and its weights' hash."""
+    """One network of the bag."""
 
-    index: int
-    miou: float
-    iou: dict[str, float | None]
-    weights_sha256: str
+    index: int = Field(description="Number of the fold, from 0.")
+    miou: float = Field(description="Mean IoU over the phases on the fields that the fold held out, pooled, 0-1.")
+    iou: dict[str, float | None] = Field(
+        description="IoU of each phase on these fields, 0-1; null where neither truth nor prediction holds the phase."
+    )
+    weights_sha256: str = Field(description="SHA-256 of the fold's weights, 64 hex digits.")
 
 
 class Fingerprint(FrozenModel):
-    """Mean and standard deviation over training fields of one fold's pooled features, each of length D."""
+    """Mean and standard deviation over training fields of one fold's pooled features."""
 
-    fold: int
-    mean: list[float]
-    std: list[float]
+    fold: int = Field(description="Number of the fold, from 0.")
+    mean: list[float] = Field(description="Mean of each feature.")
+    std: list[float] = Field(description="Standard deviation of each feature.")
 
 
 class Distillation(FrozenModel):
-    """What an engine or run says that is a student: one network whose heads reproduce the folds of a bag.
+    """A student: one network whose heads reproduce the folds of a bag. The scores of its folds are the bag's.
 
-    The scores of its folds are then the bag's, for a student holds nothing out: it has learned from all folds, and
-    they together have seen every labelled field.
-    run: the bag's. weights_sha256: of the bag's folds. learned: fields whose soft labels it learned. compared: the names
-    of fields that it did not learn from, and on which the rest is measured, on the network's grid; on the learned ones where
-    there is a single field. agreement: mIoU of its labels with the bag's, pooled. heads: the same of each head with its fold.
-    points: of each phase, the largest difference of its area fraction on a field, percentage points. spread_points,
-    bag_spread_points: standard deviation of each phase's fraction over heads and over folds, mean over the fields.
+    A student holds no field out: it learns from all folds, which together have seen every labelled field.
     """
 
-    run: str
-    weights_sha256: list[str]
-    learned: int
-    compared: list[str]
-    agreement: float
-    heads: list[float]
-    points: dict[str, float]
-    spread_points: dict[str, float]
-    bag_spread_points: dict[str, float]
+    run: str = Field(description="Run of the bag.")
+    weights_sha256: list[str] = Field(description="SHA-256 of the weights of each fold of the bag.")
+    learned: int = Field(description="Number of fields whose soft labels the student learned.")
+    compared: list[str] = Field(
+        description="Fields on which student and bag are compared; the student did not learn from them. Empty where there "
+        "is a single field, which it learned from."
+    )
+    agreement: float = Field(description="Mean IoU of the student's labels with the bag's, pooled, 0-1.")
+    heads: list[float] = Field(description="Mean IoU of each head's labels with its fold's, pooled, 0-1.")
+    points: dict[str, float] = Field(
+        description="Largest difference of each phase's area fraction on a field, in percentage points."
+    )
+    spread_points: dict[str, float] = Field(
+        description="Standard deviation of each phase's fraction over the heads, mean over the fields, in percentage points."
+    )
+    bag_spread_points: dict[str, float] = Field(description="The same over the folds of the bag.")

@@ -11,49 +11,53 @@ from microseg.core.schemas.tolerance import limit_over
 
 
 class FoldParity(FrozenModel):
-    """torch against the exported engine on real tiles, for one fold or (fold = -1) for the bag."""
+    """torch against the exported engine on real tiles, for one fold or for the bag."""
 
-    fold: int
-    max_probability_difference: float
-    label_disagreement: float
-    fraction_difference_points: dict[str, float]
+    fold: int = Field(description="Number of the fold; -1: the bag.")
+    max_probability_difference: float = Field(description="Largest difference of a probability, 0-1.")
+    label_disagreement: float = Field(description="Share of the labels that differ, 0-1.")
+    fraction_difference_points: dict[str, float] = Field(
+        description="Difference of each phase's area fraction, in percentage points."
+    )
 
 
 class FieldFidelity(FrozenModel):
-    """One real field: share of the bag's labels that differ from torch's, and each phase's area, percent, by both.
+    """The engine against torch on one real field."""
 
-    pixels: of the field, on the network's grid; one of them may always differ. None in engines made before it was noted.
-    """
-
-    field: str
-    pixels: int | None = Field(None, ge=1)
-    label_disagreement: float
-    torch_percent: dict[str, float]
-    engine_percent: dict[str, float]
+    field: str = Field(description="Name of the field.")
+    pixels: int | None = Field(
+        None, ge=1, description="Pixels of the field on the network's grid; null in engines that do not state it."
+    )
+    label_disagreement: float = Field(description="Share of the bag's labels that differ, 0-1.")
+    torch_percent: dict[str, float] = Field(description="Area of each phase by torch, percent.")
+    engine_percent: dict[str, float] = Field(description="Area of each phase by the engine, percent.")
 
 
 class Fidelity(FrozenModel):
-    """The float32 torch bag against the engine on real fields.
+    """The engine against the float32 torch bag on real fields."""
 
-    fields_from: the calibration domain's name, or the run's held-out tiles. arithmetic: what computed, the engine in ONNX
-    Runtime or OpenVINO, or its float32 twin that rounds as FP16 hardware does (the CPU computes FP16 graphs in float32).
-    limits_points: what each phase's area may differ by on a field, percentage points. fold_disagreement: share of each
-    fold's labels that differ from torch's, all fields pooled. not_a_number: values of `probability` and `features`
-    that are none. saturated: activations beyond what the number format holds (FP16), or what calibration saw (INT8).
-    """
-
-    fields_from: str
-    arithmetic: Literal["onnxruntime", "openvino", "rounded to fp16"] = "onnxruntime"
-    label_limit: float
-    limits_points: dict[str, float]
-    fields: list[FieldFidelity]
-    fold_disagreement: list[float]
-    not_a_number: int
-    saturated: int
+    fields_from: str = Field(description="Name of the calibration domain, or the run's held-out tiles.")
+    arithmetic: Literal["onnxruntime", "openvino", "rounded to fp16"] = Field(
+        "onnxruntime",
+        description="What computed: the engine in ONNX Runtime or OpenVINO, or its float32 twin that rounds as FP16 hardware "
+        "does, because a CPU computes FP16 graphs in float32.",
+    )
+    label_limit: float = Field(description="Share of labels that may differ, 0-1.")
+    limits_points: dict[str, float] = Field(
+        description="Difference that each phase's area may have on a field, in percentage points."
+    )
+    fields: list[FieldFidelity] = Field(description="The comparison of each field.")
+    fold_disagreement: list[float] = Field(
+        description="Share of each fold's labels that differ from torch's, all fields pooled, 0-1."
+    )
+    not_a_number: int = Field(description="Values of `probability` and `features` that are not a number.")
+    saturated: int = Field(
+        description="Activations beyond the range of the number format (FP16) or of the calibration (INT8)."
+    )
 
     @property
     def largest(self) -> dict[str, tuple[float, float]]:
-        """Of each phase, the largest difference on a field and what was allowed there, percentage points."""
+        """The largest difference of each phase on a field and its limit there, in percentage points."""
         found = {}
         for phase, least in self.limits_points.items():
             apart = {abs(field.engine_percent[phase] - field.torch_percent[phase]): field for field in self.fields}
@@ -63,22 +67,24 @@ class Fidelity(FrozenModel):
 
 
 class Float32Layer(FrozenModel):
-    """What stayed float32 in a reduced engine, and why. nodes: of the graph, over all folds."""
+    """A layer that stays float32 in an engine of lower precision."""
 
-    layer: str
-    nodes: int
-    reason: str
+    layer: str = Field(description="Name of the layer.")
+    nodes: int = Field(description="Nodes of the graph that belong to it, over all folds.")
+    reason: str = Field(description="Why it stays float32.")
 
 
 class Quantisation(FrozenModel):
-    """How an INT8 engine came about.
+    """How an INT8 engine is quantised."""
 
-    activations: asymmetric (uint8, for CPUs) or symmetric (int8 with zero point 0, for TensorRT). weight_bits: 7 where the
-    exporting processor has no VNNI. instruction_sets: those of that processor that decide it.
-    """
-
-    activations: Literal["asymmetric", "symmetric"]
-    weight_bits: Literal[7, 8]
-    instruction_sets: list[str]
-    calibrated_on: str
-    calibration_tiles: int
+    activations: Literal["asymmetric", "symmetric"] = Field(
+        description="asymmetric: uint8, for CPUs. symmetric: int8 with zero point 0, for TensorRT."
+    )
+    weight_bits: Literal[7, 8] = Field(
+        description="Bits of the weights; 7 where the processor of the export has no VNNI."
+    )
+    instruction_sets: list[str] = Field(
+        description="Instruction sets of that processor that decide how 8-bit products are added."
+    )
+    calibrated_on: str = Field(description="Name of the calibration domain, or the run's held-out tiles.")
+    calibration_tiles: int = Field(description="Number of tiles that the ranges of the activations come from.")

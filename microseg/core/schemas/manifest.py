@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.plan import PlanInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.core.schemas.tolerance import Precision
+from microseg.core.schemas.versioned import VersionedModel
 
 MANIFEST_VERSION = 1
 
@@ -19,42 +20,47 @@ MANIFEST_VERSION = 1
 class Provenance(FrozenModel):
     """Where the engine comes from."""
 
-    created: str
-    run: str
-    recipe: str
-    seed: int
-    git_commit: str | None = None
-    dataset_sha256: str
-    versions: dict[str, str]
+    created: str = Field(description="Time of the export, ISO 8601.")
+    run: str = Field(description="Name of the run folder.")
+    recipe: str = Field(description="Name of the recipe.")
+    seed: int = Field(description="Seed of the training.")
+    git_commit: str | None = Field(None, description="Commit of the code of the training; null outside a repository.")
+    dataset_sha256: str = Field(description="SHA-256 over the training fields and their labels.")
+    versions: dict[str, str] = Field(description="Versions of the packages that took part in the export.")
 
 
-class Manifest(FrozenModel):
-    """The engine's description of itself (microseg/docs/design.md). `model_sha256` covers the model without metadata.
+class Manifest(VersionedModel):
+    """An engine's description of itself (microseg/docs/design.md)."""
 
-    `plan` is there in the manifest beside a TensorRT plan, and in no other.
-    """
+    schema_name: ClassVar[str] = "manifest"
+    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 0)
+    version_key: ClassVar[str] = "manifest_version"
 
-    manifest_version: int = MANIFEST_VERSION
-    phases: list[PhaseInfo] = Field(min_length=2)
-    domains: list[DomainEntry] = Field(min_length=1)
-    default_domain: str
-    grid: Grid
-    tile_core_px: int = Field(gt=0)
-    halo_px: int = Field(ge=0)
-    stride: int = Field(gt=0)
-    bytes_per_pixel: PositiveFloat
-    precision: Precision = "fp32"
-    folds: list[FoldInfo] = Field(min_length=1)
-    parity: list[FoldParity]
-    fidelity: list[Fidelity] = Field(default_factory=list)
-    float32_layers: list[Float32Layer] = Field(default_factory=list)
-    quantisation: Quantisation | None = None
-    fingerprints: list[Fingerprint]
-    training_fields: list[TrainingField]
-    distillation: Distillation | None = None
-    provenance: Provenance
-    model_sha256: str
-    plan: PlanInfo | None = None
+    manifest_version: int = Field(MANIFEST_VERSION, description="Major version of this schema.")
+    phases: list[PhaseInfo] = Field(min_length=2, description="The phases, in the order of their indices.")
+    domains: list[DomainEntry] = Field(min_length=1, description="The domains that the engine can measure.")
+    default_domain: str = Field(description="The domain that is taken without `--as`.")
+    grid: Grid = Field(description="The pixel grid that the network sees.")
+    tile_core_px: int = Field(gt=0, description="Side of a training tile's core, in pixels of the network's grid.")
+    halo_px: int = Field(ge=0, description="Pixels around the core that the network sees and that are not counted.")
+    stride: int = Field(gt=0, description="Heights and widths of tiles are multiples of it, in pixels.")
+    bytes_per_pixel: PositiveFloat = Field(description="Memory per pixel of a tile, in bytes, as measured.")
+    precision: Precision = Field("fp32", description="Number format of the weights and activations.")
+    folds: list[FoldInfo] = Field(min_length=1, description="The networks of the bag.")
+    parity: list[FoldParity] = Field(description="The engine against torch on real tiles.")
+    fidelity: list[Fidelity] = Field(
+        default_factory=list, description="The engine against torch on real fields, of FP16 and INT8 engines."
+    )
+    float32_layers: list[Float32Layer] = Field(
+        default_factory=list, description="Layers that stay float32 in FP16 and INT8 engines."
+    )
+    quantisation: Quantisation | None = Field(None, description="How an INT8 engine is quantised.")
+    fingerprints: list[Fingerprint] = Field(description="Features of the training fields, of each fold.")
+    training_fields: list[TrainingField] = Field(description="The fields that the run was trained on.")
+    distillation: Distillation | None = Field(None, description="Of a student: the bag that it reproduces.")
+    provenance: Provenance = Field(description="Where the engine comes from.")
+    model_sha256: str = Field(description="SHA-256 of the ONNX file without its metadata.")
+    plan: PlanInfo | None = Field(None, description="Beside a TensorRT plan alone: what the plan is bound to.")
 
     @model_validator(mode="after")
     def _default_is_listed(self) -> Self:
@@ -63,7 +69,7 @@ class Manifest(FrozenModel):
 
     @property
     def network_sha256(self) -> str:
-        """What the engine's file must hash to: a plan as a whole, an ONNX file without its metadata."""
+        """SHA-256 of the exported file: a plan as a whole, an ONNX file without its metadata."""
         return self.plan.plan_sha256 if self.plan else self.model_sha256
 
     @property

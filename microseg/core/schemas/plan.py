@@ -14,11 +14,11 @@ HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"
 
 
 class SizeRange(FrozenModel):
-    """What a dimension of a plan may be: the builder optimises for `opt`, between `min` and `max` the plan runs."""
+    """The sizes that a dimension of a plan may have."""
 
-    min: int = Field(gt=0)
-    opt: int = Field(gt=0)
-    max: int = Field(gt=0)
+    min: int = Field(gt=0, description="Smallest size.")
+    opt: int = Field(gt=0, description="Size that the plan is fastest at.")
+    max: int = Field(gt=0, description="Largest size.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -28,53 +28,51 @@ class SizeRange(FrozenModel):
 
 
 class PlanComparison(FrozenModel):
-    """A plan on a card against what its ONNX file said about the reference tiles.
+    """A plan on a card against the labels of its ONNX file on the reference tiles."""
 
-    label_disagreement, vote_disagreement: shares of the bag's and the folds' labels that differ, 0-1.
-    fraction_difference_points: of each phase, percentage points.
-    """
-
-    provider: str
-    label_disagreement: float
-    vote_disagreement: float
-    fraction_difference_points: dict[str, float]
+    provider: str = Field(description="What computed the plan.")
+    label_disagreement: float = Field(description="Share of the bag's labels that differ, 0-1.")
+    vote_disagreement: float = Field(description="Share of the folds' labels that differ, 0-1.")
+    fraction_difference_points: dict[str, float] = Field(
+        description="Difference of each phase's area fraction, in percentage points."
+    )
 
 
 class PlanInfo(FrozenModel):
-    """What binds a TensorRT plan to its file, its library and its card.
+    """What binds a TensorRT plan to its file, its library and its card."""
 
-    gpu, compute_capability ("8.6"), cuda_driver ("13.0"): the card it was built on and the CUDA version of its driver;
-    null where it was built without one. target_capabilities: the cards that a plan of TensorRT for RTX was asked to
-    serve; empty for all that this version serves. layer_precisions: layers of the parsed network by what they compute
-    in; matrix_precisions: those of them that are convolutions or matrix products; engine_precisions: layers of the
-    built engine, null where no card could open it. onnx_sha256: the ONNX file it was built from, plan_sha256: the plan.
-    graph_sha256: of a refittable plan, its network less the values of the weights, which another one must share to be put in.
-    verified: it was compared with that ONNX file on a card; comparison: by how much they differed on the reference tiles.
-    """
-
-    flavour: Flavour
-    tensorrt: str
-    profile: str
-    tile_px: SizeRange
-    batch: SizeRange
-    gpu: str | None = None
-    compute_capability: str | None = None
-    cuda_driver: str | None = None
-    target_capabilities: list[str] = Field(default_factory=list)
-    hardware_compatibility: HardwareCompatibility = "none"
-    version_compatible: bool = False
-    refittable: bool = False
-    outputs: list[str]
-    layer_precisions: dict[str, int]
-    matrix_precisions: dict[str, int]
-    engine_precisions: dict[str, int] | None = None
-    onnx_sha256: str
-    graph_sha256: str | None = None
-    plan_sha256: str
-    verified: bool = False
-    comparison: PlanComparison | None = None
+    flavour: Flavour = Field(description="Library of the plan.")
+    tensorrt: str = Field(description="Version of the library.")
+    profile: str = Field(description="Name of the profile that it is built by.")
+    tile_px: SizeRange = Field(description="Sides of the tiles, in pixels of the network's grid.")
+    batch: SizeRange = Field(description="Tiles in one call.")
+    gpu: str | None = Field(None, description="Card that it was built on; null: none.")
+    compute_capability: str | None = Field(None, description="Compute capability of that card, such as 8.6.")
+    cuda_driver: str | None = Field(None, description="CUDA version of that card's driver, such as 13.0.")
+    target_capabilities: list[str] = Field(
+        default_factory=list,
+        description="TensorRT for RTX: compute capabilities that the plan is built for; empty: all that this version has.",
+    )
+    hardware_compatibility: HardwareCompatibility = Field("none", description="Other cards that the plan may run on.")
+    version_compatible: bool = Field(False, description="Whether the lean runtime runs it, also of a newer version.")
+    refittable: bool = Field(False, description="Whether its weights can be exchanged.")
+    outputs: list[str] = Field(description="Outputs of the network that the plan keeps.")
+    layer_precisions: dict[str, int] = Field(description="Number of layers of the parsed network by number format.")
+    matrix_precisions: dict[str, int] = Field(description="The same of convolutions and matrix products alone.")
+    engine_precisions: dict[str, int] | None = Field(
+        None, description="Number of layers of the built plan by number format; null where no card could open it."
+    )
+    onnx_sha256: str = Field(description="SHA-256 of the ONNX file that it is built from.")
+    graph_sha256: str | None = Field(
+        None,
+        description="SHA-256 of the network without the values of its weights, of a refittable plan: a network with the "
+        "same hash can replace them.",
+    )
+    plan_sha256: str = Field(description="SHA-256 of the plan.")
+    verified: bool = Field(False, description="Whether the plan was compared with its ONNX file on a card.")
+    comparison: PlanComparison | None = Field(None, description="The result of that comparison on the reference tiles.")
 
 
 def plan_manifest_path(plan: Path) -> Path:
-    """Where the manifest of a plan is: `bagged.plan.json` beside `bagged.plan`."""
+    """The file of a plan's manifest: `bagged.plan.json` beside `bagged.plan`."""
     return plan.with_name(f"{plan.name}.json")

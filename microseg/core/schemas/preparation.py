@@ -10,57 +10,65 @@ from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 
 
 class Crop(FrozenModel):
-    """Native pixels cut off each side before anything else (the data bar)."""
+    """Native pixels that are cut off each side before anything else, such as the data bar."""
 
-    top_px: int = Field(0, ge=0)
-    bottom_px: int = Field(0, ge=0)
-    left_px: int = Field(0, ge=0)
-    right_px: int = Field(0, ge=0)
+    top_px: int = Field(0, ge=0, description="Rows cut off at the top, in native pixels.")
+    bottom_px: int = Field(0, ge=0, description="Rows cut off at the bottom, in native pixels.")
+    left_px: int = Field(0, ge=0, description="Columns cut off at the left, in native pixels.")
+    right_px: int = Field(0, ge=0, description="Columns cut off at the right, in native pixels.")
 
 
 class Intensity(FrozenModel):
-    """How grey values become 8 bit.
+    """How grey values become 8 bit."""
 
-    full: the range of the dtype (uint8 unchanged, uint16 / 257, float 0..1).
-    significant_bits: 2**bits - 1 becomes 255; `bits` null is resolved once per domain from its brightest pixel.
-    percentiles: the `low` and `high` percentile of the whole field become 0 and 255, any dtype.
-    """
-
-    rule: Literal["full", "significant_bits", "percentiles"] = "significant_bits"
-    bits: int | None = Field(None, ge=8, le=16)
-    low: float = Field(0.5, ge=0, lt=100)
-    high: float = Field(99.5, gt=0, le=100)
+    rule: Literal["full", "significant_bits", "percentiles"] = Field(
+        "significant_bits",
+        description="full: the range of the data type becomes 0 to 255 (uint8 unchanged, uint16 / 257, float 0 to 1). "
+        "significant_bits: 2**bits - 1 becomes 255. percentiles: the percentiles `low` and `high` of the whole field "
+        "become 0 and 255.",
+    )
+    bits: int | None = Field(
+        None, ge=8, le=16, description="Bits of `significant_bits`; null: found once from the domain's brightest pixel."
+    )
+    low: float = Field(0.5, ge=0, lt=100, description="Percentile that becomes 0, for `percentiles`.")
+    high: float = Field(99.5, gt=0, le=100, description="Percentile that becomes 255, for `percentiles`.")
 
 
 class Preparation(FrozenModel):
-    """What turns a file into the network's grey image, less the grid. Belongs to a domain, not to the engine.
+    """What turns a file into the network's grey image, except for the pixel grid. It belongs to a domain."""
 
-    tone: the grey value that each of the 256 becomes, after inversion and rescaling (adaptation by histogram).
-    """
-
-    invert: bool = False
-    crop: Crop = Crop()
-    pixel_size_um: PositiveFloat | None = None
-    intensity: Intensity = Intensity()
+    invert: bool = Field(False, description="Whether dark and bright are exchanged (bright-field light micrographs).")
+    crop: Crop = Field(Crop(), description="Pixels that are cut off each side.")
+    pixel_size_um: PositiveFloat | None = Field(
+        None, description="Edge of a native pixel in micrometres; null: unknown, and pixels are taken as they are."
+    )
+    intensity: Intensity = Field(Intensity(), description="How grey values become 8 bit.")
     tone: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=256, max_length=256)] | None = (
-        None
+        Field(
+            None,
+            description="The grey value that each of the 256 becomes after inversion and rescaling (adaptation by "
+            "histogram); null: unchanged.",
+        )
     )
 
 
 class DomainEntry(FrozenModel):
     """A domain that the engine can measure, picked with `--as NAME`."""
 
-    name: str
-    role: Literal["source", "target"] = "source"
-    preparation: Preparation = Preparation()
+    name: str = Field(description="Name of the domain.")
+    role: Literal["source", "target"] = Field(
+        "source",
+        description="source: the networks learn from its labels. target: they are adapted to it without labels.",
+    )
+    preparation: Preparation = Field(Preparation(), description="How its micrographs are prepared.")
 
 
 class Grid(FrozenModel):
-    """The pixel grid that the network sees.
+    """The pixel grid that the network sees."""
 
-    pixel_size_um: the network's pixel size; null where the source had none: then native pixels times `scale`.
-    scale: network pixels per native source pixel (the paper: 0.5, with area averaging).
-    """
-
-    pixel_size_um: PositiveFloat | None = None
-    scale: PositiveFloat = 1.0
+    pixel_size_um: PositiveFloat | None = Field(
+        None, description="Edge of the network's pixel in micrometres; null where the source has no pixel size."
+    )
+    scale: PositiveFloat = Field(
+        1.0, description="Network pixels per native pixel of the source (Goetz et al. 2022: 0.5, with area averaging)."
+    )

@@ -1,22 +1,23 @@
-"""Reference tiles: micrographs inside an engine with the labels that it gave them when it was exported.
+"""Reference tiles: micrographs inside an engine with the labels that it gave them at the export, for `verify`.
 
-`verify` runs them on the station: a metadata entry of their own, so that the network's hash does not change and
-reading the manifest stays quick.
+They have a metadata entry of their own, so that the network's hash does not change and the manifest is read quickly.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from microseg.core.errors import InputError
+from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.versioned import VersionedModel
 
 REFERENCE_VERSION = 1
 MAX_BYTES = 300_000
@@ -24,42 +25,40 @@ _MAX_SIDE_PX = 1024
 
 
 class ReferenceTile(FrozenModel):
-    """A tile and its labels. Pictures are PNG in base64.
+    """A tile and its labels. Pictures are PNG in base64."""
 
-    pixels: (H, W). labels: (H, W), the bag's. votes: (F * H, W), the folds' one below the other. fractions: of the bag,
-    0-1, by phase.
-    """
-
-    name: str
-    pixels: str
-    labels: str
-    votes: str
-    fractions: list[float]
+    name: str = Field(description="Name of the tile.")
+    pixels: str = Field(description="Grey values, (H, W).")
+    labels: str = Field(description="Phase indices of the bag, (H, W).")
+    votes: str = Field(description="Phase indices of the folds, one below the other, (F * H, W).")
+    fractions: list[float] = Field(description="Area fraction of each phase by the bag, 0-1.")
 
 
-class Reference(FrozenModel):
-    """The metadata entry. origin: `real` only where the owner of the micrographs asked for it.
+class Reference(VersionedModel):
+    """The metadata entry of an engine that holds its reference tiles."""
 
-    model_sha256: of the network that the labels are of.
-    """
+    schema_name: ClassVar[str] = "reference"
+    schema_version: ClassVar[tuple[int, int]] = (REFERENCE_VERSION, 0)
+    version_key: ClassVar[str] = "reference_version"
 
-    reference_version: int = REFERENCE_VERSION
-    origin: Literal["synthetic", "real"]
-    model_sha256: str
-    tiles: list[ReferenceTile] = Field(min_length=1)
+    reference_version: int = Field(REFERENCE_VERSION, description="Major version of this schema.")
+    origin: Literal["synthetic", "real"] = Field(
+        description="Where the tiles come from; `real` only where the owner of the micrographs asks for it."
+    )
+    model_sha256: str = Field(description="SHA-256 of the network that computed the labels.")
+    tiles: list[ReferenceTile] = Field(min_length=1, description="The tiles.")
 
 
 def reference_tile(
     name: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], votes: NDArray[np.uint8], phases: int
 ) -> ReferenceTile:
     """Pack a tile (H, W) with its labels (H, W) and votes (F, H, W), all uint8."""
-    counts = np.bincount(labels.ravel(), minlength=phases)
     return ReferenceTile(
         name=name,
         pixels=_png(pixels),
         labels=_png(labels),
         votes=_png(votes.reshape(-1, votes.shape[-1])),
-        fractions=[count / labels.size for count in counts.tolist()],
+        fractions=phase_fractions(labels, phases).tolist(),
     )
 
 
@@ -74,25 +73,12 @@ def unpack(tile: ReferenceTile, folds: int) -> tuple[NDArray[np.uint8], NDArray[
     return pixels, labels, votes.reshape(folds, height, width)
 
 
-def parse_reference(text: str) -> Reference:
-    """The entry as it stands in an engine. Raises InputError: damaged, or written by a newer microseg."""
-    try:
-        return Reference.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "entry"
-        raise InputError(
-            f"the engine's reference tiles are damaged or newer than this microseg ({where}: {problem['msg']}). "
-            "Remedy: copy or export the engine again, or pip install --upgrade microseg."
-        ) from error
-
-
 def most_telling(labels: Sequence[NDArray[np.uint8]], phases: int, count: int) -> list[int]:
-    """Indices of the `count` label images with the most balanced phases, first the best.
+    """Indices of the `count` label images with the highest entropy of their phase fractions, first the highest.
 
-    A tile that is all one phase would hide that a network is broken: the entropy of the fractions ranks them.
+    A tile of one phase does not show that a network is broken.
     """
-    fractions = [np.bincount(image.ravel(), minlength=phases)[:phases] / image.size for image in labels]
+    fractions = [phase_fractions(image, phases) for image in labels]
     entropy = [-float(np.sum(f[f > 0] * np.log(f[f > 0]))) for f in fractions]
     return sorted(range(len(labels)), key=lambda index: -entropy[index])[:count]
 
@@ -106,7 +92,7 @@ def _decoded(text: str) -> NDArray[np.uint8]:
         data = base64.b64decode(text, validate=True)
     except ValueError as error:
         raise _damaged() from error
-    # Before a decoder believes it: IHDR tells width and height, and no picture here is large.
+    # Checked before a decoder allocates memory: IHDR states width and height, and no picture here is large.
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if not (0 < width <= _MAX_SIDE_PX and 0 < height <= 64 * _MAX_SIDE_PX):
         raise _damaged()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, PhaseInfo, TrainingField
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.preparation import DomainEntry, Grid
-from microseg.core.system.files import read_yaml
+from microseg.core.schemas.versioned import VersionedModel
 
 RUN_VERSION = 1
 # The folder of a student in its run.
@@ -20,75 +20,76 @@ STUDENT = "student"
 
 
 class AdaptationRecord(FrozenModel):
-    """What an adapted run has beyond its source's: the target, its unlabelled fields, the recipe, the run it came from."""
+    """What an adapted run has beyond its source: the target and its unlabelled fields."""
 
-    target: DomainEntry
-    target_source: str
-    fields: list[TrainingField]
-    method: str
-    recipe: dict[str, Any]
-    source_run: str
-    oracle: bool = False
+    target: DomainEntry = Field(description="The domain that the networks are adapted to.")
+    target_source: str = Field(description="Folder or domain.yaml of the target.")
+    fields: list[TrainingField] = Field(description="Unlabelled fields of the target.")
+    method: str = Field(description="Method asked for; `auto` tries several.")
+    recipe: dict[str, Any] = Field(description="The recipe of the adaptation, resolved.")
+    source_run: str = Field(description="Run that the networks come from.")
+    oracle: bool = Field(False, description="Whether labels of the target chose the candidate; for studies only.")
 
 
 class DistilledDomain(FrozenModel):
-    """Fields that a student learned the bag's soft labels of. prepared_as: the bag's domain that they belong to."""
+    """A domain whose fields a student learned the bag's soft labels of."""
 
-    source: str
-    prepared_as: str
-    fields: list[TrainingField]
+    source: str = Field(description="Folder or domain.yaml.")
+    prepared_as: str = Field(description="The bag's domain that the fields are prepared as.")
+    fields: list[TrainingField] = Field(description="The fields.")
 
 
 class DistillationRecord(FrozenModel):
-    """What a student has beyond its bag: the run that it reproduces, the weights of its folds, and what it learned on.
+    """What a student has beyond its bag."""
 
-    compared: of each domain, the hashes of the fields that were kept for the comparison with the bag.
-    """
-
-    run: str
-    weights_sha256: list[str]
-    domains: list[DistilledDomain]
-    compared: list[str]
+    run: str = Field(description="Run of the bag.")
+    weights_sha256: list[str] = Field(description="SHA-256 of the weights of each fold of the bag.")
+    domains: list[DistilledDomain] = Field(description="What the student learns from.")
+    compared: list[str] = Field(description="SHA-256 of the fields that are kept for the comparison with the bag.")
 
 
-class RunRecord(FrozenModel):
-    """`run.yaml`: everything that decides the weights, and where they came from.
+class RunRecord(VersionedModel):
+    """`run.yaml`: everything that decides the weights, and where they come from."""
 
-    adaptation: what an adapted run has beyond its source's. continued_from: the run whose weights it began with, and
-    earlier_domains: those that it can still measure. distillation: of a student, one network with a head for each of the
-    bag's `folds`; what it measures is what its bag does, and no field is held out (fold -1).
-    """
+    schema_name: ClassVar[str] = "run"
+    schema_version: ClassVar[tuple[int, int]] = (RUN_VERSION, 0)
+    version_key: ClassVar[str] = "run_version"
 
-    run_version: int = RUN_VERSION
-    recipe_name: str
-    recipe: dict[str, Any]
-    seed: int
-    folds: int = Field(ge=1)
-    phases: list[PhaseInfo] = Field(min_length=2)
-    domain: DomainEntry
-    domain_source: str
-    grid: Grid
-    tile_core_px: int
-    halo_px: int
-    stride: int
-    fields: list[TrainingField]
-    dataset_sha256: str
-    git_commit: str | None = None
-    created: str
-    versions: dict[str, str]
-    adaptation: AdaptationRecord | None = None
-    continued_from: str | None = None
-    earlier_domains: list[DomainEntry] = Field(default_factory=list)
-    distillation: DistillationRecord | None = None
+    run_version: int = Field(RUN_VERSION, description="Major version of this schema.")
+    recipe_name: str = Field(description="Name of the recipe.")
+    recipe: dict[str, Any] = Field(description="The recipe, resolved.")
+    seed: int = Field(description="Seed of the training.")
+    folds: int = Field(ge=1, description="Number of networks of the bag.")
+    phases: list[PhaseInfo] = Field(min_length=2, description="The phases, in the order of their indices.")
+    domain: DomainEntry = Field(description="The labelled domain.")
+    domain_source: str = Field(description="Folder or domain.yaml of that domain.")
+    grid: Grid = Field(description="The pixel grid that the network sees.")
+    tile_core_px: int = Field(description="Side of a training tile's core, in pixels of the network's grid.")
+    halo_px: int = Field(description="Pixels around the core that the network sees and that are not counted.")
+    stride: int = Field(description="Heights and widths of tiles are multiples of it, in pixels.")
+    fields: list[TrainingField] = Field(description="The labelled fields.")
+    dataset_sha256: str = Field(description="SHA-256 over the fields and their labels.")
+    git_commit: str | None = Field(None, description="Commit of the code; null outside a repository.")
+    created: str = Field(description="Time of the first start, ISO 8601.")
+    versions: dict[str, str] = Field(description="Versions of the packages.")
+    adaptation: AdaptationRecord | None = Field(None, description="What an adapted run has beyond its source.")
+    continued_from: str | None = Field(None, description="Run whose weights this one began with.")
+    earlier_domains: list[DomainEntry] = Field(
+        default_factory=list, description="Domains of the runs before that the networks can still measure."
+    )
+    distillation: DistillationRecord | None = Field(
+        None,
+        description="Of a student, which is one network with a head for each fold of its bag. No field is held out (fold -1).",
+    )
 
     @property
     def folders(self) -> list[str]:
-        """Where the run's networks are, one folder for each."""
+        """Names of the folders of the run's networks."""
         return [f"fold{fold}" for fold in range(self.folds)] if self.distillation is None else [STUDENT]
 
     @property
     def domains(self) -> list[DomainEntry]:
-        """What the run's networks can measure; the last one is what they were trained for last."""
+        """The domains that the networks can measure; the last one is the latest that they were trained for."""
         adapted = [] if self.adaptation is None else [self.adaptation.target]
         return [*self.earlier_domains, self.domain, *adapted]
 
@@ -149,51 +150,71 @@ class Adaptation(FrozenModel):
     oracle: bool = False
 
 
-class RunSummary(FrozenModel):
-    """`summary.json`: written when every fold is done. seconds: of training, all folds, interruptions left out.
+class RunSummary(VersionedModel):
+    """`summary.json` of a run, written when every fold is done."""
 
-    earlier_miou: mean over folds on the domain that the run it continues was trained on (its held-out fields).
-    distillation: of a student; the scores of the folds are then the bag's.
-    """
+    schema_name: ClassVar[str] = "run-summary"
+    schema_version: ClassVar[tuple[int, int]] = (1, 1)
+    version_key: ClassVar[str] = "summary_version"
 
-    folds: list[FoldInfo]
-    fingerprints: list[Fingerprint]
-    miou_mean: float
-    miou_std: float
-    iou_mean: dict[str, float | None]
-    iou_std: dict[str, float | None]
-    seconds: float
-    adaptation: Adaptation | None = None
-    earlier_miou: float | None = None
-    distillation: Distillation | None = None
+    summary_version: int = Field(1, description="Major version of this schema.")
+    folds: list[FoldInfo] = Field(description="Scores of each fold; of a student, those of its bag.")
+    fingerprints: list[Fingerprint] = Field(description="Features of the training fields, of each fold.")
+    miou_mean: float = Field(description="Mean over the folds of their mean IoU on held-out fields, 0-1.")
+    miou_std: float = Field(description="Standard deviation of the same.")
+    iou_mean: dict[str, float | None] = Field(description="Mean over the folds of each phase's IoU, 0-1.")
+    iou_std: dict[str, float | None] = Field(description="Standard deviation of the same.")
+    seconds: float = Field(description="Time of training of all folds, in seconds, without interruptions.")
+    adaptation: Adaptation | None = Field(None, description="What `train uda` decided.")
+    earlier_miou: float | None = Field(
+        None,
+        description="Mean over the folds of their mean IoU on the held-out fields of the run that this one continues.",
+    )
+    distillation: Distillation | None = Field(None, description="How close a student is to its bag.")
 
 
-class PretrainSummary(FrozenModel):
-    """`summary.json` of `train pretrain`: the encoder, and how well its head tells the classes apart on unseen files.
+class PretrainSummary(VersionedModel):
+    """`summary.json` of `train pretrain`: the encoder, and how well its head classifies files that it has not seen."""
 
-    confusion: rows are true classes, columns predicted ones. seconds: of training, interruptions left out.
-    """
+    schema_name: ClassVar[str] = "pretrain-summary"
+    schema_version: ClassVar[tuple[int, int]] = (1, 1)
+    version_key: ClassVar[str] = "summary_version"
 
-    task: Literal["pretrain"]
-    encoder: str
-    init: str
-    classes: list[str]
-    accuracy: float
-    confusion: list[list[int]]
-    weights_sha256: str
-    seconds: float
+    summary_version: int = Field(1, description="Major version of this schema.")
+    task: Literal["pretrain"] = Field(description="Always `pretrain`.")
+    encoder: str = Field(description="Name of the encoder.")
+    init: str = Field(description="Weights that the training began with.")
+    classes: list[str] = Field(description="The classes, by their folders.")
+    accuracy: float = Field(description="Share of the validation files that are classified correctly, 0-1.")
+    confusion: list[list[int]] = Field(description="Files by true class (rows) and predicted class (columns).")
+    weights_sha256: str = Field(description="SHA-256 of the encoder's weights.")
+    seconds: float = Field(description="Time of training, in seconds, without interruptions.")
 
 
 def read_pretrained(run: Path, encoder: str) -> Path:
-    """The weights that a finished pre-training run holds for `encoder`. Raises InputError, naming both encoders."""
-    if not (run / "summary.json").is_file():
-        raise InputError(f"{run}: no finished pre-training run. Remedy: the --out folder of `microseg train pretrain`.")
-    try:
-        summary = PretrainSummary.model_validate(json.loads((run / "summary.json").read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
+    """The weights of a finished pre-training run.
+
+    Args:
+        run: its folder.
+        encoder: name of the encoder that they must fit.
+
+    Raises:
+        InputError: no finished pre-training run, or another encoder.
+    """
+    path = run / "summary.json"
+    if not path.is_file():
         raise InputError(
-            f"{run}: not a run of `microseg train pretrain`. Remedy: its --out folder as encoder.weights."
-        ) from error
+            f"{run}: is no finished pre-training run. Remedy: give the --out folder of `microseg train pretrain`."
+        )
+    try:
+        is_pretrained = json.loads(path.read_bytes())["task"] == "pretrain"
+    except (ValueError, KeyError, TypeError):
+        is_pretrained = False
+    if not is_pretrained:
+        raise InputError(
+            f"{run}: is not a run of `microseg train pretrain`. Remedy: give its --out folder as encoder.weights."
+        )
+    summary = PretrainSummary.read_json(path, "the summary of the run", "copy the run again")
     if summary.encoder != encoder:
         raise InputError(
             f"{run}: holds a pre-trained {summary.encoder}, but encoder.name is {encoder}. "
@@ -203,29 +224,25 @@ def read_pretrained(run: Path, encoder: str) -> Path:
 
 
 def read_run(run: Path) -> tuple[RunRecord, RunSummary]:
-    """Read a finished run folder. Raises InputError if `run` is none, or is not finished."""
+    """The record and the summary of a finished run. Raises InputError: no run, not finished, damaged, or newer."""
     if not (run / "run.yaml").is_file():
-        raise InputError(f"{run}: not a run folder (no run.yaml). Remedy: give the --out folder of `microseg train`.")
+        raise InputError(
+            f"{run}: is not a run folder (no run.yaml). Remedy: give the --out folder of `microseg train`."
+        )
     record = read_record(run)
     if not (run / "summary.json").is_file():
         raise InputError(
             f"{run}: training is not finished (no summary.json). Remedy: repeat the command with --resume."
         )
-    try:
-        return record, RunSummary.model_validate(json.loads((run / "summary.json").read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        raise InputError(f"{run / 'summary.json'}: not a summary that this version reads: {error}") from error
-
-
-def refuse_student(run: Path, record: RunRecord) -> None:
-    """Raise InputError where a run is a student, and something wants the bag: to train on from, or to reproduce."""
-    if record.distillation is not None:
-        raise InputError(f"{run}: is a student that was distilled. Remedy: its bag, {record.distillation.run}.")
+    return record, RunSummary.read_json(run / "summary.json", "the summary of the run", "copy the run again")
 
 
 def read_record(run: Path) -> RunRecord:
-    """Read `run.yaml` alone, also of an unfinished run."""
-    try:
-        return RunRecord.model_validate(read_yaml(run / "run.yaml"))
-    except ValidationError as error:
-        raise InputError(f"{run / 'run.yaml'}: not a run that this version reads: {error}") from error
+    """The record of a run, also of an unfinished one. Raises InputError: no record, damaged, or newer."""
+    return RunRecord.read_yaml(run / "run.yaml", "the record of the run", "copy the run again")
+
+
+def refuse_student(run: Path, record: RunRecord) -> None:
+    """Raise InputError where a run is a student and a command needs the bag."""
+    if record.distillation is not None:
+        raise InputError(f"{run}: is a student (`distill`). Remedy: give its bag, {record.distillation.run}.")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from microseg.core.errors import InputError
-from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.versioned import VersionedModel
 
 PROFILE_VERSION = 1
-_REMEDY = "Remedy: repeat `microseg tune`, or use --no-profile."
 Positive = Annotated[int, Field(ge=1)]
 
 
-class TuningProfile(FrozenModel):
+class TuningProfile(VersionedModel):
     """The fastest configuration that `tune` found for one engine on one machine."""
+
+    schema_name: ClassVar[str] = "tuning-profile"
+    schema_version: ClassVar[tuple[int, int]] = (PROFILE_VERSION, 0)
+    version_key: ClassVar[str] = "profile_version"
 
     profile_version: int = Field(PROFILE_VERSION, description="Version of the profile.")
     model_sha256: str = Field(
@@ -50,20 +51,4 @@ def read_profile(path: Path) -> TuningProfile:
     Raises:
         InputError: the file cannot be read, is damaged, or is of a newer microseg.
     """
-    try:
-        text = path.read_bytes()
-        version = json.loads(text).get("profile_version")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: --no-profile.") from error
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is no tuning profile ({error}). {_REMEDY}") from error
-    if isinstance(version, int) and version > PROFILE_VERSION:
-        raise InputError(f"{path}: profile version {version}; this microseg reads up to {PROFILE_VERSION}. {_REMEDY}")
-    try:
-        return TuningProfile.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "file"
-        raise InputError(
-            f"{path}: is no tuning profile of this version ({where}: {problem['msg']}). {_REMEDY}"
-        ) from error
+    return TuningProfile.read_json(path, "the tuning profile", "repeat `microseg tune`, or use --no-profile")

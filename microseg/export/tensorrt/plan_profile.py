@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.plan import HardwareCompatibility, SizeRange
+from microseg.core.schemas.validation import problems, told
 from microseg.core.system.files import read_yaml
 
 PACKAGED = Path(__file__).parents[1] / "profiles"
@@ -75,10 +76,11 @@ def load_profile(name_or_file: str) -> tuple[str, PlanProfile]:
             raise InputError(
                 f"--profile {name_or_file}: no such profile. Remedy: one of {', '.join(profile_names())}, or a YAML file."
             )
+    content = read_yaml(path)
     try:
-        return name, _CHECKED.validate_python(read_yaml(path))
+        return name, _CHECKED.validate_python(content)
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+        raise InputError(f"{path}: {told(problems(error, content, *get_args(PlanProfile)))}") from error
 
 
 def require_stride(name: str, profile: PlanProfile, stride: int) -> None:
@@ -94,20 +96,3 @@ def require_stride(name: str, profile: PlanProfile, stride: int) -> None:
 def _folder() -> Path:
     """Profiles inside an installed package, or the checkout's top-level export/ of an editable install."""
     return PACKAGED if PACKAGED.is_dir() else CHECKOUT
-
-
-def _explain(item: Any) -> str:
-    # The first part of a location is the member of the union that the flavour picked.
-    flavour, *rest = item["loc"] or ("",)
-    key = ".".join(str(part) for part in rest)
-    match item["type"]:
-        case "union_tag_invalid" | "union_tag_not_found":
-            return "flavour is none of tensorrt_rtx, tensorrt"
-        case "extra_forbidden":
-            models = {get_args(m.model_fields["flavour"].annotation)[0]: m for m in get_args(PlanProfile)}
-            fields = models[flavour].model_fields if len(rest) == 1 else SizeRange.model_fields
-            return f"unknown key {key!r}; allowed here: {', '.join(sorted(fields))}"
-        case "missing":
-            return f"{key} is missing"
-        case _:
-            return f"{key or 'the file'} = {item['input']!r}: {item['msg']}"

@@ -17,6 +17,7 @@ from microseg.core.errors import InputError, MicrosegError
 from microseg.core.evaluation.scoring import rdt
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.run import read_run
+from microseg.core.schemas.validation import problems, told
 from microseg.core.system.files import read_yaml, replacing, write_json, write_text
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.common.recipe import Recipe
@@ -81,11 +82,11 @@ Recipes = dict[str, tuple[str, Recipe | UdaRecipe]]
 
 def load_study(path: Path) -> tuple[Study, Recipes]:
     """The study and the recipe of every row. Raises InputError that names the row and the key."""
+    content = read_yaml(path)
     try:
-        study = Study.model_validate(read_yaml(path))
+        study = Study.model_validate(content)
     except ValidationError as error:
-        what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise InputError(f"{path}: {what}") from error
+        raise InputError(f"{path}: {told(problems(error, content, Study))}") from error
     names = [row.name for row in study.rows]
     if len(set(names)) < len(names):
         raise InputError(f"{path}: two rows are called {next(n for n in names if names.count(n) > 1)!r}.")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from microseg.core.evaluation.fractions import phase_fractions
 from microseg.models.network import Network
 from microseg.train.common.prediction import predict_field
 from microseg.train.distillation.teacher import Answer
@@ -23,7 +24,7 @@ _PIXELS, _MOST, _TURNS = 500_000, 2.0, 3
 
 def spread_of(votes: NDArray[np.uint8], phases: int) -> NDArray[np.float64]:
     """Sample standard deviation (P,) of the area fractions by each fold's votes uint8 (F, h, w); 0 for a single fold."""
-    shares = [np.bincount(vote.ravel(), minlength=phases)[:phases] / vote.size for vote in votes]
+    shares = [phase_fractions(vote, phases) for vote in votes]
     return np.asarray(np.std(shares, axis=0, ddof=min(1, len(shares) - 1)))
 
 

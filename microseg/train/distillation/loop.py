@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from microseg.core.errors import TrainingError
+from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 from microseg.models.build import build_network
 from microseg.models.network import Network
@@ -193,7 +194,7 @@ def compare(network: Network, fields: Sequence[Answer], phases: int, halo_px: in
         total += confusion_matrix(item.field.labels, labels, phases)
         for index, (wanted, said) in enumerate(zip(item.votes, votes, strict=True)):
             each[index] += confusion_matrix(wanted, said, phases)
-        differences.append(_fractions(labels, phases) - _fractions(item.field.labels, phases))
+        differences.append(phase_fractions(labels, phases) - phase_fractions(item.field.labels, phases))
         spreads.append(spread_of(votes, phases))
         bag_spreads.append(spread_of(item.votes, phases))
     return Comparison(
@@ -203,10 +204,6 @@ def compare(network: Network, fields: Sequence[Answer], phases: int, halo_px: in
         np.array(spreads),
         np.array(bag_spreads),
     )
-
-
-def _fractions(labels: NDArray[np.uint8], phases: int) -> NDArray[np.float64]:
-    return np.bincount(labels.ravel(), minlength=phases)[:phases] / labels.size
 
 
 def _row(found: Comparison) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from torch import Tensor
 
+from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.system.files import Closing
 from microseg.models.network import Network
 from microseg.train.common.augmentation import Augmentation, appearance
@@ -195,7 +196,7 @@ def balanced_places(
             for left in range(0, max(1, width - side + 1), max(1, side // 2)):
                 cut = labels[top : top + side, left : left + side]
                 centres.append((index, (top + (cut.shape[0] - 1) / 2, left + (cut.shape[1] - 1) / 2)))
-                found.append(np.bincount(cut.ravel(), minlength=phases)[:phases] / cut.size)
+                found.append(phase_fractions(cut, phases))
     excess = np.array(found) - wanted
 
     def dual(tilt: NDArray[np.float64]) -> float:

@@ -246,11 +246,14 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("test: [040617_3]", r"test\.0: .* in quotes: YAML takes it for a number.*given: 134267"),
-        ("test: [no]", r"test\.0: .* in quotes: YAML takes it for .*truth value.*given: False"),
-        ("phasess: []", r"unknown key 'phasess'\. Allowed: name, images, masks, mask_suffix, phases"),
-        ("crop: {botom_px: 3}", r"unknown key 'crop\.botom_px'\. Allowed: top_px, bottom_px"),
-        ("phases: [{name: a, values: 0, colour: red}]", r"unknown key 'phases\.0\.colour'\. Allowed: name, value"),
+        ("test: [040617_3]", r"test\.0 = 134267: .* in quotes: YAML takes it for a number"),
+        ("test: [no]", r"test\.0 = False: .* in quotes: YAML takes it for .*truth value"),
+        ("phasess: []", r"unknown key 'phasess'; allowed here: crop, groups, images, .*, phases"),
+        ("crop: {botom_px: 3}", r"unknown key 'crop\.botom_px'; allowed here: bottom_px, left_px, right_px, top_px"),
+        (
+            "phases: [{name: a, values: 0, colour: red}]",
+            r"unknown key 'phases\.0\.colour'; allowed here: color, name, value",
+        ),
         ("phases: [{name: a, value: 0}]", "1 given, 2 to 250 needed"),
         ("phases: [{name: a, value: 0}, {name: a, value: 1}]", "name a is used twice"),
         ("phases: [{name: a, value: 0}, {name: b, value: 0}]", "mask value 0 is used twice"),
@@ -259,8 +262,11 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
         ("phases: [{name: a, value: blue}, {name: b}]", "'blue' is no mask value"),
         ("phases: [{name: a, value: -1}, {name: b}]", "-1 is no mask value"),
         ("phases: [{name: a, value: 0, color: red}, {name: b}]", "color 'red' is not"),
-        ("pixel_size_um: 0", r"pixel_size_um: .*greater than 0.*given: 0"),
-        ("intensity: {rule: full_range}", r"intensity\.rule: .*'full', 'significant_bits' or 'percentiles'"),
+        ("pixel_size_um: 0", r"pixel_size_um = 0: .*greater than 0"),
+        (
+            "intensity: {rule: full_range}",
+            r"intensity\.rule = 'full_range': .*'full', 'significant_bits' or 'percentiles'",
+        ),
         ("- a\n- b", r"no list of `key: value` lines"),
         ("a: [", "not valid YAML"),
         ("groups: '('", "no regular expression"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.reference import Reference, most_telling, parse_reference, reference_tile, unpack
+from microseg.core.schemas.reference import Reference, most_telling, reference_tile, unpack
 
 
 def test_round_trip() -> None:
@@ -18,7 +18,7 @@ def test_round_trip() -> None:
     votes = rng.integers(0, 3, (5, 24, 40), np.uint8)
     tile = reference_tile("a", pixels, labels, votes, 3)
     reference = Reference(origin="synthetic", model_sha256="m", tiles=[tile])
-    (again,) = parse_reference(reference.model_dump_json()).tiles
+    (again,) = Reference.parsed(reference.model_dump_json(), "e.onnx", "its entry", "copy it").tiles
     for wanted, found in zip((pixels, labels, votes), unpack(again, 5), strict=True):
         assert np.array_equal(wanted, found)
     assert again.fractions == pytest.approx([np.mean(labels == index) for index in range(3)])
@@ -26,8 +26,8 @@ def test_round_trip() -> None:
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"reference_version": 1, "origin": "customer"}'])
 def test_a_damaged_entry(text: str) -> None:
-    with pytest.raises(InputError, match="damaged or newer"):
-        parse_reference(text)
+    with pytest.raises(InputError, match=r"e\.onnx: its entry is damaged .*Remedy: copy it\."):
+        Reference.parsed(text, "e.onnx", "its entry", "copy it")
 
 
 def test_damaged_pictures() -> None:

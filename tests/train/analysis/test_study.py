@@ -78,8 +78,8 @@ def test_rows_as_jobs_of_their_own(study: Path, tmp_path: Path) -> None:
         ({"rows": [{"name": "a", "recipe": "nickel"}]}, "row a: --recipe nickel: no such recipe"),
         ({"rows": [{"name": "a", "recipe": "demo"}] * 2}, "two rows are called 'a'"),
         ({"targets": {"source": "x"}}, "a target cannot be called 'source'"),
-        ({"rows": []}, "rows: "),
-        ({"etchant": "nital"}, "etchant: "),
+        ({"rows": []}, "rows = "),
+        ({"etchant": "nital"}, "unknown key 'etchant'"),
     ],
 )
 def test_a_study_that_cannot_be_read_is_named(study: Path, change: dict[str, object], message: str) -> None:
