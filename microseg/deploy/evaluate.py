@@ -18,7 +18,20 @@ from microseg.runtime.tiled_prediction import label_field
 def evaluate_engine(
     path: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
-    """The evaluation (core/scoring) of an engine on a labelled domain. Raises InputError, also for a changed engine."""
+    """Score an engine on a labelled domain.
+
+    Args:
+        path: the engine's file.
+        source: the domain: its folder or YAML file.
+        domain_name: name of the engine's domain to measure as; None for its default.
+        progress: gets the name of each field.
+
+    Returns:
+        The content of the command's JSON, as `core.evaluation.scoring.evaluation` describes it.
+
+    Raises:
+        InputError: wrong domain or engine, or the engine's file changes.
+    """
     with EngineFile(path).unchanged() as file:
         engine = open_engine(file.require_intact())
     with engine:
@@ -28,7 +41,7 @@ def evaluate_engine(
 def evaluate_opened(
     engine: Engine, path: Path, source: Path, domain_name: str | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The same with an engine that is open already; `path` is its file."""
+    """Score an engine that is open. `path` is its file; the rest is as in `evaluate_engine`."""
     manifest = engine.manifest
     try:
         entry = manifest.domain(domain_name)

@@ -18,7 +18,12 @@ from microseg.runtime import Engine, EngineFile, begin_loading, open_configured
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """Where the report is, and its summary (the content of `summary.json`)."""
+    """The result of `segment`.
+
+    Attributes:
+        report: the report's folder.
+        summary: the content of `summary.json`.
+    """
 
     report: Path
     summary: dict[str, Any]
@@ -29,10 +34,20 @@ def segment(
     on_total: Callable[[int], None] = lambda total: None,
     on_advance: Callable[[float], None] = lambda amount: None,
 ) -> SegmentResult:
-    """Measure every micrograph of the input and write the report. Progress: `on_total` fields, then parts of a field.
+    """Measure each micrograph of the input and write the report. The same call again continues an unfinished report.
 
-    Fields that fail are in the report, with the reason. Raises InputError (nothing done, or the disk is full),
-    MissingExtraError, KeyboardInterrupt; what was finished by then is complete, and the same call goes on from there.
+    Args:
+        options: input, engine and settings.
+        on_total: gets the number of fields before the first one.
+        on_advance: gets fractions of a field, 1.0 in all for each field.
+
+    Returns:
+        The report. Fields that fail are in it with the reason.
+
+    Raises:
+        InputError: wrong input, engine or settings (nothing is done), or a full disk (finished fields are complete).
+        MissingExtraError: the runtime is not installed.
+        KeyboardInterrupt: interrupted; finished fields are complete.
     """
     begun = time.monotonic()
     report = _report_folder(options)
@@ -47,7 +62,7 @@ def segment(
         memory_mb=options.memory_mb,
     )
     runtime_config = config.runtime_config
-    # Imports take one processor; hashing the engine and, in a first run, loading its network take another.
+    # One processor imports modules while another hashes the engine and, in a first run, loads its network.
     with ThreadPoolExecutor(2) as background:
         hashing = background.submit(lambda: file.hashes)
         loaded = None if report.exists() else begin_loading(background, file, runtime_config)
@@ -68,7 +83,7 @@ def segment(
 
 
 def default_report(path: Path) -> Path:
-    """`<name>-report` beside the input. Raises InputError where there is no beside."""
+    """`<name>-report` beside the input. Raises InputError where the input has no folder beside it."""
     typed = absolute(path)
     if not typed.name:
         raise InputError(f"{path}: has no folder beside it for the report. Remedy: --out REPORT.")
@@ -76,14 +91,14 @@ def default_report(path: Path) -> Path:
 
 
 def _report_folder(options: SegmentOptions) -> Path:
-    """The absolute report folder. Raises InputError where it would lie in the input, or the input in it."""
+    """The absolute report folder. Raises InputError where it lies inside the input."""
     report = extended(options.out if options.out is not None else default_report(options.input))
     source = options.input.resolve()
     if source.is_dir() and report.resolve().is_relative_to(source):
         has_beside = bool(absolute(options.input).name)
-        default = f", or none: the report then goes to {default_report(options.input)}" if has_beside else ""
+        default = f", or no --out, which means {default_report(options.input)}" if has_beside else ""
         raise InputError(
-            f"{report}: lies inside the input, and would be measured itself the next time. Remedy: --out outside of "
+            f"{report}: lies inside the input, so the next run would measure its pictures. Remedy: --out outside of "
             f"{source}{default}."
         )
     return report

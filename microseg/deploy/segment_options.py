@@ -10,7 +10,22 @@ from microseg.runtime import Device, Runtime
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """What the user asked for; None is the default that `segment` documents."""
+    """What the user asks for. None stands for the default of `microseg segment`.
+
+    Attributes:
+        input: an image, a folder, a domain folder, or a domain's YAML file.
+        engine: the engine's file.
+        out: the report's folder.
+        domain: name of the engine's domain to measure as.
+        pixel_size_um: native pixel size in micrometres.
+        invert: whether grey values are inverted.
+        batch: tiles under way at once.
+        threads: CPU threads.
+        memory_mb: memory to stay within, in 10**6 bytes.
+        device: what computes.
+        runtime: the library that computes.
+        use_profile: whether to use what `tune` measured.
+    """
 
     input: Path
     engine: Path

@@ -51,7 +51,7 @@ def test_masks_are_those_of_the_plan(tiny_engine: Path, tmp_path: Path, cuda: Ho
     assert evaluate_engine(plan, tmp_path / "domain")["miou"] == 1
     run = result.summary["run"]
     assert (run["runtime"], run["provider"]) == ("tensorrt 11.4", "rehearsal")
-    with pytest.raises(InputError, match="--memory-mb 500: a plan's memory is fixed when it is built"):
+    with pytest.raises(InputError, match="--memory-mb 500: a plan has fixed memory"):
         segment(SegmentOptions(tmp_path / "domain" / "images", plan, out=tmp_path / "other", memory_mb=500))
 
 

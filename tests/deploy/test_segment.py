@@ -534,7 +534,7 @@ def test_masks_that_disappear_meanwhile_are_told(
 
     with monkeypatch.context() as patched:
         patched.setattr(ReportSink, "finish", removed)
-        with pytest.raises(InputError, match=r"masks or overlays of 1 fields disappeared meanwhile \(field1\.png"):
+        with pytest.raises(InputError, match=r"masks or overlays of 1 fields disappeared during the run \(field1\.png"):
             segment(SegmentOptions(folder, tiny_engine))
     result = segment(SegmentOptions(folder, tiny_engine))
     assert result.summary["run"]["fields_resumed"] == 1 and (result.report / "masks" / "field1.png.png").exists()
@@ -568,7 +568,7 @@ def test_names_and_links_that_lead_astray(wafer: Wafer, tiny_engine: Path) -> No
     content = (folder / "field0.png").read_bytes()
     for name in (b"a\xff.png", rb"a\xff.png"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
-    with pytest.raises(InputError, match="2 files read"):
+    with pytest.raises(InputError, match="2 files have the name"):
         segment(SegmentOptions(folder, tiny_engine))
 
 

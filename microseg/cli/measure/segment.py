@@ -1,4 +1,4 @@
-"""`microseg segment INPUT --engine ENGINE`: phase fractions of every micrograph, and a report."""
+"""`microseg segment INPUT --engine ENGINE`: phase fractions of micrographs, and a report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING = "\N{EN DASH}"
 
 
 class DeviceName(StrEnum):
-    """What computes; `tensorrt` is ONNX Runtime's TensorRT execution provider."""
+    """Devices that compute; `tensorrt` is ONNX Runtime's TensorRT execution provider."""
 
     cpu = "cpu"
     cuda = "cuda"
@@ -28,7 +28,7 @@ class DeviceName(StrEnum):
 
 
 class RuntimeName(StrEnum):
-    """What runs the engine."""
+    """Libraries that run an engine."""
 
     onnxruntime = "onnxruntime"
     openvino = "openvino"
@@ -37,17 +37,17 @@ class RuntimeName(StrEnum):
 
 RuntimeOption = Annotated[
     RuntimeName | None,
-    typer.Option("--runtime", help="What runs the engine. Default: by file, precision and hardware."),
+    typer.Option("--runtime", help="Library that runs the engine. Default: by file, precision and hardware."),
 ]
 DeviceOption = Annotated[
     DeviceName | None,
     typer.Option(
-        "--device", help="What computes; an error if it does not load. Default: a GPU that can be used, or cpu."
+        "--device", help="Device that computes. One that does not load is an error. Default: a usable GPU, else cpu."
     ),
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="CPU threads. Default: one per physical core that the process may use."),
+    typer.Option("--threads", min=1, help="CPU threads. Default: one for each physical core that the process may use."),
 ]
 
 
@@ -56,37 +56,44 @@ def segment(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="A micrograph, a folder of them (with its sub-folders), or a domain folder or YAML file.",
+            help="A micrograph, a folder of micrographs with its sub-folders, a domain folder or its YAML file.",
         ),
     ],
-    engine: Annotated[Path, typer.Option(help="The engine that `microseg export` wrote.")],
+    engine: Annotated[Path, typer.Option(help="Engine file that `microseg export` wrote.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report. Default: INPUT-report, beside the input.")
+        Path | None, typer.Option(help="Folder of the report. Default: INPUT-report beside the input.")
     ] = None,
     domain: Annotated[
-        str | None, typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's own.")
+        str | None,
+        typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's default domain."),
     ] = None,
     pixel_size_um: Annotated[
         float | None,
-        typer.Option(min=1e-6, max=1e6, help="Native pixel size, instead of what files or domain.yaml say."),
+        typer.Option(min=1e-6, max=1e6, help="Native pixel size in µm. It wins over domain.yaml and the files."),
     ] = None,
     invert: Annotated[
-        bool | None, typer.Option("--invert/--no-invert", help="Invert grey values (bright field), or do not.")
+        bool | None,
+        typer.Option(
+            "--invert/--no-invert", help="Invert grey values (bright field) or not. Default: as the domain says."
+        ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Tiles under way at once. Default: 2 on a CPU, or 1; 8 on a GPU.")
+        int | None, typer.Option(min=1, help="Tiles under way at once. Default: 1 or 2 on a CPU, 8 on a GPU.")
     ] = None,
     threads: ThreadsOption = None,
     memory_mb: Annotated[
         int | None,
-        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or what a heavy engine needs."),
+        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or more where the engine needs it."),
     ] = None,
     device: DeviceOption = None,
     runtime: RuntimeOption = None,
     use_profile: Annotated[
-        bool, typer.Option("--profile/--no-profile", help="Use what `microseg tune` measured on this machine.")
+        bool,
+        typer.Option(
+            "--profile/--no-profile", help="Use the profile of `microseg tune` for this machine, or ignore it."
+        ),
     ] = True,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file too.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
 ) -> None:
     """Measure the phase fractions of micrographs. Write masks, overlays, tables and a report to sign."""
     from microseg.deploy.segment_options import SegmentOptions
@@ -149,7 +156,7 @@ def _use_one_opencv_thread() -> None:
 
 
 def _progress() -> Progress:
-    """Fields done, fields a second and the time left."""
+    """A progress bar with finished fields, fields per second and the remaining time."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -168,7 +175,7 @@ def _progress() -> Progress:
 
 
 def _import_tables() -> None:
-    """Import what prints while the network computes, rather than after it."""
+    """Import what prints the table while the network computes."""
     importlib.import_module("rich.markup")
     importlib.import_module("rich.table")
 
@@ -202,7 +209,7 @@ def _print(summary: dict[str, Any]) -> None:
         threads += f" in {run['streams']} streams" if run["streams"] > 1 else ""
         console.print(f"Computed by {run['runtime']} ({run['provider']}){threads}", highlight=False, soft_wrap=True)
     if run["profile"]:
-        console.print(f"Tuned: {escape(run['profile'])}", highlight=False, soft_wrap=True)
+        console.print(f"Tuning profile: {escape(run['profile'])}", highlight=False, soft_wrap=True)
     for notice in summary["notices"]:
         console.print(f"note: {escape(notice)}", soft_wrap=True)
 

@@ -1,1 +1,1 @@
-"""Statistics of a measurement."""
+"""Statistics of measured fields."""

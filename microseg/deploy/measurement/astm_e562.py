@@ -1,4 +1,4 @@
-"""Phase fractions over fields: ASTM E562 for the interval, the bag's folds for the network's own uncertainty."""
+"""Phase fractions over fields: mean, confidence interval and relative accuracy of ASTM E562-19, and the spread over folds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PhaseStatistics:
-    """One phase over n fields, fractions 0-1; None where n is too small.
+    """One phase over n fields. Fractions are 0-1; None where there are too few fields.
 
-    std: between fields (n - 1). ci95: half width of the 95 % confidence interval, t(0.975, n-1) s / sqrt(n).
-    relative_accuracy_percent: 100 ci95 / mean. pooled: all measured pixels together.
-    fold_std: standard deviation, over the folds of the bag, of each fold's mean fraction.
+    Attributes:
+        n: number of fields.
+        mean: mean of the fields' fractions.
+        std: standard deviation s between fields, with n - 1.
+        ci95: half width of the 95 % confidence interval, t(0.975, n - 1) s / sqrt(n).
+        relative_accuracy_percent: 100 ci95 / mean (%RA).
+        minimum: smallest fraction of a field.
+        maximum: largest fraction of a field.
+        pooled: fraction of all measured pixels together.
+        fold_std: standard deviation, over the folds of the bag, of each fold's mean fraction.
     """
 
     n: int
@@ -31,10 +38,13 @@ class PhaseStatistics:
 def phase_statistics(
     fractions: Sequence[float], counts: Sequence[int], totals: Sequence[int], fold_fractions: Sequence[Sequence[float]]
 ) -> PhaseStatistics:
-    """Statistics of one phase (ASTM E562-19, section 11) from one entry per field.
+    """Statistics of one phase (ASTM E562-19, section 11).
 
-    fractions: 0-1. counts: the phase's pixels, totals: the measured pixels. fold_fractions: per field, one fraction per
-    fold.
+    Args:
+        fractions: the phase's fraction in each field, 0-1.
+        counts: the phase's pixels in each field.
+        totals: the measured pixels of each field.
+        fold_fractions: for each field the phase's fraction by each fold, 0-1.
     """
     n = len(fractions)
     if n == 0:
@@ -64,9 +74,12 @@ def standard_deviation(values: Sequence[float]) -> float | None:
 
 
 def t_quantile_975(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t for a whole number of degrees of freedom >= 1.
+    """The 97.5 % quantile of Student's t distribution.
 
-    Bisection on the exact finite series; importing scipy's would take longer than segmenting a small field.
+    Bisection on the exact finite series. Own code, because `import scipy.stats` takes 1.4 s of processor time at every start.
+
+    Args:
+        degrees: degrees of freedom, a whole number from 1.
     """
     low, high = 1.9, 12.8  # the quantile falls from 12.706 (1 degree) to 1.95996 (infinitely many)
     while True:

@@ -1,1 +1,1 @@
-"""Fields through an engine: read, compute and write at the same time."""
+"""The pipeline: it reads, computes and writes fields at the same time."""

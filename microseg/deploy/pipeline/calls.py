@@ -1,4 +1,4 @@
-"""Calls of an engine side by side, their results in order."""
+"""Concurrent calls of an engine whose results come in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ Result = TileLabels | EndOfField | FailedSource
 
 @dataclass(frozen=True)
 class _Call:
-    """Items in order, the tiles among them that the engine gets, and what waits for its answer; None if it gets none."""
+    """One call of the engine.
+
+    Attributes:
+        items: the items of the call in order.
+        batch: the tiles among them that the engine computes.
+        answer: waits for the engine's output; None without tiles.
+        is_over: whether `answer` returns at once.
+    """
 
     items: list[Waiting]
     batch: list[TilePixels]
@@ -32,9 +39,9 @@ class _Call:
 
 
 class Calls(Closing):
-    """Calls of an engine under way, whose results are passed on in order: one for each stream, and one that waits for a stream.
+    """Calls of an engine under way: one for each stream, and one that waits for a stream. Results are passed on in order.
 
-    With a single stream a call is over, in the calling thread, before the next begins.
+    With a single stream each call runs in the calling thread.
     """
 
     def __init__(self, streams: int, results: Channel[Result], stop: Stop) -> None:
@@ -45,7 +52,7 @@ class Calls(Closing):
         self._under_way: deque[_Call] = deque()
 
     def begin(self, engine: Engine | None, items: list[Waiting]) -> None:
-        """Run the tiles among the items as one batch; pass on what there is no more room to wait for."""
+        """Begin a call with the tiles among the items. Earlier calls are passed on where too many are under way."""
         batch = [item for item in items if isinstance(item, TilePixels) and not item.task.error]
         answer: Callable[[], EngineOutput] | None = None
         is_over = _always
@@ -60,7 +67,7 @@ class Calls(Closing):
             self.pass_on()
 
     def is_first_over(self) -> bool:
-        """Whether `pass_on` would pass on something at once; the pipeline's `stop` is woken when that may have changed."""
+        """Whether `pass_on` returns without waiting. The pipeline's `stop` is woken when this may have changed."""
         return bool(self._under_way) and self._under_way[0].is_over()
 
     def end(self) -> None:
@@ -69,7 +76,7 @@ class Calls(Closing):
             self.pass_on()
 
     def close(self) -> None:
-        """Wait for the calls that have begun, whatever they say."""
+        """Wait for the calls that have begun and ignore their results."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
@@ -77,7 +84,7 @@ class Calls(Closing):
         return sum(call.answer is not None for call in self._under_way)
 
     def pass_on(self) -> None:
-        """Pass on the items of the first call, its tiles with their labels, once it is over."""
+        """Wait for the first call and pass on its items, tiles with their labels."""
         call = self._under_way.popleft()
         found: dict[int, TileLabels] = {}
         if call.answer is not None:
@@ -92,7 +99,7 @@ class Calls(Closing):
         for passed in call.items:
             if isinstance(passed, EndOfField | FailedSource):
                 self._results.put(passed)
-            elif id(passed) in found and not passed.task.error:  # of no use where an earlier tile is missing
+            elif id(passed) in found and not passed.task.error:  # a field without an earlier tile fails anyway
                 self._results.put(found[id(passed)])
 
 

@@ -1,4 +1,4 @@
-"""Bounded queues between the threads of the pipeline, which all end at once when one of them does."""
+"""Bounded queues between the threads of the pipeline. When one thread fails, all end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The pipeline ends; whoever waits for it leaves."""
+    """The pipeline has ended; raised in threads that wait."""
 
 
 class Stop:
-    """Tells every channel and budget of a pipeline to end. The first error given is kept."""
+    """Ends all channels and budgets of a pipeline. It keeps the first error."""
 
     def __init__(self) -> None:
         self.condition = threading.Condition()
@@ -23,20 +23,20 @@ class Stop:
         self.is_set = False
 
     def set(self, error: BaseException | None = None) -> None:
-        """End the pipeline, because of `error` if there is one."""
+        """End the pipeline, with the error that caused it if there is one."""
         with self.condition:
             self.is_set = True
             self.error = self.error or error
             self.condition.notify_all()
 
     def wake(self) -> None:
-        """Let whoever waits look again."""
+        """Wake the threads that wait; each checks its condition again."""
         with self.condition:
             self.condition.notify_all()
 
 
 class Channel(Generic[T]):
-    """A queue of at most `size` items, closed by its producer. Blocking calls raise Stopped when the pipeline ends."""
+    """A queue of at most `size` items, closed by its producer. Calls that wait raise Stopped when the pipeline ends."""
 
     def __init__(self, size: int, stop: Stop) -> None:
         self._items: deque[T] = deque()
@@ -45,7 +45,7 @@ class Channel(Generic[T]):
         self._is_closed = False
 
     def put(self, item: T) -> None:
-        """Append, after waiting for room."""
+        """Append an item; waits for room. Raises Stopped."""
         with self._stop.condition:
             self._stop.condition.wait_for(lambda: self._stop.is_set or len(self._items) < self._size)
             if self._stop.is_set:
@@ -54,7 +54,7 @@ class Channel(Generic[T]):
             self._stop.condition.notify_all()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the queue: no more items follow."""
         with self._stop.condition:
             self._is_closed = True
             self._stop.condition.notify_all()
@@ -63,7 +63,15 @@ class Channel(Generic[T]):
         return self.each(lambda: False, lambda: None)
 
     def each(self, is_due: Callable[[], bool], do: Callable[[], None]) -> Iterator[T]:
-        """The items in order; `do` is called wherever there is none to go on with and `is_due` (after a `wake`) says so."""
+        """The items in order, until the queue is closed.
+
+        Args:
+            is_due: asked when the queue is empty, also after each `Stop.wake`.
+            do: called when the queue is empty and `is_due` is true.
+
+        Raises:
+            Stopped: the pipeline has ended.
+        """
         while True:
             with self._stop.condition:
                 self._stop.condition.wait_for(lambda: self._stop.is_set or self._items or self._is_closed or is_due())
@@ -80,7 +88,7 @@ class Channel(Generic[T]):
 
 
 class Budget:
-    """Bounds what is under way at once, by cost; one thing is always allowed, whatever it costs."""
+    """A limit for the total cost of the fields under way. One field is always allowed, whatever it costs."""
 
     def __init__(self, limit: int, stop: Stop) -> None:
         self._limit = limit
@@ -88,12 +96,12 @@ class Budget:
         self._stop = stop
 
     def has_room(self, cost: int) -> bool:
-        """Whether `take` would not wait."""
+        """Whether `take` returns without waiting."""
         with self._stop.condition:
             return self._fits(cost)
 
     def take(self, cost: int) -> None:
-        """Reserve `cost`, after waiting for room."""
+        """Reserve `cost`; waits for room. Raises Stopped."""
         with self._stop.condition:
             self._stop.condition.wait_for(lambda: self._stop.is_set or self._fits(cost))
             if self._stop.is_set:
@@ -101,7 +109,7 @@ class Budget:
             self._used += cost
 
     def give_back(self, cost: int) -> None:
-        """Return what was taken."""
+        """Return a reserved cost."""
         with self._stop.condition:
             self._used -= cost
             self._stop.condition.notify_all()

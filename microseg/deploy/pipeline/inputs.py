@@ -1,4 +1,4 @@
-"""What the user gave to `segment`: the micrographs and how they are prepared."""
+"""The input of `segment`: the micrographs and their preparation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ _STATED = ("invert", "crop", "intensity")
 
 @dataclass(frozen=True)
 class InputField:
-    """One micrograph. `name`: its path below the input with suffix, posix; what the report calls it."""
+    """One micrograph.
+
+    Attributes:
+        name: its path below the input with suffix, posix. The report uses it.
+        path: the file.
+    """
 
     name: str
     path: Path
@@ -29,10 +34,14 @@ class InputField:
 
 @dataclass(frozen=True)
 class SegmentInput:
-    """The micrographs in order of their names, and their preparation.
+    """The micrographs and their preparation.
 
-    preparation.pixel_size_um and `pixel_size_um` win over what a file says, `fallback_pixel_size_um` is for files that
-    say nothing.
+    Attributes:
+        title: name of the input.
+        fields: the micrographs in order of their names.
+        domain: name of the engine's domain to measure as.
+        preparation: how the fields are prepared. Its pixel size wins over the one that a file states.
+        fallback_pixel_size_um: pixel size in micrometres for files that state none.
     """
 
     title: str
@@ -43,11 +52,19 @@ class SegmentInput:
 
 
 def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bool | None) -> SegmentInput:
-    """Find the micrographs of `path` (file, folder, domain folder, or a domain's YAML file) and their preparation.
+    """Find the micrographs of an input and their preparation.
 
-    The preparation is the manifest's for `domain` (`--as`), overruled by a domain.yaml, overruled by `invert`. A pixel
-    size in a file's own metadata is trusted over the manifest's, which describes the training images.
-    Raises InputError: no such path, no images, unknown domain, a broken domain.yaml.
+    `invert` wins over a domain.yaml, and that wins over the engine's domain. The pixel size of a file's metadata wins over the
+    engine's, which describes the training images.
+
+    Args:
+        path: a file, a folder, a domain folder, or a domain's YAML file.
+        manifest: the engine's manifest.
+        domain: name of the engine's domain (`--as`); None for its default.
+        invert: whether grey values are inverted; None for what domain.yaml or the engine says.
+
+    Raises:
+        InputError: no such path, no images, unknown domain, or a broken domain.yaml.
     """
     described = _domain_file(path)
     stated = {} if described is None else _stated(described[1])
@@ -86,14 +103,14 @@ def domain_preparation(
 
 
 def _refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:
-    r"""A file name of bytes that are no UTF-8 is told as \xNN, which another file may really be called."""
+    r"""Refuse two files of one name: bytes of a name that are no UTF-8 are shown as \xNN, which may be another file's name."""
     name, count = Counter(field.name for field in fields).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{path}: {count} files read {name!r}. Remedy: rename all but one of them.")
+        raise InputError(f"{path}: {count} files have the name {name!r}. Remedy: rename all but one of them.")
 
 
 def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:
-    """The YAML file that describes `path`, if there is one, and its content."""
+    """The YAML file that describes `path` and its content; None without one."""
     if path.suffix.lower() in _YAML and path.is_file():
         return path, read_domain_file(path)
     described = path / "domain.yaml"
@@ -108,7 +125,7 @@ def _stated(content: DomainFile) -> dict[str, object]:
 def _fields(path: Path) -> list[InputField]:
     images = find_images(path)
     if not images:
-        raise InputError(f"{path}: holds no images ({IMAGE_KINDS}). Remedy: check the path.")
+        raise InputError(f"{path}: holds no images ({IMAGE_KINDS}). Remedy: give a file or folder with images.")
     if path.is_file():
         return [InputField(readable(path.name), path)]
     return [InputField(readable(image.relative_to(path).as_posix()), image) for image in images]

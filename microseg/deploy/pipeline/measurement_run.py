@@ -27,13 +27,22 @@ from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
 
-# Until the first tile is being computed, which must not wait for an import.
+# The import for the page begins after the first tile has begun, which must not wait for it.
 _FIRST_CALL_S = 0.05
 
 
 @dataclass(frozen=True)
 class MeasurementRun:
-    """An input, how it is measured, and the report that it goes to."""
+    """An input, how it is measured, and its report.
+
+    Attributes:
+        report: the report's folder.
+        manifest: the engine's manifest.
+        given: the micrographs and their preparation.
+        settings: the report's settings.
+        limits: tiles under way at once and their size.
+        config: how the engine is run.
+    """
 
     report: Path
     manifest: Manifest
@@ -46,7 +55,18 @@ class MeasurementRun:
     def prepare(
         cls, options: SegmentOptions, config: SegmentConfig, manifest: Manifest, report: Path, engine_sha256: str
     ) -> MeasurementRun:
-        """Find the input's micrographs and make sure that the report fits them; nothing is written. Raises InputError."""
+        """Find the micrographs and make sure that the report fits. It writes nothing.
+
+        Args:
+            options: what the user asks for.
+            config: how the engine is run.
+            manifest: the engine's manifest.
+            report: the report's folder.
+            engine_sha256: SHA-256 of the engine's file.
+
+        Raises:
+            InputError: wrong input or settings, or a report of other settings.
+        """
         given = resolve_input(options.input, manifest, options.domain, options.invert)
         limits = config.limits(manifest, options.engine.stat().st_size, options.memory_mb)
         settings = ReportSettings(
@@ -72,7 +92,20 @@ class MeasurementRun:
         on_advance: Callable[[float], None],
         begun: float,
     ) -> dict[str, Any]:
-        """Run the pipeline and write the report; returns the summary. `begun` is the start by the monotonic clock."""
+        """Run the pipeline and write the report.
+
+        Args:
+            open_engine: opens the engine; called when the first tile is ready.
+            on_total: gets the number of fields.
+            on_advance: gets fractions of a field.
+            begun: start of the run by the monotonic clock, in seconds.
+
+        Returns:
+            The content of `summary.json`.
+
+        Raises:
+            InputError: the engine does not open, or the report cannot be written.
+        """
         engine: Engine | None = None
         settings = self.settings
 
@@ -109,8 +142,8 @@ class MeasurementRun:
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:
             raise InputError(
-                f"{self.report}: masks or overlays of {len(gone)} fields disappeared meanwhile ({gone[0]} ...). Remedy: repeat "
-                "the same command, which measures them again."
+                f"{self.report}: masks or overlays of {len(gone)} fields disappeared during the run ({gone[0]} ...). Remedy: "
+                "repeat the same command, which measures them again."
             )
         run = SummaryRun(
             seconds=round(time.monotonic() - begun, 3),
@@ -135,7 +168,7 @@ class MeasurementRun:
 
 
 def _import_html() -> None:
-    """Import what the page needs while the network computes, rather than after it."""
+    """Import what the page needs while the network computes."""
     from microseg.deploy.report.html import load_template
 
     load_template()

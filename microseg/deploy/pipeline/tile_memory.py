@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from microseg.core.schemas.manifest import Manifest
 
 DEFAULT_MEMORY_MB = 1900
-# Interpreter, libraries and the pipeline's own buffers; what a loaded engine takes per byte of its file; and what the
-# runtime's allocator takes beyond the memory that export measured.
+# Bytes of the interpreter, the libraries and the pipeline's buffers; bytes that a loaded engine takes per byte of its file; and
+# what the runtime's allocator takes beyond the memory that the export measured, as a factor.
 _BASE_BYTES = 450e6
 _LOADED_PER_FILE_BYTE = 2.5
 _ALLOCATOR_SLACK = 1.1
-# Batches that a plan has on their way at once: one is copied while the other is computed.
+# Batches of a plan under way at once: one is copied while the other is computed.
 PLAN_BATCHES = 2
 _CUDA_BATCH = 8
 _STREAMS = 2
-# Below this a tile is mostly halo; the default limit gives way rather than run so.
+# A smaller tile is mostly halo. The default limit gives way to this size.
 _SMALLEST_DEFAULT_TILE_PX = 640 * 640
 
 
@@ -42,10 +42,14 @@ class TileLimits:
 
 
 def side_by_side(engine: EngineFile, config: RuntimeConfig, memory_mb: int | None) -> RuntimeConfig:
-    """The config, with two tiles computed side by side where a processor computes and memory allows it.
+    """The config with two streams, where a processor computes, its threads are even in number, and memory allows it.
 
-    Threads that share a tile wait for each other after every layer, and all of them for one that the reader or the writer
-    keeps from working. memory_mb: as `max_tile_pixels` has it. What cannot be read of the engine is not told here.
+    Threads that share a tile wait for each other after each layer; two tiles side by side need fewer waits.
+
+    Args:
+        engine: the engine's file; a damaged manifest leaves the config as it is.
+        config: how the engine is run.
+        memory_mb: memory to stay within, in 10**6 bytes; None for the default.
     """
     if config.device != "cpu" or config.streams != 1 or config.threads is None or config.threads % _STREAMS:
         return config
@@ -58,9 +62,14 @@ def side_by_side(engine: EngineFile, config: RuntimeConfig, memory_mb: int | Non
 
 
 def tile_pixels(under_way: int, config: RuntimeConfig) -> int:
-    """The largest tile, where `under_way` pixels of tiles may be under way: each stream has one.
+    """The largest tile, in pixels.
 
-    One stream has no larger tiles than two would: how many there are depends on the threads, and a report goes on with any.
+    One stream has tiles of the size that two streams have: the number of streams depends on the threads, and a report may be
+    continued with another number of threads.
+
+    Args:
+        under_way: pixels of all tiles under way at once; each stream has one tile.
+        config: how the engine is run.
     """
     is_one_of_two = config.device == "cpu" and config.streams == 1 and _has_room(under_way)
     return under_way // (_STREAMS if is_one_of_two else config.streams)
@@ -71,22 +80,27 @@ def _has_room(under_way: int) -> bool:
 
 
 def default_batch(manifest: Manifest, config: RuntimeConfig) -> int:
-    """Tiles under way at once, where neither the user nor a profile says it."""
+    """Tiles under way at once, where neither the user nor a profile states them."""
     if manifest.plan is not None:
         return PLAN_BATCHES * manifest.plan.batch.opt
     return config.streams if config.device == "cpu" else _CUDA_BATCH
 
 
 def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:
-    """The most pixels of tiles under way that keep `segment` within `memory_mb` (10**6 bytes), engine and all.
+    """The most pixels of tiles under way at once that keep `segment`, engine included, within a memory limit.
 
-    The default is `DEFAULT_MEMORY_MB`, more for an engine too heavy for it. A plan takes what it was built for. Raises
-    InputError for a limit that leaves no room for a tile.
+    Args:
+        manifest: the engine's manifest. A plan takes the memory that it was built for.
+        engine_bytes: size of the engine's file.
+        memory_mb: the limit in 10**6 bytes; None for `DEFAULT_MEMORY_MB`, or more where the engine needs more.
+
+    Raises:
+        InputError: the limit leaves no room for a tile, or the engine is a plan and has a limit.
     """
     if manifest.plan is not None:
         if memory_mb is not None:
             raise InputError(
-                f"--memory-mb {memory_mb}: a plan's memory is fixed when it is built. Remedy: leave it out, or build the "
+                f"--memory-mb {memory_mb}: a plan has fixed memory. Remedy: leave the option out, or build the "
                 "plan for smaller tiles (microseg export ENGINE.onnx --profile)."
             )
         return PLAN_BATCHES * manifest.plan.batch.opt * manifest.plan.tile_px.max**2
@@ -97,7 +111,9 @@ def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None
     if pixels < side**2:
         fixed, per_pixel = _bytes(engine_bytes, manifest.bytes_per_pixel)
         least = math.ceil((fixed + side**2 * per_pixel) / 1e6)
-        raise InputError(f"--memory-mb {memory_mb}: this engine needs at least {least}. Remedy: --memory-mb {least}.")
+        raise InputError(
+            f"--memory-mb {memory_mb}: this engine needs at least {least} MB. Remedy: --memory-mb {least}."
+        )
     return pixels
 
 
@@ -107,5 +123,5 @@ def _pixels(engine_bytes: int, bytes_per_pixel: float, memory_mb: int | None) ->
 
 
 def _bytes(engine_bytes: int, bytes_per_pixel: float) -> tuple[float, float]:
-    """What is taken whatever the tiles, and for each of their pixels."""
+    """Bytes that do not depend on the tiles, and bytes for each of their pixels."""
     return _BASE_BYTES + _LOADED_PER_FILE_BYTE * engine_bytes, _ALLOCATOR_SLACK * bytes_per_pixel

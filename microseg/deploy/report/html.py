@@ -15,7 +15,7 @@ from microseg.deploy.measurement.astm_e562 import t_quantile_975
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
 from microseg.deploy.report.summary import Findings
 
-# Pictures of more fields than this holds are links alone: a page of hundreds of megabytes opens nowhere.
+# Thumbnails beyond this total are left out and their overlays only linked: browsers do not open pages of hundreds of megabytes.
 _THUMBNAIL_BYTES = 8 << 20
 _NOTHING = "\N{EN DASH}"
 _TEMPLATE = "report.html.j2"
@@ -23,7 +23,15 @@ RUNTIME_NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorr
 
 
 def report_html(report: Path, findings: Findings) -> str:
-    """The page, with thumbnails of the overlays that `report` holds."""
+    """The page.
+
+    Args:
+        report: the report's folder, which holds the thumbnails.
+        findings: what the page says.
+
+    Returns:
+        One HTML file without links to the network. Names are escaped.
+    """
     number = len(findings.measured)
     return load_template().render(
         findings=findings,
@@ -50,12 +58,12 @@ def load_template() -> Template:
 
 
 def _columns(findings: Findings) -> list[list[float]]:
-    """Fractions of every field, by phase."""
+    """Fractions of the fields, one list for each phase."""
     return [[record.fractions[index] for record in findings.measured] for index in range(len(findings.manifest.phases))]
 
 
 def _validation(manifest: Manifest) -> list[dict[str, Any]]:
-    """Mean over folds of every phase's IoU on held-out fields; None for a phase that no fold could score."""
+    """Mean over the folds of each phase's IoU on held-out fields; None for a phase that no held-out field has."""
     found = []
     for phase in manifest.phases:
         scores = [score for fold in manifest.folds if (score := fold.iou.get(phase.name)) is not None]
@@ -93,12 +101,12 @@ def _preparation_text(preparation: Preparation) -> str:
 
 
 def _percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction as a percentage without its sign; a dash for what does not exist."""
+    """A fraction as a percentage without the sign; a dash for None."""
     return _NOTHING if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
 def _points(fraction: float | None) -> str:
-    """A difference of fractions in percentage points, with a plus-minus."""
+    """A difference of fractions in percentage points, with a plus-minus sign; a dash for None."""
     return _NOTHING if fraction is None else f"± {100 * fraction:.2f}"
 
 

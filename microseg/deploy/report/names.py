@@ -1,4 +1,4 @@
-"""File names inside a report: the input's own, made safe for every system that a report is copied to."""
+"""File names in a report: the names of the input, made safe for every system that a report is copied to."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import re
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-# Forbidden on Windows or apt to break links and archives; also a `%` that would read as one of ours.
+# Forbidden on Windows, or breaking links and archives; also a `%` that reads like our own escape.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"\\|?*]|%(?=[0-9A-Fa-f]{2})|[ .]\Z')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
-# File systems allow 255 bytes; suffixes and the temporary name are added to this.
+# File systems allow 255 bytes. Suffixes and the temporary ending come on top of this.
 _MAX_BYTES = 200
 
 
-@lru_cache(64)  # every file of a field asks, the fields under way in turn
+@lru_cache(64)  # each file of a field needs it, and several fields are under way
 def report_path(name: str) -> str:
-    """The relative posix path, still without suffix, that the field `name` (a relative posix path) has in a report.
+    """The path of a field in a report, to which a suffix is added.
 
-    Ordinary names stay as they are, suffix included (a.tif and a.png do not collide); unsafe characters become %XX, a
-    very long part is cut and gets a hash. Different names give different paths.
+    Ordinary names stay as they are, with their suffix, so that a.tif and a.png do not collide. Unsafe characters become %XX.
+    A very long part is cut and gets a hash. Different names give different paths.
+
+    Args:
+        name: name of the field, a relative posix path.
+
+    Returns:
+        A relative posix path.
     """
     return PurePosixPath(*(_safe_part(part) for part in PurePosixPath(name).parts)).as_posix()
 
@@ -36,12 +42,12 @@ def _safe_part(part: str) -> str:
 
 
 def absolute(path: Path) -> Path:
-    """`path` from the root, without `.` and `..`; links stay as the user typed them."""
+    """`path` from the root, without `.` and `..`. Links are not followed."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
 
 
 def extended(path: Path, system: str = os.name) -> Path:
-    """The absolute form of `path`; on Windows (`system` "nt") the one that may exceed 260 characters."""
+    """The absolute form of `path`; on Windows (`system` is "nt") the form that may exceed 260 characters."""
     text = str(absolute(path))
     if system != "nt" or text.startswith("\\\\?\\"):
         return Path(text)

@@ -1,4 +1,4 @@
-"""The phases' colours over the micrograph, for the eye: JPEG, large fields reduced by area averaging."""
+"""Overlays: the phases' colours over the micrograph, as JPEG. Large fields are reduced by area averaging."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Overlay:
     """Collects a field's rows from top to bottom into one picture of at most `MAX_SIDE_PX` a side."""
 
     def __init__(self, height: int, width: int, colors: Sequence[str]) -> None:
+        """Args:
+        height: rows of the field.
+        width: columns of the field.
+        colors: colour of each phase, #rrggbb.
+        """
         self._factor = max(1, math.ceil(max(height, width) / MAX_SIDE_PX))
         self._picture = np.zeros((math.ceil(height / self._factor), math.ceil(width / self._factor), 3), np.uint8)
         self._filled = 0
@@ -26,7 +31,7 @@ class Overlay:
         self._table = _color_table(colors)
 
     def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Append rows: grey and phase indices, both uint8 (n, width)."""
+        """Append rows: grey values and phase indices, both uint8 (n, width)."""
         codes = labels.astype(np.uint16)
         codes <<= 8
         codes |= grey
@@ -43,7 +48,7 @@ class Overlay:
             self._put(self._reduced(block[:whole]))
 
     def finish(self) -> NDArray[np.uint8]:
-        """The picture (h, w, 3), BGR."""
+        """The picture, uint8 (h, w, 3) BGR."""
         rest = np.concatenate(self._waiting) if self._waiting else np.empty((0, 0, 3), np.uint8)
         if len(rest):
             self._put(self._reduced(np.pad(rest, ((0, self._factor - len(rest)), (0, 0), (0, 0)), mode="edge")))
@@ -54,7 +59,7 @@ class Overlay:
         self._filled += len(rows)
 
     def _reduced(self, block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A whole number of rows of the picture, by averaging factor x factor pixels."""
+        """Whole rows of the picture, the mean of factor x factor pixels each."""
         height, width = len(block) // self._factor, self._picture.shape[1]
         missing = width * self._factor - block.shape[1]
         if missing:
@@ -63,13 +68,13 @@ class Overlay:
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """A BGR picture as JPEG."""
+    """A picture, uint8 (h, w, 3) BGR, as JPEG."""
     return _encoded(picture, _QUALITY)
 
 
 def thumbnail(picture: NDArray[np.uint8]) -> bytes:
-    """A BGR picture as a small JPEG, for the report."""
-    # Halves are averaged many times faster than other fractions; less than a half needs no averaging.
+    """A picture, uint8 (h, w, 3) BGR, as a small JPEG for the page."""
+    # OpenCV averages halves many times faster than other fractions. A factor above a half needs no averaging.
     while max(picture.shape[:2]) >= 2 * THUMBNAIL_SIDE_PX and min(picture.shape[:2]) > 1:
         height, width = (side // 2 for side in picture.shape[:2])
         even = picture[: 2 * height, : 2 * width]
@@ -88,7 +93,7 @@ def _encoded(picture: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def _color_table(colors: Sequence[str]) -> NDArray[np.uint32]:
-    """One BGRA pixel for every phase and grey value, at phase * 256 + grey."""
+    """One BGRA pixel for each phase and grey value, at the index phase * 256 + grey."""
     rgb = np.array([[int(color[i : i + 2], 16) for i in (5, 3, 1)] for color in colors], np.float32)
     grey = np.arange(256, dtype=np.float32)[None, :, None]
     table = np.full((len(colors), 256, 4), 255, np.uint8)

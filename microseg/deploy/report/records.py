@@ -108,19 +108,28 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def record_path(report: Path, name: str) -> Path:
-    """Where the record of the field `name` is kept."""
+    """Path of the record of the field `name`."""
     return report / "records" / f"{report_path(name)}.json"
 
 
 def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
-    """Store a record; `thumbnail` is a small JPEG in base64. The field is done once this returns. Raises InputError."""
+    """Write a record. The field is finished once this returns.
+
+    Args:
+        report: the report's folder.
+        record: the measured field.
+        thumbnail: small overlay, JPEG in base64.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     stored = StoredRecord(field=record, thumbnail=thumbnail)
     with writing(report):
         write_text(record_path(report, record.name), stored.model_dump_json(indent=2) + "\n")
 
 
 def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:
-    """The record of the field `name` if it was made from this content and its pictures are still there."""
+    """The record of the field `name` if it has this content and its mask and overlay exist, else None."""
     stored = _read(record_path(report, name))
     if stored is None or stored.field.name != name or stored.field.sha256 != sha256:
         return None
@@ -128,24 +137,24 @@ def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:
 
 
 def has_pictures(report: Path, field: FieldRecord) -> bool:
-    """Whether mask and overlay of a measured field are there."""
+    """Whether the mask and the overlay of a measured field exist."""
     return all((report / picture).is_file() for picture in (field.mask, field.overlay))
 
 
 def count_left_over(report: Path, names: Iterable[str]) -> int:
-    """How many records are of fields other than `names`."""
+    """Number of records of fields other than `names`."""
     known = {record_path(report, name) for name in names}
     return sum(path not in known for path in (report / "records").rglob("*.json"))
 
 
 def read_thumbnail(report: Path, name: str) -> str | None:
-    """The thumbnail of a measured field, JPEG in base64."""
+    """The thumbnail of a measured field, JPEG in base64; None without a record."""
     stored = _read(record_path(report, name))
     return None if stored is None else stored.thumbnail
 
 
 def discard(report: Path, name: str) -> None:
-    """Remove what an earlier content of the field `name` left: record first, so that it is never half there."""
+    """Remove the earlier result of a field. The record goes first: no incomplete result counts. Raises InputError."""
     with writing(report):
         record_path(report, name).unlink(missing_ok=True)
         for path in (mask_path(name), overlay_path(name)):

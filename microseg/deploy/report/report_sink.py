@@ -72,12 +72,12 @@ class ReportSink:
             self._outdated.append(source.name)
             return FailedSource(source.name, reason(source.path, error))
         except OSError as error:
-            # What cannot be read now may be the same again later: its earlier result stays.
+            # The file may be readable and unchanged later: its earlier result stays.
             return FailedSource(source.name, reason(source.path, error))
 
     def measure(self, task: FieldTask, tiles: Iterator[TileLabels]) -> None:
         """Take the results of one field to the report. Raises FieldError."""
-        # What an earlier content left; not before the engine has opened, for then the report may be refused.
+        # An earlier result is removed only once the engine is open; until then the report may be refused.
         discard(self._report, task.name)
         with _mask_and_overlay(self._report, task, self._manifest.phases) as rows:
             phases, folds = len(self._manifest.phases), len(self._manifest.folds)
@@ -98,7 +98,7 @@ class ReportSink:
         self.outcomes[name] = FailedField(name=name, reason=reason)
 
     def finish(self) -> None:
-        """Remove what unusable files left earlier. Not before the engine has opened, for then the report may be refused."""
+        """Remove earlier results of files that are unusable now. Call it after the run: the engine may refuse the report."""
         for name in self._outdated:
             discard(self._report, name)
 
@@ -137,7 +137,7 @@ class _MaskAndOverlay:
 def _mask_and_overlay(report: Path, task: FieldTask, phases: Sequence[PhaseInfo]) -> Iterator[_MaskAndOverlay]:
     """Rows whose mask appears in `report` if the block ends well; otherwise nothing of them stays."""
     colors = [phase.color for phase in phases]
-    # In this order: the file is closed before it is renamed, which Windows insists on.
+    # The order matters: Windows renames closed files only.
     with writing(report), replacing(report / mask_path(task.name)) as part, part.open("wb") as stream:
         yield _MaskAndOverlay(task.prepared, MaskWriter(stream, *task.prepared.full_shape, colors), colors)
 

@@ -28,14 +28,21 @@ from microseg.deploy.report.summary_file import (
 )
 
 _LISTED = 5
-# Standard deviation of a phase's fraction over the folds of a bag, 0-1: 0.001 to 0.013 on fields like those trained on, 0.1 on
-# another etchant (benchmarks/README.md, students).
-_CONTRADICT = 0.05
+# Standard deviation of a phase's fraction over the folds of a bag, 0-1. It is 0.001 to 0.013 on fields like the training fields
+# and 0.1 on another etchant (benchmarks/README.md, students).
+_LARGE_SPREAD = 0.05
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report says; `outcomes` are in the order of the fields' names."""
+    """What a report says.
+
+    Attributes:
+        settings: the report's settings.
+        manifest: the engine's manifest.
+        outcomes: the result of each field, in the order of the fields' names.
+        left_over: number of records whose files are no longer in the input.
+    """
 
     settings: ReportSettings
     manifest: Manifest
@@ -74,13 +81,13 @@ class Findings:
 
     @cached_property
     def from_float32(self) -> list[FromFloat32]:
-        """What the gate of the export found of an FP16 or INT8 engine, by the arithmetic used here if that was judged."""
+        """What the export's gate found of an FP16 or INT8 engine, for the arithmetic of this report where the gate tried it."""
         if self.manifest.precision == "fp32":
             return []
-        # A CPU computes FP16 graphs in float32, other devices round.
+        # A CPU computes FP16 graphs in float32; other devices round.
         rounds = self.manifest.precision == "fp16" and self.settings.device != "cpu"
         arithmetic = "rounded to fp16" if rounds else self.settings.runtime
-        judged = [each for each in self.manifest.fidelity if each.arithmetic == arithmetic]
+        compared = [each for each in self.manifest.fidelity if each.arithmetic == arithmetic]
         return [
             FromFloat32(
                 fields_from=each.fields_from,
@@ -88,43 +95,48 @@ class Findings:
                 points={phase: points for phase, (points, _) in each.largest.items()},
                 limits={phase: limit for phase, (_, limit) in each.largest.items()},
             )
-            for each in judged or self.manifest.fidelity
+            for each in compared or self.manifest.fidelity
         ]
 
     @cached_property
     def notices(self) -> list[str]:
-        """What a reader of the report should know before signing it."""
+        """What a reader must know before signing the report."""
         found = []
         trained = {field.sha256 for field in self.manifest.training_fields}
         if seen := sum(record.sha256 in trained for record in self.measured):
-            found.append(f"{seen} of the measured fields trained this engine: their fractions flatter it.")
+            found.append(
+                f"{seen} of the measured fields were used to train this engine. Their fractions say nothing about its accuracy "
+                "on new fields."
+            )
         by_content: dict[str, list[str]] = defaultdict(list)
         for record in self.measured:
             by_content[record.sha256].append(record.name)
         for names in by_content.values():
             if len(names) > 1:
-                found.append(f"Identical files, each counted as a field: {_listed(names)}.")
+                found.append(f"Identical files: {_listed(names)}. Each counts as a field.")
         if self.settings.device == "cpu" and (
             notice := saturation_notice(self.manifest.quantisation, instruction_sets())
         ):
             found.append(f"{notice[0].upper()}{notice[1:]}")
-        torn = [record.name for record in self.measured if max(std or 0.0 for std in record.fold_std) > _CONTRADICT]
-        if torn:
+        spread = [record.name for record in self.measured if max(std or 0.0 for std in record.fold_std) > _LARGE_SPREAD]
+        if spread:
             found.append(
-                f"The networks contradict each other by more than {100 * _CONTRADICT:g} points on {_listed(torn)}: another "
-                "material, etchant or microscope than they were trained for? Compare them with labelled or point-counted "
-                "fields before trusting them."
+                f"The fractions of the bag's networks differ: standard deviation over {100 * _LARGE_SPREAD:g} points on "
+                f"{_listed(spread)}. The engine may not know this material, etchant or microscope. Remedy: compare the result "
+                "with labelled or point-counted fields."
             )
         if len({record.measured_px for record in self.measured}) > 1:
             found.append(
-                "The fields differ in size: the mean gives each the same weight, the pooled fraction each pixel."
+                "The fields differ in size. In the mean each field has the same weight, in the pooled fraction each pixel."
             )
         if len({record.pixel_size_um for record in self.measured}) > 1:
-            found.append("The fields differ in pixel size (magnification), or not all of them state it.")
+            found.append("The fields differ in pixel size (magnification), or some of them state none.")
         if self.measured and self.area_um2 is None:
-            found.append("Pixel size unknown for at least one field: areas are not stated. Remedy: --pixel-size-um.")
+            found.append("The pixel size of at least one field is unknown. No area is stated. Remedy: --pixel-size-um.")
         if self.left_over:
-            found.append(f"{self.left_over} results of files that are no longer in the input are not counted here.")
+            found.append(
+                f"The report holds {self.left_over} results of files that are no longer in the input. They do not count."
+            )
         return found
 
 
@@ -133,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def fields_csv(findings: Findings) -> str:
-    """One row per micrograph, failed ones with the reason. Fractions and their spread over the folds are 0-1."""
+    """The content of `fields.csv`: one row per micrograph, failed ones with the reason. Fractions and spreads are 0-1."""
     names = [phase.name for phase in findings.manifest.phases]
     columns = [
         "field",

@@ -1,1 +1,1 @@
-"""Find the fastest way to run an engine on this machine, and keep it as a profile."""
+"""Find the fastest configuration of an engine on this machine and keep it as a profile."""

@@ -1,4 +1,4 @@
-"""Times of an engine in one configuration after another."""
+"""Time an engine in one configuration after another."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ from microseg.runtime import Engine, EngineFile, RuntimeConfig, open_configured
 
 _REPEATS = 3
 _MOST_REPEATS = 15
-# A configuration is measured for at least this share of the time, if that is more than the repeats take.
+# A configuration is measured for at least this share of the time.
 _SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class TuningCandidate:
-    """One configuration. max_tile_pixels: None for as large as memory allows."""
+    """One configuration.
+
+    Attributes:
+        runtime_config: runtime, device, threads and streams.
+        max_tile_pixels: the largest tile in pixels; None for as large as memory allows.
+        batch: tiles under way at once.
+    """
 
     runtime_config: RuntimeConfig
     max_tile_pixels: int | None = None
@@ -38,10 +44,15 @@ class TuningCandidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """A configuration and what came of it.
+    """A configuration and its speed.
 
-    tile_px: (width, height). megapixels_per_second: of fields, halo and mirrored border not counted; None where it
-    failed. repeats: calls that the median is of.
+    Attributes:
+        candidate: the configuration.
+        tile_px: (width, height) of a tile in pixels.
+        tiles: number of tiles of a field.
+        megapixels_per_second: speed in pixels of fields, halo and mirrored border not counted; None where it failed.
+        repeats: number of calls; the speed is that of their median.
+        note: why it failed, else "".
     """
 
     candidate: TuningCandidate
@@ -53,12 +64,12 @@ class Trial:
 
 
 class Bench:
-    """Opens engines and takes times. Keeps one engine open: trials of the same runtime and threads share it.
+    """Opens engines and measures times. Candidates of the same runtime and threads share one open engine.
 
     Args:
         file: the engine.
         field_px: width and height of a field in pixels.
-        allowed: bytes that tiles may take.
+        allowed: pixels of all tiles under way at once.
         seconds: how long all trials may take together.
         on_trial: called after each trial.
         clock: seconds, monotonic.
@@ -92,13 +103,17 @@ class Bench:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is spent."""
+        """Whether the time is over."""
         return self._clock() >= self._until
 
     def measure(self, candidate: TuningCandidate) -> Trial:
-        """Time one configuration; one that fails, or labels otherwise than the default, is told and never the best.
+        """Measure one candidate. One that fails, or whose labels differ from the default's, gets a note and no speed.
 
-        The first is the default: raises what it fails with.
+        Args:
+            candidate: the configuration. The first one is the default.
+
+        Raises:
+            MicrosegError: the default fails.
         """
         width, height = self._field_px
         largest = tile_pixels(self._allowed, candidate.runtime_config)
@@ -112,7 +127,7 @@ class Bench:
             if not self.trials:
                 candidate = replace(candidate, batch=min(candidate.batch, fitting))  # as `segment` does
             if candidate.batch > fitting:
-                note = "a batch beyond the memory limit"
+                note = "the batch exceeds the memory limit"
             else:
                 engine = self._opened(candidate.runtime_config)
                 note = self._refusal
@@ -131,17 +146,17 @@ class Bench:
         return trial
 
     def version_of(self, runtime: str) -> str:
-        """The version of a runtime that was measured."""
+        """The version of a measured runtime."""
         return self._versions[runtime]
 
     def close(self) -> None:
-        """Give back the engine."""
+        """Close the engine."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
 
     def _compared(self) -> list[NDArray[np.uint8]]:
-        """Tiles (H, W) on which no configuration may say something else than the default."""
+        """Tiles (H, W) on which each configuration must give the labels of the default."""
         if (reference := self._file.reference) is not None:
             return [unpack(tile, len(self._manifest.folds))[0] for tile in reference.tiles]
         side = 8 * self._manifest.stride
@@ -158,9 +173,9 @@ class Bench:
         return self._engine
 
     def _differs(self, engine: Engine) -> str:
-        """Why the speed of what was opened does not count: it says something else than the default. Empty if it does.
+        """How the labels of an engine differ from the default's, beyond the limits of its precision; "" where they agree.
 
-        Compared on the engine's reference tiles, or without them on the texture, as many at once as there are streams.
+        The comparison uses the engine's reference tiles, or the texture without them, as many at once as there are streams.
         """
         manifest, streams = self._manifest, engine.config.streams
         found = [
@@ -176,7 +191,7 @@ class Bench:
         return f"differs from the default: {'; '.join(failed)}" if failed else ""
 
     def _times(self, engine: Engine, batch: NDArray[np.uint8]) -> list[float]:
-        """Seconds that the batch takes each time, shared among the engine's streams, after a warm-up."""
+        """Seconds of each call with the batch, which the engine's streams share, after a warm-up."""
         times: list[float] = []
         calls = np.array_split(batch, min(engine.config.streams, len(batch)))
         with ThreadPoolExecutor(len(calls)) as streams:
@@ -190,12 +205,12 @@ class Bench:
 
 
 def _texture(width: int, height: int) -> NDArray[np.uint8]:
-    """Smooth noise over all grey values, uint8 (height, width): real enough to take a real time."""
+    """Smooth noise over all grey values, uint8 (height, width)."""
     noise = np.random.default_rng(0).standard_normal((height, width)).astype(np.float32)
     smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
     return np.asarray((smooth - smooth.min()) * (255 / np.ptp(smooth))).astype(np.uint8)
 
 
 def _tile(image: NDArray[np.uint8], tile_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """A tile (height, width) of the texture, repeated where it is larger."""
+    """A tile, uint8 (height, width), of the texture, which is repeated where the tile is larger."""
     return np.resize(image, (tile_px[1], tile_px[0])) if image.shape != tile_px[::-1] else image

@@ -1,4 +1,4 @@
-"""What `tune` found out on this machine for one engine, and how `segment` is set up from it."""
+"""The tuning profile of an engine on this machine, and the configuration that `segment` makes of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """How an engine is run. None is the default of `segment`. profile: the file that it comes from."""
+    """How `segment` runs an engine.
+
+    Attributes:
+        runtime_config: runtime, device, threads and streams.
+        batch: tiles under way at once; None for the default.
+        max_tile_pixels: the largest tile that the profile found worth its size; None for as large as memory allows.
+        profile: the profile's file, where one is used.
+    """
 
     runtime_config: RuntimeConfig
     batch: int | None
@@ -57,11 +64,22 @@ def segment_config(
     use_profile: bool,
     memory_mb: int | None = None,
 ) -> SegmentConfig:
-    """What the user asked for, then what `tune` measured on this machine, then what file and hardware suggest.
+    """The configuration for an engine: the user's options win, then the profile of this machine, then file and hardware.
 
-    memory_mb: 10**6 bytes to stay within, or None; two tiles side by side need room for both.
-    A profile of another runtime or device than the one asked for says nothing and is left alone. Raises InputError
-    (also for a damaged profile), MissingExtraError.
+    A profile of another runtime or device than the user's is not used.
+
+    Args:
+        source: the engine's file.
+        runtime: the library that computes, or None.
+        device: what computes, or None.
+        threads: CPU threads, or None.
+        batch: tiles under way at once, or None.
+        use_profile: whether to look for a profile.
+        memory_mb: memory to stay within, in 10**6 bytes, or None. Two tiles side by side need room for both.
+
+    Raises:
+        InputError: the combination is impossible, or the profile is damaged.
+        MissingExtraError: the runtime is not installed.
     """
     engine = EngineFile.of(source)
     found = find_profile(engine) if use_profile else None
@@ -74,22 +92,25 @@ def segment_config(
                 )
             except InputError as error:
                 raise InputError(
-                    f"{path}: what this profile asks for cannot be had: {error} Or --no-profile."
+                    f"{path}: the configuration of this profile is not available: {error} Or use --no-profile."
                 ) from error
             return SegmentConfig(runtime_config, batch or profile.batch, profile.max_tile_pixels, path)
     return SegmentConfig(side_by_side(engine, choose(engine, runtime, device, threads), memory_mb), batch, None, None)
 
 
 def profile_path(model_sha256: str) -> Path:
-    """Where the profile of an engine on this machine is kept, in the user's configuration folder.
+    """The file of an engine's profile on this machine, in the user's configuration folder.
 
-    `MICROSEG_CONFIG` names another folder, for services and shared stations.
+    The environment variable `MICROSEG_CONFIG` names another folder, for services and shared stations.
+
+    Args:
+        model_sha256: SHA-256 of the engine's network.
     """
     return _config_folder() / "profiles" / f"{model_sha256[:16]}-{machine_key()}.json"
 
 
 def find_profile(engine: EngineFile) -> tuple[Path, TuningProfile] | None:
-    """The profile of this engine on this machine. Raises InputError if it is damaged, or of another engine or machine."""
+    """The file and content of this engine's profile on this machine, else None. Raises InputError where it is damaged."""
     if not (_config_folder() / "profiles").is_dir():
         return None
     content = engine.unchecked_manifest
@@ -100,14 +121,14 @@ def find_profile(engine: EngineFile) -> tuple[Path, TuningProfile] | None:
     path = profile_path(model)
     if not path.is_file():
         return None
-    # Here, because checking it takes a tenth of a second that a station without profiles need not wait for.
+    # Imported here: the schema takes a tenth of a second, which a station without profiles does not wait for.
     from microseg.deploy.tuning.profile_file import read_profile
 
     profile = read_profile(path)
     if profile.model_sha256 != model or profile.machine_key != machine_key():
         raise InputError(
-            f"{path}: is of another engine or machine. Remedy: remove it, repeat `microseg tune {engine.path}` here, or use "
-            "--no-profile."
+            f"{path}: belongs to another engine or machine. Remedy: repeat `microseg tune {engine.path}` here, remove the "
+            "file, or use --no-profile."
         )
     return path, profile
 

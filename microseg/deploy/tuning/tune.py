@@ -1,9 +1,9 @@
-"""`microseg tune`: what runs an engine fastest on this machine, by measuring.
+"""`microseg tune`: measure which configuration runs an engine fastest on this machine.
 
-A candidate is measured as `segment` would run it: the tiles that its plan cuts a field into, in its batch. Every
-configuration gets a warm-up, which is not counted, and the median of several calls. One setting is varied at a time
-from the best so far, most promising first. A plan has as many of its own batches under way as the batch holds; on processors
-the batch is shared among streams.
+A candidate runs as `segment` runs it: with the tiles that its plan cuts a field into, in its batch. Each candidate gets a
+warm-up, which does not count, and the median of several calls. One setting is varied at a time, starting from the best
+candidate so far; settings that promise most come first. A plan has as many of its own batches under way as the batch holds. On
+processors the streams share the batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from microseg.runtime import Device, EngineFile, Runtime, RuntimeConfig, choose
 from microseg.runtime.onnxruntime_library import onnxruntime_library
 from microseg.runtime.runtime_config import cpu_runtimes
 
-# What is less faster than this is noise, and the simpler setting is kept.
+# A gain below 3 % is noise; the simpler setting stays.
 _WORTH = 0.97
 _BATCHES = (1, 2, 4, 8)
 _PLAN_BATCHES = (1, 2, 4)
@@ -62,10 +62,21 @@ def tune(
     device: Device | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> TuneResult:
-    """Measure and store the profile that `segment` will pick up. At least the default is measured, whatever `seconds`.
+    """Measure candidates and write the profile that `segment` uses from then on.
 
-    field_px: (width, height) of a typical field on the network's grid. runtime, device: measure these alone.
-    Raises InputError, MissingExtraError, FieldError where not even the default computes.
+    Args:
+        engine: the engine's file.
+        seconds: time to spend; the default configuration is always measured.
+        field_px: (width, height) of a typical field on the network's grid, in pixels.
+        memory_mb: memory to stay within, in 10**6 bytes; None for the default.
+        runtime: measure this library only.
+        device: measure this device only.
+        on_trial: gets each trial.
+
+    Raises:
+        InputError: wrong engine or options, or the profile cannot be written.
+        MissingExtraError: the runtime is not installed.
+        FieldError: the default configuration does not compute.
     """
     with EngineFile(engine).unchanged() as file:
         manifest = file.require_intact().manifest
@@ -101,7 +112,7 @@ Candidates = Callable[[TuningCandidate], Iterator[TuningCandidate]]
 
 
 def _runtimes(default: RuntimeConfig, asked: Runtime | None, device: Device | None) -> Candidates:
-    """The other runtime on the CPU; ONNX Runtime's TensorRT provider beside CUDA."""
+    """The other runtime on the CPU; on a GPU ONNX Runtime's TensorRT provider beside CUDA."""
 
     def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         if asked is None and default.device == "cpu":
@@ -116,7 +127,7 @@ def _runtimes(default: RuntimeConfig, asked: Runtime | None, device: Device | No
 
 
 def _threads(best: TuningCandidate) -> Iterator[TuningCandidate]:
-    """All processors that the process may use, and half of the threads."""
+    """All processors that the process may use, one thread less, and half of the threads."""
     if best.runtime_config.device != "cpu":
         return
     now = best.runtime_config.threads or usable_processors()
@@ -126,7 +137,7 @@ def _threads(best: TuningCandidate) -> Iterator[TuningCandidate]:
 
 
 def _streams(default: RuntimeConfig, asked: Runtime | None) -> Candidates:
-    """Several tiles side by side, each by its share of the threads; with OpenVINO also where it was slower with one."""
+    """Several tiles side by side, each on its share of the threads; OpenVINO also where it was slower with one stream."""
 
     def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         if default.device != "cpu":
@@ -145,7 +156,7 @@ def _streams(default: RuntimeConfig, asked: Runtime | None) -> Candidates:
 
 
 def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
-    """Smaller tiles: they waste more on their halo, but may stay in the cache."""
+    """Smaller tiles: more halo, but they may stay in the cache."""
 
     def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         whole = min(allowed, field_px[0] * field_px[1])
@@ -156,7 +167,7 @@ def _tiles(field_px: tuple[int, int], allowed: int) -> Candidates:
 
 
 def _batches(manifest: Manifest) -> Candidates:
-    """Other batches: multiples of the one that a plan was made for, as several are under way at once, or of the streams."""
+    """Other batches: multiples of the plan's own batch, or of the streams."""
 
     def candidates(best: TuningCandidate) -> Iterator[TuningCandidate]:
         numbers, one = (

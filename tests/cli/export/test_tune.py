@@ -27,7 +27,7 @@ def test_segment_picks_the_profile_up(tiny_engine: Path, tmp_path: Path, monkeyp
     assert json.loads(path.read_text(encoding="utf-8"))["runtime"] == "onnxruntime"
     outcome = microseg("segment", tmp_path / "fields", "--engine", tiny_engine)
     assert outcome.status == 0, outcome.err
-    assert f"Tuned: {path}" in outcome.out.replace("\n", "")
+    assert f"Tuning profile: {path}" in outcome.out.replace("\n", "")
     assert "Computed by onnxruntime" in outcome.out and "(CPUExecutionProvider)" in outcome.out
 
 

@@ -65,7 +65,7 @@ def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_c
     judged = [_fidelity("onnxruntime", 40.25), _fidelity("openvino", 40.05, 39.9)]
     findings = _findings(_manifest(precision="int8", fidelity=judged), _field("a", 40, 40))
     page = report_html(tmp_path, findings)
-    assert "bainite 0.100 (0.3)" in page and "2 fields of superalloy" in page and "0.250" not in page
+    assert "bainite 0.100 (0.3)" in page and "2 fields of\nsuperalloy" in page and "0.250" not in page
     assert "OpenVINO 2026.4 on\nthe CPU" in page
     engine = summary(findings, RUN, 0).content()["engine"]
     assert engine["precision"] == "int8" and engine["from_bag"] is None
@@ -88,13 +88,13 @@ def test_a_student_states_its_distance_from_the_bag_and_not_that_networks_differ
     )  # fmt: skip
     findings = _findings(_manifest(distillation=student), _field("a", 40, 40))
     page = report_html(tmp_path, findings)
-    assert "0.973" in page and "bainite 0.23" in page and "2 fields that it did not" in page
+    assert "0.973" in page and "bainite 0.23" in page and "2 fields that\nthe engine did not learn from" in page
     assert "reproduces the bag five" in page and "networks of the bag differ" not in page
     assert summary(findings, RUN, 0).content()["engine"]["from_bag"]["run"] == "five"
     assert "networks of the bag differ" in report_html(tmp_path, _findings(_manifest(), _field("a", 40, 40)))
 
 
-def test_fields_on_which_the_networks_contradict_each_other_are_named() -> None:
+def test_fields_on_which_the_networks_differ_are_named() -> None:
     notices = _findings(_manifest(), _field("same", 40, 42), _field("torn", 20, 60)).notices
-    told = [notice for notice in notices if "contradict" in notice]
+    told = [notice for notice in notices if "bag's networks differ" in notice]
     assert len(told) == 1 and "torn" in told[0] and "same" not in told[0]

@@ -172,7 +172,7 @@ def test_other_engines_and_machines(tiny_engine: Path, tmp_path: Path, monkeypat
     assert find_profile(EngineFile(other)) is None
     copied = profile_path(read_manifest(other).model_sha256)
     copied.write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="is of another engine or machine"):
+    with pytest.raises(InputError, match="belongs to another engine or machine"):
         find_profile(EngineFile(other))
     content = json.loads(path.read_text(encoding="utf-8"))
     for damage in ("{", json.dumps(content | {"threads": 0}), json.dumps(content | {"colour": "blue"})):
@@ -229,7 +229,7 @@ def test_trials_are_as_segment_would_run_them(tiny_engine: Path) -> None:
     assert whole.megapixels_per_second is not None and whole.megapixels_per_second > 0
     parts = measured(tiny_engine, max_tile_pixels=3000)
     assert parts.tiles > 1 and parts.tile_px[0] * parts.tile_px[1] <= 3000
-    assert measured(tiny_engine, batch=2).note == "a batch beyond the memory limit"
+    assert measured(tiny_engine, batch=2).note == "the batch exceeds the memory limit"
     assert "no tile with a halo" in measured(tiny_engine, max_tile_pixels=100).note
     ticks = itertools.count()
     assert measured(tiny_engine, lambda: 0.5 * next(ticks)).megapixels_per_second == pytest.approx(96 * 64 / 1e6 / 0.5)
@@ -246,7 +246,7 @@ def test_each_stream_has_a_tile_of_the_size_that_is_tried(tiny_engine: Path) -> 
     bench_of.close()
     assert small.megapixels_per_second and small.tile_px == more.tile_px and 1500 < np.prod(small.tile_px) <= 3000
     assert 3000 < np.prod(whole.tile_px) <= 4000, "two of them are the memory that there is"
-    assert more.note == "a batch beyond the memory limit"
+    assert more.note == "the batch exceeds the memory limit"
 
 
 def test_reference_tiles_decide_which_speed_counts(tiny_engine: Path, tmp_path: Path) -> None:
