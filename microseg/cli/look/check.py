@@ -1,7 +1,8 @@
-"""`microseg check DOMAIN`: what was understood of a domain, before hours are spent on it."""
+"""`microseg check DOMAIN`: a domain as training reads it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,18 +19,17 @@ def check(
     domain: Annotated[
         Path, typer.Argument(help="A domain folder, a folder of images, or a YAML file that describes one.")
     ],
-    folds: Annotated[int, typer.Option(min=2, help="Folds that training would use.")] = 5,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write what was found to this file.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds of the training.")] = 5,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
 ) -> None:
-    """Print fields, sizes, phases, groups and folds as understood; exit with 2 where training could not run."""
-    from rich.console import Console
-
+    """Print fields, sizes, phases, groups and folds as training reads them. Exit with 2 where training cannot run."""
+    from microseg.cli.tables import output_console
     from microseg.core.domains.checking import check_domain
     from microseg.core.domains.domain import load_domain
     from microseg.core.system.files import write_json
 
     found = check_domain(load_domain(domain), folds)
-    _print(Console(), found)
+    _print(output_console(), found)
     if json_path is not None:
         write_json(json_path, found.as_json())
     if found.problems:
@@ -39,27 +39,33 @@ def check(
 def _print(console: Console, found: DomainCheck) -> None:
     from rich.markup import escape
 
+    from microseg.cli.tables import fitting_table
+
     domain = found.domain
-    console.print(f"[bold]{escape(domain.name)}[/bold] ({escape(str(domain.source))}): {len(found.fields)} fields")
+    console.print(
+        f"[bold]{escape(domain.name)}[/bold] ({escape(str(domain.source))}): {len(found.fields)} fields", soft_wrap=True
+    )
     for line in _preparation_lines(found):
         console.print(escape(line), soft_wrap=True)
     if domain.phases:
         console.print(_phase_table(found))
     if found.groups.keys() != {item.name for item in found.fields}:
-        console.print(_group_table(found))
+        groups = list(found.groups)
+        console.print(fitting_table(console, groups, lambda shown: _group_table(found, shown)))
     else:
-        console.print("Groups: none stated, so every field is its own.")
-    console.print(_field_table(found))
+        console.print("Groups: none stated, so every field is a group of its own.")
+    fields = [item.name for item in found.fields]
+    console.print(fitting_table(console, fields, lambda shown: _field_table(found, shown)))
     for title, style, lines in (("Notices", "yellow", found.notices), ("Problems", "red", found.problems)):
         if lines:
             console.print(f"[{style}]{title}[/{style}]")
         for line in lines:
             console.print(f"  - {escape(line)}", soft_wrap=True)
-    console.print("Training could not run." if found.problems else "No problems found: training can run.")
+    console.print("Training cannot run." if found.problems else "No problems found: training can run.")
 
 
 def _preparation_lines(found: DomainCheck) -> list[str]:
-    """Inversion, crop, pixel size and the rule to 8 bit, as stated and as resolved."""
+    """Lines on the rule to 8 bit, inversion, crop and pixel size, as stated and as resolved."""
     stated, rule = found.domain.preparation, found.resolved
     crop = stated.crop.model_dump()
     cut = ", ".join(f"{key.removesuffix('_px')} {value} px" for key, value in crop.items() if value) or "nothing"
@@ -91,7 +97,7 @@ def _table(title: str, left: list[str], right: list[str]) -> Table:
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in left:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="ellipsis")
     for name in right:
         table.add_column(name, justify="right")
     return table
@@ -117,19 +123,19 @@ def _phase_table(found: DomainCheck) -> Table:
     return table
 
 
-def _group_table(found: DomainCheck) -> Table:
+def _group_table(found: DomainCheck, shown: Sequence[str]) -> Table:
     from rich.markup import escape
 
     table = _table("Groups", ["group"], ["fields", "held out by fold"])
-    for group, number in found.groups.items():
+    for (group, number), name in zip(found.groups.items(), shown, strict=True):
         folds = sorted({item.fold for item in found.fields if item.group == group and item.fold is not None})
         is_test = any(item.is_test for item in found.fields if item.group == group)
-        table.add_row(escape(group), str(number), ", ".join(map(str, folds)) or ("test" if is_test else "-"))
+        table.add_row(escape(name), str(number), ", ".join(map(str, folds)) or ("test" if is_test else "-"))
     return table
 
 
-def _field_table(found: DomainCheck) -> Table:
-    """One row a field; a column that says the same of every field goes into the title instead."""
+def _field_table(found: DomainCheck, shown: Sequence[str]) -> Table:
+    """One row for each field, by the names to show. A column with one value for all fields goes into the title."""
     from rich.markup import escape
 
     from microseg.core.domains.checking import area_shares
@@ -143,12 +149,12 @@ def _field_table(found: DomainCheck) -> Table:
     same = [values[0] + units[name] for name, values in columns.items() if _is_common(values)]
     varying = {name: values for name, values in columns.items() if len(set(values)) > 1}
     names = [phase.name for phase in found.domain.phases]
-    title = f"Fields (all {', '.join(same)})" if same else "Fields"
-    table = _table(title, ["field"], ["fold", *varying, *(f"{escape(name)} %" for name in names)])
+    title = f"Fields (all {', '.join(same)}; area in %)" if same else "Fields (area in %)"
+    table = _table(title, ["field"], ["fold", *varying, *map(escape, names)])
     for row, item in enumerate(found.fields):
         shares = area_shares(item.pixels) if item.pixels is not None else [None] * len(names)
         fold = "test" if item.is_test else "-" if item.fold is None else str(item.fold)
-        cells = [escape(item.name), fold, *(values[row] for values in varying.values()), *map(_percent, shares)]
+        cells = [escape(shown[row]), fold, *(values[row] for values in varying.values()), *map(_percent, shares)]
         table.add_row(*cells, style="red" if item.problems else None)
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import pytest
 import tifffile
 import typer
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from microseg.cli.look.check import check
+from microseg.cli.look.check import _print, check
+from microseg.cli.tables import output_console, shortened
+from microseg.core.domains.checking import check_domain
+from microseg.core.domains.domain import load_domain
 from tests.core.samples import halves, noise, write_domain
 
 NAMED = [{"name": "ferrite"}, {"name": "bainite"}]
@@ -49,7 +54,7 @@ def test_fewer_groups_than_folds(tmp_path: Path) -> None:
     result = run(steel(tmp_path))
     assert result.exit_code == 2
     assert "3 groups of fields (spot0, spot1, spot2) cannot be split into 5 folds" in result.output
-    assert "Training could not run." in result.output
+    assert "Training cannot run." in result.output
 
 
 def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
@@ -122,3 +127,41 @@ def test_any_name(tmp_path: Path, name: str) -> None:
     result = run(folder, "--folds", "2", "--json", tmp_path / "found.json")
     assert result.exit_code == 0, result.output
     assert f"{name}.tif" in [item["name"] for item in json.loads((tmp_path / "found.json").read_text())["fields"]]
+
+
+LONG = [f"Wafer-2024-11-07_specimen-A17-etched-with-nital_magnification-20000x_field-{n:03}.tif" for n in range(4)]
+
+
+def printed(folder: Path, terminal: bool) -> list[str]:
+    """The lines of `check` at 80 columns, on a terminal or in a log file."""
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system=None) if terminal else Console(file=out)
+    found = check_domain(load_domain(folder), 2)
+    _print(console if terminal else Console(file=out, width=10_000), found)
+    return out.getvalue().splitlines()
+
+
+def test_long_names_take_one_line_at_80_columns_and_are_whole_in_a_log_file(tmp_path: Path) -> None:
+    folder = tmp_path / "steel"
+    masks = {Path(name).stem: halves() for name in LONG}
+    write_domain(folder, masks, {"phases": [{"name": "lath bainite"}, {"name": "martensite-austenite"}]})
+    lines = printed(folder, terminal=True)
+    rows = [line for line in lines if line.startswith("│")]
+    assert all(len(line) <= 80 for line in rows)
+    for number in range(4):
+        assert sum(f"field-{number:03}.tif" in line and "50.00" in line for line in rows) == 1
+    rows = [line for line in printed(folder, terminal=False) if line.startswith("│")]
+    for name in LONG:
+        assert sum(name in line for line in rows) == 1
+
+
+def test_a_log_file_has_no_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(steel(tmp_path / "steel"), 2, None)
+    assert "spot0_0.tif" in capsys.readouterr().out
+    assert output_console().width == 10_000
+
+
+def test_shortened() -> None:
+    assert shortened("field.tif", 9) == "field.tif"
+    assert shortened("specimen-17-field-3.tif", 12) == "spec…d-3.tif"
+    assert [len(shortened("x" * 40, columns)) for columns in (12, 13, 39)] == [12, 13, 39]
