@@ -87,12 +87,13 @@ def test_the_process_stays_as_it_was(tiny_engine: Path, tmp_path: Path) -> None:
     Image.fromarray(micrograph(60, 70, 0)).save(tmp_path / "a.png")
     _run(
         """
-import logging, os, signal, sys
+import logging, os, signal, sys, warnings
 import cv2, numpy, PIL.Image
 def state():
     return {
         "cv2": cv2.getNumThreads(), "environment": dict(os.environ), "folder": os.getcwd(), "numpy": numpy.geterr(),
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], "hook": sys.excepthook,
+        "warnings": list(warnings.filters),
         "handlers": logging.getLogger().handlers[:], "level": logging.getLogger().level,
         "pixels": PIL.Image.MAX_IMAGE_PIXELS,
     }

@@ -110,7 +110,7 @@ def test_reports_that_cannot_be_read_say_why(wafer: Wafer, tiny_engine: Path, tm
     assert microseg.read_report(str(report)).summary.fields.total == 1
     with_content(report_version=99, news=1)
     with pytest.raises(
-        InputError, match=r"report version 99; this microseg reads up to .*Remedy: pip install --upgrade"
+        InputError, match=r"the summary has version 99; this microseg reads up to .*Remedy: pip install --upgrade"
     ):
         microseg.read_report(report)
     with_content(fields={"total": 1})

@@ -96,7 +96,7 @@ def test_verify_finds_what_was_changed(plan: Path) -> None:
     assert marked is not None and not marked.verified
     content[REFERENCE_KEY]["tiles"] = []
     beside.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(InputError, match="reference tiles are damaged"):
+    with pytest.raises(InputError, match="reference tiles is damaged"):
         verify(VerifyOptions(plan))
     del content[REFERENCE_KEY]
     beside.write_text(json.dumps(content), encoding="utf-8")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError, MissingExtraError
-from microseg.deploy.report.settings_file import REPORT_VERSION
 from microseg.deploy.report.summary_file import ReportSummary
 
 if TYPE_CHECKING:
@@ -108,31 +104,14 @@ def read_report(folder: str | PathLike[str]) -> Report:
     """
     path = Path(folder)
     file = path / "summary.json"
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not file.is_file():
         raise InputError(
             f"{path}: holds no finished report (summary.json is missing). Remedy: give the folder that `microseg segment` "
             "wrote, or repeat the command, which finishes it."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again."
-        ) from error
-    version = content.get("report_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > REPORT_VERSION:
-        raise InputError(
-            f"{file}: report version {version}; this microseg reads up to {REPORT_VERSION}. "
-            "Remedy: pip install --upgrade microseg."
         )
-    try:
-        return Report(path, ReportSummary.model_validate(content))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "file"
-        raise InputError(
-            f"{file}: is damaged ({where}: {problem['msg']}). Remedy: repeat `microseg segment`, which writes it again."
-        ) from error
+    return Report(
+        path, ReportSummary.read_json(file, "the summary", "repeat `microseg segment`, which writes it again")
+    )
 
 
 def _percent(fraction: float | None) -> str:

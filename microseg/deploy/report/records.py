@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
+from microseg.core.schemas.versioned import VersionedModel
 from microseg.core.system.files import write_text
 from microseg.deploy.measurement.astm_e562 import standard_deviation
 from microseg.deploy.report.names import report_path
@@ -82,10 +84,14 @@ class FailedField(FrozenModel):
     reason: str = Field(description="Why it fails, and the remedy.")
 
 
-class StoredRecord(FrozenModel):
+class StoredRecord(VersionedModel):
     """A file of the folder `records/`."""
 
-    record_version: int = Field(RECORD_VERSION, description="Version of the record.")
+    schema_name: ClassVar[str] = "field-record"
+    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 0)
+    version_key: ClassVar[str] = "record_version"
+
+    record_version: int = Field(RECORD_VERSION, description="Major version of this schema.")
     field: FieldRecord = Field(description="The measured field.")
     thumbnail: str = Field(description="Small overlay for the page, JPEG in base64.")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.preparation import Preparation
+from microseg.core.schemas.versioned import VersionedModel
 from microseg.core.system.files import write_json
 from microseg.deploy.report.records import PART, writing
 
@@ -21,10 +21,14 @@ _LATER = {"created", "runtime_version"}
 _TUNED = {"runtime", "device", "max_tile_pixels"}
 
 
-class ReportSettings(FrozenModel):
+class ReportSettings(VersionedModel):
     """`settings.json`. A report is continued with equal settings only; `created` is not compared."""
 
-    report_version: int = Field(REPORT_VERSION, description="Version of the report's files.")
+    schema_name: ClassVar[str] = "report-settings"
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 0)
+    version_key: ClassVar[str] = "report_version"
+
+    report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
     microseg: str = Field(description="Version of microseg that began the report.")
     input: str = Field(description="Name of the input.")
     engine: str = Field(description="File name of the engine.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from microseg.core.schemas.bag import Distillation
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.preparation import Preparation
 from microseg.core.schemas.tolerance import Precision
+from microseg.core.schemas.versioned import VersionedModel
 from microseg.deploy.report.settings_file import REPORT_VERSION
 
 _NOT_BELOW_TWO = "null with fewer than two fields"
@@ -111,10 +112,14 @@ class SummaryRun(FrozenModel):
     profile: str | None = Field(description="Tuning profile that was used.")
 
 
-class ReportSummary(FrozenModel):
+class ReportSummary(VersionedModel):
     """`summary.json`. Between two equal runs only `created`, `engine_calls` and `run` differ."""
 
-    report_version: int = Field(REPORT_VERSION, description="Version of the report's files.")
+    schema_name: ClassVar[str] = "report-summary"
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 0)
+    version_key: ClassVar[str] = "report_version"
+
+    report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
     microseg: str = Field(description="Version of microseg that began the report.")
     created: str = Field(description="Day of the first run, ISO 8601.")
     input: str = Field(description="Name of the input.")
