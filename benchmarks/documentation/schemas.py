@@ -103,21 +103,29 @@ def json_schema(file: File) -> dict[str, Any]:
 def _tables(schema: dict[str, Any]) -> str:
     """A table of keys for the file itself and for each part of it."""
     definitions = schema.get("$defs", {})
-    parts = [_table(schema)] if "properties" in schema else [f"One of: {_type(schema)}\n"]
+    parts = [_table(schema, definitions)] if "properties" in schema else [f"One of: {_type(schema)}\n"]
     for name, part in definitions.items():
         if "properties" in part:
-            parts.append(f"### {name.strip('_')}\n\n{_table(part)}")
+            parts.append(f"### {name.strip('_')}\n\n{_table(part, definitions)}")
     return "\n".join(parts)
 
 
-def _table(part: dict[str, Any]) -> str:
+def _table(part: dict[str, Any], definitions: dict[str, Any]) -> str:
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     required = part.get("required", ())
     for key, value in part["properties"].items():
         default = "required" if key in required else f"`{json.dumps(value['default'])}`" if "default" in value else ""
-        cells = (f"`{key}`", _type(value), default, " ".join(value.get("description", "").split()))
+        cells = (f"`{key}`", _type(value), default, _meaning(value, definitions))
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _meaning(value: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """What a key means; of a part without words of its own the first line of the part's."""
+    if "description" in value:
+        return " ".join(value["description"].split())
+    part = definitions.get(str(value.get("$ref", "")).rpartition("/")[2], {})
+    return str(part.get("description", "")).partition("\n")[0]
 
 
 def _type(value: dict[str, Any]) -> str:

@@ -20,6 +20,9 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / name for name in OTHER_PAGES), 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)?(?:#([^)\s]*))?\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(microseg [a-z][^`]*)`")
+FILE = re.compile(
+    r"`((?:microseg|train|export|deploy|tests|benchmarks)/[\w./-]+\.(?:py|yaml|md|json|sbatch|toml|yml))`"
+)
 # Words that stand for something, and what is cut off, in quoted commands.
 OPEN = re.compile(r"\.\.\.|\[OPTIONS\]|COMMAND|\|")
 
@@ -75,6 +78,15 @@ def test_quoted_commands_parse(document: Path) -> None:
         words = shlex.split(command, comments=True)[1:]
         if " ".join(words) not in known and words[-1] not in ("--help", "--version"):
             parsed(words)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_files_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for name in sorted(set(FILE.findall(text))):
+        if (document.parent.parent == ROOT and not name.startswith("microseg/")) or "NAME" in name:
+            continue  # a stage's README names files from its own folder; NAME stands for a name
+        assert (ROOT / name).is_file(), f"{name} does not exist"
 
 
 def test_the_readme_has_at_most_120_lines() -> None:
