@@ -1,1 +1,1 @@
-"""What the README's figures come from: one command each, a table on the screen and --json FILE."""
+"""Where the documentation's figures come from: one command each, which prints a table and writes --json FILE."""

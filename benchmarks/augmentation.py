@@ -1,8 +1,9 @@
-"""What the extended pipeline is worth on real micrographs: equal steps with and without it, several seeds, paired fields.
+"""The gain of the extended augmentation on real micrographs: equal steps with and without it, several seeds, paired fields.
 
 `python -m benchmarks.augmentation [--json FILE] [--seeds 0 1]` trains the small U-Net (recipe S.4-small, ImageNet weights)
-with `none` and with `extended`, five folds by spot: on both detector sides, scored on the test spot, and on one side
-alone, scored on the other. Finished runs are scored again, not trained again. Data: `MICROSEG_DATA`.
+with `none` and with `extended`, in five folds by spot. One case trains on both detector sides and is scored on the test
+spot. The other trains on one side and is scored on the other side. Runs that exist are scored again, not trained again.
+Data: `MICROSEG_DATA`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def _case(case: str, seeds: list[int], runs: Path) -> dict[str, Any]:
-    """Scores per pipeline, and their difference with a bootstrap over fields that keeps the pairs (seeds averaged)."""
+    """Scores of each augmentation, and their difference with a bootstrap over paired fields (seeds averaged)."""
     source, scored, which = CASES[case]
     scores: dict[str, list[list[float]]] = {}
     fields: list[str] = []

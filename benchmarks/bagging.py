@@ -1,7 +1,7 @@
-"""`python -m benchmarks.bagging [--json FILE]`: a bag's folds as separate branches against stacked weights in one pass.
+"""`python -m benchmarks.bagging [--json FILE]`: the folds of a bag as separate branches or as stacked weights in one pass.
 
-Stacked, the folds' channels lie side by side and every convolution is one grouped convolution with a group per fold. Each
-runtime computes both of the same weights on the same tile, in turns; figures are medians.
+Stacked weights put the channels of all folds side by side: every convolution is a grouped convolution with one group for
+each fold. Each runtime computes both forms in turn, with the same weights on the same tile. Figures are medians.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(folds: int, repeats: int) -> dict[str, Any]:
-    """Seconds of a tile for both ways in every runtime. The logits agree, or it ends here."""
+    """Seconds for a tile by both forms in every runtime. Exits where their logits differ."""
     tile = np.random.default_rng(0).integers(0, 256, (1, 1, HEIGHT, WIDTH)).astype(np.float32)
     networks = [build_network(ENCODER, seed) for seed in range(folds)]
     runtimes: dict[str, Any] = {}
@@ -90,7 +90,7 @@ def _branches(networks: list[Any]) -> nn.Module:
 
 
 def _stacked(networks: list[Any]) -> nn.Module:
-    """One network whose convolutions and batch normalisations hold all folds; the first reads a copy of the tile per fold."""
+    """One network whose convolutions and batch normalisations hold all folds. The first reads a copy of the tile per fold."""
     import copy
 
     import torch
@@ -127,7 +127,7 @@ def _stacked(networks: list[Any]) -> nn.Module:
 
 
 def _joining(block: Any, folds: int) -> Any:
-    """The decoder block's forward with the channels of each fold kept together."""
+    """The forward pass of a decoder block that keeps the channels of each fold together."""
     import torch
     import torch.nn.functional as F
 

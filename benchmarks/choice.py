@@ -1,6 +1,6 @@
-"""How a recipe was chosen: variants of it trained on one fold and scored on the fields which that fold held out.
+"""How a recipe was chosen: its variants are trained on one fold and scored on the fields that this fold holds out.
 
-`python -m benchmarks.choice superalloy [--folds 0] [--json FILE]`. Test sets are not opened.
+`python -m benchmarks.choice superalloy [--folds 0] [--json FILE]`. It never reads a test set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
 
 
 def main() -> None:
-    """Train the variants' folds and print one row for each."""
+    """Train the folds of all variants and print one row for each variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", choices=list(VARIANTS))
     parser.add_argument("--folds", type=int, nargs="+", default=[0])

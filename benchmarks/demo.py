@@ -19,7 +19,7 @@ OUT = Path("demo")
 
 
 def main() -> None:
-    """Run the commands of the tutorial into demo/ and print the fractions beside the true ones."""
+    """Run the commands of the tutorial in demo/ and print the measured fractions beside the true ones."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def step(console: Console, title: str, arguments: str) -> None:
-    """Say what comes and which command does it, run it, and stop at the first that fails."""
+    """Print what the step does and its command, run it, and stop at the first failure."""
     console.print(f"\n[bold]{title}[/bold]\n[dim]$[/dim] microseg {arguments}", highlight=False, soft_wrap=True)
     done = subprocess.run([sys.executable, "-m", "microseg", *arguments.split()], check=False)
     if done.returncode:

@@ -1,10 +1,10 @@
 """Students beside their bags: a supervised bag of real micrographs, one of synthetic S, and one adapted to T2.
 
 `python -m benchmarks.distill [--json FILE] [--only superalloy S T2] [--superalloy RUN] [--uda FOLDER] [--runs FOLDER]`.
-Bags and students that exist are scored again, not trained again. A bag is `benchmarks.real_data`'s or `benchmarks.uda`'s; a
-student learns on the bag's own fields, and on T2's unlabelled ones. Both are scored, through ONNX Runtime, on
-fields that neither has seen; times are of the engine on the prepared field, bag and student one after the other. What is
-left of the folds' spread on a domain that neither knows is shown by S's student on T2.
+Bags and students that exist are scored again, not trained again. A bag comes from `benchmarks.real_data` or
+`benchmarks.uda`. A student learns from the fields of its bag, and from the unlabelled fields of T2. Both are scored with
+ONNX Runtime on fields that neither has seen. Times are those of the engine on the prepared field, bag and student in turn.
+The student of S on T2 shows how much of the folds' spread remains on a domain that neither knows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WHO = ("bag", "student")
 
 @dataclass(frozen=True)
 class Case:
-    """A finished bag, the domains that its student learns on, and the labelled fields that both are scored on.
+    """A finished bag, the domains that its student learns from, and the labelled fields that score both.
 
     foreign: fields of a domain that neither knows.
     """
@@ -60,9 +60,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Seen:
-    """What an engine says of one field: area fractions (P,) by its labels and by each fold (F, P), and where folds differ.
+    """The result of an engine on one field: area fractions (P,) of its labels and each fold (F, P), and where folds differ.
 
-    seconds, cpu_seconds: of the engine alone, one for each repeat.
+    seconds, cpu_seconds: of the engine alone, one value for each repeat.
     """
 
     fractions: NDArray[np.float64]
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def prepared(name: str, superalloy: Path, runs: Path) -> Case:
-    """The bag of a case, trained where it is not there yet, and its data."""
+    """The bag of a case and its data. Trains the bag where it does not exist."""
     if name == "superalloy":
         recipe_name, recipe = load_recipe("superalloy")
         run_supervised(DATA / "superalloy.yaml", recipe_name, recipe, superalloy, resume=True)
@@ -120,7 +120,7 @@ def prepared(name: str, superalloy: Path, runs: Path) -> Case:
 def run_case(
     name: str, case: Case, runs: Path, precision: Precision, threads: int | None, settings: Sequence[str]
 ) -> dict[str, Any]:
-    """Distill, export and score one case; what exists is used as it is."""
+    """Distill, export and score one case. Uses what exists."""
     recipe_name, recipe = load_distill_recipe("distill", settings)
     student = runs / f"{name}-student"
     print(f"{name}: microseg distill {case.bag} {' '.join(map(str, case.learned))} --out {student}", flush=True)
@@ -152,7 +152,7 @@ def run_case(
 def scored(
     engines: dict[str, Path], domain: Path, threads: int | None
 ) -> tuple[dict[str, Any], dict[str, dict[str, Seen]]]:
-    """Evaluations of bag and student on labelled fields, and by field what each says; one pass, so that times compare."""
+    """Scores of bag and student on labelled fields, and the results for each field. One pass, so that times compare."""
     opened = {who: open_engine(path, threads) for who, path in engines.items()}
     largest = {who: max_tile_pixels(opened[who].manifest, path.stat().st_size, None) for who, path in engines.items()}
     manifest = opened["bag"].manifest
@@ -240,14 +240,14 @@ def compared(seen: dict[str, dict[str, Seen]], phases: list[str]) -> dict[str, A
 
 
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
-    """Pearson's, over fields; None where there is nothing to correlate."""
+    """Pearson's correlation over fields; None where a value is constant."""
     if len(one) < 3 or not one.std() or not other.std():
         return None
     return float(np.corrcoef(one, other)[0, 1])
 
 
 def table(cases: dict[str, Any]) -> Table:
-    """A line for each case, student beside bag."""
+    """One line for each case, with student and bag side by side."""
     shown = Table(title="Student beside its bag, on fields that neither has seen", title_justify="left")
     for column in (
         "fields of", "mIoU bag / student", "difference of fractions, points: mean (largest on a field)",

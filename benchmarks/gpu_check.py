@@ -1,10 +1,10 @@
-"""`deploy/gpu-check`: everything of microseg that needs an NVIDIA GPU, in one command.
+"""`deploy/gpu-check`: one command for everything in microseg that needs an NVIDIA GPU.
 
-Trains a small bag (or takes --run), exports it in every precision, builds a plan of every precision for each TensorRT that is
-installed, verifies them, measures them beside PyTorch and ONNX Runtime, opens two at once, times a training step, runs
-tests/gpu. Each step is a process of its own: one that fails or crashes is recorded with its reason and the others go on. The
-record, `benchmarks/gpu/CARD.json` and `.md`, is rewritten after every step. Exit status: 0 all is well, 4 a step failed or
-no TensorRT serves the card, 2 no GPU (nothing written).
+It trains a small bag (or takes --run), exports it in every precision, builds a plan of every precision for each installed
+TensorRT, verifies the plans, measures them beside PyTorch and ONNX Runtime, opens two at once, times a training step and
+runs tests/gpu. Each step runs in a separate process: the record keeps the reason of a failure or crash, and the next step
+follows. The record, `benchmarks/gpu/CARD.json` and `.md`, is written again after every step. Exit status: 0 all steps
+passed, 4 a step failed or no TensorRT supports the card, 2 no GPU (nothing written).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SAMPLE_MS = 100
 
 @dataclass(frozen=True)
 class Step:
-    """A command in a process of its own. needs: steps that must have gone well before."""
+    """A command in a separate process. needs: steps that must have passed before."""
 
     name: str
     command: tuple[str, ...]
@@ -115,7 +115,7 @@ def steps(
     seconds: float,
     cuda_provider: bool,
 ) -> list[Step]:
-    """All that is to be done, in this order. cuda_provider: whether ONNX Runtime was installed for the GPU."""
+    """All steps, in order. cuda_provider: whether ONNX Runtime is installed for the GPU."""
     made: list[Step] = []
     begun: tuple[str, ...] = ()
     if run is None or fields is None:
@@ -174,7 +174,7 @@ def _measure(name: str, *arguments: object, needs: tuple[str, ...] = ()) -> Step
 
 
 def profile_for(flavour: str, memory_mb: int | None) -> str:
-    """The shipped profile for a card of that much memory."""
+    """The shipped plan profile for a card of this much memory."""
     ladder = {
         "tensorrt_rtx": ((7500, "rtx-station"), (0, "rtx-small")),
         "tensorrt": ((39000, "a100"), (22000, "l4"), (0, "t4")),
@@ -183,12 +183,12 @@ def profile_for(flavour: str, memory_mb: int | None) -> str:
 
 
 def is_installed(flavour: str) -> bool:
-    """Whether a flavour of TensorRT could be imported; nothing of it is touched."""
+    """Whether a flavour of TensorRT can be imported. Does not import it."""
     return any(find_spec(name) is not None for name in (flavour, f"{flavour}_bindings"))
 
 
 def has_cuda_provider() -> bool:
-    """Whether ONNX Runtime was installed for the GPU."""
+    """Whether ONNX Runtime is installed for the GPU."""
     if find_spec("onnxruntime") is None:
         return False
     import onnxruntime
@@ -197,7 +197,7 @@ def has_cuda_provider() -> bool:
 
 
 def absent(flavours: Sequence[str], capability: str, cuda_provider: bool) -> list[dict[str, Any]]:
-    """A row for each runtime that is not measured, with the reason: flavours of TensorRT, ONNX Runtime's CUDA provider."""
+    """One row for each runtime that is not measured, with the reason: flavours of TensorRT, ONNX Runtime's CUDA provider."""
     rows = []
     for name in FLAVOURS:
         if name not in flavours:
@@ -214,12 +214,12 @@ def absent(flavours: Sequence[str], capability: str, cuda_provider: bool) -> lis
 
 
 def serves(flavour: str, capability: str) -> bool:
-    """Whether a flavour has kernels for a card."""
+    """Whether a flavour of TensorRT has kernels for a card."""
     return flavour == "tensorrt" or capability in get_args(ComputeCapability)
 
 
 def carry_out(step: Step, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Run a step: its state (ok, failed, not run), the reason, seconds, memory of the GPU, figures and last words."""
+    """Run a step. Returns its state (ok, failed, not run), the reason, seconds, GPU memory, figures and last output."""
     found: dict[str, Any] = {"name": step.name, "command": list(step.command)}
     well = {done["name"] for done in before if done["state"] == "ok"}
     if missing := [name for name in step.needs if name not in well]:
@@ -265,7 +265,7 @@ def _last(text: str) -> str:
 
 
 def total_memory_mb() -> int | None:
-    """Memory of the first card that this process may use, as its driver's tool tells; None without the tool."""
+    """Memory of the first card that this process may use, by the driver's tool; None without the tool."""
     try:
         told = subprocess.run(_query("memory.total"), capture_output=True, text=True, check=True).stdout
         return int(told.split()[0])
@@ -275,7 +275,7 @@ def total_memory_mb() -> int | None:
 
 @contextmanager
 def gpu_memory() -> Iterator[list[int]]:
-    """MB in use on the card while the block runs, sampled, the first before it begins; empty without the driver's tool."""
+    """MB in use on the card while the block runs, sampled from before its start; empty without the driver's tool."""
     samples: list[int] = []
     try:
         watch = subprocess.Popen([*_query("memory.used"), "-lms", str(_SAMPLE_MS)], stdout=subprocess.PIPE, text=True)
@@ -313,7 +313,7 @@ def write_record(out: Path, found: dict[str, Any]) -> None:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The record as a table, a row a step."""
+    """The record as a table with one row for each step."""
     memory = f", {found['memory_mb']} MB" if found["memory_mb"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines = [

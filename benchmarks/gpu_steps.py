@@ -1,7 +1,7 @@
-"""What `deploy/gpu-check` measures inside a process of its own: `python -m benchmarks.gpu_steps STEP ...`.
+"""The measurements of `deploy/gpu-check`, each in a separate process: `python -m benchmarks.gpu_steps STEP ...`.
 
-Prints its figures as one line of JSON. Throughput is that of prepared tiles to labels and votes in the host's memory, copies
-included, the same tiles for everybody whose limits allow it.
+Prints its figures as one line of JSON. Throughput counts from prepared tiles to labels and votes in host memory, copies
+included. All engines get the same tiles as far as their limits allow it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PAPER_EPOCHS = 3000
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     steps = parser.add_subparsers(dest="step", required=True)
     engine = steps.add_parser("engine", help="throughput of an engine")
@@ -56,7 +56,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """One step, its figures on the last line; a failure is one message and exit 1."""
+    """Run one step and print its figures on the last line. A failure prints one message and exits with 1."""
     options = arguments().parse_args()
     try:
         match options.step:
@@ -93,7 +93,7 @@ def engine_speed(path: Path, folder: Path, seconds: float, device: Any = None) -
 def torch_speed(
     run: Path, like: Path, folder: Path, seconds: float, *, half: bool, compiled: bool, device: str = "cuda"
 ) -> dict[str, Any]:
-    """Figures of the same bag in PyTorch, channels last, cuDNN's own choice of kernels, float32 without TensorFloat-32."""
+    """Figures of the same bag in PyTorch: channels last, kernels chosen by cuDNN, float32 without TensorFloat-32."""
     import torch
 
     from microseg.core.schemas.run import read_run
@@ -116,7 +116,7 @@ def torch_speed(
 
 
 def together_speed(paths: Sequence[Path], folder: Path, seconds: float) -> dict[str, Any]:
-    """Two engines open at once, in turn; their labels must be those that each gives alone. MicrosegError if not."""
+    """Figures of two open engines in turn. Raises MicrosegError where their labels differ from those that each gives alone."""
     alone = []
     for path in paths:
         with open_engine(path) as engine:
@@ -145,10 +145,10 @@ def training_speed(
     batch: int = 8,
     reduced: bool = True,
 ) -> dict[str, Any]:
-    """Steps of AdaptSegNet: DeepLabv2, two discriminators, `batch` source and as many target tiles; random weights.
+    """Steps of AdaptSegNet: DeepLabv2, two discriminators, `batch` source and as many target tiles, random weights.
 
-    reduced: in bf16. Tiles lie ready on the device. The hours are those of the recipe `uda-adaptsegnet-paper`, which the
-    paper's 3,000 epochs are.
+    reduced: in bf16. The tiles are on the device before the clock starts. The hours are those of the recipe
+    `uda-adaptsegnet-paper`, with the 3,000 epochs of the paper.
     """
     import torch
 
@@ -186,7 +186,7 @@ def training_speed(
 
 
 def prepared_batches(manifest: Manifest, engine: Path, folder: Path) -> tuple[Batches, int, float]:
-    """Tiles of all micrographs as the engine is given them, in batches of one shape; fields; native megapixels."""
+    """Tiles of all micrographs as the engine gets them, in batches of one shape; the fields; native megapixels."""
     limit = max_tile_pixels(manifest, engine.stat().st_size, None)
     by_shape: dict[tuple[int, ...], list[NDArray[np.uint8]]] = {}
     given = resolve_input(folder, manifest, None, None)
@@ -211,7 +211,7 @@ def prepared_batches(manifest: Manifest, engine: Path, folder: Path) -> tuple[Ba
 def timed(
     run: Callable[[NDArray[np.uint8]], Labels], batches: Batches, fields: int, megapixels: float, seconds: float
 ) -> dict[str, Any]:
-    """Passes over all batches for at least `seconds`, after two that nobody times; figures by the median pass."""
+    """Passes over all batches for at least `seconds`, after two passes that do not count. Figures of the median pass."""
     for batch in 2 * batches:
         run(batch)
     passes: list[float] = []

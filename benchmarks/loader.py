@@ -1,7 +1,7 @@
-"""`python -m benchmarks.loader`: how many training tiles one core cuts and augments in a second, per pipeline.
+"""`python -m benchmarks.loader`: training tiles that one core cuts and augments in a second, for each augmentation.
 
-Tiles of 636 px (the paper's 512 px cores with a 62 px halo) from fields of 1024 x 717 px in memory, one thread, in
-processor time, so that other work on the machine does not count.
+Tiles of 636 px (the paper's cores of 512 px with a halo of 62 px) from fields of 1024 x 717 px in memory, one thread. Times
+are processor times, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CORE_PX, HALO_PX, BATCH = 512, 62, 12
 
 
 def main() -> None:
-    """Measure every pipeline, print a table, and write JSON with --json."""
+    """Measure every augmentation, print a table, and write JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--batches", type=int, default=8)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def rates(augmentation: Augmentation, batches: int, repeats: int) -> list[float]:
-    """Tiles per second of one core, once per repeat."""
+    """Tiles per second of one core, one value for each repeat."""
     made = [synthesise_field("s", seed, size_px=(1024, 717)) for seed in range(3)]
     fields = [
         LabelledField(DomainField(f"{seed}.tif", Path(f"{seed}.tif"), None, str(seed)), "", field.image, field.labels)

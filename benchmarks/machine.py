@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The versions that a figure was measured with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["machine", "versions"]
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions; packages that are absent are left out."""
+    """Installed versions. Leaves out packages that are absent."""
     found = {}
     for package in packages:
         try:

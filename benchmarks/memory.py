@@ -1,4 +1,4 @@
-"""`python -m benchmarks.memory`: peak resident memory of `microseg segment`, few fields against many, and a huge one."""
+"""`python -m benchmarks.memory`: peak memory of `microseg segment` for few fields, many fields, and one huge field."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[str, Any]:
-    """All figures: `ratio_many_to_few` and `peak_mb` at the top, then every run."""
+    """All figures: `ratio_many_to_few` and `peak_mb`, then every run."""
     from benchmarks.random_engine import write_random_engine
     from microseg.export.memory_footprint import measure_bytes_per_pixel
     from microseg.runtime import EngineFile, read_manifest
@@ -77,7 +77,7 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
 
 
 def _segment(folder: Path, engine: Path) -> dict[str, Any]:
-    """One run of the command in a process of its own, which states its own peak at its end."""
+    """One run of the command in a separate process, which reports its peak at its end."""
     code = (
         "import sys; from microseg.cli.main import command_line; "
         "from microseg.export.memory_footprint import peak_resident_bytes; "
@@ -111,7 +111,7 @@ def _write_fields(folder: Path, count: int) -> None:
 
 
 def _write_huge(path: Path, side_px: int) -> None:
-    """A tiled TIFF, written tile by tile."""
+    """Write a tiled TIFF tile by tile."""
     import tifffile
 
     tile = _field(TIFF_TILE_PX, TIFF_TILE_PX, 0)

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.outside [--json FILE]`: how much of `segment`'s time is outside the network, in many turns.
+"""`python -m benchmarks.outside [--json FILE]`: the share of `segment`'s time outside the network, in many turns.
 
-`benchmarks.throughput` states it too, of three repeats: fewer than a shared machine needs, whose speed changes by more than
-what is asked here. A turn is the network alone on half of the fields, `segment` on all, the network on the other half.
+`benchmarks.throughput` prints this share from three repeats. The speed of a shared machine changes by more than the share
+itself, so this command takes more. A turn is the network alone on half of the fields, `segment` on all fields, and the
+network alone on the other half.
 """
 
 from __future__ import annotations

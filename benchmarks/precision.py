@@ -1,9 +1,9 @@
-"""FP16 and INT8 engines against float32 torch, on fields that neither training nor calibration has seen.
+"""FP16 and INT8 engines against PyTorch in float32, on fields that neither training nor calibration has seen.
 
 `python -m benchmarks.precision [--json FILE] [--only superalloy] [--precisions int8] [--run superalloy=FOLDER]
-[--runs FOLDER]`. The bags are those of the shipped recipes; what is absent is trained. Engines are exported as users do it,
-`--calibrate` on the training domain, so that export's gate has passed them there; the figures are the same gate's on the
-test fields, of the engine in the runtime that `segment` picks.
+[--runs FOLDER]`. The bags are those of the shipped recipes; it trains those that do not exist. It exports engines as users do,
+with `--calibrate` on the training domain, where the gate of the export accepts them. The figures come from the same gate
+on the test fields, in the runtime that `segment` picks.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ SCORED_FIELDS = 4
 
 @dataclass(frozen=True)
 class Domains:
-    """What a bag was trained on, which calibrates too, and the fields that it is judged on."""
+    """The training domain of a bag, which calibrates too, and the fields that it is compared on."""
 
     trained: Path
     tested: Path
 
 
 class AsSession:
-    """An engine that answers as a session of ONNX Runtime does."""
+    """An engine with the interface of an ONNX Runtime session."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def run(self, names: list[str], feeds: dict[str, NDArray[np.uint8]]) -> list[Any]:
-        """The outputs named, of the tiles."""
+        """The named outputs for the tiles."""
         found = self._engine.run(feeds["tiles"], features=True, probability=True)
         return [getattr(found, name) for name in names]
 
 
 def main() -> None:
-    """Export and judge, print a row per engine, and write JSON with --json."""
+    """Export, compare, print one row for each engine, and write JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
@@ -95,7 +95,7 @@ def main() -> None:
 def run_case(
     name: str, runs: Path, given: Path | None, precisions: Sequence[Precision], console: Console
 ) -> dict[str, Any]:
-    """The engines of one bag, judged; a run that exists is used as it is."""
+    """The engines of one bag, compared. Uses a run that exists."""
     domains = domains_of(name, runs)
     run = given or runs / f"{name}-benchmark"
     if given is None:
@@ -121,7 +121,7 @@ def run_case(
 
 
 def domains_of(name: str, runs: Path) -> Domains:
-    """The domains of a case; synthetic fields are written."""
+    """The domains of a case. Writes the synthetic fields."""
     if name in REAL:
         trained, tested = REAL[name]
         return Domains(DATA / f"{trained}.yaml", DATA / f"{tested[0]}.yaml")
@@ -154,7 +154,7 @@ def _judged(path: Path, run: Path, domains: Domains, precision: Precision, gate:
 
 
 def _figures(found: list[Fidelity], precision: Precision) -> dict[str, Any]:
-    """The largest difference of every phase beside its limit, and labels that differ."""
+    """The largest difference of every phase beside its limit, and the share of labels that differ."""
     (judged,) = found
     return {
         "nearest_to_its_limit": nearest_limit(found, precision).ratio,

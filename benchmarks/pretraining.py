@@ -1,9 +1,10 @@
-"""What pre-training on textures is worth: the same encoder, random or pre-trained, learns the superalloy in equal steps.
+"""The gain of pre-training on textures: the same encoder, random or pre-trained, learns the superalloy in equal steps.
 
-`python -m benchmarks.pretraining [--json FILE] [--seeds 0 1]`. Classes: the four synthetic domains and the NASA
-micrographs (superalloy by detector side, coating), cut into tiles; test sets are left out. Then the basic pipeline, with
-the encoder at the full rate (S.2-small) from random weights and from textures, themselves begun from random weights; and
-at a tenth of the rate (S.5-small, as the paper fine-tunes) from ImageNet's weights and from ImageNet then textures.
+`python -m benchmarks.pretraining [--json FILE] [--seeds 0 1]`. The classes are the four synthetic domains and the NASA
+micrographs (superalloy by detector side, coating), cut into tiles, without the test sets. Training uses the basic
+augmentation. At the full encoder rate (S.2-small), the encoder starts from random weights, or from textures learned from
+random weights. At a tenth of the rate (S.5-small, as the paper fine-tunes), it starts from ImageNet weights, or from
+textures learned from ImageNet weights.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def write_classes(folder: Path) -> dict[str, int]:
-    """One sub-folder of tiles for each texture; returns how many."""
+    """Write one sub-folder of tiles for each texture. Returns the number of textures."""
     sources: dict[str, list[tuple[Path, Any]]] = {}
     with tempfile.TemporaryDirectory() as work:
         for seed, kind in enumerate(("s", "t1", "t2", "t3")):
@@ -92,7 +93,7 @@ def write_classes(folder: Path) -> dict[str, int]:
 
 
 def _pretrain(classes: Path, init: str, runs: Path) -> Path:
-    """The run of an encoder that begins with `init` and learns to tell the classes apart."""
+    """The run of an encoder that starts with `init` and learns to classify the textures."""
     run = runs / f"pretraining-encoder-from-{init}"
     name, recipe = load_pretrain_recipe(PRETRAIN, PRETRAIN_SETTINGS, init=init, seed=0)
     summary = run_pretrain(classes, name, recipe, run, resume=True).summary

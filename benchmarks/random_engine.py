@@ -1,4 +1,4 @@
-"""An engine with random weights: it takes the time and the memory of a trained one, in every precision."""
+"""An engine with random weights. It needs the time and the memory of a trained one, in every precision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECODER = (256, 128, 64, 32, 16)
 
 
 def build_network(encoder: str, seed: int = 0, decoder: tuple[int, ...] = DECODER, heads: int = 1) -> UNet:
-    """A two-phase U-Net with random weights, the same for one seed. heads: as many as the bag has folds, of a student."""
+    """A two-phase U-Net with random weights that depend on the seed alone. heads: for a student, one per fold."""
     import torch
 
     from microseg.models.unet import UNet
@@ -41,7 +41,7 @@ def write_random_engine(
     precision: Precision = "fp32",
     is_student: bool = False,
 ) -> Path:
-    """Export `folds` random networks, or a student of so many, as one engine for the synthetic phases, on native pixels."""
+    """Export `folds` random networks, or their student, as one engine for the synthetic phases, on native pixels."""
     import onnx
 
     from microseg.export.torch_graph.bag import build_onnx
@@ -87,7 +87,7 @@ def write_random_engine(
 
 
 def _reduced(model: ModelProto, precision: Precision) -> tuple[ModelProto, Quantisation | None]:
-    """As `export` makes it, but for the gate: labels of random weights tie everywhere. INT8: all layers."""
+    """Reduce the precision as `export` does, without its gate: random weights give many equal logits. INT8: all layers."""
     from microseg.core.system.processor import instruction_sets, weight_bits
     from microseg.export.calibration_fields import Field, calibration_tiles
     from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling

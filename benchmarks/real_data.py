@@ -1,6 +1,6 @@
 """Train the shipped recipes on real micrographs and score the bag on fields that no fold has seen.
 
-`python -m benchmarks.real_data [--json FILE] [--only superalloy coating] [--runs FOLDER]` prints the table of the README.
+`python -m benchmarks.real_data [--json FILE] [--only superalloy coating] [--runs FOLDER]` prints the table of accuracy.
 Data: `MICROSEG_DATA`, by default ../shared/data. Runs that exist in the folder are scored again, not trained again.
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def run_case(name: str, runs: Path, console: Console) -> dict[str, Any]:
-    """Train, export and score one case; what exists is used as it is."""
+    """Train, export and score one case. Uses what exists."""
     source, tests = CASES[name]
     recipe_name, recipe = load_recipe(RECIPES.get(name, name))
     run, engine = runs / f"{name}-benchmark", runs / f"{name}-benchmark.onnx"

@@ -1,8 +1,8 @@
-"""The pattern of the paper on synthetic domains: trained on S alone, scored on unseen fields of S, T1, T2 and T3.
+"""The paper's pattern on synthetic domains: trained on S alone, scored on unseen fields of S, T1, T2 and T3.
 
-`python -m benchmarks.synthetic [--json FILE] [--folds K] [--fields N] [--runs FOLDER]`. Beside it the controls that
-keep the domains honest: networks trained on each domain's own labels (T3 on the same pixel grid), mean and contrast of
-every field matched to the source's, and a grey threshold. Domains and runs that exist in the folder are used again.
+`python -m benchmarks.synthetic [--json FILE] [--folds K] [--fields N] [--runs FOLDER]`. Three controls stand beside it:
+networks trained on each domain's own labels (T3 on the same pixel grid), fields with the mean and contrast of the source,
+and a grey threshold. It uses the domains and runs that exist in the folder.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def train(runs: Path, domain: str, folds: int, name: str, console: Console) -> float:
-    """Train the recipe on a domain, on the source's network grid; returns the seconds that it took here."""
+    """Train the recipe on a domain, on the source's network grid. Returns the seconds that it took."""
     # The paper rescales LOM to the SEM's pixel size, then halves it.
     scale = load_recipe(RECIPE)[1].scale * DOMAINS[domain].pixel_size_um / DOMAINS[SOURCE].pixel_size_um
     settings = [f"folds={folds}", f"scale={scale:.6g}"]
@@ -101,9 +101,9 @@ def train(runs: Path, domain: str, folds: int, name: str, console: Console) -> f
 
 
 def matched_miou(run: Path, source: Path, target: Path) -> float:
-    """Pooled mIoU of the bag when each target field first gets the mean and standard deviation of the source's fields.
+    """Pooled mIoU of the bag on target fields that have the mean and standard deviation of the source's fields.
 
-    On the network's grid, after inversion: what can be had without looking at structure.
+    The match takes place on the network's grid, after inversion. It shows what grey values alone explain.
     """
     record, summary = read_run(run)
     networks = load_networks(run, record, summary)
@@ -124,7 +124,7 @@ def _fields(path: Path, grid: Any) -> list[tuple[NDArray[np.uint8], NDArray[np.u
 
 
 def table(results: dict[str, Any]) -> Table:
-    """One row per domain."""
+    """One row for each domain."""
     shown = Table(title="Trained on S alone, scored on unseen fields (native grid)", title_justify="left")
     shown.add_column("domain")
     for column in ("mIoU", "folds", "RDT %", "bainite %\ntrue / found", "mean and contrast\nmatched", "gap closed %",

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.throughput [--json FILE]`: `microseg segment` against what people run today, on the same weights.
+"""`python -m benchmarks.throughput [--json FILE]`: `microseg segment` beside other programs, with the same weights.
 
-Every side runs in a process of its own, one after the other, `--repeats` times; figures are medians of the repeats, ratios
-of what ran side by side. `segment` is the whole command from its start to the page, masks and overlays written, as a user
-types it; peers (`benchmarks.throughput_peers`) are timed without their start. Nothing is kept between runs: what OpenVINO
-compiled is dropped, but for the figures of a start, which are of a second one.
+Every side runs in a separate process, one after the other, `--repeats` times. Figures are medians of the repeats; ratios
+compare sides of the same repeat. `segment` is the whole command from its start to the page, with masks and overlays, as a
+user types it. Peers (`benchmarks.throughput_peers`) are timed without their start. Compiled networks of OpenVINO are
+deleted between runs, except for the figures of a start, which are those of a second start.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def run_side(side: str, work: Path, fields: int) -> dict[str, Any]:
-    """What one process of its own measures: `seconds` for `fields` fields, and `settings`."""
+    """The figures of one process: `seconds` for `fields` fields, and `settings`."""
     paths = images(work)[:fields]
     side = side.removesuffix(MANY)
     match side.split("_"):
@@ -95,7 +95,7 @@ def run_side(side: str, work: Path, fields: int) -> dict[str, Any]:
 
 
 def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
-    """All figures: the ratios at the top, then every row and every raw time."""
+    """All figures: the ratios, then every row and every raw time."""
     from microseg.runtime import EngineFile
     from microseg.synthetic.folder import write_domain
 
@@ -154,7 +154,7 @@ def measure(work: Path, fields: int, repeats: int) -> dict[str, Any]:
 
 
 def measured(side: str, work: Path, fields: int) -> dict[str, Any]:
-    """A side in a process of its own: what `run_side` found, and `fields`."""
+    """A side in a separate process: the result of `run_side`, and `fields`."""
     command = [sys.executable, "-m", "benchmarks.throughput", "--side", side, "--work", str(work)]
     done = subprocess.run([*command, "--fields", str(fields)], capture_output=True, text=True)
     if done.returncode:
@@ -165,7 +165,7 @@ def measured(side: str, work: Path, fields: int) -> dict[str, Any]:
 
 
 def figures(each: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
-    """Ratios, slower over faster, from seconds per field of every repeat: medians of what ran side by side."""
+    """Ratios, slower over faster, from seconds per field of every repeat: medians of the ratios within a repeat."""
     seconds = {side: median(of) for side, of in each.items()}
     torch_peer = min((peer for peer in peers if peer in TORCH), key=lambda peer: seconds[peer])
 

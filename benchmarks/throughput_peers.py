@@ -1,7 +1,7 @@
-"""What people run today, on the same weights: torch loops over tiles, MONAI, pytorch_toolbelt, ONNX Runtime with four tiles.
+"""Other ways to compute the same weights: loops over tiles in torch, MONAI, pytorch_toolbelt, ONNX Runtime with four tiles.
 
-Each of torch's gets the tile size and memory format that are fastest here, tried on the first field, and all processors.
-A time is that of decoding, inference and labels, without start, masks, overlays and report.
+Each of those in torch gets all processors, and the tile size and memory format that are fastest on the first field. A time
+covers decoding, inference and labels, without start, masks, overlays and report.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run_peer(peer: str, images: Sequence[Path], work: Path, encoder: str) -> dic
 
 
 def export_plain(path: Path, encoder: str) -> None:
-    """The network as a user would export it: grey tiles in float32 to logits, tiles of 640 px."""
+    """The network exported plainly: grey tiles in float32 to logits, tiles of 640 px."""
     import torch
 
     from benchmarks.random_engine import build_network
@@ -75,7 +75,7 @@ def export_plain(path: Path, encoder: str) -> None:
 
 
 def naive(forward: Forward, image: Image, tile_px: int, overlap_px: int) -> Image:
-    """The core of every tile, from an image that is mirrored at its borders."""
+    """The core of every tile, from an image mirrored at its borders."""
     import torch
 
     core, halo = tile_px - overlap_px, overlap_px // 2
@@ -170,7 +170,7 @@ def _run_onnxruntime(images: Sequence[Path], work: Path) -> dict[str, Any]:
     side = ORT_TILE_PX
 
     def labels(image: Image) -> Image:
-        """Four tiles from corner to corner; each pixel from the tile in whose middle it lies most."""
+        """Four tiles from corner to corner. Each pixel comes from the tile whose middle is nearest."""
         height, width = image.shape
         result = np.empty((height, width), np.uint8)
         middle_y, middle_x = height // 2, width // 2

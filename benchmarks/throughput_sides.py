@@ -1,4 +1,4 @@
-"""What `benchmarks.throughput` times of microseg itself, and what the processor can do."""
+"""The measurements of microseg in `benchmarks.throughput`, and the processor's peak."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _SGEMM_SIDE, _SGEMM_REPEATS = 3000, 8
 
 
 def images(work: Path) -> list[Path]:
-    """The benchmark's fields."""
+    """The fields of the benchmark."""
     return sorted((work / "domain" / "images").iterdir())
 
 
 def run_segment(engine: Path, fields: Sequence[Path], work: Path) -> dict[str, Any]:
-    """The command as a user types it, start to end, into a new report, with nothing kept of an earlier start."""
+    """The command as a user types it, from start to end, into a new report, without caches of an earlier start."""
     engine.with_name(f"{engine.name}.openvino").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         source = Path(folder, "fields")
@@ -70,7 +70,7 @@ def run_segment(engine: Path, fields: Sequence[Path], work: Path) -> dict[str, A
 
 
 def run_start(engine: Path, field: Path, work: Path) -> dict[str, Any]:
-    """From the start of the interpreter to the first inference of `segment`, for the second time with this engine."""
+    """Seconds from the start of the interpreter to the first inference of `segment`, at the second start with this engine."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
         for number in range(2):
             command = ["segment", str(field), "--engine", str(engine), "--out", f"{folder}/report{number}"]
@@ -86,7 +86,7 @@ def run_start(engine: Path, field: Path, work: Path) -> dict[str, Any]:
 
 
 def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict[str, Any]:
-    """The engine alone on the arrays that `segment` prepares, in as many streams; threads: None for all."""
+    """The engine alone on the arrays that `segment` prepares, in as many streams. threads: None for all."""
     from microseg.core.preparation.prepared_field import open_prepared
     from microseg.core.preparation.tiling import extract, plan_tiles
     from microseg.core.schemas.preparation import Grid, Preparation
@@ -122,9 +122,9 @@ def run_network(path: Path, fields: Sequence[Path], threads: int | None) -> dict
 
 
 def sgemm() -> dict[str, Any]:
-    """The best rate of a big float32 matrix product, by the libraries of NumPy, torch and ONNX Runtime.
+    """The best rate of a large float32 matrix product, by the libraries of NumPy, torch and ONNX Runtime.
 
-    Each knows some processors better than others: on an AMD Zen 5 one reaches twice the rate of another.
+    The libraries differ by processor: on an AMD Zen 5 one reaches twice the rate of another.
     """
     import torch
 
@@ -149,7 +149,7 @@ def sgemm() -> dict[str, Any]:
 
 
 def _product_session(threads: int) -> Any:
-    """ONNX Runtime for the product of a square matrix with itself."""
+    """An ONNX Runtime session for the product of a square matrix with itself."""
     import onnxruntime
     from onnx import TensorProto, helper
 
@@ -169,7 +169,7 @@ def _product_session(threads: int) -> Any:
 def gflop(path: Path, height: int, width: int) -> float:
     """10**9 multiplications and additions of the convolutions of an ONNX graph for a field, mirrored to multiples of 32.
 
-    Those of a graph for one size alone are counted there; they grow with the pixels.
+    A graph of one fixed size is counted at that size; the count grows in proportion to the pixels.
     """
     import onnx
 

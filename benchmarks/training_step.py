@@ -1,7 +1,7 @@
 """`python -m benchmarks.training_step`: a step of `train supervised` against a plain PyTorch loop.
 
-The plain loop has the same network, batch, threads, memory format and optimiser, its batches are drawn beforehand, and it
-does nothing but forward, cross-entropy, backward and step. Ours is the real loop, with its loader, augmentation, Dice,
+The plain loop has the same network, batch, threads, memory format and optimiser. Its batches are drawn beforehand, and it does
+nothing but forward, cross-entropy, backward and step. Ours is the real loop, with its loader, augmentation, Dice loss,
 averaged weights and checks. Both run in turns, several times; figures are medians of steps.
 """
 
@@ -67,7 +67,7 @@ def our_steps(recipe: Recipe, data: TrainingData, folder: Path) -> list[float]:
 
 
 def plain_steps(recipe: Recipe, data: TrainingData) -> list[float]:
-    """The same of the loop that everybody writes first."""
+    """The same of the plain loop."""
     import torch
     import torch.nn.functional as F
 

@@ -1,9 +1,9 @@
 """Adaptation without labels: methods x targets, each beside the unadapted bag and equally long source training.
 
 `python -m benchmarks.uda [--json FILE] [--only CASE ...] [--methods NAME ...] [--seeds 0] [--folds K] [--runs FOLDER]`.
-Rows that exist in the folder are not trained again. Synthetic targets are adapted to on unlabelled fields and scored on
-others; real ones are given and scored, as they are few. Snapshots are kept, so that the regret of every label-free
-criterion against the best snapshot, and that of the choice, can be stated; no label is seen before that.
+Rows that exist in the folder are not trained again. Synthetic targets adapt on unlabelled fields and are scored on other
+fields. Real targets are few, so the same fields are given and scored. Snapshots are kept: the table compares every
+label-free criterion, and the choice, with the best snapshot. Labels are read only for that comparison.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ SOURCE_UM = 0.0277
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled source with its recipe, an unlabelled target, and the labelled fields that the result is scored on.
+    """A labelled source with its recipe, an unlabelled target, and the labelled fields that score the result.
 
-    synthetic: (kind, mean fraction) of the target's fields and of the scored ones; then there are no paths. folds: of the
-    source, where it has too few fields for the recipe's.
+    synthetic: (kind, mean fraction) of the target's fields and of the scored fields; then there are no paths. folds: of the
+    source, where it has too few fields for those of the recipe.
     """
 
     source: str
@@ -179,16 +179,16 @@ def row(
 
 
 def run_name(case: Case, method: str, label: str, seed: int) -> str:
-    """One run serves all cases that differ in the scored fields alone; longer source training serves all targets."""
+    """One run serves all cases that differ only in the scored fields. Longer source training serves all targets."""
     target = f"{case.kind}-{case.fraction:g}" if case.kind else case.target
     parts = [case.source, *([] if method == "source" else [target]), method, label, str(seed)]
     return "-".join(part for part in parts if part)
 
 
 def lend_control(control: Path, out: Path, recipe: UdaRecipe) -> None:
-    """Equally long source training looks at no target: where its row has been trained, `auto` need not do so again.
+    """Reuse a row of equally long source training in `auto`, because it does not use the target.
 
-    What its history says of the target is that row's; its weights and the verdict's figures are as if trained here.
+    Its history on the target is that of the row. Weights and figures of the verdict equal those of a training here.
     """
     kept = out / "methods" / "source"
     if kept.exists() or not (control / "summary.json").is_file():
@@ -203,7 +203,7 @@ def lend_control(control: Path, out: Path, recipe: UdaRecipe) -> None:
 
 
 def as_it_comes(scored: Path) -> Path:
-    """The same fields, neither inverted nor rescaled: what an operator gets who says nothing of the microscope."""
+    """The same fields, neither inverted nor rescaled: as an operator gives them who states nothing."""
     content = read_yaml(scored / "domain.yaml")
     path = scored / "as-it-comes.yaml"
     write_yaml(path, content | {"invert": False, "pixel_size_um": SOURCE_UM})
@@ -211,7 +211,7 @@ def as_it_comes(scored: Path) -> Path:
 
 
 def trained(run: Path, scored: Path) -> float | None:
-    """MIoU of the bag that was trained for the target, whether or not the verdict took it; None where none was."""
+    """MIoU of the bag that was trained for the target, whether or not the verdict takes it; None where there is none."""
     record = read_record(run)
     assert record.adaptation is not None
     folders = _trained_folds(run, record)
@@ -228,13 +228,13 @@ def trained(run: Path, scored: Path) -> float | None:
 
 
 def _trained_folds(run: Path, record: RunRecord) -> list[Path]:
-    """The folds of the run's method, of both rounds, not those of the control that `auto` trains beside it."""
+    """The folds of the run's method, of both rounds, without the control that `auto` trains beside it."""
     assert record.adaptation is not None
     return sorted((run / "methods").glob(f"{record.adaptation.recipe['method']['kind']}*/fold*"))
 
 
 def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:
-    """(source run, target, labelled fields to score); trains and draws what is not there yet."""
+    """(source run, target, labelled fields to score). Trains and draws what does not exist."""
     source = runs / f"source-{case.source}"
     if case.source == "synthetic":
         data = runs / "data" / "source"
@@ -258,7 +258,7 @@ def prepare(runs: Path, case: Case) -> tuple[Path, Path, Path | None]:
 
 
 def _noise(folder: Path) -> Path:
-    """Fields of correlated noise: no material at all. Pixel size of S."""
+    """Fields of correlated noise, without any material. Pixel size of S."""
     import cv2
     import tifffile
 
@@ -271,7 +271,7 @@ def _noise(folder: Path) -> Path:
 
 
 def snapshots(run: Path, scored: Path) -> list[dict[str, Any]]:
-    """Every kept snapshot's label-free criteria beside its mIoU on the labelled fields, fold by fold, on the network's grid."""
+    """The label-free criteria of every kept snapshot beside its mIoU on the labelled fields, fold by fold, on its grid."""
     record = read_record(run)
     recipe = Recipe.model_validate(record.recipe)
     fields = _labelled(record, scored)
@@ -305,7 +305,7 @@ def _labelled(record: RunRecord, scored: Path) -> list[tuple[NDArray[np.uint8], 
 
 
 def show(result: dict[str, Any]) -> None:
-    """One line as soon as a row is done."""
+    """Print one line as soon as a row is finished."""
     decision = result["decision"]
     scores = f"{result['before']['miou']:.3f} -> {result['after']['miou']:.3f}" if "after" in result else "-"
     print(

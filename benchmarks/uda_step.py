@@ -1,9 +1,9 @@
-"""An adversarial step (8 source + 8 target tiles) against a plain script of AdaptSegNet's published sequence.
+"""An adversarial step (8 source + 8 target tiles) against a plain script of the published sequence of AdaptSegNet.
 
 `python -m benchmarks.uda_step [--json FILE] [--steps N]`: the same DeepLabv2 with two heads and two discriminators, the same
-weights, tiles, threads and memory format; steps of both in turn, median of their times. The plain script does what the
-paper describes and nothing else: source forward and backward; target forward, adversarial backward with frozen
-discriminators; discriminators on detached outputs of both domains; both optimisers step.
+weights, tiles, threads and memory format. Both step in turn; figures are medians. The plain script does what the paper
+describes and nothing else: source forward and backward; target forward, adversarial backward with frozen discriminators;
+discriminators on detached outputs of both domains; both optimisers step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEGMENTATION_AUXILIARY = 0.1
 
 
 class Trained:
-    """A network with its discriminators and optimisers, the same each time it is built."""
+    """A network with its discriminators and optimisers, the same at each construction."""
 
     def __init__(self, encoder: Mapping[str, Any] = ENCODER, device: str = "cpu") -> None:
         torch.manual_seed(0)
@@ -52,7 +52,7 @@ class Trained:
         self.critic = torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.99))
 
     def step(self) -> None:
-        """Both optimisers."""
+        """Step both optimisers."""
         self.optimiser.step()
         self.critic.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -60,7 +60,7 @@ class Trained:
 
 
 def published(trained: Trained, tiles: Tiles) -> dict[str, float]:
-    """The sequence of Tsai et al. (2018), plainly."""
+    """The sequence of Tsai et al. (2018), without anything else."""
     network, (main, auxiliary) = trained.network, trained.discriminators
     for discriminator in (main, auxiliary):
         discriminator.requires_grad_(False)
@@ -155,7 +155,7 @@ def main() -> None:
 
 
 def random_tiles(rng: np.random.Generator, side: int = SIDE, batch: int = BATCH, device: str = "cpu") -> Tiles:
-    """A step's worth of noise, with labels in patches of 16 px."""
+    """Random tiles for a step, with labels in patches of 16 px."""
     grey = rng.integers(0, 255, (2, batch, 1, side, side))
     patches = -(-side // 16)
     labels = rng.integers(0, PHASES, (batch, patches, patches)).repeat(16, 1).repeat(16, 2)[:, :side, :side]

@@ -64,7 +64,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _control_key(item: dict[str, Any]) -> tuple[Any, ...]:
-    """Equally long source training of the same settings and as many folds."""
+    """Equally long source training of the same settings with as many folds."""
     return item["case"], item["label"], item["folds"], item["seed"]
 
 
@@ -73,7 +73,7 @@ def _controls(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any
 
 
 def unadapted(item: dict[str, Any]) -> tuple[float, float]:
-    """MIoU and fraction error of the unadapted bag; for fewer folds means over those: a bag of five is more than they are."""
+    """MIoU and fraction error of the unadapted bag. For fewer folds: means over the folds, which score lower."""
     before, folds = item["before"], [fold["fold"] for fold in item["after"]["folds"]["each"]]
     each = [fold for fold in before["folds"]["each"] if fold["fold"] in folds]
     compared = [before] if len(folds) == len(before["folds"]["each"]) else each
@@ -81,7 +81,7 @@ def unadapted(item: dict[str, Any]) -> tuple[float, float]:
 
 
 def _error(scores: dict[str, Any]) -> float:
-    """Of the phase that is furthest from its true fraction, 0-1."""
+    """Error of the phase that is furthest from its true fraction, 0-1."""
     return float(max(value["error"] for value in scores["fractions"].values()))
 
 
@@ -94,7 +94,7 @@ def slope(scores: dict[str, Any]) -> float | None:
 
 
 def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float]:
-    """Mean difference of the fields' mIoU (other - one) and its 95 % bootstrap over fields."""
+    """Mean difference of mIoU by field (other - one) and its 95 % bootstrap over fields."""
     first = {field["name"]: field["miou"] for field in one["fields"]}
     gains = np.array([field["miou"] - first[field["name"]] for field in other["fields"]])
     draws = np.random.default_rng(0).integers(gains.size, size=(DRAWS, gains.size))
@@ -103,7 +103,7 @@ def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, fl
 
 
 def criteria_table(rows: list[dict[str, Any]]) -> Table:
-    """Regret of choosing each fold's snapshot by a sum of criteria, in points, mean over all folds; and its rank correlation.
+    """Regret of choosing the snapshot of each fold by a sum of criteria, in points, mean over folds, and its rank correlation.
 
     The last line takes, for each target, the sum with the least regret on all other targets.
     """
@@ -152,7 +152,7 @@ def _named(columns: tuple[str, ...]) -> str:
 
 
 def _series(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """The snapshots of each fold that has more than one, by target, method and fold."""
+    """The snapshots of each fold with more than one, by target, method and fold."""
     series: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for item in rows:
         for snapshot in item.get("snapshots", []):
@@ -174,7 +174,7 @@ def _rank(group: list[dict[str, Any]], columns: tuple[str, ...]) -> float:
 
 
 def verdict_table(rows: list[dict[str, Any]]) -> Table:
-    """Verdicts of `auto` against what its trained bag gains over the better of the unadapted and the longer trained one."""
+    """Verdicts of `auto` against the gain of its trained bag over the better of the unadapted and the longer trained one."""
     title = "Verdicts of auto against the true gain of the trained bag over the source's, unadapted or trained as long"
     shown = Table(title=title, title_justify="left")
     controls = _controls(rows)
