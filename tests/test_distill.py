@@ -20,7 +20,7 @@ from microseg.core.errors import InputError, TrainingError
 from microseg.core.schemas import tolerance
 from microseg.core.schemas.bag import TrainingField
 from microseg.core.schemas.preparation import DomainEntry, Preparation
-from microseg.core.schemas.run import STUDENT, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
+from microseg.core.schemas.run import STUDENT_FOLDER, AdaptationRecord, RunRecord, RunSummary, read_record, read_run
 from microseg.core.system.files import sha256_of, write_yaml
 from microseg.export.onnx_graph import fold_logits
 from microseg.models.build import build_network, load_folds
@@ -94,11 +94,11 @@ def test_a_student_is_a_run_that_says_what_it_is(student: Path, trained: Path, s
     assert {field.sha256 for field in record.fields} == learned | {field.sha256 for field in bag_record.fields}
     assert {field.fold for field in record.fields} == {-1}
     assert [fold.miou for fold in summary.folds] == [fold.miou for fold in bag.folds]
-    weights = sha256_of(student / STUDENT / "model.safetensors")
+    weights = sha256_of(student / STUDENT_FOLDER / "model.safetensors")
     assert {fold.weights_sha256 for fold in summary.folds} == {weights}
     assert summary.distillation.learned == 5 and len(summary.distillation.compared) == 1
     assert (student / "history.png").stat().st_size > 1000
-    assert len((student / STUDENT / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2
+    assert len((student / STUDENT_FOLDER / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2
 
 
 def test_each_head_learns_its_fold(trained: Path, bare: Path, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_student_that_was_cut_off_ends_as_one_that_was_not(
     cut = _distill(trained, [source], tmp_path / "cut", resume=True)
     whole = read_run(tmp_path / "whole")[1]
     assert cut.model_copy(update={"seconds": 0.0}) == whole.model_copy(update={"seconds": 0.0})
-    first, second = (load_file(tmp_path / name / STUDENT / "model.safetensors") for name in ("whole", "cut"))
+    first, second = (load_file(tmp_path / name / STUDENT_FOLDER / "model.safetensors") for name in ("whole", "cut"))
     assert all(np.array_equal(first[key], second[key]) for key in first)
     with pytest.raises(InputError, match="holds a run with another recipe"):
         _distill(trained, [source], tmp_path / "cut", "steps=5", resume=True)

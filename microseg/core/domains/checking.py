@@ -1,4 +1,4 @@
-"""What was understood of a domain, and what would stop training on it."""
+"""A domain as training reads it, and everything that stops training on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,21 @@ from microseg.core.schemas.preparation import Grid, Intensity
 
 @dataclass(frozen=True)
 class FieldCheck:
-    """One field. Sizes in native px before the crop; `pixels` counts each phase after it, then the unlabelled ones."""
+    """One field.
+
+    Attributes:
+        name: path below the domain folder.
+        group: specimen or spot.
+        fold: the fold that holds the field out, or None.
+        is_test: whether the field is left out of training.
+        height_px, width_px: size in native pixels before the crop, or None where the file cannot be read.
+        dtype: data type of the grey values.
+        pixel_size_um: edge of a native pixel in micrometres, or None.
+        pixels: native pixels of each phase after the crop, then those without label.
+        notices: what the user should know.
+        problems: what stops training.
+        intensity: the rule to 8 bit, as the field resolves it.
+    """
 
     name: str
     group: str
@@ -38,7 +52,15 @@ class FieldCheck:
 
 @dataclass(frozen=True)
 class DomainCheck:
-    """The domain as a whole. `problems` stop training; `notices` do not. resolved: the 16 -> 8 bit rule in use."""
+    """The domain as a whole.
+
+    Attributes:
+        domain: the domain.
+        fields: its fields.
+        resolved: the rule to 8 bit in use.
+        problems: what stops training.
+        notices: what the user should know.
+    """
 
     domain: Domain
     fields: tuple[FieldCheck, ...]
@@ -48,7 +70,7 @@ class DomainCheck:
 
     @property
     def pixels(self) -> tuple[int, ...]:
-        """Pixels of each phase over all fields, then the unlabelled ones."""
+        """Pixels of each phase over all fields, then those without label."""
         counted = [item.pixels for item in self.fields if item.pixels is not None]
         return tuple(sum(column) for column in zip(*counted, strict=True)) or (0,) * (len(self.domain.phases) + 1)
 
@@ -58,7 +80,7 @@ class DomainCheck:
         return dict(sorted(Counter(item.group for item in self.fields).items()))
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, ready for JSON; shares are 0-1 of the labelled area, the unlabelled share of the whole."""
+        """Everything, ready for JSON. Shares are 0-1 of the labelled area; the unlabelled share is that of the whole."""
         domain, pixels = self.domain, self.pixels
         return {
             "name": domain.name,
@@ -87,13 +109,22 @@ class DomainCheck:
 
 
 def area_shares(pixels: tuple[int, ...]) -> list[float | None]:
-    """Share of each phase in the labelled area, or None; the last of `pixels` is the unlabelled count."""
+    """Share of each phase in the labelled area, 0-1; None where nothing is labelled.
+
+    Args:
+        pixels: pixels of each phase, then those without label.
+    """
     labelled = sum(pixels[:-1])
     return [count / labelled if labelled else None for count in pixels[:-1]]
 
 
 def check_domain(domain: Domain, folds: int) -> DomainCheck:
-    """Read every field and mask of `domain` once and collect all problems."""
+    """Read every field and every mask of a domain once, and collect all problems.
+
+    Args:
+        domain: the domain.
+        folds: number of folds of the training.
+    """
     training = domain.training_fields
     fold_of: dict[str, int] = {}
     problems: list[str] = []
@@ -104,7 +135,7 @@ def check_domain(domain: Domain, folds: int) -> DomainCheck:
         except InputError as error:
             problems.append(f"{domain.source}: {error}")
     else:
-        problems.append(f"{domain.source}: has no masks, so there is nothing to train on; it can be measured.")
+        problems.append(f"{domain.source}: has no masks, so training is impossible; an engine can measure it.")
     fields = tuple(_check_field(item, domain, fold_of.get(item.name)) for item in domain.fields)
     problems += [text for item in fields for text in item.problems]
     problems += _missing_phases(domain, fields)
@@ -166,6 +197,6 @@ def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
         groups = {item.group for item in fields if item.pixels is not None and not item.is_test and item.pixels[index]}
         if len(groups) == 1 and len({item.group for item in fields}) > 1:
             notices.append(
-                f"phase {phase.name!r} occurs in group {min(groups)!r} alone: the fold without it cannot learn it"
+                f"phase {phase.name!r} occurs in group {min(groups)!r} alone: the fold that holds it out cannot learn it"
             )
     return tuple(notices)

@@ -1,4 +1,4 @@
-"""Domain folders (microseg/docs/design.md): what a user brings, read as it is."""
+"""Domain folders (microseg/docs/design.md): the micrographs and masks that a user brings."""
 
 from __future__ import annotations
 
@@ -42,10 +42,17 @@ STATED = ("invert", "crop", "pixel_size_um", "intensity")
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain as understood. phases: empty if it has no masks.
+    """A domain: its fields, phases and preparation.
 
-    explicit: which of invert, crop, pixel_size_um, intensity its domain.yaml stated (they win over a manifest's).
-    phases_inferred: the masks hold the indices 0 to P-1 and nobody named them: phase0, phase1 ...
+    Attributes:
+        name: name of the domain.
+        source: its folder, or the YAML file that describes it.
+        phases: its phases; empty without masks.
+        fields: its micrographs.
+        preparation: how they are prepared.
+        unlabelled: mask value of pixels without label, or None.
+        explicit: which of invert, crop, pixel_size_um and intensity the domain.yaml states; these win over a manifest's.
+        phases_inferred: whether the phases are unnamed: the masks hold the indices 0 to P-1, called phase0, phase1 ...
     """
 
     name: str
@@ -59,17 +66,21 @@ class Domain:
 
     @property
     def training_fields(self) -> tuple[DomainField, ...]:
-        """The fields that `test` does not set aside."""
+        """The fields that `test` does not leave out."""
         return tuple(field for field in self.fields if not field.is_test)
 
     def preparation_over(self, base: Preparation) -> Preparation:
-        """`base` (a manifest's) with what the domain.yaml itself stated in its place."""
+        """A preparation in which what the domain.yaml states replaces the values of `base`, a manifest's."""
         return base.model_copy(update={key: getattr(self.preparation, key) for key in self.explicit})
 
     def with_phases(self, phases: Sequence[PhaseInfo]) -> Domain:
-        """The domain with an engine's phases in place of inferred ones: mask value = place in the list.
+        """The domain with an engine's phases in place of inferred ones. A mask value is a place in the list.
 
-        Raises InputError where the masks hold more phases than given.
+        Args:
+            phases: the engine's phases.
+
+        Raises:
+            InputError: the masks hold more phases.
         """
         if len(self.phases) > len(phases):
             raise InputError(
@@ -81,18 +92,22 @@ class Domain:
 
 
 def load_domain(path: Path, *, masks: bool = True) -> Domain:
-    """A domain from a folder, a folder with domain.yaml, or a YAML file that describes data elsewhere.
+    """Read a domain from a folder, a folder with domain.yaml, or a YAML file that describes data elsewhere.
 
-    Without `masks` no mask is looked for or opened: what adaptation may know of a target.
-    Raises InputError: missing folders, unknown keys, images without mask, masks without image, duplicate stems, no
-    images, or phases that cannot be guessed (the message then shows the domain.yaml to write).
+    Args:
+        path: the folder or file.
+        masks: whether to look for masks; without, no mask is opened, as adaptation without labels needs it.
+
+    Raises:
+        InputError: missing folders, unknown keys, images without mask, images or masks with the same stem, no images, or masks
+            whose phases are unknown. The last message shows the domain.yaml to write.
     """
     if path.is_dir():
         described = path / "domain.yaml"
         return _from_file(described, masks) if described.is_file() else _from_folder(path, masks)
     if path.suffix.lower() in (".yaml", ".yml"):
         if not path.is_file():
-            raise InputError(f"{path}: does not exist.")
+            raise InputError(f"{path}: does not exist. Remedy: check the path.")
         return _from_file(path, masks)
     if not path.exists():
         raise InputError(f"{path}: does not exist. Remedy: give a folder of images or a YAML file that describes one.")
@@ -132,7 +147,7 @@ def _existing(folders: list[Path], path: Path) -> list[Path]:
 
 
 def _without_masks(source: Path, images: list[Path], masks: list[Path], content: DomainFile) -> tuple[DomainField, ...]:
-    """The fields of a labelled domain as if it had no labels; masks among the images are told by their names alone."""
+    """The fields of a labelled domain without their labels. Masks among the images are known by their names."""
     named = named_images(source, images, masks, content.mask_suffix)
     groups = field_groups(source, [Path(name) for name, _ in named], content.groups)
     fields = [DomainField(name, path, None, group) for (name, path), group in zip(named, groups, strict=True)]
@@ -158,10 +173,18 @@ def _with_inferred_phases(domain: Domain) -> Domain:
 
 
 def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
-    """Phase index (H, W) of every native pixel before the crop, UNLABELLED = 255 where the mask says so.
+    """Phase index of every native pixel before the crop.
 
-    `phases` replaces the domain's. Raises InputError: no mask, unreadable, values that no phase names (with their
-    pixel counts), or a size other than the image's.
+    Args:
+        field: the field.
+        domain: its domain.
+        phases: phases that replace the domain's; None: the domain's.
+
+    Returns:
+        uint8 (H, W); UNLABELLED (255) where the mask says so.
+
+    Raises:
+        InputError: no mask, a mask that cannot be read, values that no phase names, or another size than the image's.
     """
     if field.mask is None:
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
@@ -177,7 +200,7 @@ def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] 
 
 
 def native_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
-    """`read_labels` after the domain's crop: the grid that phase fractions and scores are counted on."""
+    """`read_labels` after the domain's crop: the grid on which phase fractions and scores are counted."""
     labels = read_labels(field, domain, phases)
     crop = domain.preparation.crop
     with _as_input_error():
@@ -186,19 +209,34 @@ def native_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec
 
 
 def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image (h, w) uint8 and labels (h, w) uint8 of a whole field on the network's grid, for training.
+    """A whole field for training.
 
-    Raises InputError for an unreadable image or mask.
+    Args:
+        field: the field.
+        domain: its domain.
+        grid: the network's pixel grid.
+
+    Returns:
+        Image and labels on the network's grid, both uint8 (h, w).
+
+    Raises:
+        InputError: image or mask cannot be read.
     """
     with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
         return prepared.whole(), labels_to_grid(native_labels(field, domain), prepared.shape)
 
 
 def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:
-    """How a domain's fields are prepared as a run's or engine's `entry`: what its domain.yaml states wins.
+    """The preparation of a domain's fields for a run or an engine. What the domain.yaml states wins.
 
-    The pixel size of the entry is left out: it is the fallback where neither domain.yaml nor files state one. Raises
-    InputError for a field that cannot be read.
+    The entry's pixel size is left out: it is the fallback where neither domain.yaml nor files state one.
+
+    Args:
+        domain: the domain.
+        entry: the domain of the run or engine that the fields are prepared as.
+
+    Raises:
+        InputError: a field cannot be read.
     """
     if "intensity" in domain.explicit:
         # One rule for the whole domain, as in training, where its domain.yaml leaves the bits open.
@@ -208,11 +246,9 @@ def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:
 
 
 def resolve_intensity(domain: Domain) -> Intensity:
-    """The domain's 16 -> 8 bit rule with nothing left open, to be stored in run and manifest.
+    """The domain's rule to 8 bit with nothing left open, for run and manifest; see `combined_rule`.
 
-    significant_bits without bits: those of the brightest pixel of all 16-bit fields; stays open where all are 8 bit
-    (they need none); percentiles where all are float (they have no bits). Opens every field. Raises InputError for one
-    that cannot be read.
+    Opens every field where the bits are open. Raises InputError for one that cannot be read.
     """
     rule = domain.preparation.intensity
     if rule.rule != "significant_bits" or rule.bits is not None:
@@ -226,7 +262,7 @@ def resolve_intensity(domain: Domain) -> Intensity:
 
 @contextmanager
 def _as_input_error() -> Iterator[None]:
-    """A field that cannot be read stops training, where a station would go on with the others."""
+    """A block in which a FieldError becomes an InputError: a field that cannot be read stops training."""
     try:
         yield
     except FieldError as error:

@@ -1,4 +1,4 @@
-"""`domain.yaml`: its schema, with messages that name the key, what was given and what is allowed."""
+"""The schema of `domain.yaml`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from microseg.core.schemas.preparation import Crop, Intensity
 from microseg.core.schemas.validation import problems
 from microseg.core.system.files import read_yaml
 
-# Told apart by people with colour-vision deficiency too (Okabe & Ito 2008).
+# Colours that people with colour-vision deficiency distinguish (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 _HEX = re.compile(r"#[0-9a-f]{6}")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -43,12 +43,18 @@ Folders = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class PhaseEntry(FrozenModel):
-    """One phase of `phases`; `value` or `values`, by default its place in the list."""
+    """One phase of `phases`."""
 
-    name: str = Field(min_length=1)
-    value: MaskValue | None = None
-    values: Annotated[list[MaskValue], BeforeValidator(_as_list)] | None = None
-    color: str | None = None
+    name: str = Field(min_length=1, description="Name of the phase.")
+    value: MaskValue | None = Field(
+        None,
+        description='Its mask value: an index or grey value from 0 to 65535, an overlay colour "#rrggbb", "grey" (any grey '
+        'that no other phase names) or "other" (anything else). By default its place in the list.',
+    )
+    values: Annotated[list[MaskValue], BeforeValidator(_as_list)] | None = Field(
+        None, description="Several mask values in place of `value`."
+    )
+    color: str | None = Field(None, description='Colour in overlays and reports, "#rrggbb"; by default one of eight.')
 
     @model_validator(mode="after")
     def _check(self) -> PhaseEntry:
@@ -62,22 +68,40 @@ class PhaseEntry(FrozenModel):
 
 
 class DomainFile(FrozenModel):
-    """The content of a domain.yaml; every key may be absent."""
+    """The content of a domain.yaml. Every key may be absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    name: str | None = None
-    images: Folders | None = None
-    masks: Folders | None = None
-    mask_suffix: str | None = None
-    phases: list[PhaseEntry] | None = None
-    unlabelled: MaskValue | None = None
-    pixel_size_um: PositiveFloat | None = None
-    invert: bool = False
-    crop: Crop = Crop()
-    intensity: Intensity = Intensity()
-    groups: str | dict[str, list[str]] | None = None
-    test: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    name: str | None = Field(None, description="Name of the domain; by default that of its folder or file.")
+    images: Folders | None = Field(
+        None, description="Image folder or folders; by default `images` where it exists, else the folder itself."
+    )
+    masks: Folders | None = Field(
+        None, description="Mask folder, one for each image folder; null: no masks. By default `masks` where it exists."
+    )
+    mask_suffix: str | None = Field(
+        None, description="What a mask's name has after the image's, such as `_mask`; by default found out."
+    )
+    phases: list[PhaseEntry] | None = Field(
+        None, description="The phases in the order of their indices; by default the indices in the masks, unnamed."
+    )
+    unlabelled: MaskValue | None = Field(
+        None, description="Mask value of pixels without label, which losses and scores leave out."
+    )
+    pixel_size_um: PositiveFloat | None = Field(
+        None, description="Edge of a native pixel in micrometres; by default what the files state."
+    )
+    invert: bool = Field(False, description="Whether dark and bright are exchanged (bright-field light micrographs).")
+    crop: Crop = Field(Crop(), description="Native pixels that are cut off each side, such as the data bar.")
+    intensity: Intensity = Field(Intensity(), description="How grey values become 8 bit.")
+    groups: str | dict[str, list[str]] | None = Field(
+        None,
+        description="Specimen or spot of each field, which folds keep together: a regular expression with one group for the "
+        "file's stem, a table of stems by group, or `folder`. By default each field is a group of its own.",
+    )
+    test: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        (), description="Stems or groups that are left out of training."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> DomainFile:
@@ -95,7 +119,7 @@ class DomainFile(FrozenModel):
         return self
 
     def phase_specs(self) -> tuple[PhaseSpec, ...]:
-        """The phases with colours and values filled in."""
+        """The phases with their colours and mask values filled in."""
         return tuple(
             PhaseSpec(
                 phase.name,
@@ -106,26 +130,41 @@ class DomainFile(FrozenModel):
         )
 
     def image_folders(self, base: Path) -> list[str]:
-        """As stated, else `images` where that folder exists, else the folder itself."""
+        """The image folders as stated, else `images` where it exists, else the folder itself.
+
+        Args:
+            base: the folder of the domain.yaml.
+        """
         if self.images is not None:
             return self.images
         return ["images"] if (base / "images").is_dir() else ["."]
 
     def mask_folders(self, base: Path) -> list[str]:
-        """As stated (null: none), else `masks` where that folder exists."""
+        """The mask folders as stated (null: none), else `masks` where it exists.
+
+        Args:
+            base: the folder of the domain.yaml.
+        """
         if "masks" in self.model_fields_set:
             return self.masks or []
         return ["masks"] if (base / "masks").is_dir() else []
 
 
 def read_domain_file(path: Path) -> DomainFile:
-    """Parse and check a domain.yaml. Raises InputError with every problem, one a line."""
+    """Read and check a domain.yaml.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: the file cannot be read, or holds problems; the message lists all of them, one a line.
+    """
     content = read_yaml(path)
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise InputError(
-            f"{path}: is no list of `key: value` lines. Allowed keys: {', '.join(DomainFile.model_fields)}."
+            f"{path}: holds no `key: value` pairs. Remedy: use these keys: {', '.join(DomainFile.model_fields)}."
         )
     try:
         return DomainFile.model_validate(content)
@@ -135,9 +174,17 @@ def read_domain_file(path: Path) -> DomainFile:
 
 
 def expanded_path(text: str, base: Path, source: Path) -> Path:
-    """`text` with `${NAME}` and `${NAME:-default}` replaced, relative to `base`.
+    """A path with `${NAME}` and `${NAME:-default}` replaced by environment variables.
 
-    A relative value from the environment is relative to the working directory, as people set it in a shell.
+    A relative value of a variable is relative to the working directory, as in a shell.
+
+    Args:
+        text: the path as the file has it.
+        base: the folder that it is relative to.
+        source: the file, for messages.
+
+    Raises:
+        InputError: a variable is not set and has no default.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -145,7 +192,7 @@ def expanded_path(text: str, base: Path, source: Path) -> Path:
         if os.environ.get(name):
             return str(Path(os.environ[name]).absolute())
         if default is None:
-            raise InputError(f"{source}: the environment variable {name} in {text!r} is not set.")
+            raise InputError(f"{source}: the environment variable {name} in {text!r} is not set. Remedy: set it.")
         return default
 
     return base / Path(_VARIABLE.sub(value, text)).expanduser()

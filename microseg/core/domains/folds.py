@@ -1,4 +1,4 @@
-"""Folds by group: fields of one specimen or spot never stand on both sides of a split."""
+"""Folds by group: all fields of one specimen or spot are in one fold."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ _LISTED = 10
 
 
 def assign_folds(groups: Sequence[str], folds: int) -> list[int]:
-    """Fold index of each field, given the group of each; balanced by number of fields, the same for the same groups.
+    """The fold of each field, balanced by number of fields. The same groups give the same folds.
 
-    The largest group goes first into the emptiest fold. Raises InputError for fewer groups than folds.
+    The largest group goes first, always into the fold with the fewest fields.
+
+    Args:
+        groups: the group of each field.
+        folds: number of folds, at least 2.
+
+    Raises:
+        InputError: fewer groups than folds.
     """
     sizes = Counter(groups)
     if folds < 2:
-        raise InputError(f"{folds} folds: at least 2 are needed.")
+        raise InputError(f"{folds} folds: at least 2 are needed. Remedy: --folds 2 or more.")
     if len(sizes) < folds:
         names = ", ".join(sorted(sizes)[:_LISTED]) + (" ..." if len(sizes) > _LISTED else "")
         fewer = f"--folds {len(sizes)}, or " if len(sizes) >= 2 else ""

@@ -1,4 +1,4 @@
-"""What can be safely guessed about a domain without domain.yaml, and the domain.yaml to write where it cannot."""
+"""What is safe to infer about a domain without domain.yaml, and the domain.yaml to write where nothing is."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ _MASK_WORDS = {"mask", "masks", "annot", "annotation", "annotations", "label", "
 
 
 def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | None) -> tuple[PhaseSpec, ...]:
-    """phase0 ... phaseP-1 where every mask holds nothing but small indices.
+    """Phases phase0 ... phaseP-1 of masks that hold small indices alone.
 
-    Raises InputError that shows the domain.yaml to write for colours, grey values and anything else.
+    Args:
+        source: the domain, for messages.
+        masks: files of the masks.
+        unlabelled: the value of pixels without label, or None.
+
+    Raises:
+        InputError: the masks hold colours, grey values or something else. The message shows the domain.yaml to write.
     """
     counts: Counter[int | str] = Counter()
     for mask in masks:
@@ -53,7 +59,7 @@ def _value_counts(pixels: NDArray[Any], palette: NDArray[np.uint8] | None) -> Co
 
 
 def _proposal(source: Path, counts: Counter[int | str]) -> str:
-    """An error that is the domain.yaml to write, with the commonest values filled in."""
+    """An error that shows the domain.yaml to write, with the commonest values of the masks."""
     total = sum(counts.values())
     lines = []
     commonest = counts.most_common(_LISTED)
@@ -63,14 +69,19 @@ def _proposal(source: Path, counts: Counter[int | str]) -> str:
     more = f"  # ... {len(counts) - _LISTED} more values\n" if len(counts) > _LISTED else ""
     target = source / "domain.yaml" if source.is_dir() else source
     return (
-        f"{source}: the masks hold {len(counts)} different values that are no phase indices: what they mean cannot be "
-        f'guessed.\nRemedy: write {target} with names for them ("other" is anything else, `unlabelled: VALUE` is for '
+        f"{source}: the masks hold {len(counts)} different values that are not phase indices, and their meaning "
+        f'is unknown.\nRemedy: write {target} with names for them ("other" is anything else, `unlabelled: VALUE` is for '
         "pixels without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
     )
 
 
 def refuse_mixed_folder(folder: Path, images: Sequence[Path]) -> None:
-    """Raise InputError where a folder without domain.yaml seems to mix images with their masks."""
+    """Raise InputError where a folder without domain.yaml seems to hold images and their masks.
+
+    Args:
+        folder: the folder.
+        images: the image files found in it.
+    """
     relative = [path.relative_to(folder) for path in images]
     by_folder = sorted(
         {part for path in relative for part in path.parts[:-1] if _MASK_WORDS & set(re.split("[^a-z]+", part.lower()))}
@@ -82,7 +93,7 @@ def refuse_mixed_folder(folder: Path, images: Sequence[Path]) -> None:
     seen = f"the folders {', '.join(by_folder)}" if by_folder else f"files such as {min(by_suffix)}"
     images_name = sorted({path.parts[0] for path in relative if len(path.parts) > 1 and path.parts[0] not in by_folder})
     raise InputError(
-        f"{folder}: {seen} look like masks among the images, so which is which cannot be guessed.\n"
+        f"{folder}: {seen} look like masks among the images.\n"
         f"Remedy: write {folder / 'domain.yaml'} (several folders as a list), or give one folder of images:\n\n"
         f"images: {images_name[0] if images_name else 'FOLDER_OF_IMAGES'}\n"
         f"masks: {by_folder[0] if by_folder else 'FOLDER_OF_MASKS'}   # null for none\n"

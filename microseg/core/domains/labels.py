@@ -1,4 +1,4 @@
-"""Masks to phase indices: index, grey value, overlay colour, any grey, anything else."""
+"""Masks to phase indices, by index, grey value, overlay colour, any grey, or anything else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,23 @@ from microseg.core.images.image_file import open_raster
 
 __all__ = ["UNLABELLED", "PhaseSpec", "read_mask", "to_phases"]
 
-# Not a phase and not UNLABELLED: a mask value that nobody explained.
+# Neither a phase nor UNLABELLED: a mask value that no phase names.
 _UNKNOWN = 254
 _LISTED = 8
 
 
 def read_mask(path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """Pixels (h, w) or (h, w, 3) as stored and the palette, if any. Raises InputError naming the mask."""
+    """Pixels of a mask as stored.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Pixels (h, w) or (h, w, 3), and the palette (entries, 3) uint8 or None.
+
+    Raises:
+        InputError: the file cannot be read, or is JPEG, which blurs values.
+    """
     try:
         with open_raster(path) as raster:
             if raster.lossy:
@@ -41,7 +51,21 @@ def to_phases(
     unlabelled: int | str | None,
     path: Path,
 ) -> NDArray[np.uint8]:
-    """Phase indices (h, w) uint8, UNLABELLED where the mask says so. Raises InputError naming unknown values."""
+    """Phase indices of a mask.
+
+    Args:
+        pixels: (h, w) or (h, w, 3), as `read_mask` gives them.
+        palette: (entries, 3) uint8 where the pixels are indices into it, else None.
+        phases: the phases with their mask values.
+        unlabelled: the value of pixels without label, or None.
+        path: the file, for messages.
+
+    Returns:
+        uint8 (h, w); UNLABELLED (255) where the mask says so.
+
+    Raises:
+        InputError: the mask holds values that no phase names.
+    """
     entries = [(value, index) for index, phase in enumerate(phases) for value in phase.values]
     if unlabelled is not None:
         entries.append((unlabelled, UNLABELLED))
@@ -57,7 +81,7 @@ def to_phases(
 
 
 def _from_values(pixels: NDArray[Any], entries: list[tuple[int | str, int]], path: Path) -> NDArray[np.uint8]:
-    """One channel: every value through a table."""
+    """One channel, through a table of all values."""
     if pixels.dtype.kind not in "ui" or pixels.dtype.itemsize > 2:
         rounded = np.rint(pixels)
         if pixels.size and (not np.array_equal(rounded, pixels) or pixels.min() < 0 or pixels.max() > 65535):
@@ -82,7 +106,7 @@ def _from_values(pixels: NDArray[Any], entries: list[tuple[int | str, int]], pat
 
 
 def _grey_level(value: int | str) -> int | None:
-    """The grey value of an entry: itself, or that of a colour with equal channels."""
+    """The grey value of an entry: the number itself, or that of a colour with equal channels."""
     if isinstance(value, int):
         return value
     if value.startswith("#"):
@@ -122,7 +146,7 @@ def _from_colors(
 def _unknown_values(
     path: Path, values: list[str], counts: list[int], entries: list[tuple[int | str, int]]
 ) -> InputError:
-    """Names the commonest unknown values and how many pixels have them."""
+    """The error that names the commonest unknown values and their number of pixels."""
     ranked = sorted(zip(counts, values, strict=True), reverse=True)
     listed = ", ".join(f"{value} ({count} px)" for count, value in ranked[:_LISTED])
     more = f" and {len(ranked) - _LISTED} more values" if len(ranked) > _LISTED else ""

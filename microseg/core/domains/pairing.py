@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, and which group a field belongs to."""
+"""The mask of each image, and the group of each field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class DomainField:
-    """One micrograph. name: unique, POSIX path with suffix, relative to the images (or what several folders share)."""
+    """One micrograph of a domain.
+
+    Attributes:
+        name: unique path with suffix, `/` between folders, relative to the image folder or to what several folders share.
+        image: its file.
+        mask: the file of its mask, or None.
+        group: specimen or spot.
+        is_test: whether it is left out of training.
+    """
 
     name: str
     image: Path
@@ -37,14 +45,26 @@ def pair_fields(
     groups: str | dict[str, list[str]] | None,
     test: Sequence[str],
 ) -> tuple[DomainField, ...]:
-    """The fields of the image folders, each with the mask of the same relative path and stem (+ suffix), if any.
+    """The fields of the image folders, each with the mask of the same relative path and stem.
 
-    `masks` is empty (an unlabelled domain) or as long as `images`; a mask folder may lie in its image folder, or be the
-    same one where `mask_suffix` tells the two apart. Raises InputError with all problems of one kind: no images, images
-    with the same stem, images without mask, a group rule that misses fields, unknown `test` names.
+    A mask folder may lie in its image folder, or be the same folder where `mask_suffix` tells masks from images.
+
+    Args:
+        source: the domain, for messages.
+        images: image folders.
+        masks: mask folders, one for each image folder; none for an unlabelled domain.
+        mask_suffix: what a mask's stem has after the image's; None: found out.
+        groups: the rule of the groups, see `field_groups`.
+        test: stems or groups that are left out of training.
+
+    Raises:
+        InputError: no images, images or masks with the same stem, images without mask, a group rule that misses fields, or
+            unknown `test` names. The message lists all of one kind.
     """
     if masks and len(masks) != len(images):
-        raise InputError(f"{source}: {len(images)} image folders, {len(masks)} mask folders: name one for each.")
+        raise InputError(
+            f"{source}: {len(images)} image folders, {len(masks)} mask folders. Remedy: name one mask folder for each."
+        )
     fields: list[tuple[str, Path, Path | None]] = []
     for number, folder in enumerate(images):
         found = _images_of(source, folder, masks, mask_suffix)
@@ -57,9 +77,16 @@ def pair_fields(
 def named_images(
     source: Path, images: Sequence[Path], masks: Sequence[Path], mask_suffix: str | None
 ) -> list[tuple[str, Path]]:
-    """Name and file of every image of the folders, masked or not; `masks` are only kept from being taken for images.
+    """Name and file of every image of the folders, with or without mask.
 
-    Raises InputError for a folder without images.
+    Args:
+        source: the domain, for messages.
+        images: image folders.
+        masks: mask folders, which hold no images.
+        mask_suffix: what a mask's stem has after the image's, or None.
+
+    Raises:
+        InputError: a folder holds no images.
     """
     return [
         item
@@ -82,7 +109,7 @@ def _named(source: Path, folder: Path, folders: Sequence[Path], files: Sequence[
 
 
 def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: str | None) -> list[Path]:
-    """The images of `folder` less what lies in a mask folder inside it, or is a mask beside its image."""
+    """The images of a folder without what lies in a mask folder, or is a mask beside its image."""
     found = find_images(folder)
     here = folder.resolve()
     for there in (mask.resolve() for mask in masks):
@@ -99,7 +126,7 @@ def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: s
 
 
 def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
-    """Relative path without suffix -> file. Raises InputError for two files with one stem."""
+    """File by relative path without suffix. Raises InputError for two files with one stem."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
@@ -113,7 +140,7 @@ def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
 
 
 def _pairs(folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> dict[Path, Path]:
-    """Image -> mask, for all images. Masks without image are left alone: images may be a selection."""
+    """Mask by image. Masks without image are left out: the images may be a selection."""
     image_of = _stems(folder, images, "images")
     mask_of = _stems(masks, [path for path in find_masks(masks) if path not in set(images)], "masks")
     if not mask_of:
@@ -131,7 +158,16 @@ def _pairs(folder: Path, images: list[Path], masks: Path, mask_suffix: str | Non
 
 
 def field_groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:
-    """The group of each field: by regular expression on the stem, by table, by folder, or each its own."""
+    """The group of each field.
+
+    Args:
+        source: the domain, for messages.
+        names: path of each field below its image folder.
+        groups: a regular expression with one group for the stem, a table of stems by group, `folder`, or None: each its own.
+
+    Raises:
+        InputError: no regular expression with one group, or fields without group.
+    """
     if groups is None:
         return [name.as_posix() for name in names]
     if groups == BY_FOLDER:
@@ -144,10 +180,13 @@ def field_groups(source: Path, names: list[Path], groups: str | dict[str, list[s
         try:
             pattern = re.compile(groups)
         except re.error as error:
-            raise InputError(f"{source}: groups: {groups!r} is no regular expression ({error}).") from error
+            raise InputError(
+                f"{source}: groups: {groups!r} is no regular expression ({error}). Remedy: correct it."
+            ) from error
         if pattern.groups != 1:
             raise InputError(
-                f"{source}: groups: {groups!r} needs exactly one capture group, as in '^(spot[0-9]+)', or be 'folder'."
+                f"{source}: groups: {groups!r} has {pattern.groups} capture groups. Remedy: one, as in "
+                "'^(spot[0-9]+)', or 'folder'."
             )
         matches = [pattern.search(name.stem) for name in names]
         found = [match[1] if match else None for match in matches]
@@ -159,11 +198,22 @@ def field_groups(source: Path, names: list[Path], groups: str | dict[str, list[s
 
 
 def with_test(source: Path, fields: list[DomainField], test: Sequence[str]) -> tuple[DomainField, ...]:
-    """The fields, with those marked that `test` names by stem or group. Raises InputError for an unknown name."""
+    """The fields, with those marked that `test` names.
+
+    Args:
+        source: the domain, for messages.
+        fields: the fields.
+        test: stems or groups.
+
+    Raises:
+        InputError: a name is neither a stem nor a group.
+    """
     known = {Path(field.name).stem for field in fields} | {field.group for field in fields}
     unknown = [name for name in test if name not in known]
     if unknown:
-        raise InputError(f"{source}: test: {_list(unknown)} is neither a stem nor a group of this domain.")
+        raise InputError(
+            f"{source}: test: {_list(unknown)} is neither a stem nor a group of this domain. Remedy: correct `test`."
+        )
     return tuple(
         DomainField(field.name, field.image, field.mask, field.group, True)
         if Path(field.name).stem in test or field.group in test

@@ -1,10 +1,11 @@
-"""What a phase is in a mask."""
+"""Phases and the mask values that stand for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 UNLABELLED = 255
+# Mask values from here on are kept for pixels without label and for values that no phase names.
 MAX_PHASES = 250
 GREY = "grey"
 OTHER = "other"
@@ -12,10 +13,13 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class PhaseSpec:
-    """A phase and the mask values that mean it.
+    """A phase and its mask values.
 
-    values: int = index or grey value, "#rrggbb" = overlay colour, "grey" = any grey that no other value names,
-    "other" = anything else. color: `#rrggbb` for overlays and reports.
+    Attributes:
+        name: name of the phase.
+        color: `#rrggbb`, for overlays and reports.
+        values: a number is an index or grey value, "#rrggbb" an overlay colour, "grey" any grey that no other value names,
+            "other" anything else.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The metallographer's default: Otsu's threshold (multi-Otsu for more phases) after a light blur."""
+"""The baseline of a metallographer: Otsu's threshold (multi-Otsu for more phases) after a light blur."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from microseg.core.evaluation.metrics import mean_iou
 
 BLUR_PX = 5
-# Grey values of more phases overlap: the baseline says nothing then.
+# Grey values of more phases overlap: there is no baseline for them.
 MAX_OTSU_PHASES = 5
 
 
 def otsu_classes(image: NDArray[np.uint8], phases: int) -> NDArray[np.uint8]:
-    """Grey classes 0 (dark) ... phases - 1 (bright) of a field uint8 (H, W), as uint8 (H, W).
+    """Grey classes of a field by Otsu (1979) and multi-Otsu (Liao et al. 2001) after a Gaussian of 5 px.
 
-    Otsu (1979) and multi-Otsu (Liao et al. 2001) after a Gaussian of 5 px. A field with fewer grey values than classes is
-    one class.
+    Args:
+        image: uint8 (H, W).
+        phases: number of classes, at least 2.
+
+    Returns:
+        uint8 (H, W), 0 (dark) to phases - 1 (bright). A field with fewer grey values than classes is one class.
     """
     smooth = np.asarray(cv2.GaussianBlur(image, (BLUR_PX, BLUR_PX), 0), np.uint8)
     counts = np.bincount(smooth.ravel(), minlength=256)
@@ -63,16 +67,28 @@ def multi_otsu_thresholds(counts: NDArray[np.int64], classes: int) -> NDArray[np
 
 
 def best_assignment(confusion: NDArray[np.int64]) -> tuple[int, ...]:
-    """Which phase each grey class is, chosen for the highest pooled mIoU against the truth: the baseline at its best.
+    """The phase of each grey class that gives the highest pooled mIoU: the baseline at its best.
 
-    `confusion` is int64 (P, P): true phase by grey class. Returns the phase of class 0, 1, ...
+    Args:
+        confusion: int64 (P, P), true phase by grey class.
+
+    Returns:
+        The phase of class 0, 1, ...
     """
     phases = len(confusion)
     return max(permutations(range(phases)), key=lambda order: mean_iou(assign(confusion, order)))
 
 
 def assign(confusion: NDArray[np.int64], order: tuple[int, ...]) -> NDArray[np.int64]:
-    """The confusion matrix (P, P) after grey class i is called phase order[i]."""
+    """The confusion matrix after grey class i is called phase order[i].
+
+    Args:
+        confusion: int64 (P, P), true phase by grey class.
+        order: the phase of each class.
+
+    Returns:
+        int64 (P, P), true phase by predicted phase.
+    """
     out = np.zeros_like(confusion)
     out[:, list(order)] = confusion
     return out

@@ -1,4 +1,4 @@
-"""Confusion matrix, IoU and phase fractions; pixels labelled UNLABELLED (255) count nowhere."""
+"""Confusion matrix, IoU and phase fractions. Pixels without label (255) are not counted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from microseg.core.domains.phases import UNLABELLED
 
 
 def confusion_matrix(true: NDArray[np.uint8], predicted: NDArray[np.uint8], phases: int) -> NDArray[np.int64]:
-    """Count pixels by true (row) and predicted (column) phase: int64 (phases, phases).
+    """Number of pixels by true phase (row) and predicted phase (column).
 
-    `true` and `predicted` are uint8 arrays of one shape; a true label of 255 is left out. Other labels outside
-    0 ... phases - 1 raise ValueError.
+    Args:
+        true: phase indices uint8 of any shape; 255 is left out.
+        predicted: phase indices uint8 of the same shape.
+        phases: number of phases.
+
+    Returns:
+        int64 (phases, phases).
+
+    Raises:
+        ValueError: the shapes differ, or a label is no phase.
     """
     if true.shape != predicted.shape:
         raise ValueError(f"shapes differ: {true.shape} and {predicted.shape}")
@@ -25,9 +33,15 @@ def confusion_matrix(true: NDArray[np.uint8], predicted: NDArray[np.uint8], phas
 
 
 def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection over union per phase, (P,), 0-1; NaN for a phase that neither truth nor prediction holds.
+    """Intersection over union of each phase.
 
-    A phase that is absent from the truth but predicted has IoU 0 (Everingham et al. 2010, pooled pixels).
+    A phase that only the prediction holds has IoU 0 (Everingham et al. 2010, pooled pixels).
+
+    Args:
+        confusion: int64 (P, P), as `confusion_matrix` gives it.
+
+    Returns:
+        float64 (P,), 0-1; NaN for a phase that neither truth nor prediction holds.
     """
     hit = np.diag(confusion).astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - hit
@@ -37,13 +51,20 @@ def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """Mean IoU over the phases that occur in truth or prediction; NaN for an empty matrix."""
+    """Mean IoU over the phases that truth or prediction holds, 0-1; NaN for an empty matrix."""
     values = iou(confusion)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def fractions(confusion: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(true, predicted) area fractions per phase, each (P,), 0-1, over the labelled pixels; NaN if there are none."""
+    """Area fractions of the phases over the labelled pixels.
+
+    Args:
+        confusion: int64 (P, P), as `confusion_matrix` gives it.
+
+    Returns:
+        True and predicted fractions, each float64 (P,), 0-1; NaN without labelled pixels.
+    """
     total = confusion.sum()
     if total == 0:
         nothing = np.full(len(confusion), np.nan)

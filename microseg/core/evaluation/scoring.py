@@ -1,4 +1,4 @@
-"""Scores of whole fields on the native grid: used by train on runs and by deploy on engines."""
+"""Scores of whole fields on the native grid, of runs and engines alike."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ BOOTSTRAP_DRAWS = 2000
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one field on the network's grid: the bag's `labels` uint8 (h, w), and those of its folds, by fold index.
+    """The labels of one field on the network's grid.
 
-    `seen`: every fold that decided was trained on this field.
+    Attributes:
+        labels: the bag's, uint8 (h, w).
+        folds: those of each fold, by its number.
+        seen: whether every fold that decided was trained on the field.
     """
 
     labels: NDArray[np.uint8]
@@ -37,7 +40,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class FieldScore:
-    """Confusion matrices int64 (P, P) of one field: the bag, each fold, and the grey classes of the baseline."""
+    """Confusion matrices of one field, each int64 (P, P).
+
+    Attributes:
+        name: name of the field.
+        seen: whether every fold that decided was trained on the field.
+        bag: of the bag.
+        folds: of each fold, by its number.
+        grey_classes: true phase by grey class of the baseline; None for too many phases.
+    """
 
     name: str
     seen: bool
@@ -57,9 +68,18 @@ def score_fields(
     predict: Predict,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[FieldScore]:
-    """Score every labelled field of a domain; `predict(prepared, sha256)` decides it on the network's grid.
+    """Score every labelled field of a domain. What the domain.yaml states wins over `entry`.
 
-    What the domain.yaml states wins over `entry`. Raises InputError: no labels, other phases, an unreadable field.
+    Args:
+        domain: the domain.
+        entry: the domain of the run or engine that the fields are prepared as.
+        grid: the network's pixel grid.
+        phases: the phases of the run or engine.
+        predict: `predict(prepared, sha256)` labels a field on the network's grid.
+        progress: called with the name of each field before it is read.
+
+    Raises:
+        InputError: no labels, unknown phases, or a field that cannot be read.
     """
     if domain.phases_inferred:
         domain = domain.with_phases(phases)
@@ -114,10 +134,14 @@ def _score_field(
 
 
 def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dict[str, Any]:
-    """The JSON of `microseg evaluate`: pooled scores of the bag at its top, then fields, folds and the baseline.
+    """The JSON of `microseg evaluate`: pooled scores of the bag, then fields, folds and the baseline.
 
-    IoU of a phase that neither truth nor prediction holds is null and left out of the mean. `error` is the mean
-    absolute difference of the fractions over the fields, 0-1. `spread` is the central 95 % of a bootstrap over fields.
+    IoU of a phase that neither truth nor prediction holds is null and left out of the mean. `error` is the mean absolute
+    difference of the fractions over the fields, 0-1. `spread` is the central 95 % of a bootstrap over fields.
+
+    Args:
+        scores: scores of the fields.
+        phases: the phases.
     """
     names = [phase.name for phase in phases]
     pooled = sum((score.bag for score in scores), np.zeros((len(names), len(names)), np.int64))
@@ -135,7 +159,12 @@ def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dic
 def rdt(target_miou: float | None, source_miou: float | None) -> float | None:
     """Relative performance drop on a target: (mIoU_target - mIoU_source) / mIoU_source (Goetz et al. 2022).
 
-    None where one of them is undefined, or the source's is 0.
+    Args:
+        target_miou: mIoU on the target, 0-1, or None.
+        source_miou: mIoU on the source, 0-1, or None.
+
+    Returns:
+        The drop; None where a score is undefined or the source's is 0.
     """
     if target_miou is None or not source_miou:
         return None
@@ -181,7 +210,7 @@ def _baseline(scores: Sequence[FieldScore], names: Sequence[str]) -> dict[str, A
 
 
 def _bootstrap(fields: Sequence[NDArray[np.int64]], names: Sequence[str]) -> dict[str, Any]:
-    """2.5 and 97.5 percentile of pooled scores when the fields are drawn again with replacement (Efron 1979)."""
+    """2.5 and 97.5 percentile of the pooled scores over fields drawn with replacement (Efron 1979)."""
     rng = np.random.default_rng(0)
     stack = np.stack(fields)
     draws = rng.integers(len(fields), size=(BOOTSTRAP_DRAWS, len(fields)))
@@ -200,15 +229,15 @@ def _interval(values: NDArray[np.float64]) -> list[float] | None:
 
 
 def _phase_table(domain: Domain, phases: Sequence[PhaseInfo]) -> NDArray[np.uint8]:
-    """Lookup (256,) from the domain's phase index to the engine's, by name."""
+    """Lookup uint8 (256,) from the domain's phase index to the engine's, by name."""
     known = [phase.name for phase in phases]
     if not domain.phases:
-        raise InputError(f"{domain.source}: has no labels to score against. Remedy: a domain with masks.")
+        raise InputError(f"{domain.source}: has no labels to score against. Remedy: give a domain with masks.")
     unknown = [phase.name for phase in domain.phases if phase.name not in known]
     if unknown:
         raise InputError(
-            f"{domain.source}: phase {unknown[0]!r} is unknown to the model, which tells {', '.join(known)} apart. "
-            "Remedy: the model's names under `phases` in domain.yaml."
+            f"{domain.source}: phase {unknown[0]!r} is none of the model's phases ({', '.join(known)}). "
+            "Remedy: use the model's names under `phases` in domain.yaml."
         )
     table = np.full(256, UNLABELLED, np.uint8)
     for index, phase in enumerate(domain.phases):

@@ -1,4 +1,4 @@
-"""PNG, BMP and JPEG, decoded whole: their decoders cannot start in the middle."""
+"""PNG, BMP and JPEG, decoded as a whole: their decoders cannot start in the middle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ _FORMATS = ("PNG", "BMP", "DIB", "JPEG")
 
 
 def bitmap_size(path: Path) -> tuple[int, int]:
-    """Height and width from the header. Raises whatever a damaged one makes Pillow raise."""
+    """Height and width in pixels from the header. Raises what Pillow raises for a damaged file."""
     with Image.open(path, formats=_FORMATS) as image:
         return image.height, image.width
 
 
 def open_bitmap(path: Path) -> Raster:
-    """Decode a bitmap whole. Raises FieldError that names the file and the reason."""
+    """Decode a bitmap.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FieldError: the file is damaged, cut off, too large to decode at once, or not supported.
+    """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             pixels, palette, notices = _decode(path, image)

@@ -1,4 +1,4 @@
-"""The images of a folder, and which of its folders and files are masks."""
+"""The images of a folder, without its masks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ IMAGE_KINDS = "TIFF, PNG, BMP or JPEG"
 
 @dataclass(frozen=True)
 class _Masks:
-    """Where a folder keeps its masks: in folders of their own, or beside the images under `suffix`."""
+    """Where a folder keeps its masks: in folders of their own, or beside the images with a suffix."""
 
     folders: frozenset[Path]
     suffix: str | None
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files below `folder`, sorted by relative path; a file is returned as a list of itself.
+    """Image files below a folder, sorted by relative path.
 
-    Left out: hidden files and folders, reports of `segment`, `masks` folders, and what a domain.yaml names as masks.
-    Raises InputError where `folder` does not exist, is no image, or is itself a folder of masks.
+    Left out are hidden files and folders, reports of `segment`, folders named `masks`, and what a domain.yaml names as masks.
+
+    Args:
+        folder: a folder, or an image file, which is returned alone.
+
+    Raises:
+        InputError: the path does not exist, is no image, or is a folder of masks.
     """
     if folder.is_file():
         if folder.suffix.lower() not in IMAGE_SUFFIXES:
@@ -41,12 +46,12 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def find_masks(folder: Path) -> list[Path]:
-    """Image files below a folder that is known to hold masks, sorted by relative path."""
+    """Image files below a folder that holds masks, sorted by relative path."""
     return _walk(folder, with_masks=True)
 
 
 def readable(name: str) -> str:
-    r"""`name` as valid Unicode: bytes of a file name that are no UTF-8 become \xNN."""
+    r"""A file name as valid Unicode: bytes that are not UTF-8 become \xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -57,7 +62,7 @@ def _walk(folder: Path, with_masks: bool) -> list[Path]:
 
 
 def _collect(folder: Path, with_masks: bool, found: list[Path], seen: set[Path]) -> None:
-    """Add the images of `folder` and below; links to folders are followed once."""
+    """Add the images of `folder` and below. A linked folder is followed once."""
     resolved = folder.resolve()
     if resolved in seen:
         return
@@ -69,14 +74,16 @@ def _collect(folder: Path, with_masks: bool, found: list[Path], seen: set[Path])
         for entry in os.scandir(folder):
             if entry.name.startswith("."):
                 continue
-            # A link to nothing or to itself is kept, to fail by name; pipes and devices, which would block, are not.
+            # A broken link is kept, so that it fails by name. Pipes and devices are left out: reading them blocks.
             leads = not entry.is_symlink() or (folder / entry.name).exists()
             if leads and entry.is_dir():
                 folders.append(entry.name)
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
                 images.append(entry.name)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror or error}). Remedy: check its rights."
+        ) from error
     stems = {Path(name).stem for name in images}
     found += [folder / name for name in images if not _is_mask_beside(Path(name).stem, stems, masks.suffix)]
     for name in folders:
@@ -93,7 +100,7 @@ def _is_mask_beside(stem: str, stems: set[str], suffix: str | None) -> bool:
 
 
 def _masks_of(folder: Path) -> _Masks:
-    """What `folder` says about masks: its domain.yaml, and by name."""
+    """The mask folders that the domain.yaml of `folder` states, and the folder `masks`."""
     named: list[Path] = [folder / "masks"]
     suffix = None
     if (folder / "domain.yaml").is_file():
@@ -101,7 +108,7 @@ def _masks_of(folder: Path) -> _Masks:
             content = read_domain_file(folder / "domain.yaml")
             stated = [expanded_path(text, folder, folder) for text in content.mask_folders(folder)]
         except InputError:
-            content, stated = DomainFile(), []  # a broken domain.yaml is for `load_domain` to report
+            content, stated = DomainFile(), []  # `load_domain` reports a broken domain.yaml
         named += stated
         if any(path.resolve() == folder.resolve() for path in stated):
             suffix = content.mask_suffix

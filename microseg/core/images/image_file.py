@@ -1,4 +1,4 @@
-"""Files to pixels: one `Raster` per image file, by its content."""
+"""Image files to pixels: one `Raster` for each file, by its content."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_raster(path: Path) -> Raster:
-    """Open an image by its content, whatever its suffix. Raises FieldError that names the file and the reason."""
+    """Open an image by its content, whatever its suffix.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FieldError: the file is missing, empty, damaged or not supported.
+    """
     try:
         with path.open("rb") as stream:
             magic = stream.read(4)
     except OSError as error:
-        raise FieldError(f"{path}: cannot be opened ({error.strerror or error}).") from error
+        raise FieldError(
+            f"{path}: cannot be opened ({error.strerror or error}). Remedy: check the path and its rights."
+        ) from error
     if not magic:
         raise FieldError(f"{path}: is empty (0 bytes). Remedy: copy or save the image again.")
-    # Here rather than above: a station that reads TIFF alone starts without the other decoders.
+    # Imported here: a station that reads TIFF alone starts without the other decoders.
     if magic in _TIFF_MAGIC:
         from microseg.core.images.tiff import open_tiff
 
@@ -30,7 +39,7 @@ def open_raster(path: Path) -> Raster:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width from the file's header alone. Raises FieldError."""
+    """Height and width in pixels from the file's header. Raises FieldError where the file cannot be read."""
     try:
         with path.open("rb") as stream:
             is_tiff = stream.read(4) in _TIFF_MAGIC
@@ -41,6 +50,6 @@ def image_size(path: Path) -> tuple[int, int]:
         from microseg.core.images.bitmap import bitmap_size
 
         return bitmap_size(path)
-    except Exception:  # whatever a damaged header raises: opening it in full says it in our words
+    except Exception:  # what a damaged header raises; opening the file reports it
         with open_raster(path) as raster:
             return raster.height, raster.width

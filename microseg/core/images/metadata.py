@@ -1,4 +1,4 @@
-"""Pixel size from what microscopes write into TIFF. Written from descriptions of the tags, not from code."""
+"""The pixel size that microscopes write into TIFF files. Written from descriptions of the tags."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ _UM_PER = {
 
 
 def pixel_size_um(tif: tifffile.TiffFile) -> float | None:
-    """Edge of one pixel in um, or None where the file does not state it in a way to be trusted.
+    """Edge of one pixel in micrometres, or None where no trusted tag states it.
 
-    Zeiss (34118), FEI (34680, 34682), Olympus SIS (33471, 33560), OME-XML, ImageJ. XResolution alone is not trusted: it
-    is often the printer's.
+    Read are Zeiss (34118), FEI (34680, 34682), Olympus SIS (33471, 33560), OME-XML and ImageJ. XResolution alone is not
+    trusted: often it is the printer's.
+
+    Args:
+        tif: an open TIFF file.
     """
     page = tif.pages.first
     for read in (_zeiss, _fei, _olympus, _ome, _imagej):
-        # A vendor's tag that is damaged is as good as none.
+        # A damaged tag counts as no tag.
         with contextlib.suppress(Exception):
             size = read(tif, page)
             if size is not None and math.isfinite(size) and 1e-7 < size < 1e4:
@@ -47,13 +50,13 @@ def pixel_size_um(tif: tifffile.TiffFile) -> float | None:
 def _um(value: Any, unit: Any) -> float | None:
     factor = _UM_PER.get(str(unit).strip().lower())
     if factor is None and str(unit).strip().lower().endswith("m") and len(str(unit).strip()) == 2:
-        # the micro sign, damaged by a code page: any character before m that is not an SI prefix known above
+        # A micro sign that a code page damaged: one non-ASCII character before m.
         factor = 1.0 if not str(unit).strip()[0].isascii() else None
     return float(value) * factor if factor is not None and float(value) > 0 else None
 
 
 def _zeiss(tif: tifffile.TiffFile, page: Any) -> float | None:
-    """AP_IMAGE_PIXEL_SIZE is the image's; AP_PIXEL_SIZE is the monitor's (1024 px wide), so it is not used as it is."""
+    """AP_IMAGE_PIXEL_SIZE is the image's. AP_PIXEL_SIZE is the monitor's, which is 1024 px wide."""
     tags = page.tags.valueof(34118)
     if not isinstance(tags, dict):
         return None
@@ -109,7 +112,7 @@ def _ome(tif: tifffile.TiffFile, page: Any) -> float | None:
 
 
 def _imagej(tif: tifffile.TiffFile, page: Any) -> float | None:
-    """ImageJ keeps pixels per unit in XResolution and the unit in its own description."""
+    """ImageJ stores pixels per unit in XResolution and the unit in its description."""
     unit = (tif.imagej_metadata or {}).get("unit")
     resolution = page.tags.valueof(282)
     if unit is None or resolution is None:

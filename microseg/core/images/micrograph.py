@@ -1,4 +1,4 @@
-"""Micrographs as grey rows, whatever the file."""
+"""Micrographs as rows of grey values, whatever the file format."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from microseg.core.system.files import Closing
 
 __all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
 
-# JPEG stores grey as colour with rounding: channels of a grey image may then differ by this much.
+# JPEG stores grey as colour and rounds: the channels of a grey image may differ by this much.
 _JPEG_TOLERANCE = 3
 
 
 class Micrograph(Closing):
-    """One opened image. A context manager; `rows` is for one thread at a time.
+    """One open image, a context manager. One thread at a time may call `rows`.
 
-    height, width: native pixels. dtype: uint8, uint16 or float32. pixel_size_um: from the file, or None.
-    notices: what was dropped or changed, to be shown to the user.
+    Attributes:
+        path: the file.
+        height, width: size in native pixels.
+        dtype: uint8, uint16 or float32.
+        pixel_size_um: edge of a pixel as the file states it, or None.
+        notices: what was dropped or changed, for the user.
     """
 
     def __init__(self, raster: Raster) -> None:
@@ -37,13 +41,22 @@ class Micrograph(Closing):
         self.pixel_size_um: float | None = raster.pixel_size_um
         self.notices: tuple[str, ...] = raster.notices
         if raster.white_is_zero:
-            self.notices += ("stored with white as zero: shown inverted, as viewers do",)
+            self.notices += ("the file stores white as zero: it is inverted, as viewers do",)
 
     def rows(self, start: int, stop: int, left: int = 0, right: int | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` and columns `left` to `right` as (n, columns) grey of `dtype`.
+        """Grey values of a part of the image.
 
-        Memory is bounded by the rows asked for and, in TIFF, one row of tiles. Raises FieldError for a truly coloured
-        image (within these rows and columns), values that are not finite, and damaged files.
+        Args:
+            start: first row.
+            stop: the row after the last.
+            left: first column.
+            right: the column after the last; None: to the end.
+
+        Returns:
+            (stop - start, columns) of `dtype`. Memory is bounded by this and, in TIFF, by one row of tiles.
+
+        Raises:
+            FieldError: the part is coloured, holds values that are not finite, or the file is damaged.
         """
         if not 0 <= start <= stop <= self.height:
             raise ValueError(f"rows {start}:{stop} of {self.height}")
@@ -84,7 +97,7 @@ class Micrograph(Closing):
 
     def _converted(self, grey: NDArray[Any]) -> NDArray[Any]:
         if grey.dtype.kind == "f":
-            # A double beyond the range of float32 becomes infinite, and is then refused like any other.
+            # A double beyond the range of float32 becomes infinite and is refused below.
             with np.errstate(over="ignore"):
                 grey = grey.astype(np.float32, copy=False)
             bad = int(grey.size - np.count_nonzero(np.isfinite(grey)))
@@ -118,9 +131,16 @@ def _grey_dtype(raster: Raster) -> np.dtype[Any]:
 
 
 def open_micrograph(path: Path) -> Micrograph:
-    """Open an image file as a grey micrograph; small files are decoded here, large TIFF while reading.
+    """Open an image file as a grey micrograph.
 
-    Raises FieldError that names the file and the reason: missing, empty, damaged, truncated, unsupported.
+    Args:
+        path: a TIFF, PNG, BMP or JPEG file.
+
+    Returns:
+        The micrograph. Small files are decoded here, large TIFF files while rows are read.
+
+    Raises:
+        FieldError: the file is missing, empty, damaged, cut off or not supported.
     """
     raster = open_raster(path)
     try:

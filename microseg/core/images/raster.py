@@ -1,4 +1,4 @@
-"""Pixels of one image file, read whole or, for TIFF, row by row in bounded memory."""
+"""Pixels of one image file: a whole bitmap, or a TIFF read row by row in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ def _nothing() -> None:
 
 @dataclass
 class Raster:
-    """Pixels of one file as stored, alpha dropped.
+    """Pixels of one file as stored, without alpha. One thread at a time may use it.
 
-    read(start, stop): rows as (n, width) of indices or grey values, or (n, width, 3) of colours; native dtype.
-    palette: (entries, 3) uint8 where the values are indices into it. `white_is_zero` as TIFF's MinIsWhite.
-    lossy: decoded from JPEG, so that equal channels may differ by rounding. Not for use by several threads at once.
+    Attributes:
+        path: the file.
+        height, width: size in pixels.
+        dtype: data type of the values.
+        read: `read(start, stop)` gives rows: (n, width) of indices or grey values, or (n, width, 3) of colours.
+        palette: (entries, 3) uint8 where the values are indices into it, else None.
+        white_is_zero: whether 0 is white (TIFF's MinIsWhite).
+        lossy: whether the values come from JPEG, whose equal channels differ by rounding.
+        pixel_size_um: edge of a pixel as the file states it, or None.
+        notices: what was dropped, for the user.
+        close: closes the file.
     """
 
     path: Path

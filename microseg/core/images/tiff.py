@@ -1,4 +1,8 @@
-"""TIFF in bounded memory: only the strips or tiles that the wanted rows need are decoded."""
+"""TIFF in bounded memory: only the strips or tiles that hold the wanted rows are decoded.
+
+tifffile's own `asarray` decodes a page as a whole: 400 MB for a grey field of 20,000 x 20,000 px, several times that with
+what decoders copy. `python -m benchmarks.memory` prints what `segment` takes for such a field: 1,668 MB, engine included.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,26 @@ from microseg.core.errors import FieldError
 from microseg.core.images.metadata import pixel_size_um
 from microseg.core.images.raster import Raster
 
-# Decoded at once and the file closed: the common case is then one read, and a late error comes early.
+# A page up to this size is decoded at once and the file closed: one read, and an error comes before the measurement.
 _WHOLE_BYTES = 64 << 20
-# A strip or tile is the smallest part that can be decoded; beyond this the station's memory would not be bounded.
+# A strip or tile is the smallest part that can be decoded. A larger one would take more memory than a station has.
 _MAX_SEGMENT_BYTES = 1 << 30
 _JPEG = (6, 7, 33007, 34892)
 _DAMAGED = "Remedy: copy or save the image again."
 
 
 def open_tiff(path: Path) -> Raster:
-    """Open the first page. Raises FieldError for damaged, truncated and unsupported files."""
+    """Open the first page of a TIFF file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its pixels. A page of up to 64 MiB is decoded here and the file closed; a larger one is decoded while it is read.
+
+    Raises:
+        FieldError: the file is damaged, cut off, or of a kind that cannot be read.
+    """
     with _decoding(path):
         tif = tifffile.TiffFile(path)
     try:
@@ -42,14 +56,14 @@ def open_tiff(path: Path) -> Raster:
 
 
 def tiff_size(path: Path) -> tuple[int, int]:
-    """Height and width from the first page's header. Raises whatever a damaged one makes tifffile raise."""
+    """Height and width in pixels from the header of the first page. Raises what tifffile raises for a damaged file."""
     with tifffile.TiffFile(path) as tif:
         return tif.pages.first.imagelength, tif.pages.first.imagewidth
 
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises on a damaged file into a FieldError."""
+    """A block in which every error of a decoder becomes a FieldError."""
     try:
         yield
     except FieldError:
@@ -75,7 +89,7 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
     segment = page.tilelength * page.tilewidth if page.is_tiled else page.rowsperstrip * width
     is_plain = bool(page.is_final) and page.bitspersample >= 8
     if not is_plain and segment * samples * page.dtype.itemsize > _MAX_SEGMENT_BYTES:
-        raise FieldError(f"{path}: one strip of more than 1 GiB. Remedy: save as TIFF with tiles or short strips.")
+        raise FieldError(f"{path}: one strip of more than 1 GiB. Remedy: save it as TIFF with tiles or short strips.")
     size = path.stat().st_size
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
     if not ends or max(ends) > size or 0 in page.databytecounts:
@@ -122,7 +136,10 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
 
 
 def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
-    """Rows of contiguous uncompressed data: one read a plane. A memory map of a vanishing file would kill us."""
+    """Rows of contiguous uncompressed data, one read for each plane.
+
+    The file is not mapped into memory: a mapped file that is cut off ends the process.
+    """
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
     row_bytes = width * samples * stored.itemsize
@@ -141,13 +158,13 @@ def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[i
 
 
 def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
-    """Rows of strips or tiles. The last band (one row of tiles, one strip) is kept, since stripes overlap."""
+    """Rows of strips or tiles. The last row of tiles, or the last strip, is kept, because stripes overlap."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
     band_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
     across = math.ceil(width / page.tilewidth) if page.is_tiled else 1
     bands = math.ceil(height / band_rows)
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
-    # Looked up now: these read tags from the file, which would move the position between seek and read.
+    # Looked up here: these read tags of the file, and would move the position between seek and read.
     decode_segment, offsets, counts = page.decode, page.dataoffsets, page.databytecounts
     handle: Any = tif.filehandle
     kept: dict[int, NDArray[Any]] = {}

@@ -1,1 +1,1 @@
-"""The one preparation of training and station, and overlap tiles."""
+"""The one preparation of training and station, and tiles."""

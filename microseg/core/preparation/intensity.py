@@ -1,4 +1,4 @@
-"""Grey values to 8 bit by one stored rule, from statistics that do not depend on how a field is read."""
+"""Grey values to 8 bit by one stored rule. Its statistics do not depend on how a field is read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ _HALF_BITS = 16
 
 
 def uint8_identity(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """What is 8 bit already stays as it is."""
+    """Grey values that are 8 bit already, unchanged."""
     return grey.astype(np.uint8, copy=False)
 
 
 def scale_to_8_bit(low: float, high: float, dtype: np.dtype[Any]) -> EightBit:
-    """The function that maps `low` to 0 and `high` to 255, linearly, rounded half to even, clipped.
+    """The function that maps `low` to 0 and `high` to 255: linear, rounded half to even, clipped.
 
-    Integers go through a table of all values; floats through the same float32 arithmetic pixel by pixel.
+    Integers go through a table of all values, floats through float32 arithmetic for each pixel.
+
+    Args:
+        low: the value that becomes 0.
+        high: the value that becomes 255.
+        dtype: data type of the grey values.
     """
     span = high - low
 
@@ -46,17 +51,22 @@ def _rounded(scaled: NDArray[Any]) -> NDArray[np.uint8]:
 def resolve_bits(maximum: int) -> int:
     """Significant bits of integer values up to `maximum`: 8, 10, 12, 14 or 16.
 
-    Rounded up to what cameras have, so that the darker fields of one camera do not get another scale.
+    Cameras have even numbers of bits. Rounding up to them gives the dark fields of one camera the scale of the bright ones.
     """
     bits = int(maximum).bit_length()
     return max(8, bits + bits % 2)
 
 
 def combined_rule(rule: Intensity, fields: Sequence[Intensity]) -> Intensity:
-    """The rule of a domain from `rule` as it was stated and as each field resolved it.
+    """The rule of a domain.
 
-    significant_bits without bits: the most of any 16-bit field; open where all are 8 bit (they need none); percentiles
-    where every field is float (they have no bits).
+    Args:
+        rule: the rule as stated.
+        fields: the rule as each field resolved it.
+
+    Returns:
+        `significant_bits` without bits takes the most bits of any 16-bit field. It stays open where all fields are 8 bit, and
+        becomes `percentiles` where all are float, which has no bits. Other rules stay as stated.
     """
     if rule.rule != "significant_bits" or rule.bits is not None:
         return rule
@@ -68,10 +78,18 @@ def combined_rule(rule: Intensity, fields: Sequence[Intensity]) -> Intensity:
 
 
 def percentiles(stripes: Callable[[], Iterable[NDArray[Any]]], low: float, high: float) -> tuple[float, float]:
-    """Exact nearest-rank percentiles `low` and `high` (0-100) of all values; independent of the stripes' cut.
+    """Exact nearest-rank percentiles of all values of a field.
 
-    `stripes` is called once for integers and twice for floats: the histogram of the upper 16 bits of an order-keeping
-    key finds the bucket, that of the lower 16 bits inside it the value.
+    The result does not depend on how the field is cut into stripes. For floats, the histogram of the upper 16 bits of an
+    order-keeping key finds the bucket, and that of the lower 16 bits the value in it.
+
+    Args:
+        stripes: gives the field's stripes; called once for integers, twice for floats.
+        low: a percentile, 0-100.
+        high: another one.
+
+    Returns:
+        The grey values of both percentiles.
     """
     upper = np.zeros(1 << _HALF_BITS, np.int64)
     is_float = False
@@ -113,11 +131,21 @@ def _from_key(key: np.uint32) -> np.float32:
 def eight_bit(
     rule: Intensity, dtype: np.dtype[Any], stripes: Callable[[], Iterable[NDArray[Any]]], name: str
 ) -> tuple[EightBit, Intensity, tuple[str, ...]]:
-    """The map to 8 bit for one field: function, the rule as resolved, notices.
+    """The map to 8 bit for one field.
 
-    full: uint8 as it is, uint16 / 257, float 0..1 (FieldError beyond). significant_bits: uint8 as it is; uint16 by
-    `bits`, or by this field's own maximum where null; a float has no bits, so it takes the percentiles of the field.
-    percentiles: of the field, any dtype; where both are equal, all above them becomes 255.
+    Args:
+        rule: the domain's rule. `full`: uint8 unchanged, uint16 / 257, float 0 to 1. `significant_bits`: uint8 unchanged;
+            uint16 by `bits`, or by the field's own maximum where that is None; float by percentiles. `percentiles`: of the
+            field, any dtype; where both are equal, all values above become 255.
+        dtype: data type of the field.
+        stripes: gives the field's stripes, each call from the start.
+        name: the field, for messages.
+
+    Returns:
+        The function from grey values to uint8, the rule as resolved, and notices for the user.
+
+    Raises:
+        FieldError: a float beyond 0 to 1 for the rule `full`.
     """
     notices: tuple[str, ...]
     match rule.rule:
@@ -132,10 +160,12 @@ def eight_bit(
             bits = rule.bits or resolve_bits(brightest)
             notices = ()
             if rule.bits is None:
-                notices = (f"16-bit field read with {bits} significant bits, from its own brightest pixel",)
+                notices = (
+                    f"16 bit are read with {bits} significant bits, which the brightest pixel of the field decides",
+                )
             elif brightest >= 2**bits:
                 notices = (
-                    f"brightest pixel {brightest} is beyond the {bits} bits of this domain: such pixels are cut off",
+                    f"the brightest pixel, {brightest}, is beyond the {bits} bits of the domain: such pixels become 255",
                 )
             return scale_to_8_bit(0, 2**bits - 1, dtype), rule.model_copy(update={"bits": bits}), notices
     low, high = percentiles(stripes, rule.low, rule.high)

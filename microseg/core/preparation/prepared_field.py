@@ -19,7 +19,7 @@ from microseg.core.system.files import Closing
 
 MIN_SIDE_PX = 16
 _FEW_VALUES = 8
-# Beyond these a pixel size is a slip of units (nm for um), and upscaling would fill the memory.
+# A factor beyond these is an error of units (nm for um), and upscaling would fill the memory.
 _MAX_FACTOR = 32.0
 # Statistics need about ten times this while they count.
 _STRIPE_BYTES = 4 << 20
@@ -27,10 +27,19 @@ _STRIPE_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class PreparedField(Closing):
-    """A micrograph as the network sees it. A context manager; for one thread at a time.
+    """A micrograph as the network sees it, a context manager. One thread at a time may use it.
 
-    dtype: as read. full_shape: native (h, w) before, native_shape after the crop. shape: (h, w) on the network's grid.
-    pixel_size_um: native. intensity: the rule as resolved. notices: for the user.
+    Attributes:
+        path: the file.
+        dtype: data type of the file's grey values.
+        full_shape: native (height, width) before the crop.
+        native_shape: native (height, width) after the crop.
+        crop: pixels cut off each side.
+        shape: (height, width) on the network's grid.
+        pixel_size_um: edge of a native pixel in micrometres, or None where it is unknown.
+        intensity: the rule to 8 bit, as resolved.
+        invert: whether dark and bright are exchanged.
+        notices: what the user should know.
     """
 
     path: Path
@@ -48,7 +57,18 @@ class PreparedField(Closing):
     _tone: NDArray[np.uint8] | None = field(repr=False, default=None)
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Network-grid rows (stop-start, w). The same bits whether read whole or in stripes. Raises FieldError."""
+        """Rows of the network's grid, the same bits whether the field is read whole or in stripes.
+
+        Args:
+            start: first row.
+            stop: the row after the last.
+
+        Returns:
+            uint8 (stop - start, width).
+
+        Raises:
+            FieldError: the file is damaged or coloured.
+        """
         if start == stop:
             return np.empty((0, self.shape[1]), np.uint8)
         if self.shape == self.native_shape:
@@ -65,7 +85,7 @@ class PreparedField(Closing):
         return self.rows(0, self.shape[0])
 
     def native_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Native rows (stop-start, native w) after the crop, 8 bit, not inverted: what a person knows the field as."""
+        """Native rows after the crop, uint8 (stop - start, native width), not inverted: the picture that a person knows."""
         return self._eight_bit(_cropped_rows(self._micrograph, self.crop, start, stop))
 
     def close(self) -> None:
@@ -80,11 +100,22 @@ def open_prepared(
     pixel_size_um: float | None = None,
     fallback_pixel_size_um: float | None = None,
 ) -> PreparedField:
-    """Open a field for the network, from its file or from a micrograph that is open already.
+    """Open a field for the network.
 
-    Native pixel size: the argument, else the preparation's, else the file's, else the fallback. The factor is that over
-    grid.pixel_size_um, or grid.scale where the grid has none; a field whose shape it does not change is not resampled.
-    Raises FieldError: unreadable, nothing left by the crop, too small, blank, pixel size missing or beyond reason.
+    The native pixel size is the argument, else the preparation's, else the file's, else the fallback. Divided by the grid's it
+    gives the factor of the rescaling; a grid without pixel size has a factor of its own. A field whose shape the factor does
+    not change is not resampled.
+
+    Args:
+        source: the file, or a micrograph that is open.
+        preparation: the domain's preparation.
+        grid: the network's pixel grid.
+        pixel_size_um: edge of a native pixel that wins over all others.
+        fallback_pixel_size_um: edge of a native pixel where nothing else states one.
+
+    Raises:
+        FieldError: the file cannot be read, the crop leaves nothing, the field is too small or blank, or its pixel size is
+            missing or out of range.
     """
     micrograph = source if isinstance(source, Micrograph) else open_micrograph(source)
     try:
@@ -101,8 +132,8 @@ def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixe
     native = cropped_shape(full, crop, path)
     if min(native) < MIN_SIDE_PX:
         raise FieldError(
-            f"{path}: too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: a larger "
-            "field, or less of a `crop`."
+            f"{path}: is too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: give a "
+            "larger field, or a smaller `crop`."
         )
     factor = _factor(path, pixel_um, grid)
     looks = _first_look(micrograph, crop)
@@ -132,20 +163,29 @@ def _factor(path: Path, pixel_um: float | None, grid: Grid) -> float:
         return grid.scale
     if pixel_um is None:
         raise FieldError(
-            f"{path}: pixel size unknown, and the engine works at {grid.pixel_size_um:g} um. Remedy: --pixel-size-um, "
+            f"{path}: its pixel size is unknown, and the engine works at {grid.pixel_size_um:g} um. Remedy: --pixel-size-um, "
             "or `pixel_size_um` in domain.yaml."
         )
     factor = pixel_um / grid.pixel_size_um
     if not 1 / _MAX_FACTOR <= factor <= _MAX_FACTOR:
         raise FieldError(
-            f"{path}: pixel size {pixel_um:g} um against the engine's {grid.pixel_size_um:g} um. "
+            f"{path}: its pixel size of {pixel_um:g} um is far from the engine's {grid.pixel_size_um:g} um. "
             "Remedy: check the unit (um), then give --pixel-size-um."
         )
     return factor
 
 
 def cropped_shape(full: tuple[int, int], crop: Crop, path: Path) -> tuple[int, int]:
-    """Native (h, w) that the crop leaves of `full`. Raises FieldError where it leaves nothing."""
+    """Native (height, width) that the crop leaves.
+
+    Args:
+        full: native (height, width) before the crop.
+        crop: pixels to cut off.
+        path: the file, for messages.
+
+    Raises:
+        FieldError: nothing is left.
+    """
     height, width = full[0] - crop.top_px - crop.bottom_px, full[1] - crop.left_px - crop.right_px
     if height < 1 or width < 1:
         raise FieldError(
@@ -156,7 +196,7 @@ def cropped_shape(full: tuple[int, int], crop: Crop, path: Path) -> tuple[int, i
 
 
 def stripes(micrograph: Micrograph, crop: Crop) -> Iterator[NDArray[Any]]:
-    """The cropped native field from top to bottom in stripes of bounded size, native dtype."""
+    """The cropped native field from top to bottom in stripes of at most 4 MiB, in the file's dtype."""
     height, width = cropped_shape((micrograph.height, micrograph.width), crop, micrograph.path)
     step = max(1, _STRIPE_BYTES // (width * micrograph.dtype.itemsize))
     for start in range(0, height, step):
@@ -169,7 +209,7 @@ def _cropped_rows(micrograph: Micrograph, crop: Crop, start: int, stop: int) -> 
 
 
 def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
-    """Notices on the grey values; ends at the first stripe that has two of them.
+    """Notices on the grey values. Ends at the first stripe that has two of them.
 
     Raises FieldError for a blank capture, which is no field of the material.
     """
@@ -180,14 +220,16 @@ def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
         if stripe.dtype != np.uint8:
             return ()
         values = np.count_nonzero(np.bincount(stripe[::4, ::4].ravel()))
-        return (f"holds only {values} grey values: a mask or a thresholded image?",) if values <= _FEW_VALUES else ()
+        return (
+            (f"holds only {values} grey values, as masks and thresholded images do",) if values <= _FEW_VALUES else ()
+        )
     raise FieldError(
-        f"{micrograph.path}: every pixel is {first:g}: a blank capture. Remedy: capture it again, or take it away."
+        f"{micrograph.path}: every pixel is {first:g}: the capture is blank. Remedy: capture it again, or remove it."
     )
 
 
 def read_through(prepared: PreparedField) -> None:
-    """Read a field once and keep nothing. Raises FieldError for what only reading shows."""
+    """Read a field once and keep nothing. Raises FieldError for damage that only reading shows."""
     for _ in stripes(prepared._micrograph, prepared.crop):
         pass
 
@@ -195,9 +237,16 @@ def read_through(prepared: PreparedField) -> None:
 def labels_to_native(
     labels: NDArray[np.uint8], native_shape: tuple[int, int], start: int = 0, stop: int | None = None
 ) -> NDArray[np.uint8]:
-    """Rows `start` to `stop` of the native grid (after the crop) from labels (h, w) of the whole network grid.
+    """Labels on the native grid after the crop, by nearest pixel centre: the inverse of the rescaling.
 
-    Nearest pixel centre, the inverse of the rescaling; stripes equal the whole.
+    Args:
+        labels: uint8 (h, w) of the whole field on the network's grid.
+        native_shape: native (height, width) after the crop.
+        start: first native row.
+        stop: the native row after the last; None: to the end.
+
+    Returns:
+        uint8 (stop - start, native width). Stripes equal the whole.
     """
     if labels.shape == native_shape:
         return labels[start:stop]
@@ -211,5 +260,10 @@ def labels_to_native(
 
 
 def labels_to_grid(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Native labels (h, w) on the network grid `shape`, nearest pixel centre: masks for training."""
+    """Native labels on the network's grid by nearest pixel centre: masks for training.
+
+    Args:
+        labels: uint8 (h, w) on the native grid after the crop.
+        shape: (height, width) on the network's grid.
+    """
     return labels_to_native(labels, shape)

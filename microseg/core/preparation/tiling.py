@@ -1,7 +1,7 @@
-"""Overlap-tile plans (Ronneberger et al. 2015): cores partition a field, tiles add real neighbours as halo.
+"""Overlap-tile plans (Ronneberger et al. 2015): cores partition a field, and each tile adds a halo of real neighbours.
 
-At inference a tile's origin and size are multiples of the network's stride, so that pooling sees the same grid in a tile
-as in the whole field; the border is mirrored only up to the next multiple of the stride.
+Position and size of a tile are multiples of the network's stride, so that pooling sees one grid in a tile and in the whole
+field. The border of the field is mirrored up to the next multiple of the stride, and no further.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from microseg.core.errors import FieldError
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile and its core, in pixels of the network's grid; the core's position is absolute too.
+    """A tile and its core, in pixels of the network's grid. Both positions are those in the field.
 
-    The tile may exceed the field at the bottom and right: those rows and columns are mirrored.
+    A tile may reach beyond the field at the bottom and at the right: these rows and columns are mirrored.
+
+    Attributes:
+        top, left, height, width: the tile.
+        core_top, core_left, core_height, core_width: the part of it that is counted.
     """
 
     top: int
@@ -36,15 +40,25 @@ class Tile:
 def plan_tiles(
     height: int, width: int, stride: int, halo_px: int, max_pixels: int, max_side_px: int | None = None
 ) -> list[Tile]:
-    """Tiles of one shape, row by row, whose cores partition a `height` x `width` field; the least pixels win.
+    """Tiles of one shape whose cores partition a field, row by row. Of all plans, the one with the fewest pixels.
 
-    A field that fits into `max_pixels` and `max_side_px` (mirrored to the stride multiple) is one tile. Raises
-    FieldError if not even the smallest tile with its halo fits.
+    A field that fits into one tile is one tile, mirrored up to the next multiple of the stride.
+
+    Args:
+        height: rows of the field, in pixels of the network's grid.
+        width: columns of the field.
+        stride: sides of tiles are multiples of it, in pixels.
+        halo_px: pixels around a core that the network sees.
+        max_pixels: the most pixels of a tile.
+        max_side_px: the longest side of a tile; None: any.
+
+    Raises:
+        FieldError: not even the smallest tile with its halo fits.
     """
     down, across = _ceil_to(height, stride), _ceil_to(width, stride)
     side = max(down, across) if max_side_px is None else max_side_px
     if down * across <= max_pixels and max(down, across) <= side:
-        return [Tile(0, 0, down, across, 0, 0, height, width)]
+        return [_tile((0, down, 0, height), (0, across, 0, width))]
     best: tuple[int, int, int] | None = None
     columns = 1
     while True:
@@ -66,23 +80,28 @@ def plan_tiles(
             "Remedy: a larger --memory-mb, or a plan for larger tiles."
         )
     _, rows, columns = best
-    spans_y = _spans(height, down, rows, stride, halo_px)
-    spans_x = _spans(width, across, columns, stride, halo_px)
     return [
-        Tile(top, left, tile_height, tile_width, core_top, core_left, core_height, core_width)
-        for top, tile_height, core_top, core_height in spans_y
-        for left, tile_width, core_left, core_width in spans_x
+        _tile(span_y, span_x)
+        for span_y in _spans(height, down, rows, stride, halo_px)
+        for span_x in _spans(width, across, columns, stride, halo_px)
     ]
 
 
 def extract(rows: Callable[[int, int], NDArray[np.uint8]], tile: Tile, height: int, width: int) -> NDArray[np.uint8]:
-    """Cut `tile` out of a field given by `rows(start, stop)` -> uint8 (stop - start, width); mirror what lies outside.
+    """Cut a tile out of a field, and mirror what lies outside.
 
-    Returns uint8 (tile.height, tile.width).
+    Args:
+        rows: `rows(start, stop)` gives rows of the field, uint8 (stop - start, width).
+        tile: the tile.
+        height: rows of the field.
+        width: columns of the field.
+
+    Returns:
+        uint8 (tile.height, tile.width).
     """
     bottom, right = min(tile.top + tile.height, height), min(tile.left + tile.width, width)
     missing_y, missing_x = tile.top + tile.height - bottom, tile.left + tile.width - right
-    # A mirror needs as many rows inside as outside; a tile at the border may start too late for that.
+    # A mirror needs as many rows inside as outside; a tile at the border may start too late for it.
     top, left = max(0, min(tile.top, bottom - missing_y - 1)), max(0, min(tile.left, right - missing_x - 1))
     inside = rows(top, bottom)[:, left:right]
     if missing_y or missing_x:
@@ -92,7 +111,15 @@ def extract(rows: Callable[[int, int], NDArray[np.uint8]], tile: Tile, height: i
 
 
 def mirror(image: NDArray[np.uint8], top: int, bottom: int, left: int, right: int) -> NDArray[np.uint8]:
-    """Mirror an image (H, W) over its borders without repeating the edge; a side of one pixel is repeated."""
+    """Mirror an image (H, W) over its borders without repeating the edge. A side of one pixel is repeated.
+
+    Args:
+        image: uint8 (H, W).
+        top: rows to add above.
+        bottom: rows to add below.
+        left: columns to add at the left.
+        right: columns to add at the right.
+    """
     pads = ((top, bottom), (left, right))
     for axis, pad in enumerate(pads):
         if any(pad):
@@ -102,12 +129,21 @@ def mirror(image: NDArray[np.uint8], top: int, bottom: int, left: int, right: in
     return image
 
 
+def _tile(down: tuple[int, int, int, int], across: tuple[int, int, int, int]) -> Tile:
+    """The tile of a span down and a span across, as `_spans` gives them."""
+    top, height, core_top, core_height = down
+    left, width, core_left, core_width = across
+    return Tile(
+        top, left, height, width, core_top=core_top, core_left=core_left, core_height=core_height, core_width=core_width
+    )
+
+
 def _ceil_to(value: int, multiple: int) -> int:
     return math.ceil(value / multiple) * multiple
 
 
 def _tile_side(padded: int, parts: int, stride: int, halo_px: int) -> int:
-    """Side of the tiles that cut a padded side into `parts`, halo included, a multiple of the stride."""
+    """Side of the tiles that cut a padded side into `parts`, with halo: a multiple of the stride."""
     if parts == 1:
         return padded
     core = _ceil_to(math.ceil(padded / parts), stride)
@@ -123,7 +159,7 @@ def _rows_for(padded: int, largest: int, stride: int, halo_px: int) -> int | Non
 
 
 def _spans(size: int, padded: int, parts: int, stride: int, halo_px: int) -> list[tuple[int, int, int, int]]:
-    """(tile start, tile size, core start, core size) along one axis; tiles stay inside the padded side."""
+    """(tile start, tile size, core start, core size) along one axis. Tiles stay inside the padded side."""
     side = _tile_side(padded, parts, stride, halo_px)
     core = _ceil_to(math.ceil(padded / parts), stride)
     halo = _ceil_to(halo_px, stride)

@@ -52,7 +52,15 @@ class Reference(VersionedModel):
 def reference_tile(
     name: str, pixels: NDArray[np.uint8], labels: NDArray[np.uint8], votes: NDArray[np.uint8], phases: int
 ) -> ReferenceTile:
-    """Pack a tile (H, W) with its labels (H, W) and votes (F, H, W), all uint8."""
+    """Pack a tile with its labels.
+
+    Args:
+        name: name of the tile.
+        pixels: grey values, uint8 (H, W).
+        labels: phase indices of the bag, uint8 (H, W).
+        votes: phase indices of the folds, uint8 (F, H, W).
+        phases: number of phases.
+    """
     return ReferenceTile(
         name=name,
         pixels=_png(pixels),
@@ -63,7 +71,18 @@ def reference_tile(
 
 
 def unpack(tile: ReferenceTile, folds: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Pixels (H, W), labels (H, W), votes (F, H, W) of a tile. Raises InputError where they do not fit together."""
+    """The pictures of a tile.
+
+    Args:
+        tile: the tile.
+        folds: number of folds.
+
+    Returns:
+        Pixels (H, W), labels (H, W) and votes (F, H, W), all uint8.
+
+    Raises:
+        InputError: a picture is damaged, or their sizes differ.
+    """
     pixels, labels, votes = _decoded(tile.pixels), _decoded(tile.labels), _decoded(tile.votes)
     height, width = pixels.shape
     if labels.shape != (height, width) or votes.shape != (folds * height, width):
@@ -74,9 +93,14 @@ def unpack(tile: ReferenceTile, folds: int) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def most_telling(labels: Sequence[NDArray[np.uint8]], phases: int, count: int) -> list[int]:
-    """Indices of the `count` label images with the highest entropy of their phase fractions, first the highest.
+    """Indices of the label images with the highest entropy of their phase fractions, the highest first.
 
     A tile of one phase does not show that a network is broken.
+
+    Args:
+        labels: label images, uint8 (H, W).
+        phases: number of phases.
+        count: how many to choose.
     """
     fractions = [phase_fractions(image, phases) for image in labels]
     entropy = [-float(np.sum(f[f > 0] * np.log(f[f > 0]))) for f in fractions]

@@ -15,8 +15,8 @@ from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.core.schemas.versioned import VersionedModel
 
 RUN_VERSION = 1
-# The folder of a student in its run.
-STUDENT = "student"
+# Name of the folder of a student in its run.
+STUDENT_FOLDER = "student"
 
 
 class AdaptationRecord(FrozenModel):
@@ -85,7 +85,7 @@ class RunRecord(VersionedModel):
     @property
     def folders(self) -> list[str]:
         """Names of the folders of the run's networks."""
-        return [f"fold{fold}" for fold in range(self.folds)] if self.distillation is None else [STUDENT]
+        return [f"fold{fold}" for fold in range(self.folds)] if self.distillation is None else [STUDENT_FOLDER]
 
     @property
     def domains(self) -> list[DomainEntry]:

@@ -1,1 +1,1 @@
-"""Files, processors, and what a machine is."""
+"""Files, processors, and the facts of a machine."""

@@ -1,4 +1,4 @@
-"""How many processors this process may use: its affinity, and the CPU quota of its control groups (containers, slices)."""
+"""The processors that this process may use, by its affinity and by the CPU quota of its control groups (containers, slices)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ _ROOT = Path("/")
 
 
 def usable_processors(root: Path = _ROOT, affinity: Collection[int] | None = None) -> int:
-    """Logical processors at the disposal of this process, at least 1; a quota of 1.5 counts as 2.
+    """Number of logical processors that this process may use, at least 1. A quota of 1.5 counts as 2.
 
-    root: where `/proc` and `/sys` are. affinity: processor numbers; by default those of this process.
+    Args:
+        root: the folder that holds `/proc` and `/sys`.
+        affinity: numbers of the allowed processors; None: those of this process.
     """
     allowed = _affinity() if affinity is None else affinity
     quota = min((math.ceil(share) for share in _quotas(root)), default=len(allowed))
@@ -21,10 +23,14 @@ def usable_processors(root: Path = _ROOT, affinity: Collection[int] | None = Non
 
 
 def compute_threads(root: Path = _ROOT, affinity: Collection[int] | None = None) -> int | None:
-    """Threads that a network is worth: one per physical core at the disposal of this process.
+    """Number of threads for a network: one for each physical core that this process may use.
 
-    None where the system does not tell which processors share a core: a runtime then counts for itself. Arguments as
-    for `usable_processors`.
+    Args:
+        root: the folder that holds `/proc` and `/sys`.
+        affinity: numbers of the allowed processors; None: those of this process.
+
+    Returns:
+        None where the system does not say which processors share a core; a runtime then counts by itself.
     """
     allowed = _affinity() if affinity is None else affinity
     cores = set()
@@ -44,7 +50,7 @@ def _affinity() -> Collection[int]:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Processors that each control group above this process allows: cgroup version 2, version 1, or both mounted."""
+    """Processors that each control group above this process allows: cgroup version 2, version 1, or both."""
     for line in (_text(root / "proc/self/cgroup") or "").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -64,7 +70,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _share(group: Path) -> float | None:
-    """Quota over period of one control group; None where it has none."""
+    """Quota over period of one control group; None without quota."""
     both = _text(group / "cpu.max")
     parts = both.split() if both else [_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")]
     try:

@@ -18,7 +18,7 @@ from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
 from microseg.core.schemas.reference import Reference
-from microseg.core.schemas.tolerance import LIMITS, STUDENT, limit_between
+from microseg.core.schemas.tolerance import LIMITS, STUDENT_LIMIT, limit_between
 from microseg.core.system.files import require_writable, write_json, write_text
 from microseg.core.system.machine import machine
 from microseg.core.system.processor import instruction_sets, saturation_notice
@@ -224,7 +224,7 @@ def _compare(
     is_student = engine.manifest.distillation is not None
     if run is not None:
         if is_student != run.is_student:
-            table.limit = STUDENT
+            table.limit = STUDENT_LIMIT
         _compare_fields(table, options, engine, run.label, progress)
     elif options.against is not None:
         against = EngineFile(options.against).require_intact()
@@ -232,7 +232,7 @@ def _compare(
             _require_same_phases(options.against, engine.manifest, other.manifest)
             table.limit = limit_between(engine.manifest.precision, other.manifest.precision)
             if is_student != (other.manifest.distillation is not None):
-                table.limit = STUDENT
+                table.limit = STUDENT_LIMIT
             if options.fields is not None:
                 _compare_fields(table, options, engine, _labeller(other, options.against), progress)
                 return

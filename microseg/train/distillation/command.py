@@ -12,7 +12,7 @@ import numpy as np
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, TrainingField
 from microseg.core.schemas.run import (
-    STUDENT,
+    STUDENT_FOLDER,
     DistillationRecord,
     DistilledDomain,
     RunRecord,
@@ -89,7 +89,7 @@ def run_distill(
         learned = [[answer.field for answer in of] for of in told]
     kept = [lesson.compared or lesson.learned for lesson in lessons]
     compared = answers(networks, [field for fields in kept for field in fields], record, progress)
-    folder = out / STUDENT
+    folder = out / STUDENT_FOLDER
     save_parity_tiles(folder / "parity", _in_turn(kept), student.stride)
     start = None if recipe.start_fold is None else run / f"fold{recipe.start_fold}" / "model.safetensors"
     network, seconds = train_student(

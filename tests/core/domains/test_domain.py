@@ -90,7 +90,7 @@ def test_inferred_phases_become_the_engines(tmp_path: Path) -> None:
 
 def test_grey_values_show_the_domain_yaml_to_write(tmp_path: Path) -> None:
     folder = write_domain(tmp_path, {"a": halves(values=(0, 255))})
-    with pytest.raises(InputError, match="cannot be guessed") as caught:
+    with pytest.raises(InputError, match="their meaning is unknown") as caught:
         load_domain(folder)
     proposed = str(caught.value).partition("\n\n")[2].replace("NAME", "x")
     assert [entry["value"] for entry in yaml.safe_load(proposed)["phases"]] == [0, 255]
@@ -101,7 +101,7 @@ def test_colours_show_the_domain_yaml_to_write(tmp_path: Path) -> None:
     pixels = np.dstack([noise(20, 20)] * 3)
     pixels[:5] = (0, 0, 255)
     folder = write_domain(tmp_path, {"a": pixels})
-    with pytest.raises(InputError, match="cannot be guessed") as caught:
+    with pytest.raises(InputError, match="their meaning is unknown") as caught:
         load_domain(folder)
     proposed = yaml.safe_load(str(caught.value).partition("\n\n")[2])
     assert [entry["value"] for entry in proposed["phases"]] == ["#0000ff", "grey"]
@@ -267,10 +267,10 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
             "intensity: {rule: full_range}",
             r"intensity\.rule = 'full_range': .*'full', 'significant_bits' or 'percentiles'",
         ),
-        ("- a\n- b", r"no list of `key: value` lines"),
+        ("- a\n- b", r"holds no `key: value` pairs"),
         ("a: [", "not valid YAML"),
         ("groups: '('", "no regular expression"),
-        ("groups: spot", "exactly one capture group"),
+        ("groups: spot", "0 capture groups"),
         ("groups: '^(x[0-9])'", r"does not match a, b"),
         ("groups: {one: [a]}", r"does not list b"),
         ("test: [c]", "c is neither a stem nor a group"),

@@ -112,7 +112,11 @@ def test_phases_are_matched_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("masks", "described", "message"),
     [
-        ({"a": halves()}, {"phases": [{"name": "ferrite"}, {"name": "perlite"}]}, "'perlite' is unknown to the model"),
+        (
+            {"a": halves()},
+            {"phases": [{"name": "ferrite"}, {"name": "perlite"}]},
+            "'perlite' is none of the model's phases",
+        ),
         ({"a": halves(values=(0, 1, 2))}, None, "masks hold 3 values, the engine knows 2 phases"),
     ],
 )

@@ -147,16 +147,16 @@ def test_a_grid_without_pixel_size_ignores_that_of_the_file(tmp_path: Path) -> N
 
 def test_pixel_size_unknown_or_beyond_reason_names_the_option(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(40, 40))
-    with pytest.raises(FieldError, match=r"a\.tif: pixel size unknown.*--pixel-size-um"):
+    with pytest.raises(FieldError, match=r"a\.tif: its pixel size is unknown.*--pixel-size-um"):
         prepared(path, Grid(pixel_size_um=0.0277))
-    with pytest.raises(FieldError, match=r"27\.7 um against the engine's 0\.0277 um.*unit"):
+    with pytest.raises(FieldError, match=r"27\.7 um is far from the engine's 0\.0277 um.*unit"):
         prepared(path, Grid(pixel_size_um=0.0277), 27.7)
 
 
 def test_what_is_no_field(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match="too small"):
         prepared(write(tmp_path / "one.tif", noise(1, 1)))
-    with pytest.raises(FieldError, match="every pixel is 0: a blank capture"):
+    with pytest.raises(FieldError, match="every pixel is 0: the capture is blank"):
         prepared(write(tmp_path / "black.tif", np.zeros((40, 40), np.uint8)))
     path = write(tmp_path / "a.tif", noise(40, 40))
     with pytest.raises(FieldError, match=r"crop .* leaves nothing of 40 x 40 px"):
@@ -285,7 +285,7 @@ def test_a_step_edge_stays_where_it_is(tmp_path: Path) -> None:
 
 def test_a_mask_taken_for_an_image_is_noticed(tmp_path: Path) -> None:
     field, _ = prepared(write(tmp_path / "a.tif", noise(40, 40) % 3))
-    assert field.notices == ("holds only 3 grey values: a mask or a thresholded image?",)
+    assert field.notices == ("holds only 3 grey values, as masks and thresholded images do",)
 
 
 def test_a_pixel_size_to_fall_back_on(tmp_path: Path) -> None:
