@@ -1,4 +1,4 @@
-"""The real fields that an export calibrates and is judged on."""
+"""The real fields on which an export calibrates and is compared with torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from microseg.core.preparation.stitching import predict_tiled
 from microseg.core.preparation.tiling import Tile, extract, plan_tiles
 from microseg.core.schemas.run import RunRecord
 
-# A float32 bag of five takes seconds a field on a CPU; more fields tell little more about rounding.
+# A float32 bag of five takes seconds for each field on a CPU. More fields show little more about rounding.
 MAX_FIELDS = 16
-# A whole 1024 x 1024 field in one pass; larger ones in tiles.
+# Pixels of a tile: a field of 1024 x 1024 in one pass, larger fields in tiles.
 MAX_TILE_PX = 1_200_000
-# For ranges and for each layer's harm: enough grey values of every phase, and quick enough to try every layer.
+# For ranges and for the harm of each layer: enough grey values of every phase, and few enough to try every layer.
 CALIBRATION_TILES, CALIBRATION_TILE_PX = 12, 1 << 16
 
 T = TypeVar("T")
@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Field:
-    """A field as the network sees it: uint8 (h, w)."""
+    """A field on the network's grid.
+
+    Attributes:
+        name: of the field.
+        pixels: grey values, uint8 (h, w).
+    """
 
     name: str
     pixels: NDArray[np.uint8]
@@ -38,14 +43,30 @@ class Field:
 
 @dataclass(frozen=True)
 class FieldSet:
-    """Fields of one origin, as the manifest names it."""
+    """Fields of one origin.
+
+    Attributes:
+        name: of the origin, as the manifest states it.
+        fields: the fields.
+    """
 
     name: str
     fields: tuple[Field, ...]
 
 
 def held_out(run: Path, folders: Sequence[str]) -> FieldSet:
-    """The held-out tiles that training kept in the run, beside its networks. Raises InputError where there are none."""
+    """The held-out tiles that training keeps beside the networks of a run.
+
+    Args:
+        run: folder of the run.
+        folders: names of its fold folders.
+
+    Returns:
+        The tiles of all folds.
+
+    Raises:
+        InputError: the run holds none.
+    """
     paths = [path for folder in folders for path in sorted((run / folder / "parity").glob("*.png"))]
     if not paths:
         where = ", ".join(f"{folder}/parity" for folder in folders)
@@ -58,10 +79,17 @@ def held_out(run: Path, folders: Sequence[str]) -> FieldSet:
 
 
 def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
-    """At most MAX_FIELDS fields of a domain, evenly spread, prepared as the run's domain of that name or its last one.
+    """At most MAX_FIELDS fields of a domain, evenly spread. Labels are not read.
 
-    Labels are not looked for. What a domain.yaml states wins over the run's preparation. Raises InputError: no such
-    domain, no image in it, an image that cannot be read.
+    Args:
+        source: folder or YAML file of the domain.
+        record: the run. Its domain of the same name sets the preparation, else its last domain. A domain.yaml overrides it.
+
+    Returns:
+        The prepared fields.
+
+    Raises:
+        InputError: there is no such domain, it holds no image, or an image cannot be read.
     """
     domain = load_domain(source, masks=False)
     entry = next((entry for entry in record.domains if entry.name == domain.name), record.domains[-1])
@@ -78,7 +106,15 @@ def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
 
 
 def calibration_tiles(fields: Sequence[Field], stride: int) -> list[NDArray[np.uint8]]:
-    """At most CALIBRATION_TILES tiles, uint8 (1, 1, H, W), evenly spread over the fields."""
+    """At most CALIBRATION_TILES tiles, evenly spread over the fields.
+
+    Args:
+        fields: the fields to cut.
+        stride: height and width of a tile are multiples of it, px.
+
+    Returns:
+        Tiles, each uint8 (1, 1, H, W).
+    """
     tiles = []
     for field in fields:
         height, width = field.pixels.shape
@@ -90,7 +126,17 @@ def calibration_tiles(fields: Sequence[Field], stride: int) -> list[NDArray[np.u
 def stitched(
     field: Field, stride: int, halo_px: int, run: Callable[[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]]
 ) -> tuple[NDArray[np.uint8], ...]:
-    """What `run` says about a whole field: for a tile uint8 (1, 1, H, W) arrays (..., H, W), stitched to (..., h, w)."""
+    """Compute a whole field tile by tile.
+
+    Args:
+        field: the field.
+        stride: height and width of a tile are multiples of it, px.
+        halo_px: halo of a tile.
+        run: gives arrays (..., H, W) for a tile uint8 (1, 1, H, W).
+
+    Returns:
+        The arrays over the whole field, (..., h, w).
+    """
     height, width = field.pixels.shape
     plan = plan_tiles(height, width, stride, halo_px, MAX_TILE_PX)
     return predict_tiled(field.pixels, plan, lambda pixels: run(pixels[None, None]))

@@ -1,6 +1,7 @@
-"""The same function with fewer operations: what a bag's graph multiplies by zero or twice. ONNX alone, no torch.
+"""Rewrites that compute the same function with fewer operations. Needs onnx, not torch.
 
-Equal to the graph before but for the order in which float32 sums are taken, which the export's gate judges.
+The graph of a bag multiplies by zeros, and multiplies the same values twice. A rewritten graph differs from the original
+only in the order in which float32 sums are taken. The gate of `export` checks the result.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from onnx import helper, numpy_helper
 
 from microseg.export.onnx_graph import constants, fold_logits
 
-# What interleaving costs grows with the channels that come out, what it saves with those that go in as well. Integers save
-# less: the second is theirs.
+# The cost of interleaving grows with the output channels, the saving with output and input channels. INT8 saves less, so its
+# threshold is higher.
 LEAST_ENLARGED_CHANNELS, LEAST_ENLARGED_CHANNELS_INT8 = 32, 64
-# Convolutions on processors compute 16 channels at a time; a head of a few phases wastes the others.
+# Processors compute 16 channels of a convolution at a time. A head of a few phases wastes the others.
 _LANES = 16
 _PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def grey_stem(model: onnx.ModelProto) -> onnx.ModelProto:
-    """First convolutions on one grey channel instead of three equal ones.
+    """Let the first convolutions read one grey channel instead of three equal ones.
 
-    Where the three are normalised differently, a second channel of ones carries the difference: where a convolution
-    pads, it is zero as the normalised channels are.
+    Where the three channels are normalised differently, a second channel of ones carries the difference. It is zero where a
+    convolution pads, as the normalised channels are.
+
+    Args:
+        model: the graph of a bag.
+
+    Returns:
+        The rewritten graph.
     """
     graph = _Graph(model)
     for div in graph.nodes("Div"):
@@ -34,7 +41,7 @@ def grey_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         if sub is None or sub.op_type != "Sub" or not {sub.input[1], div.input[1]} <= graph.values.keys():
             continue
         mean, std = (graph.values[name].astype(np.float64).ravel() for name in (sub.input[1], div.input[1]))
-        # Padding with zeros may be a node of its own, which cares for no channel.
+        # Padding with zeros may be a node of its own. It treats all channels alike.
         readers = [
             after
             for node in graph.readers(div.output[0])
@@ -57,9 +64,16 @@ def grey_stem(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def narrow_heads(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Heads of a few phases for four pixels at a time: as many numbers, in fewer places of more channels.
+    """Let heads of up to four phases compute four neighbouring pixels at a time.
 
-    Only those whose logits have the size of the tile: it is even.
+    The results are as many numbers, at a quarter of the places with four times the channels. Only heads whose logits have the
+    size of the tile are rewritten, because that size is even.
+
+    Args:
+        model: the graph of a bag.
+
+    Returns:
+        The rewritten graph.
     """
     graph = _Graph(model)
     for planes in fold_logits(model):
@@ -84,10 +98,18 @@ def narrow_heads(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGED_CHANNELS) -> onnx.ModelProto:
-    """A 3 x 3 convolution of a map that was enlarged twofold by repetition: 2 x 2 on the small map, for each of four pixels.
+    """Replace a 3 x 3 convolution of a map enlarged twofold by repetition by four 2 x 2 convolutions of the small map.
 
-    4/9 of the multiplications. What the map was joined with is convolved for the same four pixels, with a stride of two, and
-    added before they are interleaved. least_channels: of the enlarged map.
+    Each of the four computes one of four neighbouring pixels; together they take 4/9 of the multiplications. The skip
+    connection that was concatenated with the map is convolved for the same four pixels with a stride of two, and added
+    before the pixels are interleaved.
+
+    Args:
+        model: the graph of a bag.
+        least_channels: fewest channels of an enlarged map for which the rewrite is applied.
+
+    Returns:
+        The rewritten graph.
     """
     graph = _Graph(model)
     for conv in graph.nodes("Conv"):
@@ -104,7 +126,7 @@ def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGE
             continue
         if skip and not beside_channels:
             continue
-        # What follows a convolution alone is computed with it, pixel by pixel.
+        # A ReLU that alone reads the convolution is computed with it, pixel by pixel.
         after = graph.readers(conv.output[0])
         relu = after[0] if len(after) == 1 and after[0].op_type == "Relu" else None
         result, name, bias = conv.output[0], conv.input[1], list(conv.input[2:])
@@ -132,9 +154,15 @@ def small_upsampling(model: onnx.ModelProto, least_channels: int = LEAST_ENLARGE
 
 
 def interleaved_by_copies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """DepthToSpace, as this module makes it, as concatenations, line by line.
+    """Replace the DepthToSpace nodes of this module by concatenations, line by line.
 
-    ONNX Runtime does the former on one processor, and takes three times as long.
+    ONNX Runtime computes DepthToSpace on one processor, which takes three times as long.
+
+    Args:
+        model: a graph that `small_upsampling` or `narrow_heads` returned.
+
+    Returns:
+        The rewritten graph.
     """
     graph = _Graph(model)
     for node in graph.nodes("DepthToSpace"):
@@ -190,13 +218,13 @@ class _Graph:
         return [node for node in self._graph.node if tensor in node.input]
 
     def channels(self, tensor: str) -> int:
-        """0 where the graph does not tell."""
+        """Number of channels of a tensor; 0 where the graph does not state it."""
         shape = self._shapes.get(tensor, [])
         return int(shape[1]) if len(shape) == 4 else 0
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """A float32 constant; its name begins with `name`, by which people know a layer."""
-        # Equal constants may be one, which each of its readers replaces by its own.
+        """Add a float32 constant. Its name begins with `name`, which identifies the layer."""
+        # Several nodes may read one constant; each gets its own replacement.
         self._made += 1
         made = f"{name}.short{self._made}"
         self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), made))
@@ -209,7 +237,7 @@ class _Graph:
         return made
 
     def plain_3x3(self, node: onnx.NodeProto) -> NDArray[Any] | None:
-        """The weight (O, I, 3, 3) of a convolution with padding 1 and nothing else about it."""
+        """The weight (O, I, 3, 3) of a convolution with padding 1, stride 1 and one group; None for any other node."""
         if node.op_type != "Conv" or node.input[1] not in self.values or self.values[node.input[1]].shape[2:] != (3, 3):
             return None
         given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -231,7 +259,7 @@ class _Graph:
         self._after[node.output[0]] = nodes
 
     def finished(self) -> onnx.ModelProto:
-        """The model with what was inserted, and without what nothing reads any more."""
+        """The model with the inserted nodes and without nodes and constants that nothing reads."""
         nodes = [each for node in self._graph.node for each in (node, *self._after.get(node.output[0], []))]
         read = {value.name for value in self._graph.output}
         kept = []
@@ -248,7 +276,7 @@ class _Graph:
 
 
 def _two_taps(weight: NDArray[Any], axis: int, place: int) -> NDArray[Any]:
-    """What three taps on a repeated line are on the line itself, for the first or second of two repetitions."""
+    """The two taps on a line that equal three taps on the line repeated twofold, for the first or the second repetition."""
     first, second, third = np.moveaxis(weight, axis, 0)
     taps = [first, second + third] if place == 0 else [first + second, third]
     return np.stack(taps, axis)

@@ -1,4 +1,4 @@
-"""Bytes of memory that an engine takes per pixel of a tile, measured in processes of their own."""
+"""Bytes of memory that an engine takes for each pixel of a tile, measured in separate processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ import numpy as np
 from microseg.core.errors import InputError
 from microseg.runtime import Runtime, choose, open_engine
 
-# Large enough for activations to outweigh the rest, small enough to take seconds.
+# Large enough for activations to dominate the memory, small enough to take seconds.
 SIDES_PX = (512, 1024)
 
 
 def measure_bytes_per_pixel(engine: Path, stride: int) -> float:
-    """Slope of the peak resident memory between one small and one large square tile, on the CPU.
+    """The slope of peak resident memory over tile size, between a small and a large square tile on the CPU.
 
-    Of ONNX Runtime, or of what this machine would choose, whichever takes more. Raises InputError if it fails.
+    It is measured with ONNX Runtime and with the runtime that this machine would choose. The larger figure counts.
+
+    Args:
+        engine: the .onnx file.
+        stride: height and width of a tile are multiples of it, px.
+
+    Returns:
+        Bytes per pixel, at least 1.
+
+    Raises:
+        InputError: the engine cannot run a tile.
     """
     sides = [side // stride * stride for side in SIDES_PX]
     slopes = []
@@ -35,8 +45,8 @@ def measure_bytes_per_pixel(engine: Path, stride: int) -> float:
 
 
 def peak_resident_bytes() -> int:
-    """Peak resident memory of this process, bytes."""
-    # Linux's ru_maxrss starts from the parent's peak, which holds torch here; the kernel's own mark does not.
+    """Peak resident memory of this process in bytes."""
+    # On Linux ru_maxrss starts from the peak of the parent process, which holds torch here. VmHWM does not.
     status = Path("/proc/self/status")
     if status.is_file():
         marks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
@@ -54,7 +64,7 @@ def peak_resident_bytes() -> int:
 
 
 def main(engine: str, side: str, runtime: Runtime) -> None:
-    """Run one square tile twice and print the peak."""
+    """Run one square tile of `side` px twice and print the peak of the resident memory in bytes."""
     tile = np.zeros((1, 1, int(side), int(side)), np.uint8)
     opened = open_engine(Path(engine), device="cpu", runtime=runtime)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What an engine's graph consists of: folds, their convolutions, and the parts around them. ONNX alone, no torch."""
+"""The parts of an engine's graph: folds, their convolutions, and the nodes around them. Needs onnx, not torch."""
 
 from __future__ import annotations
 
@@ -17,23 +17,36 @@ from numpy.typing import NDArray
 from microseg.runtime.onnxruntime_library import onnxruntime_library
 
 CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Sums over a whole tile: more terms than FP16 has digits.
+# Sums over a whole tile have more terms than FP16 has digits.
 POOLING = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 BEFORE, AFTER, SUM = "normalises the input", "follows the last convolution", "sums over the whole tile"
 
 
 class Layer(NamedTuple):
-    """The convolutions at one place of the folds' networks. nodes: their names, one per fold that has it."""
+    """The convolutions at one place of the folds' networks.
+
+    Attributes:
+        name: of the layer, as in the network (`layer_name`).
+        nodes: names of the convolutions in the graph, one or more for each fold.
+    """
 
     name: str
     nodes: tuple[str, ...]
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function with batch normalisation, padding and constants folded into the convolutions.
+    """Fold batch normalisation, padding and constants into the convolutions.
 
-    By ONNX Runtime's basic optimisations, which leave standard operators alone. Every node has a name of its own. Raises
-    OSError where the temporary folder is full.
+    ONNX Runtime's basic optimisations do it; their result has standard operators only.
+
+    Args:
+        model: the graph of an engine.
+
+    Returns:
+        An equal graph in which every node has a name of its own.
+
+    Raises:
+        OSError: the temporary folder is full.
     """
     onnxruntime = onnxruntime_library()
     with TemporaryDirectory(prefix="microseg-") as folder:
@@ -44,7 +57,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         options.log_severity_level = 3
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no public base class; of a full disk it says nothing
+        except Exception as error:  # its errors share no public base class and do not mention a full disk
             if shutil.disk_usage(folder).free < 2 * model.ByteSize():
                 raise OSError(errno.ENOSPC, "no room in the temporary folder", folder) from error
             raise
@@ -62,7 +75,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Names of all float32 tensors: inputs, initializers and whatever the nodes make."""
+    """Names of all float32 tensors: inputs, initializers and results of nodes."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = (*inferred.value_info, *inferred.input, *inferred.output)
     wanted = onnx.TensorProto.FLOAT
@@ -72,10 +85,16 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def outside_convolutions(model: onnx.ModelProto) -> dict[str, str]:
-    """Nodes whose work is not that of a layer, by name, with what they do: BEFORE, AFTER or SUM.
+    """The nodes that belong to no layer.
 
-    Before the first convolution grey values are normalised; after the last one come the upsampling of logits, softmax,
-    arg max and pooled features.
+    Before the first convolution grey values are normalised. After the last one come the upsampling of logits, softmax, arg max
+    and pooled features.
+
+    Args:
+        model: the graph of an engine.
+
+    Returns:
+        What each node does (BEFORE, AFTER or SUM), by the name of the node.
     """
     nodes = list(model.graph.node)
     after = _reached(nodes, forward=True)
@@ -106,10 +125,14 @@ def _reached(nodes: Iterable[onnx.NodeProto], *, forward: bool) -> set[str]:
 
 
 def fold_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that the votes are decided by, fold by fold: float32 (N, 1, P, H, W), of which they are the arg max.
+    """The tensors that decide the votes.
 
-    Of two phases (N, 1, F, H, W): how far the second one's logits are above the first one's, F of them from a student of as
-    many heads.
+    Args:
+        model: the graph of an engine.
+
+    Returns:
+        Their names, fold by fold. More than two phases: logits, float32 (N, 1, P, H, W); the vote is their arg max. Two phases:
+        the logit of the second phase minus that of the first, float32 (N, 1, F, H, W), where a student has F heads.
     """
     made_by = _makers(model)
 
@@ -124,7 +147,7 @@ def fold_logits(model: onnx.ModelProto) -> list[str]:
 
 
 def layers(model: onnx.ModelProto) -> list[Layer]:
-    """The convolutions in the order of the computation; equal places of the folds are one layer."""
+    """The convolutions in the order of computation. The same place in every fold is one layer."""
     made_by = _makers(model)
     order = {node.name: index for index, node in enumerate(model.graph.node)}
     folds = []
@@ -143,13 +166,13 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
         folds = [[node for fold in folds for node in fold]]
     named: dict[str, dict[str, None]] = {}
     for place in zip(*folds, strict=True):
-        # A shortcut computes a layer by several convolutions.
+        # `graph_rewrites` may compute a layer with several convolutions.
         named.setdefault(layer_name(place[0]), {}).update(dict.fromkeys(node.name for node in place))
     return [Layer(name, tuple(nodes)) for name, nodes in named.items()]
 
 
 def last_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Convolutions that no other one follows."""
+    """Names of the convolutions that no other convolution follows."""
     followed: set[str] = set()
     last = set()
     for node in reversed(model.graph.node):
@@ -164,14 +187,14 @@ def last_convolutions(model: onnx.ModelProto) -> set[str]:
 
 
 def layer_name(node: onnx.NodeProto) -> str:
-    """What a person calls the layer: `encoder.layer1.0.conv1` where the weight kept its name, else the node's name."""
+    """The layer's name in the network (`encoder.layer1.0.conv1`) where the weight kept it, else the name of the node."""
     weight = node.input[1] if len(node.input) > 1 else ""
     named = re.match(r"(?:networks\.\d+\.)?(.+)\.weight", weight)
     return named.group(1) if named else node.name
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """Initializers by name."""
+    """The constant tensors of a graph, by name."""
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 

@@ -1,8 +1,8 @@
-"""Reference tiles into an engine: what `verify` on the station compares with."""
+"""Writes reference tiles into an engine. `verify` compares with them on the station."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,17 +29,19 @@ SIDE_PX = 256
 
 @dataclass(frozen=True)
 class Candidates:
-    """Tiles to choose from, each uint8 (H, W). origin: `real` only with the consent of the micrographs' owner."""
+    """Tiles to choose from.
+
+    Attributes:
+        origin: `real` only where the owner of the micrographs asked for it.
+        tiles: name and pixels of each tile, uint8 (H, W).
+    """
 
     origin: Literal["synthetic", "real"]
     tiles: Sequence[tuple[str, NDArray[np.uint8]]]
 
 
-Source = Callable[[], Candidates]
-
-
 def held_out_tiles(run: Path) -> Candidates:
-    """Corners of the held-out tiles that training kept. Raises InputError where it kept none."""
+    """Corners of the held-out tiles of a run, at most SIDE_PX a side. Raises InputError where the run holds none."""
     tiles = []
     for path in sorted(run.glob("fold*/parity/*.png")):
         with Image.open(path) as image:
@@ -50,9 +52,14 @@ def held_out_tiles(run: Path) -> Candidates:
 
 
 def add_reference(engine_path: Path, candidates: Candidates) -> None:
-    """Run an exported engine on the candidates and store the most telling tiles in it with its labels and votes.
+    """Run an exported engine on the candidates, and store the tiles with the most balanced phases in it.
 
-    At most 300 kB; the network's hash does not change. To be called when the manifest is final.
+    Each tile is stored with the labels and votes of the engine, at most 300 kB in all. The hash of the network does not
+    change. The manifest must be final.
+
+    Args:
+        engine_path: the .onnx file; a metadata entry is appended.
+        candidates: the tiles to choose from.
     """
     with open_engine(engine_path, device="cpu", runtime="onnxruntime") as engine:
         manifest = engine.manifest

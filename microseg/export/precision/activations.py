@@ -1,4 +1,4 @@
-"""What the activations of a graph are: their ranges, and how many leave the range of a number format."""
+"""The activations of a graph: their ranges, and how many exceed the range of a number format."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ Tiles = Sequence[NDArray[np.uint8]]
 
 
 class Range(NamedTuple):
-    """Smallest and largest value of a tensor over all tiles, the largest magnitude of each tile, and the mean of each channel.
+    """Statistics of a tensor over the calibration tiles.
 
-    means: empty for a tensor of which they were not asked for. size: mean height and width of such a tensor.
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        magnitudes: largest absolute value on each tile.
+        means: mean of each channel; empty where it was not asked for.
+        size: mean height and width in px; empty where `means` is.
     """
 
     low: float
@@ -35,9 +40,16 @@ class Range(NamedTuple):
 def ranges(
     model: onnx.ModelProto, tensors: Iterable[str], tiles: Tiles, averaged: Collection[str] = ()
 ) -> dict[str, Range]:
-    """Range of every named float32 tensor of `model` over `tiles`, each uint8 (1, 1, H, W). Not-a-number stays such.
+    """Measure the range of tensors over tiles.
 
-    averaged: those, (N, C, H, W), whose channels' means are wanted too.
+    Args:
+        model: the graph of an engine.
+        tensors: names of float32 tensors in it.
+        tiles: each uint8 (1, 1, H, W).
+        averaged: names of tensors (N, C, H, W) for which the mean of each channel is measured too.
+
+    Returns:
+        The range of each tensor by name. A value that is not a number makes the range not a number.
     """
     names = list(tensors)
     watched = onnx.ModelProto()
@@ -66,7 +78,7 @@ def ranges(
     averages = [tuple(np.array(values, np.float64).mean(0).tolist()) for values in of_all]
     means = dict(zip(wanted, averages[: len(wanted)], strict=True))
     sizes = dict(zip(wanted, averages[len(wanted) :], strict=True))
-    # numpy's maximum keeps not-a-number.
+    # numpy's maximum keeps a value that is not a number.
     magnitude = np.maximum(np.abs(low), np.abs(high))
     return {
         name: Range(
@@ -83,7 +95,15 @@ def ranges(
 def beyond_counter(
     model: onnx.ModelProto, limits: Mapping[str, tuple[float, float]]
 ) -> Callable[[NDArray[np.uint8]], int]:
-    """How many values of the named tensors lie beyond their limits (low, high), or are no number, on a tile."""
+    """A function that counts the values of some tensors that exceed their limits or are not numbers.
+
+    Args:
+        model: the graph of an engine.
+        limits: lowest and highest value allowed, by the name of the tensor.
+
+    Returns:
+        The function: the count over all tensors for a tile uint8 (1, 1, H, W).
+    """
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     graph = watched.graph
@@ -93,7 +113,7 @@ def beyond_counter(
         graph.initializer.extend(
             onnx.numpy_helper.from_array(np.array(value, np.float32), bound) for bound, value in bounds.items()
         )
-        # Inside, rather than outside: not-a-number fails both comparisons.
+        # A value that is not a number fails both comparisons, so the test is for values inside the limits.
         for operator, bound in zip(("GreaterOrEqual", "LessOrEqual"), bounds, strict=True):
             graph.node.append(onnx.helper.make_node(operator, [name, bound], [f"{bound}.inside"]))
         graph.node.extend(

@@ -1,9 +1,9 @@
-"""float32 graph -> FP16 graph that is typed throughout, with float32 where it must stay.
+"""A float32 graph in FP16, with one type at every node and float32 where FP16 would lose accuracy.
 
-A pass of our own: the converters that exist (onnxconverter-common, onnxruntime.transformers.float16) cast the outputs of
-every node that is to stay float32 back to FP16, so that between two such nodes a value still overflows, and softmax and
-pooled features still pass through FP16. Here neighbours in float32 exchange float32, and TensorRT's strongly typed mode
-finds one type at every node (Resize alone takes its scales in float32, as ONNX says).
+The converters of onnxconverter-common and onnxruntime.transformers.float16 cast the output of every float32 node back to
+FP16. A value between two such nodes overflows all the same, and softmax and pooled features pass through FP16. Here
+neighbouring float32 nodes exchange float32. TensorRT's strongly typed mode needs one type at every node; only Resize takes
+its scales in float32, as the ONNX standard says.
 """
 
 from __future__ import annotations
@@ -20,18 +20,25 @@ from microseg.export.precision.activations import Range, Tiles, ranges
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
-# Calibration tiles are few: another field may be brighter, or hold what they do not.
+# Calibration tiles are few. Another field may be brighter or show other structures.
 HEADROOM = 4.0
-# Rounding changes normal weights by 2**-12 of themselves; a layer that loses more has weights below FP16's normal range.
+# Rounding changes normal weights by 2**-12 of their value. A layer with a larger change has weights below FP16's normal range.
 MAX_WEIGHT_CHANGE = 2.0**-9
 
 
 def kept_in_float32(model: onnx.ModelProto, tiles: Tiles) -> dict[str, str]:
-    """Nodes that FP16 cannot compute, by name, with the reason.
+    """The nodes that FP16 cannot compute.
 
-    model: float32, from `simplified`. tiles: for the reference pass, in which every activation is rounded to FP16 and
-    its largest magnitude recorded; those beyond FP16 pass on as they are, so that one pass finds them all. The
-    CPU provider itself computes FP16 graphs in float32 and would hide them.
+    A reference pass rounds every activation to FP16 and records its largest magnitude. Activations that exceed FP16 are
+    passed on unrounded, so that one pass finds all of them. ONNX Runtime on the CPU computes FP16 graphs in float32 and
+    would hide them.
+
+    Args:
+        model: the float32 graph, from `simplified`.
+        tiles: each uint8 (1, 1, H, W), for the reference pass.
+
+    Returns:
+        The reason by the name of the node.
     """
     kept = outside_convolutions(model) | _weight_faults(model)
     rounded = rounded_twin(model, kept, overflowing=True)
@@ -40,7 +47,7 @@ def kept_in_float32(model: onnx.ModelProto, tiles: Tiles) -> dict[str, str]:
         if fault := _fault(found):
             faults[tensor] = fault
     for node in model.graph.node:
-        # Whoever makes the tensor and whoever reads it: it has to stay float32 on the way.
+        # Both the node that computes the tensor and the nodes that read it, so that the tensor stays float32 between them.
         for tensor in (*node.output, *node.input):
             if tensor in faults and node.name not in kept:
                 kept[node.name] = faults[tensor]
@@ -48,7 +55,15 @@ def kept_in_float32(model: onnx.ModelProto, tiles: Tiles) -> dict[str, str]:
 
 
 def to_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """The model with every float32 node in FP16 but those `kept`; inputs and outputs of the graph keep their types."""
+    """Convert a graph to FP16.
+
+    Args:
+        model: the float32 graph.
+        kept: names of the nodes that stay in float32.
+
+    Returns:
+        The converted graph. Its inputs and outputs keep their types.
+    """
     half = onnx.ModelProto()
     half.CopyFrom(model)
     graph = half.graph
@@ -58,7 +73,7 @@ def to_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
 
     def as_type(tensor: str, wanted: int) -> str:
-        """The tensor's name in the wanted type: a rounded initializer, or a cast made once."""
+        """The name of the tensor in the wanted type: a rounded constant, or a cast that is added once."""
         suffix = "fp16" if wanted == onnx.TensorProto.FLOAT16 else "fp32"
         name = f"{tensor}.{suffix}"
         if name not in made:
@@ -93,10 +108,17 @@ def to_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 def rounded_twin(model: onnx.ModelProto, kept: Collection[str], *, overflowing: bool = False) -> onnx.ModelProto:
-    """What FP16 hardware computes from `to_half(model, kept)`, as a float32 graph: weights and activations rounded.
+    """A float32 graph that computes what FP16 hardware computes from `to_half(model, kept)`.
 
-    Products are summed in float32, as tensor cores do. Values beyond FP16 become infinite, or, if `overflowing`, pass
-    on unrounded. The name of a tensor stays that of its value before it is rounded.
+    Weights and activations are rounded to FP16. Products are summed in float32, as tensor cores do.
+
+    Args:
+        model: the float32 graph.
+        kept: names of the nodes that stay in float32.
+        overflowing: pass values that exceed FP16 on unrounded. Otherwise they become infinite.
+
+    Returns:
+        The graph. A tensor keeps its name; the name stands for its value before rounding.
     """
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
@@ -140,7 +162,7 @@ def rounded_twin(model: onnx.ModelProto, kept: Collection[str], *, overflowing: 
 
 
 def half_limits(model: onnx.ModelProto, kept: Collection[str]) -> dict[str, tuple[float, float]]:
-    """The activations that are or become FP16 in `to_half(model, kept)`, with the largest values that FP16 holds."""
+    """The smallest and largest value of FP16, by the name of each activation that is FP16 in `to_half(model, kept)`."""
     made = _half_tensors(model, kept)
     outside = float_tensors(model) - made - constants(model).keys()
     read = {name for node in model.graph.node if node.name not in kept for name in node.input if name in outside}
@@ -153,10 +175,10 @@ def _half_tensors(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
 
 
 def _fault(found: Range) -> str | None:
-    """Why an activation cannot be FP16."""
+    """The reason why an activation cannot be FP16; None where it can."""
     magnitude = found.magnitude
     if not magnitude * HEADROOM <= LARGEST:
-        return f"activations up to {magnitude:.3g} (FP16 ends at {LARGEST:g}; headroom {HEADROOM:g})"
+        return f"activations up to {magnitude:.3g} (largest FP16 value {LARGEST:g}, headroom {HEADROOM:g})"
     if 0 < magnitude < SMALLEST_NORMAL:
         return f"activations of at most {magnitude:.3g} (FP16 loses digits below {SMALLEST_NORMAL:.2g})"
     return None
@@ -171,7 +193,7 @@ def _weight_faults(model: onnx.ModelProto) -> dict[str, str]:
         for name in node.input[1:]:
             if name not in weights:
                 continue
-            # A bias may be next to nothing beside the weights.
+            # A bias may be negligible beside the weights.
             size = max(float(np.linalg.norm(weights[name])), float(np.linalg.norm(weights.get(node.input[1], 0.0))))
             change = float(np.linalg.norm(_rounded(weights[name]).astype(np.float64) - weights[name]))
             if not change <= MAX_WEIGHT_CHANGE * size:

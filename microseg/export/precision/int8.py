@@ -1,4 +1,4 @@
-"""float32 graph -> INT8 graph in QDQ form, by ONNX Runtime's static quantisation."""
+"""A float32 graph in INT8 (QDQ form), by ONNX Runtime's static quantisation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from microseg.export.onnx_graph import CONVOLUTIONS, constants, float_tensors
 from microseg.export.precision.activations import Range, Tiles, ranges
 from microseg.export.precision.int8_bias import correct_biases
 
-# What ONNX Runtime computes on 8-bit integers without a detour through float32.
+# Operators that ONNX Runtime computes on 8-bit integers without converting to float32.
 _OPERATORS = ("Conv", "ConvTranspose", "Relu", "Clip", "Add", "Concat", "MaxPool", "Resize", "Pad")
 _ACTIVATIONS = ("Relu", "Clip")
 
 
 def activation_ranges(model: onnx.ModelProto, tiles: Tiles) -> dict[str, Range]:
-    """Range of every float32 activation over the calibration tiles, each uint8 (1, 1, H, W); means of what is convolved."""
+    """Measure the range of every float32 activation, and the channel means of the inputs of convolutions.
+
+    Args:
+        model: the float32 graph.
+        tiles: calibration tiles, each uint8 (1, 1, H, W).
+
+    Returns:
+        The range of each activation by name.
+    """
     names = sorted(float_tensors(model) - constants(model).keys() - _outputs(model))
     return ranges(model, names, tiles, {node.input[0] for node in model.graph.node if node.op_type == "Conv"})
 
@@ -31,15 +39,23 @@ def quantised(
     symmetric: bool = False,
     reduced_range: bool = False,
 ) -> onnx.ModelProto:
-    """The model with INT8 convolutions, but for the nodes `kept`. Weights: int8, symmetric, a scale per output channel.
+    """Quantise the convolutions of a graph to INT8.
 
-    found: the ranges of the activations. Activations are uint8 with a zero point, which gives what follows a ReLU all
-    256 steps, and every operator between two convolutions stays on integers, but beside those of `kept`, which read what
-    is not rounded. Convolutions give float32 to what decides between phases, as 8 bits of a logit tie where they meet.
-    Biases take up what rounded weights do on average (`int8_bias.py`).
-    symmetric: int8 with zero point 0 at the inputs of convolutions alone, biases in float32: all that TensorRT takes; it
-    fuses the rest itself, and ONNX Runtime runs it slower than the other form.
-    reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).
+    Weights are int8, symmetric, with a scale for each output channel. Activations are uint8 with a zero point, so that the
+    result of a ReLU has all 256 steps. Operators between two convolutions compute on integers, except beside a node of
+    `kept`, which reads unrounded values. Convolutions whose results decide between phases give float32, because logits of 8
+    bits tie where phases meet. Biases are corrected for the mean error of rounded weights (`int8_bias`).
+
+    Args:
+        model: the float32 graph.
+        found: range of each activation, from `activation_ranges`.
+        kept: names of the nodes that stay in float32.
+        symmetric: int8 with zero point 0, only at the inputs of convolutions, and biases in float32. TensorRT takes only
+            this form and fuses the rest itself. ONNX Runtime runs it slower than the other form.
+        reduced_range: weights of 7 bits, for processors whose 8-bit products saturate at 16 bits (no VNNI).
+
+    Returns:
+        The quantised graph.
     """
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
 
@@ -73,7 +89,7 @@ def quantised(
 
 
 def saturation_limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
-    """The activations that `model` quantises, with the values beyond which its integers saturate."""
+    """The lowest and highest value at which the integers of a quantised graph saturate, by the name of the activation."""
     values = constants(model)
     limits = {}
     for node in model.graph.node:
@@ -81,13 +97,13 @@ def saturation_limits(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
             scale, zero = (values[name] for name in node.input[1:3])
             ends = np.iinfo(zero.dtype)
             low, high = ((end - int(zero)) * float(scale) for end in (ends.min, ends.max))
-            # Half a step beyond still rounds to the end.
+            # Values up to half a step outside are rounded to the end.
             limits[node.input[0]] = (low - float(scale) / 2, high + float(scale) / 2)
     return limits
 
 
 def _read_as_real(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
-    """The results of convolutions that nodes in float32 alone read."""
+    """The results of convolutions that only nodes in float32 read."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -101,9 +117,10 @@ def _read_as_real(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
 
 
 def _beside(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
-    """Nodes between convolutions that one of `kept` reads or is read by, directly or through others of them.
+    """The nodes between convolutions that are connected to a node of `kept`, directly or through each other.
 
-    One channel of large range there would leave no steps to the others. The ReLU of another convolution is that one's.
+    In 8 bits one channel of large range would leave no steps to the other channels there. The ReLU of a quantised
+    convolution is not among them: it belongs to that convolution.
     """
     nodes = list(model.graph.node)
     convolutions = {node.name for node in nodes if node.op_type in CONVOLUTIONS}
@@ -125,7 +142,7 @@ def _beside(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
 def _read_unrounded(
     graph: onnx.GraphProto, exact: onnx.ModelProto, in_float32: Collection[str], real: Collection[str]
 ) -> None:
-    """Let the nodes `in_float32` read constants, each other's results and `real` tensors as they stand in `exact`."""
+    """Let the nodes `in_float32` read constants, results of each other and `real` tensors unrounded, as in `exact`."""
     values = {tensor.name: tensor for tensor in exact.graph.initializer}
     before = {node.name: node for node in exact.graph.node if node.name in in_float32}
     known = {*real, *values, *(name for node in before.values() for name in node.output)}
@@ -145,7 +162,7 @@ def _read_unrounded(
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Drop nodes, in the order of computation, and constants that nothing reads any more."""
+    """Remove nodes and constants that nothing reads. The nodes are in the order of computation."""
     read = {value.name for value in graph.output}
     for node in reversed(list(graph.node)):
         if read.isdisjoint(node.output):

@@ -1,7 +1,7 @@
-"""Bias correction: what rounded weights add to a convolution's result on average is taken off its bias.
+"""Bias correction of INT8 convolutions: the mean error of the result caused by rounded weights is subtracted from the bias.
 
-Nagel et al. (2019), Data-free quantization through weight equalization and bias correction, section 4.2, with means that
-calibration measured. Without it every field's fractions move the same way.
+Source: Nagel et al. (2019), Data-free quantization through weight equalization and bias correction, section 4.2, with means
+measured in calibration. Without the correction the area fractions of all fields change in the same direction.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ _DEFAULTS = {"pads": [0, 0, 0, 0], "dilations": [1, 1], "strides": [1, 1]}
 
 
 def correct_biases(model: onnx.ModelProto, exact: onnx.ModelProto, found: Mapping[str, Range]) -> None:
-    """Correct, in place, the biases of the INT8 convolutions of `model`, which was made of `exact`.
+    """Correct the biases of the INT8 convolutions of a graph in place.
 
-    found: with the means of every channel of the tensors of `exact` that its convolutions read; a convolution of another
-    one stays as it is.
+    Args:
+        model: the quantised graph.
+        exact: the float32 graph that it was made from.
+        found: ranges of the tensors of `exact`, with the mean of each channel where a convolution reads the tensor. The
+            bias of a convolution without such means is not changed.
     """
     graph, values, weights = model.graph, constants(model), constants(exact)
     known = {node.name: node for node in exact.graph.node if node.op_type == "Conv"}
@@ -42,7 +45,7 @@ def correct_biases(model: onnx.ModelProto, exact: onnx.ModelProto, found: Mappin
 
 
 def _inside(node: onnx.NodeProto, kernel: tuple[int, ...], size: tuple[float, ...]) -> NDArray[np.float64]:
-    """The share of positions, (h, w), at which each tap of a convolution meets the map and not its border of zeros."""
+    """The share of positions at which each tap of a convolution lies on the map and not on its border of zeros, (h, w)."""
     given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     pads, dilations, strides = (given.get(name, default) for name, default in _DEFAULTS.items())
     shares = []
@@ -55,9 +58,9 @@ def _inside(node: onnx.NodeProto, kernel: tuple[int, ...], size: tuple[float, ..
 
 
 def _mean_result(weight: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each output channel, (O,), of a convolution with `weight`, (O, I, h, w), of channels with `means`.
+    """Mean of each output channel of a convolution, (O,).
 
-    I is the number of channels of a group.
+    weight: (O, I, h, w), where I is the number of input channels of a group. means: of all input channels.
     """
     inside = weight.shape[1]
     groups = means.reshape(-1, inside)
@@ -72,7 +75,7 @@ def _subtract(
     values: Mapping[str, NDArray[Any]],
     shift: NDArray[np.float64],
 ) -> None:
-    """Give the convolution `node` a bias of its own, as INT8 engines have it: integers with a scale, or float32."""
+    """Give the convolution `node` a bias of its own less `shift`: integers with a scale, or float32, as it had before."""
     name = f"{node.name}.corrected_bias"
     bias = node.input[2] if len(node.input) > 2 else ""
     integers = made_by.get(bias)

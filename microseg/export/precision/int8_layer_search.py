@@ -1,4 +1,4 @@
-"""Which layers cost an INT8 engine its accuracy: each alone in INT8, measured by what the gate counts."""
+"""Finds the layers that cost an INT8 engine its accuracy: each is quantised alone and the change of fractions is measured."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from microseg.export.onnx_graph import CONVOLUTIONS, Layer
 from microseg.export.precision.activations import Tiles
 from microseg.export.precision.sessions import onnxruntime_session
 
-# Beyond this an INT8 engine saves little: FP16 or float32 is the honest choice.
+# Largest share of layers kept in float32. With more, an INT8 engine saves little time.
 MAX_SHARE_KEPT = 0.5
 
-# What the search is content with, as a share of the gate's limit: other processors and versions round otherwise.
+# The search ends below this share of the gate's limits, because other processors and versions round differently.
 MARGIN = 0.8
 
 Build = Callable[[Collection[str]], onnx.ModelProto]
 
 
 class Search(NamedTuple):
-    """The engine that was found, its figures, and the layers that stayed in float32 with their harm: None for the heads."""
+    """An INT8 engine that the search tried.
+
+    Attributes:
+        model: the graph.
+        fidelity: its figures.
+        kept: the layers that stay in float32, with the harm of each; None for the heads.
+    """
 
     model: onnx.ModelProto
     fidelity: list[Fidelity]
@@ -35,10 +41,19 @@ class Search(NamedTuple):
 def harms(
     model: onnx.ModelProto, places: Sequence[Layer], build: Build, tiles: Tiles, limits: Mapping[str, float]
 ) -> list[float]:
-    """Harm of each layer: how far it alone moves a phase's mean probability on a tile, as a share of the phase's limit.
+    """The harm of each layer: how much the layer alone in INT8 changes the mean probability of a phase.
 
-    build: the model in INT8 but for the convolutions given. limits: percentage points, in the order of the phases. The mean
-    probability moves steadily where a count of labels on a few tiles would jump.
+    The mean probability of a tile changes continuously, while a count of labels on a few tiles changes in jumps.
+
+    Args:
+        model: the float32 graph.
+        places: the layers.
+        build: gives the graph in INT8 except for the convolutions named.
+        tiles: each uint8 (1, 1, H, W).
+        limits: limit of each phase in percentage points, in the order of the phases.
+
+    Returns:
+        For each layer the largest change over tiles and phases, as a share of the limit of that phase.
     """
     names = {node.name for node in model.graph.node if node.op_type in CONVOLUTIONS}
     limit = np.array(list(limits.values()))
@@ -54,22 +69,32 @@ def search(
     heads: Sequence[Layer],
     places: Sequence[Layer],
     build: Build,
-    judge: Callable[[onnx.ModelProto], list[Fidelity]],
+    compare: Callable[[onnx.ModelProto], list[Fidelity]],
     measure: Callable[[], list[float]],
     progress: Callable[[str], None],
 ) -> Search:
-    """Keep the heads in float32, then the most harmful layers, twice as many at each try, until the figures hold with a margin.
+    """Search for an INT8 engine that agrees with float32 torch with a margin.
 
-    heads: the last layers, whose logits decide. places: the other layers that may be quantised. measure: the harms of these,
-    asked for only if heads are not enough. Where no try has the margin, the best is returned, which the caller lets pass or
-    refuses.
+    First every layer is quantised. If that is not enough, the heads stay in float32, then the most harmful layers, twice as
+    many at each try.
+
+    Args:
+        heads: the last layers, whose logits decide between phases.
+        places: the other layers that may be quantised.
+        build: gives the graph in INT8 except for the convolutions named.
+        compare: gives the figures of a graph.
+        measure: gives the harm of each of `places`; called only if the heads are not enough.
+        progress: called with the name of each step as it begins.
+
+    Returns:
+        The first try with the margin. If none has it, the try that comes closest to its limits; the gate decides about it.
     """
     best: Search | None = None
 
     def is_enough(kept: list[tuple[Layer, float | None]]) -> bool:
         nonlocal best
         model = build([name for layer, _ in kept for name in layer.nodes])
-        found = Search(model, judge(model), kept)
+        found = Search(model, compare(model), kept)
         if best is None or nearest_limit(found.fidelity, "int8").ratio <= nearest_limit(best.fidelity, "int8").ratio:
             best = found
         return nearest_limit(best.fidelity, "int8").ratio <= MARGIN
@@ -77,7 +102,7 @@ def search(
     progress("quantising")
     kept: list[tuple[Layer, float | None]] = [(head, None) for head in heads]
     if not is_enough([]) and not is_enough(kept):
-        progress("looking for the layers that cost accuracy")
+        progress("searching for the layers that cost accuracy")
         harm = measure()
         ranked = sorted(range(len(places)), key=lambda index: -harm[index])
         most = int(MAX_SHARE_KEPT * len(places))
@@ -92,7 +117,7 @@ def search(
 
 
 def _mean_probabilities(model: onnx.ModelProto, tiles: Tiles) -> NDArray[np.float64]:
-    """Mean probability of each phase on each tile, (T, P)."""
+    """Mean probability of each phase on each tile, float64 (T, P)."""
     running = onnxruntime_session(model)
     return np.array(
         [running.run(["probability"], {"tiles": pixels})[0].mean((0, 2, 3), dtype=np.float64) for pixels in tiles]

@@ -1,4 +1,4 @@
-"""The float32 graph of a bag -> the same in FP16 or INT8, judged on real fields."""
+"""The float32 graph of a bag in FP16 or INT8, compared with torch on real fields."""
 
 from __future__ import annotations
 
@@ -30,14 +30,21 @@ from microseg.export.precision.int8 import activation_ranges, quantised, saturat
 from microseg.export.precision.int8_layer_search import harms, search
 from microseg.runtime.runtime_config import cpu_runtimes
 
-# Each layer is tried alone: few tiles, so that it takes minutes.
+# Tiles on which each layer is tried alone. With few the search takes minutes.
 _HARM_TILES = 4
 _STRUCTURE = {BEFORE: "input", SUM: "pooling", AFTER: "output"}
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """A graph in less than float32, what of it stayed float32, and the figures that let it through the gate."""
+    """A graph that passed the gate.
+
+    Attributes:
+        model: the graph.
+        float32_layers: the layers that stayed in float32, with the reason.
+        fidelity: the figures of its comparison with float32 torch.
+        quantisation: how INT8 was made; None for another precision.
+    """
 
     model: onnx.ModelProto
     float32_layers: list[Float32Layer]
@@ -55,10 +62,22 @@ def reduce_precision(
     symmetric: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Reduced:
-    """The bag, float32, in `precision`. tiles: unlabelled, each uint8 (1, 1, H, W), for what activations reach.
+    """Convert the graph of a bag and compare it with float32 torch.
 
-    calibrated_on: the domain that they come from, None for the run's own. symmetric: as for `int8.quantised`.
-    Raises GateError where the result does not say what float32 torch says.
+    Args:
+        bag: the float32 graph.
+        precision: what the result computes in.
+        tiles: calibration tiles, each uint8 (1, 1, H, W). They show which values the activations take.
+        gate: what the result is compared by.
+        calibrated_on: the domain that the tiles come from; None for the held-out tiles of the run.
+        symmetric: INT8 without zero points (`int8.quantised`).
+        progress: called with the name of each step as it begins.
+
+    Returns:
+        The graph with its figures.
+
+    Raises:
+        GateError: the graph does not agree with float32 torch.
     """
     match precision:
         case "fp32":
@@ -73,9 +92,19 @@ def reduce_precision(
 
 
 def to_fp16(bag: onnx.ModelProto, tiles: Tiles, gate: PrecisionGate, calibrated_on: str | None) -> Reduced:
-    """The bag in FP16. tiles: for the reference pass. Raises GateError.
+    """The graph of a bag in FP16, compared twice: rounded as FP16 hardware rounds, and as ONNX Runtime computes it.
 
-    Judged twice: rounded as FP16 hardware does, and as ONNX Runtime computes it.
+    Args:
+        bag: the float32 graph.
+        tiles: calibration tiles, each uint8 (1, 1, H, W). They show which activations overflow.
+        gate: what the result is compared by.
+        calibrated_on: the domain that the tiles come from; None for the held-out tiles of the run.
+
+    Returns:
+        The graph with its figures.
+
+    Raises:
+        GateError: the graph does not agree with float32 torch.
     """
     plain = simplified(bag)
     kept = kept_in_float32(plain, tiles)
@@ -97,11 +126,23 @@ def to_int8(
     symmetric: bool,
     progress: Callable[[str], None],
 ) -> Reduced:
-    """The bag in INT8. tiles: unlabelled, for the ranges of the activations. Raises GateError.
+    """The graph of a bag in INT8, compared in every installed runtime that runs it.
 
-    Judged in every installed runtime that takes it.
+    Args:
+        bag: the float32 graph.
+        tiles: calibration tiles, each uint8 (1, 1, H, W). They set the ranges of the activations.
+        gate: what the result is compared by.
+        calibrated_on: the domain that the tiles come from; None for the held-out tiles of the run.
+        symmetric: INT8 without zero points (`int8.quantised`).
+        progress: called with the name of each step as it begins.
+
+    Returns:
+        The graph with its figures.
+
+    Raises:
+        GateError: the graph does not agree with float32 torch.
     """
-    # Those that `segment` may take: the symmetric form is not OpenVINO's.
+    # The runtimes that `segment` may use. OpenVINO does not run the symmetric form.
     runtimes: list[Arithmetic] = ["onnxruntime"]
     if not symmetric and "openvino" in cpu_runtimes():
         runtimes.append("openvino")
@@ -127,12 +168,14 @@ def to_int8(
         progress,
     )
     require_fidelity(found.fidelity, "int8", calibrated_on)
-    # In float32: the quantised graph has no ReLU any more, its integers end where the ReLU would cut.
+    # Counted in the float32 graph: the quantised one has no ReLU, because its integers end where the ReLU would cut.
     counter = beyond_counter(plain, saturation_limits(found.model))
     reasons = dict(always)
     for layer, harm in found.kept:
         reason = (
-            "its logits decide between phases" if harm is None else f"alone it moves a phase by {harm:.2g} of its limit"
+            "its logits decide between phases"
+            if harm is None
+            else f"alone in INT8 it changes a phase by {harm:.2g} of its limit"
         )
         reasons |= dict.fromkeys(layer.nodes, reason)
     quantisation = Quantisation(
@@ -147,13 +190,23 @@ def to_int8(
 
 
 def before_int8(bag: onnx.ModelProto, *, symmetric: bool) -> onnx.ModelProto:
-    """The float32 graph to quantise. Processors take 0.9 of the time with fewer products; TensorRT gets the plain graph."""
+    """The float32 graph to quantise.
+
+    Processors take 0.9 of the time with fewer multiplications. TensorRT gets the plain graph.
+
+    Args:
+        bag: the float32 graph of a bag.
+        symmetric: whether it will be quantised for TensorRT.
+
+    Returns:
+        The graph.
+    """
     plain = simplified(bag)
     return plain if symmetric else simplified(small_upsampling(plain, LEAST_ENLARGED_CHANNELS_INT8))
 
 
 def _rows(model: onnx.ModelProto, reasons: Mapping[str, str]) -> list[Float32Layer]:
-    """One row per layer or part of the graph, in the order of the computation; the first reason speaks for a layer."""
+    """One row for each layer or part of the graph, in the order of computation, with the first reason of each layer."""
     rows: dict[str, Float32Layer] = {}
     for node in model.graph.node:
         if node.name in reasons:

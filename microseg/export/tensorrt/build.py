@@ -1,4 +1,4 @@
-"""A parsed and built TensorRT plan. One path for both flavours; what only one of them has is asked of its profile."""
+"""Parses an ONNX graph and builds a TensorRT plan. Both flavours share one path; the profile says where they differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ _MEGABYTE = 1 << 20
 
 
 class Built(NamedTuple):
-    """A plan, and what is to be said about it. `gpu` is None where there is none; nothing could open the plan then."""
+    """A plan and its properties.
+
+    Attributes:
+        plan: the serialised plan.
+        version: of TensorRT.
+        gpu: the card of this machine; None where there is none.
+        outputs: names of the outputs.
+        precisions: layers of the parsed network by precision.
+        engine_precisions: layers of the built engine by precision; None where no card could open it.
+    """
 
     plan: bytes
     version: str
@@ -29,21 +38,33 @@ class Built(NamedTuple):
 
 
 def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Path, progress: ExportProgress) -> Built:
-    """Build `graph`, the ONNX model read from `source`, for the profile called `name`.
+    """Build a plan.
 
-    cache: file of the timing cache. Raises InputError: the parser or the builder refuses, no card where one is needed.
-    MissingExtraError without TensorRT.
+    Args:
+        graph: the serialised ONNX model, from `plan_graph`.
+        source: the file that it was read from, for messages.
+        name: of the profile.
+        profile: what the plan is built for.
+        cache: file of the timing cache.
+        progress: told what happens.
+
+    Returns:
+        The plan and its properties.
+
+    Raises:
+        InputError: TensorRT refuses the graph or the profile, or the build needs a card and there is none.
+        MissingExtraError: TensorRT is not installed.
     """
     gpu = _gpu_for(name, profile)
     library = load_library(profile.flavour)
     logger = collecting_logger(library)
     builder = library.Builder(logger)
-    # TensorRT 11 types every network strongly and ignores the flag; 10 needs it to take the precision from the graph.
+    # TensorRT 11 types every network strongly and ignores the flag. TensorRT 10 needs it to take the precision from the graph.
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, logger)
     if not parser.parse(graph):
         raise InputError(
-            f"{source}: {TITLES[profile.flavour]} cannot take its graph. {parser_errors(parser)} "
+            f"{source}: {TITLES[profile.flavour]} cannot parse its graph. {parser_errors(parser)} "
             "Remedy: export the engine again with this version."
         )
     config = builder.create_builder_config()
@@ -71,7 +92,7 @@ def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Pa
             write_bytes(cache, bytes(timing.serialize()))
         except OSError as error:
             progress.notice(
-                f"{cache}: cannot be written ({error.strerror or error}); the plan is built, the next build measures anew"
+                f"{cache}: cannot be written ({error.strerror or error}). The plan is built; the next build measures again."
             )
     return Built(
         plan=content,
@@ -84,14 +105,19 @@ def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Pa
 
 
 def _gpu_for(name: str, profile: PlanProfile) -> GpuInfo | None:
-    """The card, looked for before TensorRT is touched. Raises InputError where the build needs one."""
-    remedy = "Remedy: build on the machine that the plan is for, or, for RTX cards, --profile rtx-station."
+    """The card; None where there is none and the build needs none. Raises InputError where it needs one.
+
+    It is searched before TensorRT is loaded, because TensorRT crashes without a driver.
+    """
+    remedy = (
+        "Remedy: build on the machine that the plan is for. For RTX cards, --profile rtx-station builds on any machine."
+    )
     extra = EXTRAS[profile.flavour]
     if isinstance(profile, FullProfile):
         return require_gpu(f"profile {name}: building with {TITLES['tensorrt']}", remedy, extra)
     if profile.refittable:
         return require_gpu(f"profile {name}: building a refittable plan", remedy, extra)
-    # Only looked at afterwards, so one that fails is as good as none.
+    # The card only opens the finished plan, so a build goes on without one.
     with suppress(CudaError):
         return find_gpu(extra)
     return None
@@ -117,12 +143,12 @@ def _configure(library: Any, config: Any, profile: PlanProfile) -> None:
                 config.hardware_compatibility_level = level
             if profile.version_compatible:
                 config.set_flag(flags.VERSION_COMPATIBLE)
-                # A runtime inside the plan would be code that opening the plan runs.
+                # A runtime inside the plan would be code that runs when the plan is opened.
                 config.set_flag(flags.EXCLUDE_LEAN_RUNTIME)
 
 
 def _timing_cache(config: Any, profile: PlanProfile, path: Path) -> Any:
-    """The cache that the build reads and fills, or None. One of another card or version begins anew."""
+    """The cache that the build reads and fills, or None. A cache of another card or version is replaced by an empty one."""
     # TensorRT for RTX times nothing while it builds.
     if not isinstance(profile, FullProfile) or not profile.timing_cache:
         return None
@@ -153,7 +179,7 @@ def _monitor(library: Any, progress: ExportProgress) -> Any:
             self._tell(lambda: progress.end(phase))
 
         def _tell(self, report: Any) -> None:
-            # An exception would go through TensorRT's own frames and end the interpreter; False stops the build.
+            # An exception would pass through TensorRT's frames and end the interpreter. Returning False stops the build.
             try:
                 report()
             except KeyboardInterrupt:
@@ -167,14 +193,14 @@ def _bounds(size: Any) -> tuple[int, int, int]:
 
 
 def parser_errors(parser: Any) -> str:
-    """What a parser of ONNX files, or what refits from one, found wrong."""
+    """The errors of TensorRT's ONNX parser or refitter as text."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     told = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
     return f"{'; '.join(told) or 'No reason is given'}."
 
 
 def _inspected(library: Any, logger: Any, plan: bytes, profile: PlanProfile) -> dict[str, int] | None:
-    """Layers of the built engine, or None where it is for another runtime or for other cards than this one."""
+    """Layers of the built engine by precision; None where it is for another runtime or for other cards."""
     if isinstance(profile, FullProfile) and profile.version_compatible:
         return None
     runtime = library.Runtime(logger)
@@ -182,6 +208,9 @@ def _inspected(library: Any, logger: Any, plan: bytes, profile: PlanProfile) -> 
     if engine is None:
         if isinstance(profile, RtxProfile):
             return None
-        raise InputError(f"the plan that was built does not open on this card: {logger.last()}.")
+        raise InputError(
+            f"the plan that was built does not open on this card: {logger.last()}. Remedy: another --profile, or the "
+            ".onnx file."
+        )
     inspector = engine.create_engine_inspector()
     return engine_precisions(inspector.get_engine_information(library.LayerInformationFormat.JSON))

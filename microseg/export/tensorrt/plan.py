@@ -1,4 +1,4 @@
-"""`microseg export ENGINE.onnx --out bagged.plan`: the portable file -> a TensorRT plan and its manifest. No torch."""
+"""`microseg export ENGINE.onnx --out bagged.plan`: a TensorRT plan and its manifest from an ONNX engine. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from microseg.runtime.tensorrt.library import installed_flavour
 if TYPE_CHECKING:
     from microseg.export.reference_tiles import Candidates
 
-# Without --profile: what most cards of the installed flavour can run.
+# Profiles used without --profile: most cards of the installed flavour can run them.
 DEFAULT_PROFILES: dict[Flavour, str] = {"tensorrt_rtx": "rtx-station", "tensorrt": "a100"}
 
 

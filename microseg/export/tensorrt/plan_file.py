@@ -1,4 +1,4 @@
-"""A plan on its way to its place: checked beforehand, compared where its card is, written with its manifest."""
+"""Writes a plan and its manifest; compares it with its ONNX file where its card is present."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microseg.runtime.engine_metadata import text_beside
 
 
 def require_out(out: Path) -> None:
-    """Raise InputError where a plan cannot go there."""
+    """Raise InputError where `out` cannot be written as a plan: wrong suffix, existing file, no right to write."""
     if not is_plan(out):
         raise InputError(f"--out {out}: a TensorRT plan is a .plan file. Remedy: --out {out.with_suffix('.plan')}.")
     for path in (out, plan_manifest_path(out)):
@@ -30,13 +30,21 @@ def require_out(out: Path) -> None:
 
 
 def require_portable(file: EngineFile, out: Path) -> Manifest:
-    """The manifest of an intact ONNX engine that TensorRT takes. Raises InputError for any other.
+    """Return the manifest of an ONNX engine that a plan can be built from.
 
-    out: the plan to be built, for the remedy.
+    Args:
+        file: the engine.
+        out: the plan to be built, for the message.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        InputError: the engine is a plan, is not intact, or is quantised with zero points.
     """
     source, manifest = file.path, file.manifest
     if file.is_plan:
-        raise InputError(f"{source}: is a plan already. Remedy: give the .onnx file that it was built from.")
+        raise InputError(f"{source}: is already a plan. Remedy: give the .onnx file that it was built from.")
     file.require_intact()
     if manifest.quantisation is not None and manifest.quantisation.activations == "asymmetric":
         raise InputError(
@@ -49,10 +57,22 @@ def require_portable(file: EngineFile, out: Path) -> Manifest:
 def write_plan(
     out: Path, content: bytes, manifest: Manifest, source: Path, reference: Reference | None, progress: ExportProgress
 ) -> Manifest:
-    """Write `content` as `out` and its manifest beside it; the manifest, which says how the comparison went, is returned.
+    """Write a plan and its manifest. A plan that was built on its card is compared with its ONNX file first.
 
-    reference: the tiles that `source`, the ONNX file, carries. Where the plan was built without a card it is not compared.
-    Raises InputError (nowhere to write), GateError beyond the limits; nothing is written then.
+    Args:
+        out: the .plan file to write; the manifest goes beside it.
+        content: the serialised plan.
+        manifest: the manifest of the plan.
+        source: the ONNX file.
+        reference: the tiles that `source` carries.
+        progress: told what happens.
+
+    Returns:
+        The manifest with the result of the comparison.
+
+    Raises:
+        InputError: the files cannot be written.
+        GateError: the plan does not agree with the ONNX file. Nothing is written.
     """
     assert manifest.plan is not None
     reference = _fitting(reference, manifest.plan.tile_px, len(manifest.folds))
@@ -66,7 +86,7 @@ def write_plan(
             if manifest.plan.gpu is not None:
                 manifest = _compared(draft, source, out, manifest, reference, progress)
                 beside.write_text(text_beside(manifest, reference), encoding="utf-8")
-            # The plan last: a manifest alone is harmless, a plan without one is not. Kernels compiled meanwhile come along.
+            # The plan last: a manifest without its plan is harmless, the reverse is not. Compiled kernels are moved too.
             for path in sorted(Path(folder).iterdir(), key=lambda path: path == draft):
                 path.replace(out.with_name(path.name))
     except OSError as error:
@@ -81,13 +101,16 @@ def write_plan(
 def _compared(
     draft: Path, source: Path, out: Path, manifest: Manifest, reference: Reference | None, progress: ExportProgress
 ) -> Manifest:
-    """The manifest, marked as verified once the plan says on this card what the ONNX file said about the reference tiles.
+    """The manifest, marked as verified if the plan labels the reference tiles on this card as the ONNX file does.
 
-    As it was, with a notice, where there are no tiles or the plan cannot run here. Raises GateError beyond the limits.
+    Where there are no tiles, or the plan cannot run here, the manifest is unchanged and a notice says so. Raises GateError
+    where the labels do not agree.
     """
     assert manifest.plan is not None
     if reference is None:
-        progress.notice(f"{out}: not compared with {source}, which carries no reference tiles of its sizes")
+        progress.notice(
+            f"{out}: was not compared with {source}, which carries no reference tile of a size that the plan runs"
+        )
         return manifest
     table = CheckTable([phase.name for phase in manifest.phases], LIMITS[manifest.precision])
     step = "comparing with the ONNX file"
@@ -107,7 +130,7 @@ def _compared(
 
 
 def _fitting(reference: Reference | None, tile_px: SizeRange, folds: int) -> Reference | None:
-    """The reference tiles that a plan of such tiles runs; None where none are left."""
+    """The reference tiles whose size the plan runs; None where there are none."""
     if reference is None:
         return None
     tiles = [

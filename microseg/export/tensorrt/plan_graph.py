@@ -1,4 +1,4 @@
-"""An engine's ONNX graph as TensorRT takes it. Needs onnx, no torch."""
+"""The ONNX graph of an engine in the form that TensorRT takes. Needs onnx, not torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("labels", "votes", "features")
 PROBABILITY = "probability"
-# Their constant inputs are what training and calibration find.
+# Operators whose constant inputs come from training and calibration.
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QuantizeLinear", "DequantizeLinear")
 
 
 def plan_graph(path: Path, keep_probability: bool) -> bytes:
-    """The serialised model to parse: no output that is not kept, nothing that only such an output needs.
+    """Read an ONNX engine and remove the outputs that a plan does not keep, with the nodes that only they need.
 
-    Raises InputError: no ONNX file, weights outside the file, not the inputs and outputs of an engine.
-    MissingExtraError without onnx.
+    Args:
+        path: the .onnx file.
+        keep_probability: whether the plan keeps the output `probability`.
+
+    Returns:
+        The serialised model that TensorRT parses.
+
+    Raises:
+        InputError: the file is not ONNX, keeps weights in another file, or has not the inputs and outputs of an engine.
+        MissingExtraError: onnx is not installed.
     """
     try:
         import onnx
@@ -43,7 +51,14 @@ def plan_graph(path: Path, keep_probability: bool) -> bytes:
 
 
 def graph_sha256(content: bytes) -> str:
-    """SHA-256 of what refitting a plan cannot change: a graph of `plan_graph` less the values of its weights."""
+    """SHA-256 of the parts of a graph that refitting a plan cannot change: everything except the values of the weights.
+
+    Args:
+        content: a model from `plan_graph`.
+
+    Returns:
+        64 hex digits.
+    """
     import onnx
 
     graph = onnx.load_model_from_string(content).graph
@@ -53,7 +68,7 @@ def graph_sha256(content: bytes) -> str:
         values = b"" if tensor.name in weights else onnx.numpy_helper.to_array(tensor).tobytes()
         digest.update(repr((tensor.name, tensor.data_type, list(tensor.dims), values)).encode())
     for node in graph.node:
-        # What made the graph and when: no part of it.
+        # These fields state which program made the graph and when.
         node.ClearField("doc_string")
         del node.metadata_props[:]
     for part in (*graph.input, *graph.output, *graph.node):
@@ -70,18 +85,20 @@ def _require_engine(path: Path, model: ModelProto) -> None:
     }
     remedy = "Remedy: give a file that `microseg export` wrote."
     if set(inputs) != {"tiles"} or inputs["tiles"][0] != TensorProto.UINT8 or len(inputs["tiles"][1]) != 4:
-        raise InputError(f"{path}: does not take `tiles`, uint8 (N, 1, H, W), alone, so it is no engine. {remedy}")
+        raise InputError(f"{path}: has other inputs than `tiles`, uint8 (N, 1, H, W), so it is not an engine. {remedy}")
     if (channels := inputs["tiles"][1][1]) != 1:
-        raise InputError(f"{path}: takes tiles of {channels or 'any number of'} channels; an engine takes 1. {remedy}")
+        raise InputError(f"{path}: takes tiles of {channels or 'any number of'} channels. An engine takes 1. {remedy}")
     missing = {*OUTPUTS, PROBABILITY} - {value.name for value in model.graph.output}
     if missing:
-        raise InputError(f"{path}: lacks the outputs {sorted(missing)}, so it is no engine of this version. {remedy}")
+        raise InputError(
+            f"{path}: lacks the outputs {sorted(missing)}, so it is not an engine of this version. {remedy}"
+        )
 
 
 def _keep_outputs(graph: GraphProto, names: tuple[str, ...]) -> None:
-    """Drop the other outputs, and the nodes that lead nowhere then; what is left comes in the order of computing."""
+    """Remove the other outputs and the nodes that only they need. The remaining nodes are put in the order of computation."""
     outputs = [value for value in graph.output if value.name in names]
-    # Copies, because the originals go with the list that they are cleared from.
+    # Copies, because clearing the list deletes the originals.
     nodes = [type(node).FromString(node.SerializeToString()) for node in _needed(graph, [o.name for o in outputs])]
     del graph.output[:], graph.node[:]
     graph.output.extend(outputs)
@@ -89,7 +106,7 @@ def _keep_outputs(graph: GraphProto, names: tuple[str, ...]) -> None:
 
 
 def _needed(graph: GraphProto, outputs: list[str]) -> list[NodeProto]:
-    """The nodes that these outputs need, makers before users. Converters to float16 leave graphs out of order."""
+    """The nodes that these outputs need, in the order of computation. Converters to float16 leave graphs out of order."""
     makers = {name: (index, node) for index, node in enumerate(graph.node) for name in node.output}
     waiting = [(name, False) for name in outputs]
     seen: set[int] = set()
@@ -109,7 +126,7 @@ def _needed(graph: GraphProto, outputs: list[str]) -> list[NodeProto]:
 
 
 def _bytes_at_the_end(graph: GraphProto) -> None:
-    """Bytes only as outputs: TensorRT has no uint8 in between, where the graph stacks the folds' votes."""
+    """Use uint8 only for outputs: TensorRT has no uint8 inside a network, where the graph stacks the votes of the folds."""
     from onnx import TensorProto, helper
 
     for node in graph.node:
@@ -126,5 +143,5 @@ def _bytes_at_the_end(graph: GraphProto) -> None:
                     if name == value.name:
                         names[index] = inner
         graph.node.append(helper.make_node("Cast", [inner], [value.name], to=TensorProto.UINT8))
-    # Types inferred before are wrong now.
+    # The types inferred before no longer apply.
     del graph.value_info[:]

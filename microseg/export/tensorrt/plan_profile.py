@@ -1,4 +1,4 @@
-"""Engine profiles: what a TensorRT plan is built for, found by name or file in the top-level export/ folder."""
+"""Plan profiles: the tiles, batches and cards that a TensorRT plan is built for. The top-level export/ holds shipped ones."""
 
 from __future__ import annotations
 
@@ -20,39 +20,52 @@ ComputeCapability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 
 
 class _Shapes(FrozenModel):
-    tile_px: SizeRange
-    batch: SizeRange
-    workspace_mb: int | None = Field(None, gt=0)
-    keep_probability: bool = False
-    tf32: bool = False
-    refittable: bool = False
+    tile_px: SizeRange = Field(
+        description="Height and width of a tile, px: `min`, `opt` and `max`, multiples of the engine's stride."
+    )
+    batch: SizeRange = Field(
+        description="Tiles at once: `min`, `opt` and `max`. microseg runs `opt` tiles at a time, two such batches on their way."
+    )
+    workspace_mb: int | None = Field(
+        None, gt=0, description="Largest scratch memory of a layer, MB. Default: the memory of the card."
+    )
+    keep_probability: bool = Field(
+        False, description="Keep the output `probability`, 4 bytes for each phase and pixel of a tile."
+    )
+    tf32: bool = Field(False, description="Let float32 layers multiply in TensorFloat-32: faster, 10 bits of mantissa.")
+    refittable: bool = Field(
+        False,
+        description="Allow other weights in the plan later (`--refit`). Slower; needs a card to build. Not with "
+        "`version_compatible`.",
+    )
 
 
 class RtxProfile(_Shapes):
-    """A plan of TensorRT for RTX: built on any machine, its kernels compiled on the station at first use.
+    """A plan of TensorRT for RTX: built on any machine; the station compiles its kernels at first use."""
 
-    tile_px: height and width of a tile, each. batch: tiles at once. workspace_mb: scratch memory of a layer at most, by
-    default what the card has. keep_probability: keep that output, float32 (N, P, H, W). tf32: let float32 layers
-    multiply in TensorFloat-32 (10 bits of mantissa). refittable: weights can be exchanged later; needs a card to build.
-    compute_capabilities: the cards to serve; by default all from Ampere on that this version of TensorRT serves.
-    """
-
-    flavour: Literal["tensorrt_rtx"] = "tensorrt_rtx"
-    compute_capabilities: tuple[ComputeCapability, ...] = ()
+    flavour: Literal["tensorrt_rtx"] = Field("tensorrt_rtx", description="The TensorRT that builds and runs the plan.")
+    compute_capabilities: tuple[ComputeCapability, ...] = Field(
+        (),
+        description='Cards to serve, such as `["8.6", "8.9"]`. Default: all from Ampere on that this TensorRT serves.',
+    )
 
 
 class FullProfile(_Shapes):
-    """A plan of full TensorRT: built and tuned on the card it will run on. The shared keys: see RtxProfile.
+    """A plan of full TensorRT: built and tuned on the card that will run it."""
 
-    hardware_compatibility: the other cards it may run on, at some loss. version_compatible: run by the lean runtime,
-    also of a newer version of the same major. timing_cache: keep the measured tactics beside the plan, which makes the
-    next build faster.
-    """
-
-    flavour: Literal["tensorrt"] = "tensorrt"
-    hardware_compatibility: HardwareCompatibility = "none"
-    version_compatible: bool = False
-    timing_cache: bool = True
+    flavour: Literal["tensorrt"] = Field("tensorrt", description="The TensorRT that builds and runs the plan.")
+    hardware_compatibility: HardwareCompatibility = Field(
+        "none",
+        description="Other cards that may run the plan, more slowly: `none`, `same_compute_capability` or `ampere_plus`.",
+    )
+    version_compatible: bool = Field(
+        False,
+        description="Build for the lean runtime (`microseg[tensorrt-lean]`) of this or a newer version of the same major. "
+        "The plan carries no runtime, so opening it never runs code from the file.",
+    )
+    timing_cache: bool = Field(
+        True, description="Keep the measured times in a `.timing` file beside the plan; the next build is faster."
+    )
 
 
 PlanProfile = RtxProfile | FullProfile
@@ -65,9 +78,16 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_file: str) -> tuple[str, PlanProfile]:
-    """(name, profile) from a shipped name or a YAML file; the name is what `--profile` takes, less the folder.
+    """Read a profile.
 
-    Raises InputError that names the key, what was given and what is allowed.
+    Args:
+        name_or_file: name of a shipped profile, or a YAML file.
+
+    Returns:
+        The name, without folder, and the profile.
+
+    Raises:
+        InputError: no such profile, or a wrong key or value. The message names the key, the value and what is allowed.
     """
     path, name = Path(name_or_file), Path(name_or_file).name
     if path.suffix not in (".yaml", ".yml"):
@@ -88,11 +108,11 @@ def require_stride(name: str, profile: PlanProfile, stride: int) -> None:
     for key, size in profile.tile_px.model_dump().items():
         if size % stride:
             raise InputError(
-                f"profile {name}: tile_px.{key} = {size} is no multiple of the engine's stride of {stride} px. "
+                f"profile {name}: tile_px.{key} = {size} is not a multiple of the engine's stride of {stride} px. "
                 f"Remedy: {max(size // stride, 1) * stride} or {(size // stride + 1) * stride}."
             )
 
 
 def _folder() -> Path:
-    """Profiles inside an installed package, or the checkout's top-level export/ of an editable install."""
+    """The profiles of an installed package, or the top-level export/ of a checkout."""
     return PACKAGED if PACKAGED.is_dir() else CHECKOUT

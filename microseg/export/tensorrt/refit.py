@@ -1,4 +1,4 @@
-"""`microseg export NEW.onnx --out NEW.plan --refit OLD.plan`: other weights in a plan that is built. Needs its card."""
+"""`microseg export NEW.onnx --out NEW.plan --refit OLD.plan`: new weights in an existing plan. Needs its card."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ from microseg.runtime.tensorrt.opening import load_plan
 
 
 def refit_plan(source: Path, out: Path, old: Path, progress: ExportProgress) -> Manifest:
-    """Write the plan `old` with the weights of the ONNX engine `source` as `out`, and its manifest; return that.
+    """Write an existing plan with the weights of another engine. The new plan keeps profile and kernels of the old one.
 
-    The plan keeps its profile and its kernels; it is compared with `source` as a built one is. Raises InputError: `old`
-    was not built refittable or is for the lean runtime, `source` differs from it in more than weights, no card, TensorRT
-    refuses. GateError, MissingExtraError. Nothing is written then.
+    Args:
+        source: the .onnx file whose weights are taken. The new plan is compared with it.
+        out: the .plan file to write; its manifest goes beside it.
+        old: the existing plan.
+        progress: told what happens.
+
+    Returns:
+        The manifest of the new plan.
+
+    Raises:
+        InputError: `old` was not built with `refittable: true` or is for the lean runtime, `source` differs from it in more
+            than weights, there is no card, or TensorRT refuses. Nothing is written.
+        GateError: the new plan does not agree with `source`. Nothing is written.
+        MissingExtraError: TensorRT is not installed.
     """
     require_out(out)
     if not is_plan(old):
-        raise InputError(f"--refit {old}: is no plan. Remedy: a .plan file that was built with refittable: true.")
+        raise InputError(f"--refit {old}: is not a plan. Remedy: a .plan file that was built with refittable: true.")
     with EngineFile(source).unchanged() as file:
         manifest = require_portable(file, out)
         built = EngineFile(old).require_intact().manifest
@@ -34,8 +45,8 @@ def refit_plan(source: Path, out: Path, old: Path, progress: ExportProgress) -> 
         graph, reference = plan_graph(source, PROBABILITY in built.plan.outputs), file.reference
     if graph_sha256(graph) != built.plan.graph_sha256:
         raise InputError(
-            f"{source}: is another network than that of {old}, or another selection of its layers is reduced; only weights "
-            f"can be exchanged. {_build_instead(out)}"
+            f"{source}: is another network than that of {old}, or other layers of it are in lower precision. Only weights can "
+            f"be exchanged. {_build_instead(out)}"
         )
     step = "exchanging the weights"
     progress.begin(step, 0)
@@ -56,7 +67,9 @@ def _require_fitting(source: Path, new: Manifest, old: Path, built: Manifest) ->
     plan = built.plan
     assert plan is not None
     if not plan.refittable or plan.version_compatible:
-        why = "is for the lean runtime, which exchanges none" if plan.refittable else "was not built refittable"
+        why = (
+            "is for the lean runtime, which cannot refit" if plan.refittable else "was not built with refittable: true"
+        )
         raise InputError(
             f"--refit {old}: {why}. Remedy: build it once by a profile with refittable: true and no version_compatible, or "
             "leave --refit out."
@@ -69,13 +82,13 @@ def _require_fitting(source: Path, new: Manifest, old: Path, built: Manifest) ->
     ):
         if theirs != ours:
             raise InputError(
-                f"{source}: its {what} {_shown(ours)} are not those of {old} ({_shown(theirs)}). Remedy: the plan of an engine "
-                "that is equal but for its weights, or leave --refit out."
+                f"{source}: {what} {_shown(ours)}, but {_shown(theirs)} in {old}. Remedy: a plan of an engine that differs "
+                "only in its weights, or leave --refit out."
             )
 
 
 def _refitted(source: Path, graph: bytes, out: Path, old: Path, built: Manifest) -> bytes:
-    """The serialised plan with the weights of `graph`."""
+    """The plan `old` with the weights of `graph`, serialised."""
     loaded = load_plan(old, built)
     library, engine = loaded.library, loaded.engine
     refitter = library.Refitter(engine, loaded.logger)
@@ -87,12 +100,12 @@ def _refitted(source: Path, graph: bytes, out: Path, old: Path, built: Manifest)
         )
     missing = refitter.get_missing_weights()
     if missing or not refitter.refit_cuda_engine():
-        reason = f"it has none for {', '.join(missing)}" if missing else loaded.logger.last()
+        reason = f"no weights for {', '.join(missing)}" if missing else loaded.logger.last()
         raise InputError(
             f"{source}: {TITLES[loaded.name]} cannot put its weights into {old} ({reason}). {_build_instead(out)}"
         )
     config = engine.create_serialization_config()
-    # Newer versions forget by default how to exchange weights again.
+    # By default newer versions write a plan that cannot be refitted again.
     if keep := getattr(library.SerializationFlag, "INCLUDE_REFIT", None):
         config.set_flag(keep)
     content = engine.serialize_with_config(config)
@@ -104,7 +117,7 @@ def _refitted(source: Path, graph: bytes, out: Path, old: Path, built: Manifest)
 
 
 def _build_instead(out: Path) -> str:
-    return f"Remedy: leave --refit out, which builds {out.name} anew."
+    return f"Remedy: leave --refit out, so that {out.name} is built."
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Fold networks -> one graph: uint8 tiles in; labels, votes, features and probability out. The only module here with torch."""
+"""The networks of the folds as one ONNX graph: uint8 tiles in; labels, votes, features and probability out. Needs torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ OUTPUTS = ("labels", "votes", "features", "probability")
 
 
 class BagOutput(NamedTuple):
-    """labels uint8 (N, H, W); votes uint8 (N, F, H, W); features float32 (N, F, D); probability float32 (N, P, H, W)."""
+    """The outputs of a bag of F folds for N tiles of H x W pixels and P phases.
+
+    Attributes:
+        labels: decision of the bag, uint8 (N, H, W).
+        votes: decision of each fold, uint8 (N, F, H, W).
+        features: pooled features of each fold, float32 (N, F, D).
+        probability: mean probability over the folds, float32 (N, P, H, W).
+    """
 
     labels: Tensor
     votes: Tensor
@@ -35,17 +42,20 @@ class BagOutput(NamedTuple):
 
 
 class Bag(nn.Module):
-    """Bagging as in Goetz et al. (2022): the mean of the folds' probabilities decides. A student's heads are its folds."""
+    """Bagging as in Goetz et al., npj Comput. Mater. 2022: the mean of the folds' probabilities decides.
+
+    The heads of a student count as folds.
+    """
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        """Wrap trained networks of one shape."""
+        """Wrap trained networks of one architecture."""
         super().__init__()
         self.is_of_two = networks[0].phases == 2
         wrapped = [network.with_margins() for network in networks] if self.is_of_two else networks
         self.networks: Iterable[Network] = nn.ModuleList(wrapped)  # type: ignore[assignment]
 
     def forward(self, tiles: Tensor) -> BagOutput:
-        """Tiles uint8 (N, 1, H, W), H and W multiples of the stride."""
+        """Compute tiles uint8 (N, 1, H, W), H and W multiples of the stride."""
         votes, features = [], []
         total: Tensor | None = None
         for network in self.networks:
@@ -56,7 +66,7 @@ class Bag(nn.Module):
             total = soft if total is None else total + soft
         assert total is not None
         voted, mean = torch.cat(votes, 1), total / len(features)
-        if len(features) == 1:  # decides alone: no label waits for a probability
+        if len(features) == 1:  # one fold decides alone, so labels need no probability
             labels = voted.squeeze(1)
         else:
             labels = ((mean > 0.5).squeeze(1) if self.is_of_two else mean.argmax(1)).to(torch.uint8)
@@ -65,22 +75,23 @@ class Bag(nn.Module):
 
 
 def _map_after_map(logits: Tensor) -> Tensor:
-    """(N, 1, C, H, W) of (N, C, H, W): with an axis more than convolutions have, runtimes lay map after map in memory.
+    """(N, C, H, W) as (N, 1, C, H, W).
 
-    Compared ten times as fast as when their values lie side by side.
+    Runtimes store a tensor with more axes than a convolution has one map after the other. Comparisons of the maps are ten
+    times as fast then.
     """
     return logits.unsqueeze(1)
 
 
 def _of_two(margins: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, heads, H, W): the votes uint8, and the second phase's probabilities, float (N, 1, H, W), added up over the heads."""
+    """Votes uint8 (N, heads, H, W), and the sum over heads of the second phase's probability, float (N, 1, H, W)."""
     planes = _map_after_map(margins)
     soft = planes.sigmoid()
     return (planes > 0).to(torch.uint8).squeeze(1), soft.squeeze(2) if soft.shape[2] == 1 else soft.sum(2)
 
 
 def _of_many(logits: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """(N, heads * P, H, W): votes uint8 (N, heads, H, W), and probabilities, float (N, P, H, W), added up over the heads."""
+    """Votes uint8 (N, heads, H, W), and the sum over heads of the probabilities, float (N, P, H, W)."""
     planes = _map_after_map(logits)
     each = planes.chunk(heads, 2) if heads > 1 else [planes]
     total = _softmax(each[0])
@@ -90,19 +101,24 @@ def _of_many(logits: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Over axis 2, written out: ONNX Runtime's Softmax moves that axis to the end and takes five times as long."""
+    """Softmax over axis 2, written out: ONNX Runtime's Softmax moves that axis to the end and takes five times as long."""
     raised = (logits - logits.amax(2, keepdim=True)).exp()
     return raised / raised.sum(2, keepdim=True)
 
 
 def build_onnx(networks: Sequence[Network], path: Path) -> None:
-    """Write the bag as ONNX (no metadata yet): N, H, W dynamic, weights inside the file."""
+    """Write the bag as an ONNX file with dynamic N, H and W, with the weights inside and without metadata.
+
+    Args:
+        networks: the trained networks, one for each fold.
+        path: the .onnx file to write.
+    """
     bag = Bag([network.eval().cpu().to(memory_format=torch.contiguous_format) for network in networks]).eval()
     stride = networks[0].stride
-    # Exported at one size and made dynamic afterwards: symbolic sizes take the exporter minutes, and nothing in these
-    # networks depends on the size but the decoder's upsampling, which `_any_size` rewrites.
+    # Exported at one size and made dynamic afterwards, because the exporter takes minutes for symbolic sizes. Only the
+    # upsampling of the decoder depends on the size; `_any_size` rewrites it.
     tiles = torch.zeros((2, 1, 4 * stride, 5 * stride), dtype=torch.uint8)
-    # The exporter prints its progress and warns about its own internals; neither is for our users.
+    # The exporter prints its progress and warns about its internals. Neither helps a user of microseg.
     with _errors_only("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -163,7 +179,15 @@ def _any_size(model: onnx.ModelProto, stride: int) -> None:
 
 
 def run_torch(networks: Sequence[Network], tiles: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Each fold's probability, float32 (N, P, H, W), as torch computes it: what the engine is compared with."""
+    """Compute the probabilities of each fold with torch on the CPU.
+
+    Args:
+        networks: the trained networks.
+        tiles: uint8 (N, 1, H, W).
+
+    Returns:
+        One array for each fold, float32 (N, P, H, W).
+    """
     with torch.inference_mode():
         batch = torch.tensor(tiles)
         outs = [out for network in networks for out in network.eval().cpu().of_heads(batch)]

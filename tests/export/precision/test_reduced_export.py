@@ -70,7 +70,7 @@ def test_an_engine_of_less_precision_is_an_engine(name: Any, trained: Path, expo
     assert ours.probability is not None and theirs.probability is not None
     assert np.abs(ours.probability - theirs.probability).max() < (5e-3 if name == "fp16" else 0.3)
     shown = microseg("inspect", out).out
-    for part in (name, "Stayed float32", "normalises the input", "held-out tiles of the run", "lath-bainite"):
+    for part in (name, "Layers in float32", "normalises the input", "held-out tiles of the run", "lath-bainite"):
         assert part in shown
 
 
@@ -87,14 +87,14 @@ def test_a_plan_of_less_precision(name: str, trained: Path, tmp_path: Path) -> N
     out = tmp_path / "bagged.plan"
     outcome = microseg("export", trained, "--out", out, "--precision", name, "--profile", profile)
     assert outcome.status == 0, outcome.err
-    assert "Stayed float32" in outcome.out and f"microseg verify {out}" in outcome.out
+    assert "Layers in float32" in outcome.out and f"microseg verify {out}" in outcome.out
     manifest = read_manifest(out)
     assert manifest.plan is not None and manifest.precision == name
     assert manifest.plan.matrix_precisions[name] > 10
     assert manifest.quantisation is None or manifest.quantisation.activations == "symmetric"
     assert EngineFile(out).reference is not None
     shown = microseg("inspect", out).out
-    for part in (name, "profile small", "Stayed float32", "verified"):
+    for part in (name, "profile small", "Layers in float32", "verified"):
         assert part in shown
 
 

@@ -240,7 +240,7 @@ def test_source_and_out_are_checked_first(tiny_engine: Path, tmp_path: Path) -> 
     plan_of_engine(tiny_engine, out, "rtx-station", Silent())
     with pytest.raises(InputError, match=r"bagged.plan: exists"):
         plan_of_engine(tiny_engine, out, None, Silent())
-    with pytest.raises(InputError, match="is a plan already"):
+    with pytest.raises(InputError, match="is already a plan"):
         plan_of_engine(out, tmp_path / "b.plan", "rtx-station", Silent())
     out.unlink()
     with pytest.raises(InputError, match=r"bagged.plan.json: exists"):

@@ -57,5 +57,7 @@ def test_an_unknown_name_lists_the_known() -> None:
 def test_sides_are_multiples_of_the_stride() -> None:
     profile = load_profile("rtx-station")[1]
     assert profile.tile_px.min == 64
-    with pytest.raises(InputError, match=r"tile_px.min = 64 is no multiple of the engine's stride of 48 px.*48 or 96"):
+    with pytest.raises(
+        InputError, match=r"tile_px.min = 64 is not a multiple of the engine's stride of 48 px.*48 or 96"
+    ):
         require_stride("rtx-station", profile, 48)
