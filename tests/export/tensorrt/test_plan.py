@@ -163,7 +163,7 @@ def test_int8_with_zero_points_of_zero_builds_and_no_other(single: Path, tmp_pat
     assert set(info.matrix_precisions) == {"int8"} and "fp32" in info.layer_precisions
     assert info.outputs == ["labels", "votes", "features", "probability"]
     shifted = quantised(single, tmp_path / "shifted.onnx", symmetric=False)
-    with pytest.raises(InputError, match=r"shifted.onnx: TensorRT for RTX cannot take its graph.*[Zz]ero point"):
+    with pytest.raises(InputError, match=r"shifted.onnx: TensorRT for RTX cannot parse its graph.*[Zz]ero point"):
         plan_of_engine(shifted, tmp_path / "shifted.plan", profile, Silent())
     assert not (tmp_path / "shifted.plan").exists()
 
@@ -364,7 +364,7 @@ def test_a_plan_that_cannot_run_here_stays_unverified(
     monkeypatch.setattr(tensorrt_open, "open_plan", refusing)
     info = plan_of_engine(here, out, "rtx-station", progress).plan
     assert out.is_file() and info is not None and (info.verified, info.comparison) == (False, None)
-    assert "carries no reference tiles" in progress.notices[0]
+    assert "carries no reference tile of a size" in progress.notices[0]
     assert progress.notices[1] == f"not compared with {here} here: {out}: was built for another card"
     assert not progress.open
 
@@ -432,7 +432,7 @@ def test_a_timing_cache_that_cannot_be_kept_costs_no_plan(
     (tmp_path / "a.timing").mkdir()
     plan_of_engine(tiny_engine, tmp_path / "a.plan", profile, progress)
     assert (tmp_path / "a.plan").is_file()
-    assert "a.timing: cannot be written (No space left on device); the plan is built" in progress.notices[0]
+    assert "a.timing: cannot be written (No space left on device). The plan is built; " in progress.notices[0]
 
 
 def test_the_flavour_is_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
