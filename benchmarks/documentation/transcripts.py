@@ -18,7 +18,7 @@ def write_transcripts(page: Path) -> None:
     """Run every `$ microseg ...` line of a page's console blocks, in order, in one empty folder.
 
     Args:
-        page: Markdown file to rewrite. The output of each command replaces what stands below it.
+        page: Markdown file to rewrite. The output of each command replaces the text below it.
 
     Raises:
         SystemExit: A command fails.
@@ -42,5 +42,10 @@ def _transcript(block: str, work: Path) -> str:
         )
         if done.returncode:
             raise SystemExit(f"{command}: exit status {done.returncode}\n{done.stdout[-2000:]}")
-        lines += [command, *(line.rstrip() for line in done.stdout.splitlines())]
+        lines += [command, *(_lasting(line, work) for line in done.stdout.splitlines())]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _lasting(line: str, work: Path) -> str:
+    """A line without what differs from run to run: the folder, and minutes of training."""
+    return re.sub(r"\(\d+\.\d min\)", "(... min)", line.replace(f"{work.resolve()}{os.sep}", "")).rstrip()
