@@ -61,8 +61,8 @@ def micrograph_and_overlay(fields: Path, report: Path) -> NDArray[np.uint8]:
     image_path = sorted((fields / "images").iterdir())[0]
     (overlay_path,) = (report / "overlays").rglob(f"{image_path.name}.jpg")
     overlay = cv2.imread(str(overlay_path))
-    grey = cv2.imread(str(image_path), cv2.IMREAD_GRAYSCALE)
-    assert overlay is not None and grey is not None
+    grey = np.asarray(Image.open(image_path).convert("L"))
+    assert overlay is not None
     grey = cv2.resize(grey, (overlay.shape[1], overlay.shape[0]), interpolation=cv2.INTER_AREA)
     side = min(WINDOW_PX, *grey.shape)
     parts = [cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), overlay]

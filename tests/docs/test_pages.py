@@ -105,6 +105,6 @@ def test_pages_and_pictures_are_in_the_wheel_and_small() -> None:
     ]
     assert wheel["packages"] == ["microseg"] and "exclude" not in wheel
     pictures = [path for path in PAGES.rglob("*") if path.suffix in (".png", ".jpg")]
-    assert all(path.stat().st_size <= 150_000 for path in pictures)
+    assert pictures and all(path.stat().st_size <= 150_000 for path in pictures)
     shown = {Path(target).name for page in DOCUMENTS for target, _ in LINK.findall(page.read_text(encoding="utf-8"))}
     assert {path.name for path in pictures} <= shown
