@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -77,49 +78,55 @@ def export_run(
     def torch_folds(pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         return run_torch(networks, pixels)
 
-    try:
-        with tempfile.TemporaryDirectory(prefix="microseg-") as folder:
-            draft = Path(folder) / "engine.onnx"
-            told.begin("building the graph")
-            build_onnx(networks, draft)
-            if precision == "fp32":
-                # INT8 takes what is faster there before it is quantised; FP16 is for cards, which get the plain graph.
-                onnx.save(interleaved_by_copies(small_upsampling(onnx.load(draft))), draft)
-            manifest = _manifest(run, record, summary, draft)
-            _write_manifest(draft, manifest)
-            told.begin("comparing with torch")
-            torch = TorchComparison([field.pixels[None, None] for field in held.fields], torch_folds, phases)
+    with _refused_where_unwritable(out), tempfile.TemporaryDirectory(prefix="microseg-") as folder:
+        draft = Path(folder) / "engine.onnx"
+        told.begin("building the graph")
+        build_onnx(networks, draft)
+        if precision == "fp32":
+            # INT8 takes what is faster there before it is quantised; FP16 is for cards, which get the plain graph.
+            onnx.save(interleaved_by_copies(small_upsampling(onnx.load(draft))), draft)
+        manifest = _manifest(run, record, summary, draft)
+        _write_manifest(draft, manifest)
+        told.begin("comparing with torch")
+        torch = TorchComparison([field.pixels[None, None] for field in held.fields], torch_folds, phases)
+        parity = torch.measure(draft)
+        require_agreement(parity_table(parity), "The engine", "torch", _PARITY_REMEDY)
+        gate = PrecisionGate(sets, phases, stride=record.stride, halo_px=record.halo_px, torch=torch_folds)
+        reduced = reduce_precision(
+            onnx.load(draft),
+            precision,
+            calibration_tiles(sets[0].fields, record.stride),
+            gate,
+            calibrated_on=None if calibrate is None else sets[0].name,
+            symmetric=symmetric,
+            progress=told.begin,
+        )
+        onnx.save(reduced.model, draft)
+        manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
+        _write_manifest(draft, manifest)
+        if precision != "fp32":
             parity = torch.measure(draft)
-            require_agreement(parity_table(parity), "The engine", "torch", _PARITY_REMEDY)
-            gate = PrecisionGate(sets, phases, stride=record.stride, halo_px=record.halo_px, torch=torch_folds)
-            reduced = reduce_precision(
-                onnx.load(draft),
-                precision,
-                calibration_tiles(sets[0].fields, record.stride),
-                gate,
-                calibrated_on=None if calibrate is None else sets[0].name,
-                symmetric=symmetric,
-                progress=told.begin,
-            )
-            onnx.save(reduced.model, draft)
-            manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
-            _write_manifest(draft, manifest)
-            if precision != "fp32":
-                parity = torch.measure(draft)
-            told.begin("measuring memory")
-            per_pixel = measure_bytes_per_pixel(draft, record.stride)
-            manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
-            _write_manifest(draft, manifest)
-            if reference is not None:
-                add_reference(draft, reference())
-            with replacing(out) as part:
-                part.write_bytes(draft.read_bytes())
+        told.begin("measuring memory")
+        per_pixel = measure_bytes_per_pixel(draft, record.stride)
+        manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
+        _write_manifest(draft, manifest)
+        if reference is not None:
+            add_reference(draft, reference())
+        with replacing(out) as part:
+            part.write_bytes(draft.read_bytes())
+    return manifest
+
+
+@contextmanager
+def _refused_where_unwritable(out: Path) -> Iterator[None]:
+    """Errors of the system within a block are an InputError about the engine that is written."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror or error}). "
             "Remedy: another --out, or room on its disk and in the temporary folder."
         ) from error
-    return manifest
 
 
 def _require_options(out: Path, precision: Precision, symmetric: bool) -> None:

@@ -59,7 +59,8 @@ def _print(found: TuneResult, title: str, seconds: float) -> None:
     table.add_column("")
     for trial in found.trials:
         config = trial.candidate.runtime_config
-        table.add_row(
+        is_best = trial is found.best
+        cells = [
             config.runtime,
             config.device,
             str(config.threads or "-"),
@@ -67,9 +68,9 @@ def _print(found: TuneResult, title: str, seconds: float) -> None:
             f"{trial.tiles} x {trial.tile_px[0]} x {trial.tile_px[1]}",
             str(trial.candidate.batch),
             escape(_speed(trial)),
-            "taken" if trial is found.best else "",
-            style="bold" if trial is found.best else "",
-        )
+            "taken" if is_best else "",
+        ]
+        table.add_row(*cells, style="bold" if is_best else "")
     console = Console()
     console.print(table)
     if not found.complete:

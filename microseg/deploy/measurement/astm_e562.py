@@ -48,7 +48,17 @@ def phase_statistics(
     """
     n = len(fractions)
     if n == 0:
-        return PhaseStatistics(0, None, None, None, None, None, None, None, None)
+        return PhaseStatistics(
+            n=0,
+            mean=None,
+            std=None,
+            ci95=None,
+            relative_accuracy_percent=None,
+            minimum=None,
+            maximum=None,
+            pooled=None,
+            fold_std=None,
+        )
     mean = math.fsum(fractions) / n
     std = standard_deviation(fractions)
     ci95 = None if std is None else t_quantile_975(n - 1) * std / math.sqrt(n)
