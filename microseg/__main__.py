@@ -6,11 +6,11 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C while it is still being imported is told as later."""
+    """Run the command line. Ctrl-C during its import ends in a message, as it does later."""
     try:
         from microseg.cli.main import main as run
     except KeyboardInterrupt:
-        print("microseg: interrupted; nothing was begun.", file=sys.stderr)
+        print("microseg: interrupted before the start.", file=sys.stderr)
         raise SystemExit(130) from None
     run()
 

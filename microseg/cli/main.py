@@ -37,19 +37,23 @@ COMMANDS = {
 }
 FOLDERS = {"Look at data": "look", "Train": "train", "Export": "export", "Measure": "measure"}
 INTERRUPTED = 130
-_STOPPED = "interrupted; what was finished is complete."
+_STOPPED = "interrupted; finished results are complete."
 
 
 class InOrder(typer.core.TyperGroup):
     """Commands in the order of the workflow: typer lists groups of commands, as `train`, after all others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Those that were added, as `COMMANDS` has them."""
+        """Names of the commands in the order of `COMMANDS`."""
         return [name for name in COMMANDS if name in self.commands]
 
 
 def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with the commands of these names."""
+    """The command line.
+
+    Args:
+        names: the commands that it has; by default all.
+    """
     app = typer.Typer(
         name="microseg",
         cls=InOrder,
@@ -83,18 +87,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; every error that a user can mend is one message on standard error."""
-    # Pydantic looks through every installed package for plugins of it, which no command needs and a start waits for.
+    """Run the command line. An error that a user can correct is one message on standard error."""
+    # Pydantic searches every installed package for plugins, which takes time at the start and which no command needs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # Told to stop by a container or a service, it leaves no draft behind, as after Ctrl-C. Training saves first (StopRequest).
+    # A container or a service stops a command by SIGTERM. It ends as after Ctrl-C and leaves no temporary file; training
+    # saves first (StopRequest).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A log file on Windows knows fewer characters than phases and tables have.
+            # A log file on Windows has fewer characters than phases and tables use.
             stream.reconfigure(errors="replace")
-    # At its end the interpreter searches all that lives for garbage: a twentieth of a second, for what goes in any case.
+    # Without this the interpreter collects garbage at its end, which takes 50 ms.
     atexit.register(gc.freeze)
-    # A command that is named starts sooner without the options of the others.
+    # A command starts sooner without the options of the others.
     named = [name for name in sys.argv[1:2] if name in COMMANDS]
     if named:
         _quieten_libraries()
@@ -105,7 +110,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail(_STOPPED, INTERRUPTED)
     except SystemExit as stop:
-        # Newer versions of typer turn Ctrl-C into this status without a word.
+        # Newer versions of typer turn Ctrl-C into this status without a message.
         if stop.code == INTERRUPTED:
             _fail(_STOPPED, INTERRUPTED)
         raise
@@ -120,18 +125,18 @@ def main() -> None:
 
 
 def _quieten_libraries() -> None:
-    """Silence what image libraries say beside our own messages. A command owns its process; the Python API leaves it alone."""
+    """Silence warnings of image libraries. A command owns its process; the Python API does not do this."""
     import logging
     import warnings
 
-    # Pillow warns at half of the size that it refuses; the refusal is a message of ours.
+    # Pillow warns at half of the size that it refuses; microseg reports the refusal.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)
-    # tifffile logs what it then raises; the terminal shows one message for each file.
+    # tifffile logs errors that it raises; the terminal shows one message for each file.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def _extra_of(module: str) -> str | None:
-    """The extra that brings a missing package."""
+    """The extra that brings a missing package; None for other packages."""
     extras = {
         "torch": "train",
         "torchvision": "train",
@@ -152,7 +157,7 @@ def _extra_of(module: str) -> str | None:
 def _fail(message: str, status: int) -> None:
     sys.stdout.flush()
     print(f"microseg: {message}", file=sys.stderr)
-    # A second Ctrl-C or a thread that still computes must not turn this into a traceback.
+    # No traceback after a second Ctrl-C, or from a thread that still computes.
     sys.stderr.flush()
     if status == INTERRUPTED:
         os._exit(status)

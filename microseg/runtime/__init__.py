@@ -1,4 +1,4 @@
-"""Engines behind one protocol: NumPy in, NumPy out. Nothing here needs torch."""
+"""Engines behind one protocol: NumPy in, NumPy out. No PyTorch is needed."""
 
 from microseg.runtime.engine import Engine, EngineOutput
 from microseg.runtime.engine_file import EngineFile, read_manifest

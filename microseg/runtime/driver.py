@@ -1,4 +1,4 @@
-"""Whether an NVIDIA GPU can be used, by asking its driver."""
+"""Whether an NVIDIA GPU can be used, as its driver says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# In a process of its own: a broken driver may crash or hang, and one that was asked does not survive a fork.
+# Asked in a process of its own: a broken driver may crash or hang, and CUDA does not survive a fork.
 _ASK = """
 import ctypes, sys
 try:
@@ -27,13 +27,13 @@ _LIMIT_S = 60.0
 
 
 def gpu_present() -> bool:
-    """Whether the driver shows an NVIDIA GPU that this process may use (`CUDA_VISIBLE_DEVICES` counts)."""
+    """Whether the driver has an NVIDIA GPU that this process may use (`CUDA_VISIBLE_DEVICES` counts)."""
     return gpu_absence() is None
 
 
 @cache
 def gpu_absence() -> str | None:
-    """Why no NVIDIA GPU can be used here; None where one can. The driver is asked once, and only beside its files."""
+    """Why no NVIDIA GPU can be used; None where one can. The driver is asked once, and only where its files are."""
     if not _has_files():
         return "none is found"
     command = [sys.executable, "-I", "-S", "-c", _ASK]
@@ -51,7 +51,7 @@ def gpu_absence() -> str | None:
 
 
 def _has_files() -> bool:
-    """Whether a device or a driver has left its files."""
+    """Whether there are files of a device or a driver."""
     if os.name == "nt":
         return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").is_file()
     # The last is Windows Subsystem for Linux.

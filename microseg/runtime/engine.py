@@ -1,4 +1,4 @@
-"""What an engine is to the station."""
+"""The protocol of an engine: NumPy in, NumPy out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """What an engine says about N tiles of H x W.
+    """The outputs of an engine for N tiles of H x W.
 
-    labels: uint8 (N, H, W), the bag's phase indices. votes: uint8 (N, F, H, W), each fold's.
-    features: float32 (N, F, D) and probability: float32 (N, P, H, W), None unless asked for.
+    Attributes:
+        labels: phase indices of the bag, uint8 (N, H, W).
+        votes: phase indices of each fold, uint8 (N, F, H, W).
+        features: pooled features of each fold, float32 (N, F, D); None unless asked for.
+        probability: mean over the folds, float32 (N, P, H, W), 0-1; None unless asked for.
     """
 
     labels: NDArray[np.uint8]
@@ -29,9 +32,14 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """A loaded engine. `provider` names what computes, `version` the runtime's; `runs` counts the calls so far.
+    """A loaded engine. As many threads as the configuration has streams may call it at once.
 
-    Calls may come from as many threads at a time as `config` has streams.
+    Attributes:
+        manifest: its description of itself.
+        config: what computes it.
+        version: version of the runtime.
+        provider: what computes, as the runtime names it.
+        runs: number of calls so far.
     """
 
     manifest: Manifest
@@ -41,14 +49,20 @@ class Engine(Protocol):
     runs: int
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
-        """Segment `tiles`, uint8 (N, 1, H, W), H and W multiples of the manifest's stride.
+        """Segment tiles.
 
-        Raises FieldError where the computation fails (memory).
+        Args:
+            tiles: grey values, uint8 (N, 1, H, W); H and W are multiples of the manifest's stride.
+            features: whether to compute the features.
+            probability: whether to compute the probability.
+
+        Raises:
+            FieldError: the computation fails, for want of memory for example.
         """
         ...
 
     def close(self) -> None:
-        """Give back memory and device; the engine cannot run any more. The end of a `with` block does it too."""
+        """Release memory and device. The engine cannot run afterwards. The end of a `with` block does the same."""
         ...
 
     def __enter__(self) -> Self:

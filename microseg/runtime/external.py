@@ -1,6 +1,7 @@
-"""Weights outside the file are refused before anything loads them: an engine is one file, and its hash covers it whole.
+"""Weights outside an engine's file are refused before anything loads them.
 
-A path in an ONNX file can name any file of the station (`/etc/passwd`, `../other.bin`), so no runtime gets to see one.
+An engine is one file, and its hash covers it whole. A path in an ONNX file can name any file of the station
+(`/etc/passwd`, `../other.bin`), so no runtime opens such a file. Source: onnx.proto of ONNX, message TensorProto.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ _DEEPEST = 60
 
 
 def refuse_external_data(path: Path) -> None:
-    """Raise InputError if any tensor of an ONNX file keeps its values in another file, or if the file is damaged."""
+    """Raise InputError where a tensor of an ONNX file keeps its values in another file, or the file is damaged.
+
+    Args:
+        path: the ONNX file.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -41,12 +46,12 @@ def refuse_external_data(path: Path) -> None:
         raise unreadable(path, error) from error
     except DamagedError as error:
         raise InputError(
-            f"{path}: is no ONNX file, or is damaged or cut off. Remedy: copy it again, or export the engine again."
+            f"{path}: is no ONNX file, or is damaged or cut off. Remedy: copy or export the engine again."
         ) from error
 
 
 def _locations(stream: BinaryIO, start: int, end: int, kind: str, depth: int) -> Iterator[str]:
-    """Where the tensors of one message keep their values, if not in the file. Raises DamagedError, OSError."""
+    """Where the tensors of a message keep their values outside the file. Raises DamagedError, OSError."""
     if depth > _DEEPEST:
         raise DamagedError("nested too deep")
     children = _CHILDREN[kind]
@@ -54,7 +59,7 @@ def _locations(stream: BinaryIO, start: int, end: int, kind: str, depth: int) ->
         if wire != BYTES or (child := children.get(number)) is None:
             continue
         if child == "entry":
-            # Entries other than the location (offset, length) tell of one too.
+            # Other entries (offset, length) stand for values in another file too.
             entry = strings(stream, body, record_end)
             yield entry.get(_VALUE, "") if entry.get(_KEY) == "location" else ""
         else:
@@ -65,12 +70,12 @@ def _refused(path: Path, location: str) -> InputError:
     posix, windows = PurePosixPath(location), PureWindowsPath(location)
     if posix.is_absolute() or windows.anchor or ".." in posix.parts or ".." in windows.parts:
         return InputError(
-            f"{path}: its weights point to {location!r}, outside its folder. It was not loaded. Remedy: an engine from "
-            "a source you trust; `microseg export` writes none like this."
+            f"{path}: its weights are in {location!r}, outside its folder. It was not loaded. Remedy: give an engine from a "
+            "source that you trust; `microseg export` writes no such file."
         )
     name = repr(location) if location else "another file"
     is_missing = location and not (path.parent / location).is_file()
-    state = "is missing" if is_missing else "no hash covers"
+    state = "is missing" if is_missing else "no hash protects"
     return InputError(
         f"{path}: keeps its weights in {name}, which {state}. Remedy: give the one file that `microseg export` wrote."
     )

@@ -29,13 +29,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("Running an engine", "cpu") from error
 
-# Float32 as exported: by default the provider multiplies in TF32, with the digits of FP16.
+# Float32 as exported: by default the provider multiplies in TF32, which has the precision of FP16.
 _CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
 _ERRORS_ONLY = 3
 
 
 class OnnxEngine(Closing):
-    """The engine protocol over one inference session. For any number of threads."""
+    """The engine protocol over one inference session. Any number of threads may call it."""
 
     def __init__(self, path: Path, manifest: Manifest, config: RuntimeConfig, session: Any) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class OnnxEngine(Closing):
         check_counts(path, manifest, outputs)
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
-        """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where ONNX Runtime fails."""
+        """Segment tiles uint8 (N, 1, H, W). Raises FieldError where ONNX Runtime fails."""
         wanted = wanted_outputs(features, probability)
         with self._counting:
             self.runs += 1
@@ -66,12 +66,12 @@ class OnnxEngine(Closing):
         return EngineOutput(**found)
 
     def close(self) -> None:
-        """Give back the session's memory."""
+        """Release the session's memory."""
         self._session = None
 
 
 def _providers(path: Path, device: Device) -> list[tuple[str, dict[str, str]]]:
-    """The first is what was asked for; TensorRT's provider leaves to CUDA what TensorRT cannot do."""
+    """The provider asked for, then CUDA for what TensorRT's provider cannot compute."""
     match device:
         case "cpu":
             return [("CPUExecutionProvider", {})]
@@ -79,15 +79,23 @@ def _providers(path: Path, device: Device) -> list[tuple[str, dict[str, str]]]:
             return [_CUDA]
     options = {}
     if os.access(path.parent, os.W_OK):
-        # What it builds, minutes for each shape, it would build again at every start. It knows what it built by the names in
-        # a graph, which another bag of the same network has as well.
+        # It builds for minutes for each shape, and without a cache again at every start. It finds its files by the names in a
+        # graph, which another bag of the same network has too: the engine's hash in the folder's name tells them apart.
         cache = f"{path}.{sha256_of(path)[:16]}.tensorrt"
         options = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": cache}
     return [("TensorrtExecutionProvider", options), _CUDA]
 
 
 def open_session(path: Path, config: RuntimeConfig) -> Any:
-    """An ONNX Runtime session. Raises InputError: not to be loaded, or not on this device."""
+    """An ONNX Runtime session.
+
+    Args:
+        path: the engine's file.
+        config: device, threads and streams.
+
+    Raises:
+        InputError: the file does not load, or not on this device.
+    """
     refuse_external_data(path)
     providers = _providers(path, config.device)
     wanted = providers[0][0]
@@ -97,28 +105,27 @@ def open_session(path: Path, config: RuntimeConfig) -> Any:
             "Remedy: pip uninstall onnxruntime; pip install 'microseg[gpu]'; or use --device cpu."
         )
     if config.device != "cpu":
-        # Without a device TensorRT ends the interpreter.
+        # Without a device TensorRT ends the process.
         if (reason := gpu_absence()) is not None:
             raise InputError(
                 f"--device {config.device}: no NVIDIA GPU can be used here ({reason}). Remedy: use --device cpu."
             )
-        with redirect_stdout(io.StringIO()):  # it prints what it does not find, which may be elsewhere
+        with redirect_stdout(io.StringIO()):  # it prints libraries that it does not find, which may be elsewhere
             onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    # A memory pattern is planned for every shape beside the memory of the first run, which is kept: twice the memory
-    # and no less time.
+    # A memory pattern takes twice the memory and saves no time: the memory of the first run of a shape is kept beside it.
     options.enable_mem_pattern = False
-    # Smaller blocks of work: a thread that reading or writing interrupts does not keep the others waiting.
+    # Smaller blocks of work: the others wait less for a thread that reading or writing interrupts.
     options.add_session_config_entry("session.dynamic_block_base", "4")
-    # Between two tiles the reader and the writer need the processors that threads would spin on.
+    # Between two tiles the reader and the writer need the processors; threads must not spin on them.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if config.threads is not None:
-        # All calls share them, and each brings the thread that it is made in.
+        # All calls share these threads, and each call brings its own thread.
         options.intra_op_num_threads = config.threads - config.streams + 1
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     try:
-        # Without the fall-back: a provider that fails would be replaced by the CPU, with a line on standard output.
+        # Without the fall-back to the CPU, which prints a line to standard output.
         session = onnxruntime.InferenceSession(
             os.fspath(path), sess_options=options, providers=providers, enable_fallback=0
         )
@@ -128,7 +135,7 @@ def open_session(path: Path, config: RuntimeConfig) -> Any:
         ) from error
     if session.get_providers()[0] != wanted:
         raise InputError(
-            f"{path}: {wanted} was asked for, but ONNX Runtime fell back to {session.get_providers()[0]}. "
+            f"{path}: ONNX Runtime fell back from {wanted} to {session.get_providers()[0]}. "
             "Remedy: check the driver and CUDA libraries, or use --device cpu."
         )
     return session

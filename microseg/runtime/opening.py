@@ -1,4 +1,4 @@
-"""From a file to a loaded engine in the runtime that was chosen."""
+"""From a file to a loaded engine."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def open_engine(
         runtime: the library that computes.
         streams: as in `RuntimeConfig`.
 
-    Raises InputError: not an engine of ours, newer, damaged, weights outside the file, a plan for another card or
-    version, a runtime or device that is not there or did not load. MissingExtraError where the runtime is not installed.
+    Raises:
+        InputError: the file is no engine of microseg, is newer or damaged, keeps weights in other files, or is a plan for
+            another card or version; the runtime or the device is not there, or does not load it.
+        MissingExtraError: the runtime is not installed.
     """
     file = EngineFile.of(source)
     return _open(file, choose(file, runtime, device, threads, streams))
@@ -77,7 +79,7 @@ def begin_loading(executor: Executor, file: EngineFile, config: RuntimeConfig) -
 def _engine_for(
     config: RuntimeConfig, keep: bool = False
 ) -> tuple[Callable[[Path, RuntimeConfig], Any], Callable[[Path, Manifest, RuntimeConfig, Any], Engine]]:
-    """What loads a network in this runtime, and what makes an engine of it: the one place that knows the runtimes."""
+    """The function that loads a network in this runtime, and the one that makes an engine of it."""
     match config.runtime:
         case "onnxruntime":
             from microseg.runtime.onnx_engine import OnnxEngine, open_session
@@ -86,10 +88,10 @@ def _engine_for(
         case "openvino":
             from microseg.runtime.openvino.engine import OpenVinoEngine, compile_network
 
-            # `tune` and others try settings that no later start asks for.
+            # `tune` tries settings that no later start asks for.
             return partial(compile_network, keep=keep), OpenVinoEngine
         case "tensorrt":
             from microseg.runtime.tensorrt.opening import open_plan
 
-            # Whose card and version a plan is for is in its manifest, so nothing of it is loaded before.
+            # The manifest states the card and the version of a plan, so nothing of it is loaded before.
             return (lambda path, config: None), (lambda path, manifest, config, _: open_plan(path, manifest, config))

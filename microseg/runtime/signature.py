@@ -1,4 +1,4 @@
-"""The inputs and outputs of an engine's network (microseg/docs/design.md), whatever runs it."""
+"""The inputs and outputs of an engine's network (microseg/docs/design.md), in every runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUTS = ("labels", "votes", "features", "probability")
 
 
 def wanted_outputs(features: bool, probability: bool) -> list[str]:
-    """Names of the outputs to compute."""
+    """Names of the outputs to compute. Labels and votes are always among them."""
     return ["labels", "votes", *(["features"] if features else []), *(["probability"] if probability else [])]
 
 
@@ -24,32 +24,39 @@ def check_signature(
 ) -> None:
     """Raise InputError unless a network takes `tiles`, uint8 (N, 1, H, W), and gives every output.
 
-    inputs: element type and shape by name; `uint8` is the runtime's word for that type.
+    Args:
+        path: the engine's file, for messages.
+        inputs: element type and shape by name.
+        outputs: names of the outputs.
+        uint8: the runtime's name of that type.
     """
     missing = [name for name in OUTPUTS if name not in outputs]
     types = {name: kind for name, (kind, _) in inputs.items()}
     if types != {"tiles": uint8} or missing:
         raise InputError(
-            f"{path}: takes {types} and lacks the outputs {missing}, so it is no engine of this version. "
+            f"{path}: takes {types} and lacks the outputs {missing}: it is no engine of this version. "
             "Remedy: export it again."
         )
     shape = inputs["tiles"][1]
     if len(shape) != 4 or shape[1] != 1:
         raise InputError(
-            f"{path}: takes tiles of the shape {list(shape)}; micrographs are grey, (N, 1, H, W). "
+            f"{path}: takes tiles of shape {list(shape)}; those of microseg are (N, 1, H, W). "
             "Remedy: give an engine that `microseg export` wrote."
         )
 
 
 def check_counts(path: Path, manifest: Manifest, shapes: Mapping[str, Sequence[Any]]) -> None:
-    """Raise InputError unless the second axis of `votes` counts the manifest's folds, and that of `probability` its phases.
+    """Raise InputError unless `votes` has one channel for each fold and `probability` one for each phase.
 
-    shapes: of the outputs that are there, by name; sizes that are not fixed are no int.
+    Args:
+        path: the engine's file, for messages.
+        manifest: its manifest.
+        shapes: shapes of the outputs by name; a size that is not fixed is no int.
     """
     for name, what, told in (("votes", "folds", manifest.folds), ("probability", "phases", manifest.phases)):
         size = shapes[name][1] if len(shapes.get(name, ())) > 1 else None
         if isinstance(size, int) and size != len(told):
             raise InputError(
-                f"{path}: its network gives {size} {what} and its manifest lists {len(told)}. Remedy: copy or export the "
+                f"{path}: its network has {size} {what} and its manifest {len(told)}. Remedy: copy or export the "
                 "engine again."
             )

@@ -1,4 +1,4 @@
-"""An engine on a whole prepared field, in the tiles that `segment` would take."""
+"""An engine on a whole prepared field, in the tiles of `segment`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from microseg.runtime import Engine
 def label_field(
     engine: Engine, image: NDArray[np.uint8], max_tile_pixels: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Labels uint8 (h, w) and votes uint8 (F, h, w) of a field uint8 (h, w) on the network's grid. Raises FieldError."""
+    """Label a whole field.
+
+    Args:
+        engine: the engine.
+        image: the field on the network's grid, uint8 (h, w).
+        max_tile_pixels: the most pixels of a tile.
+
+    Returns:
+        Labels uint8 (h, w) and votes uint8 (F, h, w).
+
+    Raises:
+        FieldError: no tile fits, or the computation fails.
+    """
 
     def predict(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         found = engine.run(pixels[None, None])

@@ -1,1 +1,1 @@
-"""Micrographs made with exact labels: one structure, four renderings (microseg/docs/design.md). No PyTorch is needed."""
+"""Synthetic micrographs with exact labels: one structure, four renderings (microseg/docs/design.md). No PyTorch is needed."""

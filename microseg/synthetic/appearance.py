@@ -1,7 +1,7 @@
-"""How each domain shows the same material: etchant, detector, optics and noise, as numbers.
+"""The appearance of one material in each domain: etchant, detector, optics and noise, as numbers.
 
-Grey values are on a scale where 0 is black and 1 is white before the detector's curve. Gains are added to the matrix;
-they are negative where a feature is darker than it (bright-field optics).
+Grey values: 0 is black and 1 is white before the detector's curve. Gains are added to the matrix; they are negative where a
+feature is darker than the matrix (bright-field optics).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Appearance:
-    """One domain. Lengths in um, contrasts on the grey scale 0..1."""
+    """The appearance of one domain. Lengths in micrometres, contrasts on the grey scale 0 to 1."""
 
     title: str
     pixel_size_um: float
-    # Samples per pixel edge before the optics; films must not alias where the pixel is coarse.
+    # Samples per pixel edge before the optics, so that films do not alias on coarse pixels.
     oversampling: int = 1
     invert: bool = False
     matrix: float = 0.36
@@ -27,13 +27,13 @@ class Appearance:
     film_um: float = 0.05
     film_gain: float = 0.42
     film_gap: float = 0.33
-    # What the films that the optics cannot resolve do to the packet as a whole.
+    # Grey value that a packet gains from films that the optics do not resolve.
     haze: float = 0.0
     # Hierarchy inside laths: sub-block borders and their tone.
     sub_um: float = 0.03
     sub_gain: float = 0.0
     sub_contrast: float = 0.0
-    # Grain and packet borders, and how many of them have faded away.
+    # Grain and packet borders, and the share of them that has faded.
     border_um: float = 0.045
     border_gain: float = 0.2
     border_faded: float = 0.15

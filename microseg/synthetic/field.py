@@ -23,7 +23,13 @@ MAX_PIXELS = 25_000_000
 
 @dataclass(frozen=True)
 class SyntheticField:
-    """Image and labels (height, width) uint8; labels 0 ferrite, 1 lath bainite, at the image's pixel centres."""
+    """A synthetic micrograph.
+
+    Attributes:
+        image: grey values, uint8 (height, width).
+        labels: 0 ferrite, 1 lath bainite at the image's pixel centres, uint8 (height, width).
+        pixel_size_um: edge of a pixel in micrometres.
+    """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -31,7 +37,7 @@ class SyntheticField:
 
 
 def appearance_of(domain: str) -> Appearance:
-    """Look up s, t1, t2 or t3 (any case). Raises InputError with the known names."""
+    """The appearance of a domain: s, t1, t2 or t3 in any case. Raises InputError for any other name."""
     try:
         return DOMAINS[domain.lower()]
     except KeyError:
@@ -43,9 +49,18 @@ def field_extent(
     field_um: tuple[float, float] | None,
     size_px: tuple[int, int] | None,
 ) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Physical extent (width, height) in um and native size (width, height) in px. `size_px` wins over `field_um`.
+    """Physical and native size of a field.
 
-    Raises InputError for fields too small to hold a few laths, or too large for memory.
+    Args:
+        appearance: the domain's appearance.
+        field_um: (width, height) in micrometres, or None.
+        size_px: (width, height) in native pixels, which wins, or None.
+
+    Returns:
+        (width, height) in micrometres, and (width, height) in native pixels.
+
+    Raises:
+        InputError: the field is too small for a few laths, or too large for memory.
     """
     pixel = appearance.pixel_size_um
     if size_px is not None:
@@ -76,12 +91,19 @@ def synthesise_field(
 ) -> SyntheticField:
     """Make one field. The same seed, extent and fraction give the same structure in every domain.
 
-    field_um, size_px: (width, height), physical or native; fraction: area fraction of lath bainite of this field.
-    Raises InputError for an unknown domain, an impossible size, or a fraction outside 0..1.
+    Args:
+        domain: s, t1, t2 or t3.
+        seed: seed of the structure.
+        field_um: (width, height) in micrometres, or None.
+        size_px: (width, height) in native pixels, which wins, or None.
+        fraction: area fraction of lath bainite, 0-1.
+
+    Raises:
+        InputError: an unknown domain, an impossible size or fraction.
     """
     appearance = appearance_of(domain)
     if not 0.0 <= fraction <= 1.0:
-        raise InputError(f"fraction {fraction:g} is no area fraction. Remedy: a number from 0 to 1.")
+        raise InputError(f"fraction {fraction:g} is not between 0 and 1. Remedy: a number from 0 to 1.")
     extent, (width, height) = field_extent(appearance, field_um, size_px)
     structure = grow_structure(seed, (extent[1], extent[0]), fraction)
     grid = SamplingGrid(height, width, appearance.pixel_size_um)

@@ -21,7 +21,7 @@ from microseg.synthetic.field import (
 )
 from microseg.synthetic.microscope import write_lom_tiff, write_sem_tiff
 
-# Part of what decides the pixels: raise it when a change makes other micrographs from the same seed.
+# Raise it when a change makes other micrographs from the same seed.
 GENERATOR_VERSION = 1
 RECORD = "synthetic.json"
 PHASES = (("ferrite", "#0072b2"), ("lath-bainite", "#e69f00"))
@@ -31,12 +31,22 @@ _GOLDEN = 0.6180339887498949
 
 
 def field_seed(seed: int, index: int) -> int:
-    """Derive the seed of one field of a folder; it does not depend on how many fields there are."""
+    """The seed of one field of a folder. It does not depend on the number of fields.
+
+    Args:
+        seed: seed of the folder.
+        index: number of the field, from 0.
+    """
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
 
 
 def field_fraction(mean: float, index: int) -> float:
-    """Choose the fraction of one field: beta distributed over the fields, evenly, so that few have the mean already."""
+    """The fraction of one field, beta distributed over the fields with even quantiles, so that few fields meet the mean.
+
+    Args:
+        mean: mean area fraction of lath bainite, 0-1.
+        index: number of the field, from 0.
+    """
     spread = min(FRACTION_SPREAD, 0.4 * mean, 0.4 * (1 - mean))
     if spread == 0:
         return mean
@@ -55,10 +65,24 @@ def write_domain(
     size_px: tuple[int, int] | None = None,
     fraction: float = DEFAULT_FRACTION,
 ) -> list[Path]:
-    """Write `out`/images, masks and domain.yaml; returns the images. Field i of a seed is the same in every domain.
+    """Write a domain folder: images, masks and domain.yaml. Field i of a seed has one structure in every domain.
 
-    field_um, size_px: (width, height); fraction: mean area fraction of lath bainite over the fields. Files that
-    the same call left before are kept. Raises InputError: an option out of range, or an `out` that holds anything else.
+    Files that the same call left before are kept.
+
+    Args:
+        out: the folder.
+        domain: s, t1, t2 or t3.
+        fields: number of fields.
+        seed: seed of the folder.
+        field_um: (width, height) of a field in micrometres, or None.
+        size_px: (width, height) of a field in native pixels, which wins, or None.
+        fraction: mean area fraction of lath bainite over the fields, 0-1.
+
+    Returns:
+        The image files.
+
+    Raises:
+        InputError: an option out of range, or a folder that holds something else.
     """
     look = appearance_of(domain)
     extent_um, size = field_extent(look, field_um, size_px)
@@ -67,7 +91,7 @@ def write_domain(
     if seed < 0:
         raise InputError(f"seed {seed} is negative. Remedy: --seed 0 or more.")
     if not 0.0 <= fraction <= 1.0:
-        raise InputError(f"fraction {fraction:g} is no area fraction. Remedy: a number from 0 to 1.")
+        raise InputError(f"fraction {fraction:g} is not between 0 and 1. Remedy: a number from 0 to 1.")
     record = {
         "generator": GENERATOR_VERSION,
         "domain": domain.lower(),
@@ -100,7 +124,7 @@ def write_domain(
 
 
 def _claim(out: Path, record: dict[str, Any]) -> None:
-    """Make `out` ours: absent, empty, or begun with the same settings."""
+    """Raise InputError unless the folder is absent, empty, or begun with the same settings."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file. Remedy: give a folder.")
     kept = out / RECORD

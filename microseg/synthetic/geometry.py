@@ -16,7 +16,13 @@ _BLOCK_PX = 64
 
 @dataclass(frozen=True)
 class SamplingGrid:
-    """Square pixels of `pixel_size_um`, `height` x `width` of them, the first pixel's corner at the origin."""
+    """Square pixels; the corner of the first pixel is the origin.
+
+    Attributes:
+        height: number of rows.
+        width: number of columns.
+        pixel_size_um: edge of a pixel in micrometres.
+    """
 
     height: int
     width: int
@@ -24,21 +30,21 @@ class SamplingGrid:
 
     @property
     def x_um(self) -> Floats:
-        """Pixel centres along a row, (width,)."""
+        """Pixel centres along a row, float32 (width,)."""
         return ((np.arange(self.width) + 0.5) * self.pixel_size_um).astype(np.float32)
 
     @property
     def y_um(self) -> Floats:
-        """Pixel centres along a column, (height,)."""
+        """Pixel centres along a column, float32 (height,)."""
         return ((np.arange(self.height) + 0.5) * self.pixel_size_um).astype(np.float32)
 
     def divided(self, factor: int) -> SamplingGrid:
-        """Cut each pixel into `factor` x `factor`."""
+        """The grid with each pixel cut into `factor` x `factor`."""
         return SamplingGrid(self.height * factor, self.width * factor, self.pixel_size_um / factor)
 
 
 class SmoothNoise:
-    """A cubic B-spline surface over random control points, about unit variance, exact on every grid."""
+    """A cubic B-spline surface over random control points, of about unit variance, the same on every grid."""
 
     def __init__(
         self,
@@ -53,7 +59,7 @@ class SmoothNoise:
         self.control: Floats = np.float32(2.1) * rng.standard_normal((rows, columns), dtype=np.float32)
 
     def sample(self, grid: SamplingGrid) -> Floats:
-        """Values at the pixel centres, (height, width)."""
+        """Values at the pixel centres, float32 (height, width)."""
         down = _spline_basis(grid.y_um / self.spacing_um, self.control.shape[0])
         across = _spline_basis(grid.x_um / self.spacing_um, self.control.shape[1])
         return np.asarray(down @ self.control @ across.T, np.float32)
@@ -74,9 +80,18 @@ def scattered_points(
     spacing_um: float,
     drop: float,
 ) -> NDArray[np.float64]:
-    """Points (n, 2) as x, y on a jittered grid with a share `drop` left out, so that cells vary in size.
+    """Points on a jittered grid with some left out, so that cells vary in size.
 
-    They reach two spacings beyond the extent (height, width), so that cells at the border are like the others.
+    They reach two spacings beyond the extent, so that cells at the border are like the others.
+
+    Args:
+        rng: random numbers.
+        extent_um: (height, width) in micrometres.
+        spacing_um: spacing of the grid in micrometres.
+        drop: share of the points left out, 0-1.
+
+    Returns:
+        float64 (n, 2), x and y in micrometres.
     """
     rows, columns = (int(np.ceil(side / spacing_um)) + 4 for side in extent_um)
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float64)
@@ -88,7 +103,13 @@ def scattered_points(
 
 @dataclass(frozen=True)
 class Cells:
-    """Nearest and second nearest seed of every pixel (int32) and the distance to the border between them in um."""
+    """Voronoi cells at every pixel.
+
+    Attributes:
+        nearest: index of the nearest seed, int32.
+        second: index of the second nearest seed, int32.
+        border_um: distance to the border between the two, float32, in micrometres.
+    """
 
     nearest: Integers
     second: Integers
@@ -96,7 +117,13 @@ class Cells:
 
 
 def voronoi(x_um: Floats, y_um: Floats, seeds: NDArray[np.float64]) -> Cells:
-    """Voronoi cells of `seeds` (n, 2) at the positions (H, W), block by block with only the seeds that can matter."""
+    """Voronoi cells, block by block with the seeds that can be nearest there.
+
+    Args:
+        x_um: positions along a row, float32 (H, W).
+        y_um: positions along a column, float32 (H, W).
+        seeds: float64 (n, 2), x and y.
+    """
     height, width = x_um.shape
     nearest = np.empty((height, width), np.int32)
     second = np.empty((height, width), np.int32)
@@ -137,7 +164,7 @@ def _two_nearest(x: Floats, y: Floats, points: Floats) -> tuple[Integers, Intege
 
 
 class Hash:
-    """Fixed random numbers in 0..1 for integer keys: the same key, the same number, on every grid."""
+    """Fixed random numbers from 0 to 1 for integer keys. The same key has the same number on every grid."""
 
     _SIZE = 8192
 
@@ -146,12 +173,12 @@ class Hash:
         self.table: Floats = rng.random(self._SIZE, dtype=np.float32)
 
     def __call__(self, key: Integers, salt: int = 0) -> Floats:
-        """One number per key, independent between salts."""
+        """One number for each key, independent between salts."""
         mixed = (key.astype(np.int64) * 2654435761 + salt * 40503) & 0xFFFFFFFF
         return np.take(self.table, (mixed ^ (mixed >> 15)) & (self._SIZE - 1))
 
     def along(self, key: Integers, position: Floats, salt: int = 0) -> Floats:
-        """Smooth random values 0..1 along a line: one line per key, one knot per unit of `position`."""
+        """Smooth random values from 0 to 1 along a line: one line for each key, one knot for each unit of `position`."""
         knot = np.floor(position)
         share = position - knot
         share = share * share * (3 - 2 * share)

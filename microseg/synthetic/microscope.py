@@ -1,4 +1,4 @@
-"""TIFF files that state their pixel size the way the microscope of each domain would."""
+"""TIFF files that state their pixel size as the microscope of each domain does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ _MONITOR_PX = 1024
 
 
 def write_sem_tiff(path: Path, image: NDArray[np.uint8], pixel_size_um: float) -> None:
-    """Write 8-bit grey with the text of a Zeiss SEM (tag 34118), atomically."""
+    """Write 8-bit grey with the text of a Zeiss SEM (tag 34118), atomically.
+
+    Args:
+        path: the file.
+        image: uint8 (H, W).
+        pixel_size_um: edge of a pixel in micrometres.
+    """
     width_um = image.shape[1] * pixel_size_um
     # The unnamed header lines of a real file are numbers; readers skip them.
     lines = [
@@ -46,7 +52,13 @@ def write_sem_tiff(path: Path, image: NDArray[np.uint8], pixel_size_um: float) -
 
 
 def write_lom_tiff(path: Path, image: NDArray[np.uint8], pixel_size_um: float) -> None:
-    """Write 8-bit grey as light microscopes' programs hand it on: pixels per unit, the unit in ImageJ's description."""
+    """Write 8-bit grey as programs of light microscopes do: pixels per unit, and the unit in ImageJ's description.
+
+    Args:
+        path: the file.
+        image: uint8 (H, W).
+        pixel_size_um: edge of a pixel in micrometres.
+    """
     with replacing(path) as part:
         tifffile.imwrite(
             part,

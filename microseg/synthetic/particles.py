@@ -1,4 +1,4 @@
-"""Dispersed second phase: carbides and MA islands as outlines that can be stamped on any pixel grid."""
+"""Dispersed second phase: carbides and MA islands as outlines that can be drawn on any pixel grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from microseg.synthetic.geometry import Floats, SamplingGrid
 
-# Beyond this distance from an outline nothing of a particle is seen in any rendering.
+# Beyond this distance from an outline no rendering shows a particle.
 HALO_UM = 0.45
 CARBIDES_PER_UM2 = 2.0
 ISLANDS_PER_UM2 = 0.075
@@ -18,9 +18,15 @@ HARMONICS = 2
 
 @dataclass(frozen=True)
 class Particles:
-    """`n` outlines. centre_um (n, 2) x, y; radius_um (n, 2) half axes; tone (n,) 0..1; lobes (n, 2, HARMONICS).
+    """Outlines of n particles. The radius varies around an outline by its lobes, which makes islands angular.
 
-    The radius varies round the outline by `lobes` (amplitude, phase), which makes islands angular.
+    Attributes:
+        centre_um: x and y, float64 (n, 2).
+        radius_um: half axes, float64 (n, 2).
+        angle_rad: direction of the first half axis, float64 (n,).
+        tone: grey tone, 0-1, float64 (n,).
+        is_island: whether it is an MA island, bool (n,).
+        lobes: amplitude and phase of each harmonic, float64 (n, 2, HARMONICS).
     """
 
     centre_um: NDArray[np.float64]
@@ -53,7 +59,12 @@ def scatter_particles(
 ) -> Particles:
     """Draw particles on the plan's grid.
 
-    clear_um: distance to what must stay free of them; density: 0..1 per grain; border_um: distance to a grain border.
+    Args:
+        rng: random numbers.
+        plan: the grid on which places are chosen.
+        clear_um: distance to what stays free of particles, (H, W), in micrometres.
+        density: relative density, 0-1, (H, W).
+        border_um: distance to a grain border, (H, W), in micrometres.
     """
     near_border = border_um < 0.22
     weight = 0.25 + 1.9 * density.astype(np.float64) ** 1.5
@@ -97,7 +108,16 @@ def _draw(rng: np.random.Generator, plan: SamplingGrid, per_um2: NDArray[np.floa
 
 
 def stamp(particles: Particles, grid: SamplingGrid) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Signed distance to the nearest outline (um, negative inside, at most HALO_UM), its tone, whether an island."""
+    """Draw outlines on a grid.
+
+    Args:
+        particles: the outlines.
+        grid: the pixels.
+
+    Returns:
+        Signed distance to the nearest outline (negative inside, at most HALO_UM, in micrometres), its tone, and whether it
+        is an island, each (height, width).
+    """
     shape = (grid.height, grid.width)
     distance = np.full(shape, HALO_UM, np.float32)
     tone = np.zeros(shape, np.float32)

@@ -1,4 +1,4 @@
-"""From a structure to a micrograph: etched relief, then optics, then detector and noise."""
+"""From a structure to a micrograph: etched relief, optics, detector and noise."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ _TO_DETECTOR = np.array([[-1, 0, 0], [0, 0, 0], [0, 0, 1]], np.float32)
 
 
 def render(structure: Structure, units: UnitMap, look: Appearance, grid: SamplingGrid, seed: int) -> NDArray[np.uint8]:
-    """Show `structure` as `look` does: (grid.height, grid.width) uint8. `seed` draws noise and artefacts.
+    """The micrograph of a structure.
 
-    `units` is the structure's map on the grid divided by `look.oversampling`.
+    Args:
+        structure: the structure.
+        units: its map on the grid divided by `look.oversampling`.
+        look: the domain's appearance.
+        grid: the pixels of the micrograph.
+        seed: seed of noise and artefacts.
+
+    Returns:
+        uint8 (grid.height, grid.width).
     """
     rng = np.random.default_rng([seed, 3, *look.title.encode()])
     fine = grid.divided(look.oversampling)
@@ -41,7 +49,7 @@ def _blurred(surface: Floats, sigma_px: float) -> Floats:
 
 
 def _line(distance_um: Floats, half_um: float, soft_um: float) -> Floats:
-    """Profile of a line feature; thinner than a pixel it grows fainter, not thinner."""
+    """Profile of a line feature. A line thinner than a pixel gets fainter, not thinner."""
     wide = float(np.hypot(half_um, soft_um))
     return np.asarray(np.float32(half_um / wide) * np.exp(-np.square(distance_um * np.float32(1 / wide))), np.float32)
 
@@ -67,12 +75,12 @@ def _etched(structure: Structure, units: UnitMap, look: Appearance, grid: Sampli
 
 
 def _tone(structure: Structure, key: NDArray[np.int32], salt: int) -> Floats:
-    """-1..1 per key."""
+    """A number from -1 to 1 for each key."""
     return structure.hash(key, salt) * 2 - 1
 
 
 def _borders(structure: Structure, units: UnitMap, look: Appearance, soft: float) -> Floats:
-    """Grain and packet borders; inside a prior grain fainter, between packets of one family none."""
+    """Grain and packet borders. They are fainter in a prior grain, and absent between packets of one family."""
     pair = np.minimum(units.unit, units.neighbour) * 4093 + np.maximum(units.unit, units.neighbour)
     strength = _step(structure.hash(pair, 41), look.border_faded - 0.1, look.border_faded + 0.25)
     family = structure.family[units.unit] == structure.family[units.neighbour]

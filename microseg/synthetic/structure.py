@@ -1,8 +1,8 @@
-"""The material, before any etchant or microscope: grains, packets, laths and particles as continuous geometry.
+"""The material before any etchant or microscope: grains, packets, laths and particles as continuous geometry.
 
-A cartoon of a complex-phase steel (Goetz et al. 2022): prior austenite grains are divided into packets of parallel
-laths with carbide films between them (lath-shaped bainite), and into polygonal or irregular ferrite with dispersed
-carbon-rich second phase and martensite-austenite (MA) islands. Everything is in um and can be sampled on any grid.
+A simplified complex-phase steel (Goetz et al. 2022). Prior austenite grains are divided into packets of parallel laths with
+carbide films between them (lath-shaped bainite), and into polygonal or irregular ferrite with dispersed carbon-rich second
+phase and martensite-austenite (MA) islands. All lengths are in micrometres; any grid can sample them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,15 @@ class Structure:
 
 @dataclass(frozen=True)
 class UnitMap:
-    """What lies at every pixel. labels: FERRITE or BAINITE; unit and its neighbour; distance to the border with it."""
+    """The units at every pixel.
+
+    Attributes:
+        labels: FERRITE or BAINITE, uint8.
+        unit: index of the unit.
+        neighbour: index of the neighbouring unit.
+        border_um: distance to the border between the two, in micrometres.
+        laths: the laths.
+    """
 
     labels: NDArray[np.uint8]
     unit: Integers
@@ -75,10 +83,14 @@ class UnitMap:
 
 @dataclass(frozen=True)
 class Laths:
-    """Laths at every pixel whose unit, or whose neighbour within reach, is a packet (else `lath` is -1).
+    """The laths at every pixel whose unit, or a neighbour within reach, is a packet.
 
-    lath: key of the lath; edge: key of its nearer side; edge_um: distance to that side; across: 0..1 from side to side;
-    along_um: position along the lath.
+    Attributes:
+        lath: key of the lath; -1 where there is none.
+        edge: key of its nearer side.
+        edge_um: distance to that side, in micrometres.
+        across: position from side to side, 0-1.
+        along_um: position along the lath, in micrometres.
     """
 
     lath: Integers
@@ -89,9 +101,12 @@ class Laths:
 
 
 def grow_structure(seed: int, extent_um: tuple[float, float], fraction: float) -> Structure:
-    """Grow the structure of `seed`. `fraction` is the area fraction of lath bainite, met to about one percent.
+    """Grow a structure. The same seed and extent with another fraction keep all grains and laths; units change their phase.
 
-    The same seed and extent with another fraction keeps all grains and laths; units only change phase.
+    Args:
+        seed: its seed.
+        extent_um: (height, width) in micrometres.
+        fraction: area fraction of lath bainite, met to about one percent, 0-1.
     """
     rng = np.random.default_rng([seed, 1])
     stretched = (extent_um[0], extent_um[1] / ELONGATION)
@@ -138,7 +153,7 @@ def _choose_bainite(
     score: NDArray[np.float64],
     fraction: float,
 ) -> NDArray[np.bool_]:
-    """Take the units of highest score whose area adds up to `fraction`; the last one only if that comes closer."""
+    """The units of highest score whose areas add up to the fraction."""
     cells = cells_on(structure, plan)
     area = np.bincount(cells.nearest.ravel(), minlength=len(structure.seeds)) / cells.nearest.size
     order = np.argsort(-score, kind="stable")
@@ -151,7 +166,7 @@ def _choose_bainite(
 
 
 def _place_particles(structure: Structure, plan: SamplingGrid, rng: np.random.Generator) -> Particles:
-    """Second phase and MA islands: only in ferrite, clear of bainite, denser in some grains and along their borders."""
+    """Second phase and MA islands: in ferrite alone, away from bainite, denser in some grains and at their borders."""
     units = map_units(structure, plan)
     ferrite = (units.labels == FERRITE).astype(np.uint8)
     clear_um = cv2.distanceTransform(ferrite, cv2.DIST_L2, 5) * plan.pixel_size_um
@@ -160,7 +175,7 @@ def _place_particles(structure: Structure, plan: SamplingGrid, rng: np.random.Ge
 
 
 def cells_on(structure: Structure, grid: SamplingGrid) -> Cells:
-    """Voronoi cells of the units with wavy borders, sampled on `grid`."""
+    """Voronoi cells of the units with wavy borders, on a grid."""
     x = np.broadcast_to(grid.x_um, (grid.height, grid.width))
     y = np.broadcast_to(grid.y_um[:, None], (grid.height, grid.width))
     for horizontal, vertical, amplitude in structure.warp:
@@ -170,7 +185,12 @@ def cells_on(structure: Structure, grid: SamplingGrid) -> Cells:
 
 
 def map_units(structure: Structure, grid: SamplingGrid) -> UnitMap:
-    """Labels (FERRITE, BAINITE) and units on `grid`. At a packet's border each lath ends where it likes."""
+    """Labels and units on a grid. At a packet's border each lath ends at a place of its own.
+
+    Args:
+        structure: the structure.
+        grid: the pixels.
+    """
     cells = cells_on(structure, grid)
     inside = structure.is_bainite[cells.nearest]
     near = structure.is_bainite[cells.second] & (cells.border_um < LATH_END_UM)
@@ -194,7 +214,7 @@ def map_units(structure: Structure, grid: SamplingGrid) -> UnitMap:
 
 
 def _laths_of(structure: Structure, grid: SamplingGrid, packet: Integers) -> Laths:
-    """Lath geometry of `packet` (H, W), -1 where there is none."""
+    """Laths of `packet` (H, W), which is -1 where there is none."""
     shape = packet.shape
     lath = np.full(shape, -1, np.int32)
     edge = np.full(shape, -1, np.int32)

@@ -1,4 +1,4 @@
-"""Small synthetic tiles in every look that the generator has: what an engine carries to be verified with."""
+"""Small synthetic tiles in every appearance, which an engine carries for `verify`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEED = 20
 
 
 def reference_tiles() -> list[tuple[str, NDArray[np.uint8]]]:
-    """Names and tiles, uint8 (256, 256): each domain as it is and inverted. The same every time; about 1.5 s."""
+    """Names and tiles uint8 (256, 256): each domain as it is and inverted. Always the same; takes about 1.5 s."""
     found = []
     for domain in DOMAINS:
         image = synthesise_field(domain, _SEED, size_px=(SIDE_PX, SIDE_PX)).image

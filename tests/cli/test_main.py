@@ -64,7 +64,7 @@ main()
 
 def test_segment_looks_at_the_engine_before_its_imports_and_without_other_commands() -> None:
     done = subprocess.run([sys.executable, "-c", LOOKED_AT], capture_output=True, text=True, encoding="utf-8")
-    assert (done.returncode, done.stderr) == (130, "microseg: interrupted; what was finished is complete.\n")
+    assert (done.returncode, done.stderr) == (130, "microseg: interrupted; finished results are complete.\n")
     assert done.stdout == "[]\n"
 
 
@@ -150,7 +150,7 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microseg.runtime.EngineFile", _raiser(KeyboardInterrupt()))
     outcome = microseg("inspect", "a.onnx")
     assert outcome.status == 130
-    assert outcome.err == "microseg: interrupted; what was finished is complete.\n"
+    assert outcome.err == "microseg: interrupted; finished results are complete.\n"
 
 
 def test_ctrl_c_before_anything_is_imported() -> None:
@@ -164,7 +164,7 @@ def test_ctrl_c_before_anything_is_imported() -> None:
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
-    assert (done.returncode, done.stderr) == (130, "microseg: interrupted; nothing was begun.\n")
+    assert (done.returncode, done.stderr) == (130, "microseg: interrupted before the start.\n")
 
 
 def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
         assert time.monotonic() < end
         time.sleep(0.05)
     process.terminate()
-    assert process.communicate(timeout=50)[1] == "microseg: interrupted; what was finished is complete.\n"
+    assert process.communicate(timeout=50)[1] == "microseg: interrupted; finished results are complete.\n"
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ["ready"]
 

@@ -48,7 +48,7 @@ def test_files_beside_it(tiny_engine: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'weights\.bin', which is missing"):
         refuse_external_data(path)
     (tmp_path / "weights.bin").write_bytes(bytes(64))
-    with pytest.raises(InputError, match=r"'weights\.bin', which no hash covers"):
+    with pytest.raises(InputError, match=r"'weights\.bin', which no hash protects"):
         refuse_external_data(path)
 
 

@@ -23,5 +23,5 @@ def test_three_channels(tiny_engine: Path, tmp_path: Path, runtime: Runtime) -> 
     kernel.CopyFrom(numpy_helper.from_array(np.full((1, 3, 3, 3), 1 / 27, np.float32), "mean_kernel"))
     text = read_manifest(tiny_engine).model_dump_json()
     path = write_with_metadata(tmp_path / "rgb.onnx", model, {METADATA_KEY: text})
-    with pytest.raises(InputError, match="micrographs are grey"):
+    with pytest.raises(InputError, match=r"takes tiles of shape .*\(N, 1, H, W\)"):
         open_engine(path, 1, runtime=runtime)

@@ -25,20 +25,20 @@ def synth(
     fields: Annotated[int, typer.Option(help="Number of micrographs.")] = 10,
     field_um: Annotated[
         str | None,
-        typer.Option(help="Area of a field in um, W or WxH.", show_default="28.36x28.36"),
+        typer.Option(help="Width and height of a field in micrometres, W or WxH.", show_default="28.36x28.36"),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Size of a field in native pixels, W or WxH, instead."),
+        typer.Option(help="Width and height of a field in native pixels, W or WxH, in place of --field-um."),
     ] = None,
     fraction: Annotated[float, typer.Option(help="Mean area fraction of lath bainite, 0 to 1.")] = 0.53,
-    seed: Annotated[int, typer.Option(help="The same seed is the same material in every domain.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same material in every domain.")] = 0,
 ) -> None:
     """Make synthetic micrographs of lath bainite and ferrite with exact labels."""
     from microseg.synthetic.folder import write_domain
 
     if field_um is not None and size is not None:
-        raise InputError("--field-um and --size both say how large a field is. Remedy: give one.")
+        raise InputError("--field-um and --size both state the size of a field. Remedy: give one of them.")
     width_height = _sides("--size", size, whole=True)
     images = write_domain(
         out,

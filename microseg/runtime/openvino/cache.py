@@ -1,4 +1,4 @@
-"""Networks as OpenVINO compiled them, kept beside their engines where loading them takes a fraction of the time: INT8."""
+"""Networks that OpenVINO compiled, kept beside their engines where that saves most of the time of loading (INT8)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from microseg import __version__
 from microseg.core.system.files import PART_SUFFIX, file_identity, replacing, sha256_of
 
 _DIGEST_BYTES, _CHECK_BYTES = 32, 4
-# Hash, check and import of a kept network cost about half of this for each byte of the engine; float32 compiles in less.
+# Hashing, checking and importing a kept network takes about half of this for each byte of the engine. Float32 networks
+# compile in less.
 _WORTH_SECONDS_PER_BYTE = 2e-8
 
 
 class Compiled(NamedTuple):
-    """A compiled network, and what leaves it beside its engine: for when the engine is known to be the one exported."""
+    """A compiled network.
+
+    Attributes:
+        network: the network.
+        keep: leaves it beside its engine; to be called once the engine is known to be the exported one.
+    """
 
     network: Any
     keep: Callable[[], None] = lambda: None
@@ -38,10 +44,18 @@ def compiled(
     *,
     keep: bool,
 ) -> Compiled:
-    """The network of the engine at `path` for a device: from `<engine>.openvino`, or compiled and (`keep`) to be kept there.
+    """The network of an engine: read from `<engine>.openvino`, or compiled.
 
-    made_by: OpenVINO's version and whatever else decides what `compile_` makes. A file of another engine, processor or other
-    settings, or a damaged one, is not used, and written anew. Raises what `compile_` does.
+    A file of another engine, processor or other settings, or a damaged one, is not used.
+
+    Args:
+        path: the engine's file.
+        core: OpenVINO's core.
+        device: what computes.
+        settings: settings of the compilation.
+        made_by: OpenVINO's version and whatever else decides the result of `compile_`.
+        compile_: compiles the network; its errors are raised.
+        keep: whether the network may be kept for later starts.
     """
     place = path.with_name(f"{path.name}.openvino")
     identity = file_identity(path)
@@ -51,7 +65,7 @@ def compiled(
         made_of = [sha256_of(path), __version__, *made_by, processor, dict(settings)]
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode("utf-8")).digest()
 
-    if place.is_file():  # a named pipe would be waited for
+    if place.is_file():  # reading a named pipe blocks
         with suppress(OSError, RuntimeError), place.open("rb") as stream:
             if stream.read(_DIGEST_BYTES) == key():
                 check, network = stream.read(_CHECK_BYTES), stream.read()
@@ -65,7 +79,7 @@ def compiled(
 
     def keep_it() -> None:
         made_of = key()
-        # What is hashed now was compiled, unless another file has come under this name since.
+        # The key is that of the compiled file, unless another file has this name by now.
         if file_identity(path) == identity:
             _write(place, made_of, found.export_model().getbuffer())
 
@@ -73,7 +87,7 @@ def compiled(
 
 
 def _write(place: Path, key: bytes, network: memoryview) -> None:
-    for left in place.parent.glob(f"{place.name}.*{PART_SUFFIX}"):  # of a start that was killed
+    for left in place.parent.glob(f"{place.name}.*{PART_SUFFIX}"):  # left by a start that was killed
         left.unlink(missing_ok=True)
     with replacing(place) as part, part.open("wb") as stream:
         for piece in (key, _check(network), network):

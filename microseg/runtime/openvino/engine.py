@@ -1,4 +1,4 @@
-"""Engines run by OpenVINO on the CPU: the fastest there in INT8."""
+"""Engines run by OpenVINO on the CPU, where it is the fastest for INT8."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ finally:
         del sys.modules[_CONVERTERS]
 
 _DEVICE = "CPU"
-# OpenVINO's bindings look NumPy up when an array first reaches them, and two threads that do so at once wait for each other
-# forever: one for the lock on that, with the interpreter's own lock, which the other needs to go on.
+# OpenVINO's bindings look up NumPy at their first array. Two threads that do so at once wait for each other forever: one holds
+# the interpreter's lock and waits for that of the look-up, the other the reverse.
 _BINDINGS = Lock()
 
 
 class OpenVinoEngine(Closing):
-    """The engine protocol over one compiled network, with a request for each stream. For any number of threads.
+    """The engine protocol over one compiled network, with a request for each stream. Any number of threads may call it.
 
-    N, H and W stay dynamic: a new shape costs the kernels that it needs and no compilation of the network.
+    N, H and W stay dynamic: a new shape compiles its kernels, and not the network.
     """
 
     def __init__(self, path: Path, manifest: Manifest, config: RuntimeConfig, loaded: Compiled) -> None:
@@ -65,14 +65,14 @@ class OpenVinoEngine(Closing):
         self.provider = ", ".join(network.get_property("EXECUTION_DEVICES"))
         self._outputs: tuple[str, ...] = ("labels", "votes")
         with suppress(OSError, RuntimeError):
-            loaded.keep()  # not before, for what becomes no engine may be a file that is refused
+            loaded.keep()  # only here: a file that is refused must leave nothing
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
-        """Segment `tiles`, uint8 (N, 1, H, W). Raises FieldError where OpenVINO fails."""
+        """Segment tiles uint8 (N, 1, H, W). Raises FieldError where OpenVINO fails."""
         wanted = wanted_outputs(features, probability)
         try:
             if not set(wanted) <= set(self._outputs):
-                # Features and probability are asked for rarely, and computed for every tile once they are compiled in.
+                # Features and probability are rarely asked for, and a network that has them computes them for every tile.
                 with self._taken(self.config.streams) as requests:
                     outputs = list(dict.fromkeys((*self._outputs, *wanted)))
                     requests[:] = _requests(_compile(self.path, self.config, outputs), self.config)
@@ -81,7 +81,7 @@ class OpenVinoEngine(Closing):
                 self.runs += 1
             with self._taken(min(len(tiles), self.config.streams)) as requests:
                 found = _infer(requests, np.ascontiguousarray(tiles))
-                # A request's own memory is written over by the next call.
+                # The next call overwrites a request's memory.
                 return EngineOutput(**{name: np.concatenate([part[name] for part in found]) for name in wanted})
         except Exception as error:  # OpenVINO raises bare RuntimeErrors
             raise FieldError(
@@ -91,7 +91,7 @@ class OpenVinoEngine(Closing):
 
     @contextmanager
     def _taken(self, count: int) -> Iterator[list[Any]]:
-        """That many requests, once they are idle; what the list holds at the end is idle again."""
+        """So many requests, once they are idle. At the end of the block those in the list are idle again."""
         with self._change:
             self._change.wait_for(lambda: self._idle is None or len(self._idle) >= count)
             if self._idle is None:
@@ -106,23 +106,23 @@ class OpenVinoEngine(Closing):
                 self._change.notify_all()
 
     def close(self) -> None:
-        """Give back the network's memory."""
+        """Release the network's memory."""
         with self._change:
             self._idle = None
             self._change.notify_all()
 
 
 def _infer(requests: list[Any], tiles: NDArray[np.uint8]) -> list[Any]:
-    """What the requests say about their parts of the tiles, in order. Raises what OpenVINO does."""
+    """The results of the requests for their parts of the tiles, in order. Raises what OpenVINO raises."""
     parts = np.array_split(tiles, len(requests))
     errors = []
     for begin in (True, False):
-        # All of them also where one fails, or the next call would find some still busy.
+        # All of them, also after an error: otherwise the next call finds busy requests.
         for request, part in zip(requests, parts, strict=True):
             try:
                 if begin:
                     with _BINDINGS:
-                        # Shared throughout: a request that once shared an array would copy the next one into that.
+                        # Every call shares its array: a request that shared one before copies the next one into it.
                         request.start_async({"tiles": part}, share_inputs=True)
                 else:
                     request.wait()
@@ -139,9 +139,15 @@ def _requests(network: Any, config: RuntimeConfig) -> list[Any]:
 
 
 def compile_network(path: Path, config: RuntimeConfig, keep: bool = False) -> Compiled:
-    """The network with labels and votes as its outputs, compiled. Raises InputError where OpenVINO cannot.
+    """The compiled network with labels and votes as its outputs.
 
-    keep: the engine that is made of it leaves it beside its file for later starts, where that is worth it.
+    Args:
+        path: the engine's file.
+        config: threads and streams.
+        keep: whether the engine leaves it beside its file for later starts, where that saves time.
+
+    Raises:
+        InputError: OpenVINO cannot load the file.
     """
     refuse_external_data(path)
     outputs = wanted_outputs(features=False, probability=False)
@@ -175,13 +181,18 @@ def _compile(path: Path, config: RuntimeConfig, outputs: list[str]) -> Any:
         for node in network.inputs
     }
     check_signature(path, inputs, {name for node in network.outputs for name in node.get_names()}, "u8")
-    # A runtime computes every output that the network has, so those that nobody wants are taken off.
+    # A runtime computes every output that the network has, so the others are removed.
     network = openvino.Model([network.output(name).get_node() for name in outputs], network.get_parameters())
     return compile_model(network, config)
 
 
 def compile_model(network: Any, config: RuntimeConfig) -> Any:
-    """A network of OpenVINO's, or the bytes of an ONNX file, compiled as an engine runs. OpenVINO raises RuntimeErrors."""
+    """A network compiled as an engine runs it. Raises OpenVINO's RuntimeError.
+
+    Args:
+        network: a network of OpenVINO, or the bytes of an ONNX file.
+        config: threads and streams.
+    """
     core = openvino.Core()
     network = core.read_model(network) if isinstance(network, bytes) else network
     return core.compile_model(network, _DEVICE, _settings(config))
@@ -191,9 +202,9 @@ def _settings(config: RuntimeConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY" if config.streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": config.streams,
-        # On processors with bfloat16 OpenVINO would round float32 networks to it, unasked.
+        # On processors with bfloat16 OpenVINO rounds float32 networks to it by default.
         "INFERENCE_PRECISION_HINT": "f32",
-        # Threads bound to cores would stand still whenever the reader or the writer runs on one of them.
+        # A thread that is bound to a core stands still while the reader or the writer runs there.
         "ENABLE_CPU_PINNING": False,
     }
     if config.threads is not None:

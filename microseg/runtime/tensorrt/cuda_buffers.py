@@ -1,4 +1,4 @@
-"""Streams, events and buffers of the CUDA runtime, under names of what they are for."""
+"""Streams, events and buffers of the CUDA runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microseg.runtime.tensorrt.device import CudaError, checked
 
 
 class Lanes:
-    """Three streams: up (host to device), compute, and down. What is queued on one overlaps with the others."""
+    """Three streams: up (host to device), compute, and down. Work on one overlaps with work on the others."""
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
@@ -24,20 +24,25 @@ class Lanes:
         return checked(self._runtime, self._runtime.cudaStreamCreateWithFlags(self._runtime.cudaStreamNonBlocking))
 
     def wait(self) -> None:
-        """Until nothing is under way, well or not."""
+        """Wait until no work is under way, whether it succeeds or not."""
         for stream in (self.up, self.compute, self.down):
             self._runtime.cudaStreamSynchronize(stream)
 
     def close(self) -> None:
-        """Give them back."""
+        """Release the streams."""
         for stream in (self.up, self.compute, self.down):
             self._runtime.cudaStreamDestroy(stream)
 
 
 class Slot:
-    """Memory for one batch on its way: page-locked on the host and on the device, one pair for each tensor.
+    """Memory for one batch: page-locked on the host and on the device, one pair for each tensor.
 
-    sizes: bytes of each tensor at most. Raises CudaError.
+    Args:
+        runtime: the CUDA runtime.
+        sizes: largest size of each tensor in bytes.
+
+    Raises:
+        CudaError: not enough memory.
     """
 
     def __init__(self, runtime: Any, sizes: Mapping[str, int]) -> None:
@@ -49,7 +54,7 @@ class Slot:
             for name, size in sizes.items():
                 self._hosts[name] = checked(runtime, runtime.cudaHostAlloc(size, runtime.cudaHostAllocDefault))
                 self.device[name] = checked(runtime, runtime.cudaMalloc(size))
-            # Whoever waits sleeps: by default it would spin on a core that reading and writing need.
+            # A thread that waits sleeps; by default it spins on a core that reading and writing need.
             flags = runtime.cudaEventDisableTiming | runtime.cudaEventBlockingSync
             for _ in range(3):
                 self._events.append(checked(runtime, runtime.cudaEventCreateWithFlags(flags)))
@@ -59,13 +64,13 @@ class Slot:
         self.uploaded, self.computed, self.downloaded = self._events
 
     def host(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-        """The host's memory of a tensor as an array; valid until the slot's next batch."""
+        """The host's memory of a tensor as an array. It is valid until the slot's next batch."""
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
         raw = (ctypes.c_uint8 * count).from_address(self._hosts[name])
         return np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
 
     def upload(self, name: str, content: NDArray[Any], lanes: Lanes) -> None:
-        """Queue `content` for the device; what is computed from now on waits for it."""
+        """Queue a tensor for the device. What is queued for computing afterwards waits for it."""
         runtime = self._runtime
         self.host(name, content.shape, content.dtype.type)[...] = content
         to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -77,7 +82,7 @@ class Slot:
         checked(runtime, runtime.cudaStreamWaitEvent(lanes.compute, self.uploaded, 0))
 
     def download(self, sizes: Mapping[str, int], lanes: Lanes) -> None:
-        """Queue these bytes of these tensors for the host, after what is computed so far."""
+        """Queue the first bytes of tensors for the host, after what is queued for computing so far."""
         runtime = self._runtime
         checked(runtime, runtime.cudaEventRecord(self.computed, lanes.compute))
         checked(runtime, runtime.cudaStreamWaitEvent(lanes.down, self.computed, 0))
@@ -87,11 +92,11 @@ class Slot:
         checked(runtime, runtime.cudaEventRecord(self.downloaded, lanes.down))
 
     def wait(self) -> None:
-        """Until what `download` queued last has arrived."""
+        """Wait until the last `download` has arrived."""
         checked(self._runtime, self._runtime.cudaEventSynchronize(self.downloaded))
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         for event in self._events:
             self._runtime.cudaEventDestroy(event)
         for address in self.device.values():
@@ -101,11 +106,11 @@ class Slot:
 
 
 class CapturedGraph:
-    """One launch for all kernels of a batch, as captured from `enqueue` on `stream`. Raises CudaError."""
+    """One launch for all kernels of a batch, captured from `enqueue` on `stream`. Raises CudaError."""
 
     def __init__(self, runtime: Any, stream: Any, enqueue: Any) -> None:
         self._runtime = runtime
-        # Other threads go on using CUDA meanwhile.
+        # Other threads use CUDA meanwhile.
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         checked(runtime, runtime.cudaStreamBeginCapture(stream, mode))
         try:
@@ -121,9 +126,9 @@ class CapturedGraph:
             runtime.cudaGraphDestroy(graph)
 
     def launch(self, stream: Any) -> None:
-        """Queue it."""
+        """Queue the graph."""
         checked(self._runtime, self._runtime.cudaGraphLaunch(self._executable, stream))
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the graph."""
         self._runtime.cudaGraphExecDestroy(self._executable)

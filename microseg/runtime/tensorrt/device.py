@@ -1,4 +1,4 @@
-"""The NVIDIA device, looked for by the CUDA runtime alone: TensorRT must not be touched before one is known to be there."""
+"""The NVIDIA device, looked for with the CUDA runtime alone: without a device a call of TensorRT ends the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from microseg.core.errors import InputError, MissingExtraError
 
 @dataclass(frozen=True)
 class GpuInfo:
-    """A device: its name, compute capability ("8.6"), and the newest CUDA ("13.0") that its driver serves."""
+    """A device.
+
+    Attributes:
+        name: its name.
+        compute_capability: such as 8.6.
+        cuda_driver: the newest CUDA that its driver serves, such as 13.0.
+    """
 
     name: str
     compute_capability: str
@@ -18,7 +24,7 @@ class GpuInfo:
 
 
 def cuda_runtime(extra: str) -> Any:
-    """The module `cuda.bindings.runtime`, which `extra` brings. Raises MissingExtraError."""
+    """The module `cuda.bindings.runtime`. Raises MissingExtraError, which names `extra`."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
@@ -27,9 +33,13 @@ def cuda_runtime(extra: str) -> Any:
 
 
 def find_gpu(extra: str) -> GpuInfo | None:
-    """The first device that this process may use, or None where there is no device or no driver.
+    """The first device that this process may use; None without device or driver.
 
-    Raises MissingExtraError, which names `extra`, without the CUDA bindings.
+    Args:
+        extra: the extra that brings the CUDA bindings.
+
+    Raises:
+        MissingExtraError: without the CUDA bindings.
     """
     runtime = cuda_runtime(extra)
     status, count = runtime.cudaGetDeviceCount()
@@ -45,13 +55,23 @@ def find_gpu(extra: str) -> GpuInfo | None:
 
 
 def require_gpu(what: str, remedy: str, extra: str) -> GpuInfo:
-    """`find_gpu`, with the device taken into use; InputError says what needs it, why it cannot be had, and the remedy."""
+    """The first device, taken into use.
+
+    Args:
+        what: what needs it, for the message.
+        remedy: what to do without it, for the message.
+        extra: the extra that brings the CUDA bindings.
+
+    Raises:
+        InputError: there is no device, or it cannot be used.
+        MissingExtraError: without the CUDA bindings.
+    """
     runtime = cuda_runtime(extra)
     try:
         gpu = find_gpu(extra)
         if gpu is not None:
-            # One that is listed may still refuse: another process has it alone, its memory is full, it is broken. On such
-            # a device, too, a call of TensorRT ends the interpreter.
+            # A listed device may refuse: another process uses it exclusively, its memory is full, it is broken. There, too, a
+            # call of TensorRT ends the process.
             checked(runtime, runtime.cudaSetDevice(0))
             checked(runtime, runtime.cudaFree(0))
     except CudaError as error:
@@ -60,7 +80,7 @@ def require_gpu(what: str, remedy: str, extra: str) -> GpuInfo:
         ) from error
     if gpu is None:
         status = runtime.cudaGetDeviceCount()[0]
-        # CUDA says of a machine without driver that its driver is too old.
+        # Without a driver CUDA reports one that is too old.
         has_driver = bool(runtime.cudaDriverGetVersion()[1])
         reason = runtime.cudaGetErrorString(status)[1].decode() if has_driver else "no driver"
         raise InputError(f"{what} needs an NVIDIA GPU and its driver, and none is found here ({reason}). {remedy}")
@@ -68,7 +88,7 @@ def require_gpu(what: str, remedy: str, extra: str) -> GpuInfo:
 
 
 class CudaError(Exception):
-    """A call of the CUDA runtime failed; its words are CUDA's."""
+    """A call of the CUDA runtime failed. The message is CUDA's."""
 
 
 def checked(runtime: Any, result: tuple[Any, ...]) -> Any:

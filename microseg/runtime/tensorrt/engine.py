@@ -1,4 +1,4 @@
-"""Engines run by TensorRT: two batches on their way at once, copies overlapped with computing."""
+"""Engines run by TensorRT: two batches are under way at once, and copies overlap with computing."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _SLOTS = 2
 
 
 class TensorRTEngine(Closing):
-    """The engine protocol over a deserialised plan. For one thread at a time.
+    """The engine protocol over a deserialised plan. One thread at a time may call it.
 
-    Tiles beyond the plan's best batch are run batch after batch. Kernels of a shape that returns are launched as one
+    More tiles than the plan's best batch are run batch after batch. The kernels of a shape that returns are launched as one
     CUDA graph.
     """
 
@@ -41,7 +41,7 @@ class TensorRTEngine(Closing):
         self, *, path: Path, manifest: Manifest, config: RuntimeConfig, version: str, provider: str, library: Any,
         runtime: Any, engine: Any, logger: Any, cuda: Any,
     ) -> None:  # fmt: skip
-        """Take over an engine. Raises CudaError where the device has not the memory."""
+        """Take over an engine. Raises CudaError where the device has not enough memory."""
         assert manifest.plan is not None
         self.path = path
         self.manifest = manifest
@@ -63,7 +63,7 @@ class TensorRTEngine(Closing):
         self._shape: tuple[int, ...] = ()
         self._warm: set[Slot] = set()
         self._graphs: dict[Slot, CapturedGraph] = {}
-        # TensorRT for RTX captures its own.
+        # TensorRT for RTX captures graphs itself.
         self._captures = self._plan.flavour == "tensorrt"
         self._lanes = Lanes(cuda)
         self._context = self._new_context(library)
@@ -78,7 +78,7 @@ class TensorRTEngine(Closing):
             for _ in range(_SLOTS):
                 self._slots.append(Slot(cuda, sizes))
         except CudaError:
-            self._give_back()
+            self._release()
             raise
 
     def _new_context(self, library: Any) -> Any:
@@ -86,11 +86,11 @@ class TensorRTEngine(Closing):
             return self._engine.create_execution_context()
         config = self._engine.create_runtime_config()
         config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        # By default a shape begins with general kernels and goes on with its own once they are compiled: the same tile
-        # could get two answers in one report.
+        # By default a shape begins with general kernels and changes to its own once they are compiled: one tile could then
+        # have two results in one report.
         config.dynamic_shapes_kernel_specialization_strategy = library.DynamicShapesKernelSpecializationStrategy.EAGER
         self._cache = config.create_runtime_cache()
-        # A start without it compiles again. TensorRT checks it and leaves one of another card or version aside.
+        # Without it TensorRT compiles again. It ignores a cache of another card or version.
         with suppress(OSError):
             self._kernels = self._cache_path.read_bytes()
             self._cache.deserialize(self._kernels)
@@ -98,10 +98,16 @@ class TensorRTEngine(Closing):
         return self._engine.create_execution_context(config)
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
-        """Segment `tiles`, uint8 (N, 1, H, W), H and W multiples of the stride and within the plan's `tile_px`.
+        """Segment tiles.
 
-        Raises FieldError where a tile is too large or small for the plan, or the device fails; InputError where
-        `probability` is asked of a plan built without it.
+        Args:
+            tiles: uint8 (N, 1, H, W); H and W are multiples of the stride and within the plan's `tile_px`.
+            features: whether to compute the features.
+            probability: whether to compute the probability.
+
+        Raises:
+            FieldError: a tile is too large or too small for the plan, or the device fails.
+            InputError: the plan is built without `probability`.
         """
         wanted = wanted_outputs(features, probability)
         self._require(tiles, wanted)
@@ -140,7 +146,7 @@ class TensorRTEngine(Closing):
             )
 
     def _submit(self, slot: Slot, tiles: NDArray[np.uint8], wanted: list[str]) -> None:
-        """Queue one batch: up, compute, down."""
+        """Queue one batch: upload, compute, download."""
         if (short := self._plan.batch.min - len(tiles)) > 0:
             tiles = np.concatenate([tiles, np.repeat(tiles[-1:], short, 0)])
         slot.upload("tiles", tiles, self._lanes)
@@ -162,7 +168,7 @@ class TensorRTEngine(Closing):
             for name, address in slot.device.items():
                 if not self._context.set_tensor_address(name, address):
                     raise CudaError(self._logger.last())
-            # The first run of a shape sets up what a graph must not contain.
+            # The first run of a shape allocates, which a graph must not contain.
             if not self._captures or slot not in self._warm:
                 self._warm.add(slot)
                 self._execute()
@@ -170,8 +176,8 @@ class TensorRTEngine(Closing):
             try:
                 self._graphs[slot] = CapturedGraph(self._cuda, self._lanes.compute, self._execute)
             except CudaError:
-                # Not every network can be captured. Its kernels then go on being launched one by one, with the same
-                # results; what is wrong with the device fails here too.
+                # Not every network can be captured. Its kernels are then launched one by one, with the same results. A broken
+                # device fails here too.
                 self._captures = False
                 self._execute()
                 return
@@ -182,7 +188,7 @@ class TensorRTEngine(Closing):
             raise CudaError(self._logger.last())
 
     def _collect(self, slot: Slot, start: int, found: dict[str, NDArray[Any]]) -> None:
-        """Wait for the slot's batch, whose first tile is number `start`, and take its results out."""
+        """Wait for the slot's batch, whose first tile is number `start`, and copy its results."""
         slot.wait()
         for name, result in found.items():
             part = result[start : start + self._plan.batch.opt]
@@ -203,7 +209,7 @@ class TensorRTEngine(Closing):
                 return count, phases, height, width
 
     def _drop_graphs(self) -> None:
-        # What they captured belongs to the shape that the context had; they may still be running.
+        # A graph belongs to the shape of its capture, and may still run.
         if self._graphs:
             self._cuda.cudaStreamSynchronize(self._lanes.compute)
         for graph in self._graphs.values():
@@ -212,19 +218,19 @@ class TensorRTEngine(Closing):
         self._warm.clear()
 
     def close(self) -> None:
-        """Give device memory back; keep the kernels that were compiled, for the next start."""
+        """Release device memory. Compiled kernels are kept for the next start."""
         if self._context is None:
             return
         if self._cache is not None:
             kernels = self._cache.serialize()
             if kernels is not None and bytes(kernels) != self._kernels:
-                # Read-only folders are common; the next start compiles again then.
+                # Read-only folders are common; the next start then compiles again.
                 with suppress(OSError):
                     write_bytes(self._cache_path, bytes(kernels))
-        self._give_back()
+        self._release()
 
-    def _give_back(self) -> None:
-        # An interrupted run leaves work under way, which must not lose its memory.
+    def _release(self) -> None:
+        # Work of an interrupted run is still under way, and needs its memory.
         self._lanes.wait()
         self._drop_graphs()
         for slot in self._slots:

@@ -1,4 +1,4 @@
-"""TensorRT itself, imported where it is needed: which package a flavour is, and what it logs."""
+"""The modules of TensorRT, imported where they are needed, and their log."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ _LOGGED = 5
 
 
 def load_library(library: Library) -> Any:
-    """The module of a TensorRT library. Raises MissingExtraError with the reason where it does not import.
+    """The module of a TensorRT library.
 
-    Without a driver, nothing of `tensorrt` and `tensorrt_lean` may be used beyond the import: a call ends the
-    interpreter. `tensorrt_rtx` builds without one.
+    Without a driver nothing of `tensorrt` and `tensorrt_lean` may be called: a call ends the process. `tensorrt_rtx` builds
+    without one.
+
+    Args:
+        library: its name.
+
+    Raises:
+        MissingExtraError: it cannot be imported; the message holds the reason.
     """
     reasons = []
     # The vendor's images and metapackages bring the first name, the wheels alone the second.
@@ -40,7 +46,7 @@ def load_library(library: Library) -> Any:
 
 
 def installed_flavour() -> Flavour:
-    """The flavour to build with: that for RTX, which needs no card, or else the full one. MissingExtraError without."""
+    """The flavour to build with: TensorRT for RTX, which needs no card, else full TensorRT. Raises MissingExtraError."""
     try:
         load_library("tensorrt_rtx")
     except MissingExtraError as missing:
@@ -53,7 +59,11 @@ def installed_flavour() -> Flavour:
 
 
 def collecting_logger(library: Any) -> Any:
-    """A logger that prints nothing and keeps errors; `last(n)` tells the newest of them."""
+    """A logger that prints nothing and keeps errors; `last()` gives the latest of them.
+
+    Args:
+        library: the module of TensorRT.
+    """
 
     class Logger(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

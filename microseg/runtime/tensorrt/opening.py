@@ -1,4 +1,4 @@
-"""A TensorRT plan from its file to an engine that can run, or one message that says why it cannot here."""
+"""A TensorRT plan from its file to an engine, or one message that says why it cannot run here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ _AMPERE = 8
 
 
 class LoadedPlan(NamedTuple):
-    """A plan on a device: TensorRT's module, its logger, the runtime that the engine lives in, and the engine."""
+    """A plan on a device.
+
+    Attributes:
+        name: the library.
+        library: its module.
+        logger: its logger.
+        runtime: its runtime, which the engine lives in.
+        engine: the engine.
+        gpu: the device.
+    """
 
     name: Library
     library: Any
@@ -34,8 +43,13 @@ class LoadedPlan(NamedTuple):
 def load_plan(path: Path, manifest: Manifest) -> LoadedPlan:
     """Load a plan onto the first device that this process may use.
 
-    Raises InputError: not the plan of this manifest (changed, cut off), no GPU or driver, built for another GPU or
-    version, refused by TensorRT. MissingExtraError without the TensorRT that runs it.
+    Args:
+        path: the plan.
+        manifest: its manifest.
+
+    Raises:
+        InputError: not the plan of this manifest, no GPU or driver, built for another GPU or version, or refused by TensorRT.
+        MissingExtraError: the TensorRT that runs it is not installed.
     """
     plan = manifest.plan
     assert plan is not None
@@ -61,7 +75,17 @@ def load_plan(path: Path, manifest: Manifest) -> LoadedPlan:
 
 
 def open_plan(path: Path, manifest: Manifest, config: RuntimeConfig) -> TensorRTEngine:
-    """Load a plan and make it ready to run. Raises as `load_plan`, and InputError where the device has not the memory."""
+    """Load a plan and make it ready to run.
+
+    Args:
+        path: the plan.
+        manifest: its manifest.
+        config: what computes it.
+
+    Raises:
+        InputError: as `load_plan`, or the device has not enough memory.
+        MissingExtraError: as `load_plan`.
+    """
     loaded = load_plan(path, manifest)
     try:
         return TensorRTEngine(
@@ -84,7 +108,7 @@ def open_plan(path: Path, manifest: Manifest, config: RuntimeConfig) -> TensorRT
 
 
 def _content(path: Path, plan: PlanInfo) -> bytes:
-    """The file, once it is known to be what was built: TensorRT trusts what it opens."""
+    """The file, after a check that it is the built one: TensorRT trusts what it opens."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -120,7 +144,7 @@ def _require_gpu_of(path: Path, plan: PlanInfo, gpu: GpuInfo) -> None:
 
 
 def _require_version_of(path: Path, plan: PlanInfo, version: str) -> None:
-    """TensorRT for RTX is asked itself (`_require_valid`)."""
+    """TensorRT for RTX checks versions itself (`_require_valid`)."""
     if plan.flavour == "tensorrt_rtx":
         return
     if plan.version_compatible:
@@ -136,7 +160,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def _require_valid(path: Path, plan: PlanInfo, gpu: GpuInfo, library: Any, answer: tuple[Any, int]) -> None:
-    """What TensorRT for RTX says of the plan's header."""
+    """Check the plan's header with TensorRT for RTX."""
     validity, diagnostics = answer
     if validity != library.EngineValidity.INVALID:
         return
@@ -163,7 +187,7 @@ def _require_valid(path: Path, plan: PlanInfo, gpu: GpuInfo, library: Any, answe
 
 
 def _require_tensors(path: Path, manifest: Manifest, library: Any, engine: Any) -> None:
-    """The manifest decides how much memory every tensor gets, and TensorRT writes as much as the engine gives."""
+    """The manifest decides the memory of every tensor, and TensorRT writes as much as the engine gives."""
     plan = manifest.plan
     assert plan is not None
     folds, phases = len(manifest.folds), len(manifest.phases)

@@ -91,7 +91,7 @@ def test_an_unlabelled_domain_is_understood_but_no_training(tmp_path: Path) -> N
     result = run(tmp_path)
     assert result.exit_code == 2
     assert "2 fields" in result.output
-    assert "has no masks, so there is nothing to train on" in result.output
+    assert "has no masks, so training is impossible" in result.output
 
 
 def test_unlabelled_pixels_and_notices_are_shown(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_unlabelled_pixels_and_notices_are_shown(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "12 significant bits" in result.output
     assert "50.00 % of all" in result.output
-    assert "a.tif: 16-bit field read with 12 significant bits" in result.output
+    assert "a.tif: 16 bit are read with 12 significant bits" in result.output
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["unlabelled_share"] == 0.5
     assert found["intensity_resolved"]["bits"] == 12
