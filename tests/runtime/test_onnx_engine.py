@@ -53,9 +53,9 @@ def test_graph_that_is_no_engine(tiny_engine: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("runtime", "change", "said"),
     [
-        ("onnxruntime", "phases", "its network gives 2 phases and its manifest 3"),
-        ("onnxruntime", "folds", "its network gives 2 folds and its manifest 3"),
-        ("openvino", "folds", "its network gives 2 folds and its manifest 3"),
+        ("onnxruntime", "phases", "its network has 2 phases and its manifest 3"),
+        ("onnxruntime", "folds", "its network has 2 folds and its manifest 3"),
+        ("openvino", "folds", "its network has 2 folds and its manifest 3"),
     ],
 )
 def test_a_manifest_that_counts_otherwise(
