@@ -66,18 +66,13 @@ def _print(console: Console, found: DomainCheck) -> None:
 
 def _preparation_lines(found: DomainCheck) -> list[str]:
     """Lines on the rule to 8 bit, inversion, crop and pixel size, as stated and as resolved."""
+    from microseg.core.preparation.wording import crop_text, intensity_text
+
     stated, rule = found.domain.preparation, found.resolved
-    crop = stated.crop.model_dump()
-    cut = ", ".join(f"{key.removesuffix('_px')} {value} px" for key, value in crop.items() if value) or "nothing"
-    match rule.rule:
-        case "significant_bits" if rule.bits is not None:
-            to_8_bit = f"{rule.bits} significant bits"
-        case "percentiles":
-            to_8_bit = f"percentiles {rule.low:g} to {rule.high:g} of each field"
-        case "full":
-            to_8_bit = "full range of the pixel type"
-        case _:
-            to_8_bit = "nothing to convert"
+    cut = crop_text(stated.crop) or "nothing"
+    # Bits stay open where every field is 8 bit already.
+    is_8_bit = rule.rule == "significant_bits" and rule.bits is None
+    to_8_bit = "nothing to convert" if is_8_bit else intensity_text(rule)
     origin = "stated" if "intensity" in found.domain.explicit else "default"
     sizes = {item.pixel_size_um for item in found.fields}
     if stated.pixel_size_um is not None:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from microseg.core.preparation.wording import preparation_text
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.schemas.preparation import Preparation
 from microseg.deploy.measurement.astm_e562 import t_quantile_975
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
 from microseg.deploy.report.summary import Findings
@@ -44,7 +44,7 @@ def report_html(report: Path, findings: Findings) -> str:
         t_quantile=t_quantile_975(number - 1) if number > 1 else None,
         validation=_validation(findings.manifest),
         runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
-        preparation=_preparation_text(findings.settings.preparation),
+        preparation=preparation_text(findings.settings.preparation),
         fields=_fields(report, findings.measured),
     )
 
@@ -79,25 +79,6 @@ def _fields(report: Path, records: list[FieldRecord]) -> list[dict[str, Any]]:
         used += len(thumbnail or "")
         fields.append({"record": record, "fold_std": record.fold_std, "thumbnail": thumbnail})
     return fields
-
-
-def _preparation_text(preparation: Preparation) -> str:
-    crop = preparation.crop
-    sides = {"top": crop.top_px, "bottom": crop.bottom_px, "left": crop.left_px, "right": crop.right_px}
-    cut = ", ".join(f"{size} px at the {side}" for side, size in sides.items() if size)
-    rule = preparation.intensity
-    match rule.rule:
-        case "percentiles":
-            grey = f"percentiles {rule.low:g} to {rule.high:g} of each field to 8 bit"
-        case "significant_bits" if rule.bits is not None:
-            grey = f"{rule.bits} significant bits to 8 bit"
-        case "significant_bits":
-            grey = "significant bits to 8 bit"
-        case _:
-            grey = "full range to 8 bit"
-    return "; ".join(
-        [f"cut off: {cut}" if cut else "nothing cut off", "inverted" if preparation.invert else "not inverted", grey]
-    )
 
 
 def _percent(fraction: float | None, digits: int = 2) -> str:
