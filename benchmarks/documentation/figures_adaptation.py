@@ -100,7 +100,7 @@ def _criteria(names: str) -> str:
     """A sum of criteria in words."""
     for name, words in _CRITERIA.items():
         names = re.sub(rf"\b{name}\b", words, names)
-    return names
+    return re.sub(r"^(\d) ", r"\1 x ", names)
 
 
 def adaptation_verdicts(rows: Rows) -> str:

@@ -18,7 +18,7 @@ def api_reference() -> str:
     parts = [_INTRODUCTION]
     for name in sorted(microseg.__all__, key=_place):
         is_class = inspect.isclass(getattr(microseg, name))
-        directive = f"autoclass:: microseg.{name}\n   :members:" if is_class else f"autofunction:: microseg.{name}"
+        directive = f"autoclass:: microseg.{name}\n   :members:\n   :exclude-members: __init__" if is_class else f"autofunction:: microseg.{name}"
         parts.append(f"## {name}\n\n```{{eval-rst}}\n.. {directive}\n```\n")
     return "\n".join(parts)
 

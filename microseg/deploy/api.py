@@ -141,7 +141,7 @@ def evaluate_engine(
         progress: gets the name of each field before it is computed.
 
     Returns:
-        The content of the command's JSON: `miou`, `iou` and `fractions` (true, predicted, error; 0-1) of the bag, `fields`,
+        The content of the command's JSON, with `miou`, `iou` and `fractions` (true, predicted, error; 0-1) of the bag, `fields`,
         `folds`, `baseline` (Otsu) and `spread` (central 95 % of a bootstrap over fields).
 
     Raises:
