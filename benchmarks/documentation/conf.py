@@ -19,6 +19,7 @@ smartquotes = False
 default_role = "code"
 
 autodoc_class_signature = "separated"  # results are returned, not made: their constructors are no part of the API
+autodoc_default_options = {"exclude-members": "__init__"}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring = True

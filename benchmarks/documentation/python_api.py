@@ -17,8 +17,8 @@ def api_reference() -> str:
     """The page of the public names of `microseg`, for Sphinx's autodoc."""
     parts = [_INTRODUCTION]
     for name in sorted(microseg.__all__, key=_place):
-        is_class = inspect.isclass(getattr(microseg, name))
-        directive = f"autoclass:: microseg.{name}\n   :members:\n   :exclude-members: __init__" if is_class else f"autofunction:: microseg.{name}"
+        kind, options = ("autoclass", ":members:") if inspect.isclass(getattr(microseg, name)) else ("autofunction", "")
+        directive = f"{kind}:: microseg.{name}\n   {options}"
         parts.append(f"## {name}\n\n```{{eval-rst}}\n.. {directive}\n```\n")
     return "\n".join(parts)
 

@@ -12,6 +12,7 @@ from microseg.core.domains.domain_file import DomainFile
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
+from microseg.deploy.acceptance.verify_record import VerifyRecord
 from microseg.deploy.report.records import StoredRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import ReportSummary
@@ -38,7 +39,7 @@ FILES = (
     File("recipe-pretrain", "Recipe of `train pretrain`", PretrainRecipe, "A YAML file of `train/`."),
     File("recipe-uda", "Recipe of `train uda`", UdaRecipe, "A YAML file of `train/`."),
     File("recipe-distill", "Recipe of `distill`", DistillRecipe, "A YAML file of `train/`."),
-    File("study", "Study of `study`", Study, "A YAML file of `train/studies/`."),
+    File("study", "Study of `microseg study`", Study, "A YAML file of `train/studies/`."),
     File("plan-profile", "Plan profile of `export --profile`", PlanProfile, "A YAML file of `export/`."),
     File("run", "run.yaml of a run folder", RunRecord, "All that decides the weights of a run."),
     File(
@@ -63,6 +64,7 @@ FILES = (
     File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
     File("field-record", "records/NAME.json of a report", StoredRecord, "One measured field."),
     File("report-summary", "summary.json of a report", ReportSummary, "The figures of a report."),
+    File("verify-record", "Record of `verify --out`", VerifyRecord, "What an acceptance test found."),
     File(
         "tuning-profile",
         "Tuning profile of `tune`",

@@ -141,8 +141,8 @@ def evaluate_engine(
         progress: gets the name of each field before it is computed.
 
     Returns:
-        The content of the command's JSON, with `miou`, `iou` and `fractions` (true, predicted, error; 0-1) of the bag, `fields`,
-        `folds`, `baseline` (Otsu) and `spread` (central 95 % of a bootstrap over fields).
+        The content of the command's JSON, with `miou`, `iou` and `fractions` (true, predicted, error; 0-1) of the bag,
+        `fields`, `folds`, `baseline` (Otsu) and `spread` (central 95 % of a bootstrap over fields).
 
     Raises:
         InputError: no labels, phases that the engine does not know, an unreadable field, or a closed engine.
