@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
-from microseg.core.errors import InputError
+from microseg.core.errors import FieldError, InputError
 from microseg.core.schemas.keys import METADATA_KEY, REFERENCE_KEY
 from microseg.core.schemas.manifest import MANIFEST_VERSION
-from microseg.runtime import EngineFile, read_manifest
+from microseg.runtime import EngineFile, engine_file, read_manifest
 from microseg.runtime.engine_metadata import append_metadata, read_metadata
 from tests.engines import with_reference, write_with_metadata
 
@@ -134,3 +135,49 @@ def test_wrong_paths(tiny_engine: Path, tmp_path: Path) -> None:
     plan = shutil.copy(tiny_engine, tmp_path / "bagged.plan")
     with pytest.raises(InputError, match=r"bagged\.plan\.json: is missing"):
         read_manifest(Path(plan))
+
+
+def test_each_part_is_read_once(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = with_reference(tiny_engine, tmp_path / "e.onnx")
+    read: list[str] = []
+    for name in ("read_entries", "file_hashes"):
+        original = getattr(engine_file, name)
+
+        def counted(path: Path, name: str = name, original: Any = original) -> Any:
+            read.append(name)
+            return original(path)
+
+        monkeypatch.setattr(engine_file, name, counted)
+    file = EngineFile(path)
+    assert not read, "nothing is read before it is asked for"
+    assert file.unchecked_manifest["model_sha256"] == file.manifest.model_sha256
+    assert file.require_intact() is file and file.reference is not None and file.sha256
+    assert sorted(read) == ["file_hashes", "read_entries"]
+    assert EngineFile.of(file) is file and EngineFile.of(file.path).sha256 == file.sha256
+
+
+def test_a_change_is_told_in_place_of_what_it_causes(tiny_engine: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(tiny_engine, tmp_path / "e.onnx"))
+    with EngineFile(path).unchanged() as file:
+        assert file.manifest
+    with pytest.raises(InputError, match="something else"), EngineFile(path).unchanged():
+        raise InputError("something else")
+    for cause in (None, InputError("damaged"), FieldError("failed")):
+        with pytest.raises(InputError, match=r"e\.onnx: changed while it was read. Remedy: repeat the command"):
+            change_within(path, cause)
+    with pytest.raises(KeyError):
+        change_within(path, KeyError())
+
+
+def change_within(path: Path, cause: Exception | None) -> None:
+    """Change an engine while it is read, and raise what follows from that."""
+    with EngineFile(path).unchanged():
+        path.write_bytes(path.read_bytes() + bytes(1))
+        if cause is not None:
+            raise cause
+
+
+def test_a_damaged_manifest_has_no_unchecked_values(tiny_engine: Path, tmp_path: Path) -> None:
+    for text in ("{", "[]"):
+        path = _with_manifest(tiny_engine, tmp_path / "damaged.onnx", text)
+        assert EngineFile(path).unchecked_manifest == {}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.preparation.intensity import combined_rule, percentiles, resolve_bits
 from microseg.core.preparation.prepared_field import labels_to_grid, labels_to_native, open_prepared
-from microseg.core.preparation.resampling import network_side, resampling_weights
+from microseg.core.preparation.resampling import network_side, resample_rows, resampling_weights, source_rows
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from tests.core.samples import noise
 
@@ -292,3 +292,17 @@ def test_a_pixel_size_to_fall_back_on(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(40, 40))
     with open_prepared(path, Preparation(), Grid(pixel_size_um=0.2), fallback_pixel_size_um=0.1) as field:
         assert field.shape == (20, 20)
+
+
+def test_why_opencv_does_not_resample() -> None:
+    """Its stripes are grids of their own, where ours are parts of the whole."""
+    image, shape = noise(300, 400), (111, 148)
+    whole = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
+    theirs, ours = [], []
+    for start in range(0, shape[0], 10):
+        stop = min(start + 10, shape[0])
+        first, last = source_rows(300, shape[0], start, stop)
+        theirs.append(cv2.resize(image[first:last], (shape[1], stop - start), interpolation=cv2.INTER_AREA))
+        ours.append(resample_rows(image[first:last], first, (300, 400), shape, start, stop))
+    assert np.mean(np.vstack(theirs) != whole) > 0.5
+    assert np.array_equal(np.vstack(ours), resample_rows(image, 0, (300, 400), shape, 0, shape[0]))
