@@ -84,14 +84,14 @@ class Outcome:
     err: str
 
 
-def microseg(*arguments: object) -> Outcome:
-    """Run a command in this process as the console script would."""
+def microseg(*arguments: object, columns: int = 250) -> Outcome:
+    """Run a command in this process as the console script would, in a terminal of that width."""
     from microseg.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with (
         patch.object(sys, "argv", ["microseg", *map(str, arguments)]),
-        patch.dict(os.environ, {"COLUMNS": "250"}),
+        patch.dict(os.environ, {"COLUMNS": str(columns)}),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

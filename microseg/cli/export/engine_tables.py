@@ -26,54 +26,54 @@ def print_export(out: Path, manifest: Manifest, *, of_run: bool) -> None:
     plan = manifest.plan
     if plan is None:
         size = f"{out.stat().st_size / 1e6:.1f} MB, {manifest.bytes_per_pixel:.0f} bytes of memory per pixel of a tile"
-        _say(console, f"{out}: {len(manifest.folds)} folds, {size}")
+        say(console, f"{out}: {len(manifest.folds)} folds, {size}")
     else:
         _print_plan(console, out, plan, manifest.precision)
     if of_run:
         bag = manifest.parity[0]
         worst = max(bag.fraction_difference_points.values())
-        _say(
+        say(
             console,
             f"Against torch on the run's parity tiles: probability {bag.max_probability_difference:.1e}, "
             f"labels {100 * bag.label_disagreement:.4f} %, fractions {worst:.5f} points",
         )
         print_reduction(console, manifest)
     if plan is not None and not plan.verified:
-        _say(console, f"Next, on that card: microseg verify {out}")
+        say(console, f"Next, on that card: microseg verify {out}")
     else:
-        _say(console, f"Next: microseg segment FOLDER --engine {out}")
+        say(console, f"Next: microseg segment FOLDER --engine {out}")
 
 
 def _print_plan(console: Console, out: Path, plan: PlanInfo, precision: str) -> None:
     from microseg.export.tensorrt.plan_profile import ComputeCapability
     from microseg.runtime.tensorrt.library import TITLES
 
-    _say(
+    say(
         console,
         f"{out}: {TITLES[plan.flavour]} {plan.tensorrt}, profile {plan.profile}, {out.stat().st_size / 1e6:.1f} MB, "
         f"{plan.gpu or 'built without a card'}",
     )
-    _say(
+    say(
         console,
         f"Layers: {_counts(plan.layer_precisions)}; convolutions and products: {_counts(plan.matrix_precisions)}",
     )
     if plan.engine_precisions is not None:
-        _say(console, f"Layers of the built engine: {_counts(plan.engine_precisions)}")
+        say(console, f"Layers of the built engine: {_counts(plan.engine_precisions)}")
     for shown in (plan.matrix_precisions, plan.engine_precisions or {}):
         wider = sum(number for name, number in shown.items() if name != precision)
         if wider:
-            _say(console, f"note: a {precision} engine, of which {wider} layers compute in another precision")
+            say(console, f"note: a {precision} engine, of which {wider} layers compute in another precision")
             break
     if plan.flavour == "tensorrt_rtx" and plan.gpu and plan.compute_capability not in get_args(ComputeCapability):
-        _say(
+        say(
             console,
             f"note: TensorRT for RTX does not support the {plan.gpu} of this machine (compute capability "
             f"{plan.compute_capability}). Full TensorRT does: pip install 'microseg[tensorrt]'",
         )
     if plan.comparison is None:
-        _say(console, "Unverified: not yet compared with its ONNX file on the card that will run it")
+        say(console, "Unverified: not yet compared with its ONNX file on the card that will run it")
     else:
-        _say(console, f"Verified here: {comparison_text(plan.comparison)}")
+        say(console, f"Verified here: {comparison_text(plan.comparison)}")
 
 
 def comparison_text(found: PlanComparison) -> str:
@@ -89,7 +89,8 @@ def _counts(precisions: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(precisions.items())) or "none"
 
 
-def _say(console: Console, text: str) -> None:
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: neither wrapped nor coloured, whatever it contains."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -108,20 +109,19 @@ def print_reduction(console: Console, manifest: Manifest) -> None:
         console.print(table)
     if manifest.quantisation is not None:
         made = manifest.quantisation
-        console.print(
+        say(
+            console,
             f"INT8: {made.activations} activations, {made.weight_bits}-bit weights "
             f"({', '.join(made.instruction_sets) or 'processor unknown'}), calibrated on {made.calibration_tiles} "
-            f"tiles ({escape(made.calibrated_on)})",
-            soft_wrap=True,
-            highlight=False,
+            f"tiles ({made.calibrated_on})",
         )
     for each in manifest.fidelity:
         labels = max(field.label_disagreement for field in each.fields)
-        points = [f"{escape(phase)} {points:.3f} of {limit:.3f}" for phase, (points, limit) in each.largest.items()]
-        console.print(
-            f"{escape(each.fields_from)} ({len(each.fields)} fields, {each.arithmetic}), largest difference from "
-            f"float32 torch: {', '.join(points)} points; labels {100 * labels:.3f} % of {100 * each.label_limit:.3g} %; "
-            f"{each.not_a_number} values not a number, {each.saturated} saturated",
-            soft_wrap=True,
-            highlight=False,
+        points = [f"{phase} {points:.3f} of {limit:.3f}" for phase, (points, limit) in each.largest.items()]
+        say(console, f"Against float32 torch: {each.fields_from}, {len(each.fields)} fields, {each.arithmetic}")
+        say(console, f"  largest difference of a field and limit, points: {', '.join(points)}")
+        say(
+            console,
+            f"  labels {100 * labels:.3f} % of {100 * each.label_limit:.3g} %; {each.not_a_number} values not a number, "
+            f"{each.saturated} saturated",
         )

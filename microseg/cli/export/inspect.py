@@ -1,4 +1,4 @@
-"""`microseg inspect ENGINE`: what an engine says about itself."""
+"""`microseg inspect ENGINE`: what an engine states about itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.plan import PlanInfo, SizeRange
     from microseg.runtime import EngineFile
 
@@ -16,7 +17,7 @@ def inspect(
     engine: Annotated[Path, typer.Argument(help="An engine (.onnx or .plan).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
-    """Print an engine's manifest: phases, domains, folds, parity and provenance. Exit 4 if it was changed since its export."""
+    """Print what an engine states about itself: phases, domains, folds, comparisons, provenance. Exit 4 if it was changed."""
     from microseg.runtime import EngineFile
 
     file = EngineFile(engine)
@@ -39,17 +40,39 @@ def _print(file: EngineFile, told: dict[str, str]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from microseg.cli.export.engine_tables import print_reduction
+    from microseg.cli.export.engine_tables import print_reduction, say
 
     manifest = file.manifest
     console = Console()
-    table = Table(title=escape(str(file.path)), title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")  # a hash that is cut off cannot be compared
-    grid, origin = manifest.grid, manifest.provenance
+    console.print(f"[bold]{escape(str(file.path))}[/]", soft_wrap=True, highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = _rows(manifest, told) | ({} if manifest.plan is None else _plan_rows(manifest.plan))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    # On lines of their own: a hash that is broken over two lines cannot be copied or compared.
+    say(console, f"network SHA-256 {manifest.network_sha256}")
+    say(console, f"file SHA-256    {file.sha256}")
+    if manifest.plan is not None:
+        say(console, f"ONNX SHA-256    {manifest.plan.onnx_sha256}")
+    for parity in manifest.parity:
+        who = "bag" if parity.fold < 0 else f"fold {parity.fold}"
+        worst = max(parity.fraction_difference_points.values(), default=0.0)
+        say(
+            console,
+            f"{who} against torch: labels {100 * parity.label_disagreement:.4f} %, fractions {worst:.5f} points",
+        )
+    print_reduction(console, manifest)
+
+
+def _rows(manifest: Manifest, told: dict[str, str]) -> dict[str, str]:
+    from rich.markup import escape
+
+    grid, origin, student = manifest.grid, manifest.provenance, manifest.distillation
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
-    student = manifest.distillation
-    whose = "" if student is None else ", of the bag's folds"
+    whose = "" if student is None else ", of the bag"
     rows = {
         "phases": ", ".join(f"[{p.color}]██[/] {escape(p.name)}" for p in manifest.phases),
         "domains": ", ".join(f"{escape(d.name)} ({d.role})" for d in manifest.domains),
@@ -59,31 +82,19 @@ def _print(file: EngineFile, told: dict[str, str]) -> None:
         "precision": manifest.precision,
         "folds": ", ".join(f"{fold.miou:.3f}" for fold in manifest.folds) + f" (mIoU on held-out fields{whose})",
         "training fields": str(len(manifest.training_fields)),
-        "made": f"{origin.created} from run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
+        "exported": f"{origin.created}, run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
-        "model": f"{told['network']}, SHA-256 at the export {manifest.network_sha256}",
+        "network": told["network"],
         "manifest": told["manifest"],
-        "file": f"SHA-256 {file.sha256}",
     }
     if student is not None:
         points = ", ".join(f"{escape(phase)} {value:.2f}" for phase, value in student.points.items())
+        fields = f"{len(student.compared)} fields" if student.compared else "fields that it learned from"
         rows["student"] = (
-            f"one network of {len(manifest.folds)} heads, of the bag {escape(student.run)}: mIoU with it "
-            f"{student.agreement:.3f}, fractions within {points} points on {len(student.compared) or 'learned'} fields"
+            f"one network with {len(manifest.folds)} heads, learned from the bag {escape(student.run)}: mIoU with the bag "
+            f"{student.agreement:.3f}, largest difference of the fractions {points} points on {fields}"
         )
-    if manifest.plan is not None:
-        rows |= _plan_rows(manifest.plan)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
-    for parity in manifest.parity:
-        who = "bag" if parity.fold < 0 else f"fold {parity.fold}"
-        worst = max(parity.fraction_difference_points.values(), default=0.0)
-        console.print(
-            f"{who} against torch: labels {100 * parity.label_disagreement:.4f} %, fractions {worst:.5f} points",
-            highlight=False,
-        )
-    print_reduction(console, manifest)
+    return rows
 
 
 def _plan_rows(plan: PlanInfo) -> dict[str, str]:
@@ -93,10 +104,10 @@ def _plan_rows(plan: PlanInfo) -> dict[str, str]:
 
     card = f"{plan.gpu}, compute capability {plan.compute_capability}, driver for CUDA {plan.cuda_driver}"
     return {
-        "plan": f"{TITLES[plan.flavour]} {plan.tensorrt}, profile {escape(plan.profile)}, from ONNX {plan.onnx_sha256}",
+        "plan": f"{TITLES[plan.flavour]} {plan.tensorrt}, profile {escape(plan.profile)}",
         "built on": escape(card) if plan.gpu else "a machine without a card",
         "runs on": _cards(plan),
-        "tiles": f"{_range(plan.tile_px)} px, {_range(plan.batch)} at once",
+        "tile sizes": f"{_range(plan.tile_px)} px, {_range(plan.batch)} at once",
         "outputs": ", ".join(plan.outputs),
         "layers": ", ".join(f"{number} {name}" for name, number in sorted(plan.layer_precisions.items())),
         "verified": escape(_verified(plan)),

@@ -71,28 +71,25 @@ def _open_run(run: Path, phases: list[str]) -> RunLabeller:
 
 def _print(record: VerifyRecord) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    title = escape(record.engine.name)
-    if record.runtime is not None:
-        title += f" by {record.runtime.name} {record.runtime.version}, {escape(record.runtime.provider)}"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("check", overflow="fold")
-    for name in ("found", "allowed"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("")
-    for row in record.checks:
-        verdict = "[green]ok[/]" if row.passed else "[bold red]FAILED[/]"
-        table.add_row(escape(row.check), escape(row.found), escape(row.limit), verdict)
+    from microseg.cli.export.engine_tables import say
+
     console = Console()
-    console.print(table)
+    title = record.engine.name
+    if record.runtime is not None:
+        title += f" by {record.runtime.name} {record.runtime.version}, {record.runtime.provider}"
+    say(console, title)
+    # A line for each check, so that names of fields stay whole at any width and in a log file.
+    for row in record.checks:
+        allowed = f" (allowed: {row.limit})" if row.limit not in ("", row.found) else ""
+        say(console, f"{'ok' if row.passed else 'FAILED':6}  {row.check}: {row.found}{allowed}")
     console.print("[green]passed[/]" if record.passed else "[bold red]FAILED[/]")
     if record.runtime is None:
-        console.print("Nothing was run: the network is not the exported one. Remedy: copy or export the engine again.")
+        say(console, "Nothing was run: the network is not the exported one. Remedy: copy or export the engine again.")
     elif not record.passed:
-        console.print(
+        say(
+            console,
             "Do not measure with this engine on this machine. Remedy: copy the engine again. If that does not help, use "
             "another --runtime, or an engine exported in higher precision or for this processor. One small field is weak "
-            "evidence against masks: give more fields."
+            "evidence against masks: give more fields.",
         )

@@ -70,7 +70,7 @@ def test_what_does_not_go_together(tiny_engine: Path, trained: Path, tmp_path: P
         ((tiny_engine, "--out", tmp_path / "b.plan", "--profile", "b200"), "no such profile. Remedy: one of a100, l4"),
         ((tmp_path / "no.onnx", "--out", tmp_path / "b.plan", "--profile", "t4"), "no.onnx: does not exist"),
         ((tiny_engine, "--out", tmp_path / "b.plan", "--precision", "fp16"), "--precision: settled when"),
-        ((tmp_path / "no", "--out", tmp_path / "b.onnx"), "no: not a run folder"),
+        ((tmp_path / "no", "--out", tmp_path / "b.onnx"), "no: is not a run folder"),
         (
             (tiny_engine, "--out", tmp_path / "b.plan", "--precision", "fp32", "--calibrate", trained),
             "--precision, --cal",

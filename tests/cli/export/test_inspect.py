@@ -24,6 +24,16 @@ def test_prints_the_manifest(exported: Path) -> None:
     assert EngineFile(exported).sha256 in outcome.out
 
 
+def test_nothing_is_broken_in_a_narrow_terminal_or_a_log(tiny_engine: Path, tmp_path: Path) -> None:
+    path = write_plan(tiny_engine, tmp_path / f"{'a-long-name-of-an-engine-' * 4}.plan")
+    lines = microseg("inspect", path, columns=80).out.splitlines()
+    file = EngineFile(path)
+    assert lines[0] == str(path)
+    for line in (f"file SHA-256    {file.sha256}", f"network SHA-256 {file.manifest.network_sha256}"):
+        assert line in lines and len(line) == 80
+    assert not [line for line in lines[1:] if len(line) > 80]
+
+
 def test_prints_a_plan(tiny_engine: Path, tmp_path: Path) -> None:
     path = write_plan(tiny_engine, tmp_path / "bagged.plan", hardware_compatibility="ampere_plus")
     shown = microseg("inspect", path).out
@@ -61,7 +71,7 @@ def test_a_changed_model_is_told(tiny_engine: Path, exported: Path, tmp_path: Pa
     ("metadata", "message"),
     [
         ({}, "without microseg's manifest"),
-        ({METADATA_KEY: '{"manifest_version": 99}'}, "manifest version 99"),
+        ({METADATA_KEY: '{"manifest_version": 99}'}, "its manifest has version 99"),
         ({METADATA_KEY: "{"}, "its manifest is damaged"),
     ],
 )

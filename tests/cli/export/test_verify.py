@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from microseg.runtime.engine_metadata import read_metadata
 from tests.chain import microseg
@@ -41,6 +42,16 @@ def test_a_failure_exits_with_4_and_is_recorded(tiny_engine: Path, tmp_path: Pat
     assert "Nothing was run" in outcome.out and "Remedy: copy or export the engine again" in outcome.out
     assert json.loads((tmp_path / "records" / "a.json").read_text(encoding="utf-8"))["passed"] is False
     assert (tmp_path / "records" / "a.md").read_text(encoding="utf-8").startswith("# changed.onnx: FAILED")
+
+
+def test_a_row_is_a_line_however_long_the_name_of_a_field(tiny_engine: Path, tmp_path: Path) -> None:
+    engine = with_reference(tiny_engine, tmp_path / "engine.onnx")
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    name = f"{'plate-17-section-' * 6}.png"
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)).save(folder / name)
+    lines = microseg("verify", engine, folder, "--against", engine, "--threads", "1", columns=80).out.splitlines()
+    assert any(line.startswith(f"ok      field {name}: ") and "(allowed: " in line for line in lines), lines
 
 
 def test_against_the_run(exported: Path, trained: Path, unseen: Path) -> None:
