@@ -21,8 +21,6 @@ from microseg.deploy.pipeline.tile_memory import TileLimits
 from microseg.deploy.report.records import count_left_over, has_pictures, writing
 from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.report.settings_file import ReportSettings, begin_report, check_report, opened_by
-from microseg.deploy.report.summary import Findings, fields_csv, summary
-from microseg.deploy.report.summary_file import SummaryRun
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
@@ -129,15 +127,23 @@ class MeasurementRun:
         on_total(len(self.given.fields))
         pipeline.run()
         sink.finish()
-        outcomes = sink.outcomes
         if engine is not None:
             engine.close()
         begin_report(self.report, settings)
+        return self._write(settings, sink, engine, begun)
+
+    def _write(self, settings: ReportSettings, sink: ReportSink, engine: Engine | None, begun: float) -> dict[str, Any]:
+        """Write tables, page and summary. Raises InputError."""
+        # Imported here: the schema and the template are slow to import. They load while the network computes.
+        from microseg.deploy.report.html import report_html
+        from microseg.deploy.report.summary import Findings, fields_csv, summary
+        from microseg.deploy.report.summary_file import SummaryRun
+
         findings = Findings(
             settings=settings,
             manifest=self.manifest,
-            outcomes=tuple(outcomes[field.name] for field in self.given.fields),
-            left_over=count_left_over(self.report, outcomes),
+            outcomes=tuple(sink.outcomes[field.name] for field in self.given.fields),
+            left_over=count_left_over(self.report, sink.outcomes),
         )
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:
@@ -145,21 +151,18 @@ class MeasurementRun:
                 f"{self.report}: masks or overlays of {len(gone)} fields disappeared during the run ({gone[0]} ...). Remedy: "
                 "repeat the same command, which measures them again."
             )
+        config = self.config.runtime_config
         run = SummaryRun(
             seconds=round(time.monotonic() - begun, 3),
             fields_measured=len(findings.measured) - sink.resumed,
             fields_resumed=sink.resumed,
-            runtime=f"{self.config.runtime_config.runtime} {engine.version}" if engine else None,
+            runtime=f"{config.runtime} {engine.version}" if engine else None,
             provider=engine.provider if engine else None,
-            threads=self.config.runtime_config.threads,
-            streams=self.config.runtime_config.streams,
+            threads=config.threads,
+            streams=config.streams,
             profile=str(self.config.profile) if self.config.profile else None,
         )
-        return self._write(findings, summary(findings, run, engine.runs if engine else 0).content())
-
-    def _write(self, findings: Findings, content: dict[str, Any]) -> dict[str, Any]:
-        from microseg.deploy.report.html import report_html
-
+        content = summary(findings, run, engine.runs if engine else 0).content()
         with writing(self.report):
             write_text(self.report / "fields.csv", fields_csv(findings))
             write_text(self.report / "report.html", report_html(self.report, findings))
