@@ -12,6 +12,7 @@ from microseg.core.domains.domain_file import DomainFile
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
+from microseg.core.schemas.versioned import VersionedModel
 from microseg.deploy.acceptance.verify_record import VerifyRecord
 from microseg.deploy.report.records import StoredRecord
 from microseg.deploy.report.settings_file import ReportSettings
@@ -97,9 +98,12 @@ def write_schemas(page: Path, folder: Path) -> None:
 
 
 def json_schema(file: File) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a file."""
+    """The JSON Schema (draft 2020-12) of a file; its `$id` holds the version of what microseg writes."""
+    title = {"title": file.title.replace("`", "")}
+    if isinstance(file.model, type) and issubclass(file.model, VersionedModel):
+        return file.model.published_schema() | title
     schema = TypeAdapter(file.model).json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": file.title.replace("`", "")}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | title
 
 
 def _tables(schema: dict[str, Any]) -> str:
