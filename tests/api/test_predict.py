@@ -213,6 +213,8 @@ def test_arrays_that_cannot_be_measured_say_why(engine: LoadedEngine, array: NDA
 def test_what_is_neither_path_nor_array_is_a_type_error(engine: LoadedEngine, wrong: Any) -> None:
     with pytest.raises(TypeError, match="a path or a NumPy array"):
         engine.predict(wrong)
+    with pytest.raises(TypeError, match="several paths or arrays"):
+        engine.predict_many("wafer_dir")
     results = engine.predict_many([micrograph(90, 120, 0), wrong])
     assert next(results).error is None
     with pytest.raises(TypeError, match="a path or a NumPy array"):

@@ -130,9 +130,13 @@ class LoadedEngine(Closing):
 
         Raises:
             InputError: unknown domain, a wrong crop or pixel size, or the engine is closed, also while it computes.
-            TypeError: one of `sources` is neither a path nor an array; the results before it come first. So it is with any
-                error that `sources` raises.
+            TypeError: `sources` is a single path, or one of them is neither a path nor an array. Results before such an item
+                come first, also before any error that `sources` raises.
         """
+        if isinstance(sources, str | PathLike):
+            raise TypeError(
+                "predict_many takes several paths or arrays, not one path; for a folder: microseg.segment_folder"
+            )
         prepared_as = self._prepared_as(pixel_size_um, domain, invert, crop)
         named = (
             _field_source(source, f"array {index}" if isinstance(source, np.ndarray) else None)
