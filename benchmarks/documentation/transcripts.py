@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.documentation.site import ROOT
+
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 _PROMPT = "$ microseg "
 _COLUMNS = 80
@@ -35,7 +37,7 @@ def _transcript(block: str, work: Path) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "microseg", *command.removeprefix(_PROMPT).split("#")[0].split()],
             cwd=work,
-            env=os.environ | {"COLUMNS": str(_COLUMNS), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            env=os.environ | {"COLUMNS": str(_COLUMNS), "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
