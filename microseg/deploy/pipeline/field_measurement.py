@@ -16,8 +16,8 @@ from microseg.core.preparation.resampling import nearest_indices
 from microseg.core.preparation.stitching import BandStitcher
 from microseg.core.preparation.tiling import Tile
 
-# Native pixels read at a time, for files are compressed in pieces; and mapped, counted and written at a time: as many as stay
-# in a processor's cache meanwhile.
+# Native pixels that are read at a time, because files are compressed in pieces; and that are mapped, counted and written at a
+# time: as many as a processor's cache holds.
 _BLOCK_PX, _STRIPE_PX = 4 << 20, 1 << 16
 # A micrograph has neither so few grey values nor so dark ones; a mask of phase indices has both.
 _FEWEST_GREYS, _DARKEST_WHITE = 8, 16

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 _NOTHING = "\N{EN DASH}"
+_TEXT = ("field", "status", "reason", "notices", "mask", "overlay", "sha256")
 
 
 class Report:
@@ -48,7 +49,9 @@ class Report:
         table = self.path / "fields.csv"
         try:
             # A field or phase may be called NA; only an empty cell is missing.
-            return pandas.read_csv(table, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+            return pandas.read_csv(
+                table, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""], encoding="utf-8-sig"
+            )
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{table}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again."
