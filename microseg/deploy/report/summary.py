@@ -29,7 +29,7 @@ from microseg.deploy.report.summary_file import (
 
 _LISTED = 5
 # Standard deviation of a phase's fraction over the folds of a bag, 0-1. It is 0.001 to 0.013 on fields like the training fields
-# and 0.1 on another etchant (benchmarks/README.md, students).
+# and 0.1 on another etchant (microseg/docs/figures/distillation.md).
 _LARGE_SPREAD = 0.05
 
 
