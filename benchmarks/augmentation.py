@@ -20,8 +20,8 @@ from rich.table import Table
 from benchmarks.machine import machine
 from microseg.core.system.files import write_json
 from microseg.train.analysis.evaluate import evaluate_run
-from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe
+from microseg.train.supervised.command import run_supervised
 
 DATA = Path(__file__).parent / "data"
 RECIPE, PIPELINES = "S.4-small", ("none", "extended")

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from microseg.core.system.files import write_json
-from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe
+from microseg.train.supervised.command import run_supervised
 
 DATA = Path(__file__).parent / "data"
 # recipe -> variants, each the keys in which it differs from the recipe as shipped

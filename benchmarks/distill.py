@@ -35,10 +35,10 @@ from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.export.onnx_export import export_run
 from microseg.runtime import Engine, EngineFile, open_engine
 from microseg.runtime.tiled_prediction import label_field
-from microseg.train.common.run_folder import run_supervised
 from microseg.train.distillation.command import run_distill
 from microseg.train.recipe_files import load_distill_recipe, load_recipe, load_uda_recipe
-from microseg.train.uda.command import run_uda
+from microseg.train.supervised.command import run_supervised
+from microseg.train.uda.command import AdaptationOptions, run_uda
 
 CASES = ("superalloy", "S", "T2")
 REPEATS = 3
@@ -113,7 +113,7 @@ def prepared(name: str, superalloy: Path, runs: Path) -> Case:
     # As `benchmarks.uda` adapts it: to a bare folder.
     bag = runs / "runs" / uda.run_name(case, "auto", "", 0)
     recipe_name, adaptation = load_uda_recipe("uda-auto", ["keep_snapshots=true"], seed=0)
-    run_uda(target / "images", source, recipe_name, adaptation, bag, resume=True, auto=True)
+    run_uda(target / "images", source, recipe_name, adaptation, bag, AdaptationOptions(auto=True), resume=True)
     return Case(bag, [labelled, target / "images"], scored)
 
 

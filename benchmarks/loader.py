@@ -18,11 +18,16 @@ from benchmarks.machine import machine, versions
 from microseg.core.domains.domain import DomainField
 from microseg.core.system.files import write_json
 from microseg.synthetic.field import synthesise_field
-from microseg.train.common.augmentation import Augmentation
 from microseg.train.common.datasets import LabelledField, TileSampler
-from microseg.train.common.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
+from microseg.train.common.recipe import (
+    AugmentationConfig,
+    BasicAugmentation,
+    ExtendedAugmentation,
+    NoAugmentation,
+    RandomisedAugmentation,
+)
 
-PIPELINES: list[Augmentation] = [
+PIPELINES: list[AugmentationConfig] = [
     NoAugmentation(),
     BasicAugmentation(),
     ExtendedAugmentation(),
@@ -49,7 +54,7 @@ def main() -> None:
         write_json(options.json, figures | {"versions": versions("albumentations", "opencv-python-headless", "numpy")})
 
 
-def rates(augmentation: Augmentation, batches: int, repeats: int) -> list[float]:
+def rates(augmentation: AugmentationConfig, batches: int, repeats: int) -> list[float]:
     """Tiles per second of one core, one value for each repeat."""
     made = [synthesise_field("s", seed, size_px=(1024, 717)) for seed in range(3)]
     fields = [

@@ -37,8 +37,8 @@ from microseg.export.precision.gate import PrecisionGate
 from microseg.export.torch_graph.bag import load_folds, run_torch
 from microseg.runtime import Engine, EngineFile, open_engine
 from microseg.synthetic.folder import write_domain
-from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe
+from microseg.train.supervised.command import run_supervised
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "int8")
 CASES = ("superalloy", "coating", "synthetic")

@@ -26,9 +26,9 @@ from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import write_json
 from microseg.synthetic.folder import write_domain
 from microseg.train.analysis.evaluate import evaluate_run
-from microseg.train.common.run_folder import run_supervised
-from microseg.train.pretraining.loop import run_pretrain
+from microseg.train.pretraining.command import run_pretrain
 from microseg.train.recipe_files import load_pretrain_recipe, load_recipe
+from microseg.train.supervised.command import run_supervised
 
 DATA = Path(__file__).parent / "data"
 TILE_PX, TILES_PER_FIELD, SYNTHETIC_FIELDS = 256, 12, 4

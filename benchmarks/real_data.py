@@ -21,8 +21,8 @@ from microseg.deploy.evaluate import evaluate_engine
 from microseg.export.onnx_export import export_run
 from microseg.runtime import EngineFile
 from microseg.train.analysis.evaluate import evaluate_run
-from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe
+from microseg.train.supervised.command import run_supervised
 
 DATA = Path(__file__).parent / "data"
 # recipe -> (training domain, test domains)

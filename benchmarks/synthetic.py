@@ -27,8 +27,9 @@ from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.folder import write_domain
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.common.prediction import predict_field
-from microseg.train.common.run_folder import load_networks, run_supervised
+from microseg.train.common.run_folder import load_networks
 from microseg.train.recipe_files import load_recipe
+from microseg.train.supervised.command import run_supervised
 
 RECIPE = "synthetic"
 SOURCE = "s"

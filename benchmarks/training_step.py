@@ -56,13 +56,11 @@ def main() -> None:
 
 def our_steps(recipe: Recipe, data: TrainingData, folder: Path) -> list[float]:
     """Seconds of every step of `train_fold` after the first few."""
-    from microseg.train.supervised.loop import train_fold
+    from microseg.train.supervised.loop import SupervisedFold, train_fold
 
     times: list[float] = []
-    train_fold(
-        recipe, data.phases, data.fields[1:], data.fields[:1], 0, folder,
-        lambda step, steps, text: times.append(time.perf_counter()),
-    )  # fmt: skip
+    job = SupervisedFold(recipe, data.phases, data.fields[1:], data.fields[:1], 0, folder)
+    train_fold(job, lambda step, steps, text: times.append(time.perf_counter()))
     return [after - before for before, after in zip(times[WARM_UP - 1 : -1], times[WARM_UP:], strict=True)]
 
 

@@ -30,12 +30,12 @@ from microseg.synthetic.folder import write_domain
 from microseg.train.analysis.evaluate import evaluate_networks, evaluate_run
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.recipe import Recipe
-from microseg.train.common.run_folder import run_supervised
+from microseg.train.common.run_folder import load_network
 from microseg.train.recipe_files import load_recipe, load_uda_recipe
-from microseg.train.uda.command import run_uda
-from microseg.train.uda.loop import load_network
+from microseg.train.supervised.command import run_supervised
+from microseg.train.uda.command import AdaptationOptions, run_uda
 from microseg.train.uda.recipe import UdaRecipe, longer_source
-from microseg.train.uda.verdict import SOURCE
+from microseg.train.uda.verdict import UNADAPTED
 
 DATA = Path(__file__).parent / "data"
 SOURCE_FIELDS, TARGET_FIELDS = 12, 6
@@ -150,8 +150,8 @@ def row(
     # What a user with a bare folder has: only `auto` finds out about polarity and pixel size by itself.
     given = target / "images" if auto and case.kind and case.kind != "noise" else target
     summary = run_uda(
-        given, source, recipe_name, recipe, out, resume=True, auto=auto, always=not auto, control=auto, folds=folds,
-        notice=notices.append,
+        given, source, recipe_name, recipe, out, AdaptationOptions(auto=auto, always=not auto, control=auto, folds=folds),
+        resume=True, notice=notices.append,
     )  # fmt: skip
     said = out / "benchmark.json"  # of the process that trained: other rows share the run
     if not said.is_file():
@@ -168,7 +168,7 @@ def row(
             result["as_it_comes"] = evaluate_run(source, as_it_comes(scored))["miou"]
         decision = summary.adaptation
         last = decision.candidates[-1].name
-        was_taken = decision.chosen == last != SOURCE
+        was_taken = decision.chosen == last != UNADAPTED
         result["trained"] = result["after"]["miou"] if was_taken else trained(out, scored)
         result["source_after"] = float(np.mean([fold.miou for fold in summary.folds]))
         # Longer source training chooses nothing, and the twelve fields of the label shift are for bags alone.

@@ -27,7 +27,7 @@ from microseg.models.build import build_network
 from microseg.models.discriminator import Discriminator
 from microseg.models.network import NetworkOutput
 from microseg.train.common.losses import cross_entropy
-from microseg.train.uda.methods import Actors, Domain, Tiles, adversarial
+from microseg.train.uda.methods import AdaptationModules, StepTiles, TileOrigin, adversarial
 from microseg.train.uda.recipe import AdaptSegNet
 
 ENCODER = {"name": "tf_efficientnet_lite0", "weights": "imagenet"}
@@ -59,7 +59,7 @@ class Trained:
         self.critic.zero_grad(set_to_none=True)
 
 
-def published(trained: Trained, tiles: Tiles) -> dict[str, float]:
+def published(trained: Trained, tiles: StepTiles) -> dict[str, float]:
     """The sequence of Tsai et al. (2018), without anything else."""
     network, (main, auxiliary) = trained.network, trained.discriminators
     for discriminator in (main, auxiliary):
@@ -94,14 +94,14 @@ def published(trained: Trained, tiles: Tiles) -> dict[str, float]:
     }
 
 
-def ours(trained: Trained, tiles: Tiles, core_px: int = SIDE, *, reduced: bool = False) -> dict[str, float]:
+def ours(trained: Trained, tiles: StepTiles, core_px: int = SIDE, *, reduced: bool = False) -> dict[str, float]:
     """The step of `train uda --method adaptsegnet`; reduced: with autocast to bf16, as on a GPU."""
 
-    def forward(batch: Tensor, domain: Domain) -> NetworkOutput:
+    def forward(batch: Tensor, origin: TileOrigin) -> NetworkOutput:
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=reduced):
             return trained.network.forward_any_size(_channels_last(batch))
 
-    actors = Actors(
+    modules = AdaptationModules(
         network=trained.network,
         teacher=trained.network,
         discriminators=trained.discriminators,
@@ -113,7 +113,7 @@ def ours(trained: Trained, tiles: Tiles, core_px: int = SIDE, *, reduced: bool =
         phase_weights=None,
         generator=torch.Generator(),
     )
-    return adversarial(actors, tiles, METHOD)
+    return adversarial(modules, tiles, METHOD)
 
 
 def main() -> None:
@@ -154,14 +154,14 @@ def main() -> None:
         write_json(options.json, found | {"loss_differences": differences, "machine": machine()})
 
 
-def random_tiles(rng: np.random.Generator, side: int = SIDE, batch: int = BATCH, device: str = "cpu") -> Tiles:
+def random_tiles(rng: np.random.Generator, side: int = SIDE, batch: int = BATCH, device: str = "cpu") -> StepTiles:
     """Random tiles for a step, with labels in patches of 16 px."""
     grey = rng.integers(0, 255, (2, batch, 1, side, side))
     patches = -(-side // 16)
     labels = rng.integers(0, PHASES, (batch, patches, patches)).repeat(16, 1).repeat(16, 2)[:, :side, :side]
     arrays = (grey[0].astype(np.float32), labels, grey[1].astype(np.float32))
     source, truth, target = (torch.from_numpy(array).to(device) for array in arrays)
-    return Tiles(source, truth, target)
+    return StepTiles(source, truth, target)
 
 
 def _domain(logits: Tensor, label: float) -> Tensor:

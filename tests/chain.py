@@ -16,9 +16,9 @@ import yaml
 
 from microseg.core.schemas.run import RunSummary
 from microseg.synthetic.folder import write_domain
+from microseg.train.common.progress import ProgressCallback
 from microseg.train.common.recipe import Recipe
-from microseg.train.common.run_folder import run_supervised
-from microseg.train.supervised.loop import Report
+from microseg.train.supervised.command import run_supervised
 
 # Three encoder stages of EfficientNet-Lite0, untrained: 0.1 s a step, and a receptive field that tests can surround.
 ENCODER = {"name": "tf_efficientnet_lite0", "weights": "none"}
@@ -65,7 +65,7 @@ def train(
     *,
     resume: bool = False,
     only_folds: list[int] | None = None,
-    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
+    on_fold: Callable[[int], ProgressCallback] = lambda fold: lambda step, steps, text: None,
     workers: int | None = None,
 ) -> RunSummary | None:
     """`microseg train supervised` without its command line."""

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from microseg.cli.train import distill as cli_distill
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.schemas import tolerance
 from microseg.core.schemas.bag import TrainingField
@@ -26,20 +25,20 @@ from microseg.export.onnx_graph import fold_logits
 from microseg.models.build import build_network, load_folds
 from microseg.runtime import open_engine, read_manifest
 from microseg.train.analysis.evaluate import evaluate_run
-from microseg.train.common import stopping
 from microseg.train.common.checkpoint import save_model
 from microseg.train.common.datasets import LabelledField
+from microseg.train.common.parallel import stopping
 from microseg.train.common.prediction import predict_field
-from microseg.train.common.run_folder import newest_supervised_run
+from microseg.train.common.run_folder import load_network, newest_supervised_run
+from microseg.train.common.weight_average import WeightAverage
+from microseg.train.distillation import command as distill_command
 from microseg.train.distillation import loop as loop
 from microseg.train.distillation.calibration import set_fractions, set_heads_apart
 from microseg.train.distillation.command import run_distill
-from microseg.train.distillation.loop import distillation_loss, new_student, train_student
+from microseg.train.distillation.loop import StudentTraining, distillation_loss, new_student, train_student
 from microseg.train.distillation.recipe import DistillRecipe, settled
-from microseg.train.distillation.teacher import Answer, answers, balanced, read_lesson
+from microseg.train.distillation.teacher import TeacherPrediction, balanced, predict_fields, read_distillation_set
 from microseg.train.recipe_files import load_distill_recipe
-from microseg.train.supervised import loop as supervised
-from microseg.train.uda.loop import load_network
 from tests.chain import microseg, tiny_recipe
 from tests.plans import Silent, needs_rtx
 
@@ -110,8 +109,8 @@ def test_each_head_learns_its_fold(trained: Path, bare: Path, tmp_path: Path) ->
             for weight in network.get_submodule("head").parameters():
                 weight.mul_(factor)
     save_model(start, same.state_dict())
-    lesson, _ = read_lesson(bare, record, None, compared=1, most=9, seed=0)
-    asked = answers([same, opposite], lesson.learned, record)
+    lesson, _ = read_distillation_set(bare, record, None, compared=1, most=9, seed=0)
+    asked = predict_fields([same, opposite], lesson.learned, record)
     given = {"task": "distill", "augmentation": {"kind": "none"}, "steps": 30, "validate_every": 30, "bag_weight": 0}
     rates = {"learning_rate": 2e-2, "encoder_factor": 1e-3}
     recipe = settled(DistillRecipe.model_validate(given | {"optimiser": rates, "batch": 2}), tiny_recipe())
@@ -119,7 +118,7 @@ def test_each_head_learns_its_fold(trained: Path, bare: Path, tmp_path: Path) ->
     assert before.heads[0] > 0.999 and before.heads[1] < 0.01 and np.abs(before.spreads).max() == 0
     fields = [answer.field for answer in asked]
     taught, _ = train_student(
-        recipe, 2, [same, opposite], fields, asked, start, record.halo_px, tmp_path, lambda step, steps, text: None
+        StudentTraining(recipe, 2, [same, opposite], fields, asked, start, record.halo_px, tmp_path)
     )
     first, second, (mine, turned) = (
         predict_field([network], fields[0].image, record.stride, record.halo_px)[0]
@@ -140,13 +139,13 @@ def test_heads_spread_as_the_folds_do_and_decide_as_before(kind: str, bare: Path
     with torch.no_grad():
         assert layer.bias is not None
         layer.bias += torch.tensor([0.0, 0.1, 0.05, 0.0, -0.1, 0.0])
-    lesson, _ = read_lesson(bare, record, None, compared=1, most=3, seed=0)
+    lesson, _ = read_distillation_set(bare, record, None, compared=1, most=3, seed=0)
     asked = []
     for field in lesson.learned:
         soft, _ = predict_field([network.eval()], field.image, network.stride, record.halo_px)
         logits = np.log(soft)
         votes = (logits.mean(0) + 2 * (logits - logits.mean(0))).argmax(1).astype(np.uint8)
-        asked.append(Answer(field, votes))
+        asked.append(TeacherPrediction(field, votes))
     tile = torch.from_numpy(lesson.learned[0].image[:64, :64]).float()[None, None]
     before = torch.stack([out.logits for out in network.of_heads(tile)])
     assert set_heads_apart(network, asked, record.halo_px) == pytest.approx(2, rel=0.07)
@@ -162,7 +161,7 @@ def test_a_student_that_leans_to_a_phase_is_set_upright(kind: str, bare: Path, t
     record = read_record(trained)
     torch.manual_seed(0)
     network = build_network({"name": "tf_efficientnet_lite0", "weights": "none"}, NETWORKS[kind], 3, heads=2).eval()
-    lesson, _ = read_lesson(bare, record, None, compared=1, most=3, seed=0)
+    lesson, _ = read_distillation_set(bare, record, None, compared=1, most=3, seed=0)
 
     def bag_of(field: LabelledField) -> NDArray[np.uint8]:
         soft, _ = predict_field([network], field.image, network.stride, record.halo_px)
@@ -171,7 +170,10 @@ def test_a_student_that_leans_to_a_phase_is_set_upright(kind: str, bare: Path, t
     # Two logits apart by the same over all phases would leave some of them empty.
     soft, _ = predict_field([network], lesson.learned[0].image, network.stride, record.halo_px)
     network.add_to_logits((-np.median(np.log(soft), axis=(0, 2, 3))).tolist())
-    asked = [Answer(replace(field, labels=bag_of(field)), np.zeros((2, 1, 1), np.uint8)) for field in lesson.learned]
+    asked = [
+        TeacherPrediction(replace(field, labels=bag_of(field)), np.zeros((2, 1, 1), np.uint8))
+        for field in lesson.learned
+    ]
     leaning = [0.0, 0.02, -0.01]
     network.add_to_logits(leaning)
 
@@ -192,14 +194,14 @@ def test_a_student_that_was_cut_off_ends_as_one_that_was_not(
     trained: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _distill(trained, [source], tmp_path / "whole")
-    step = supervised.average_weights
+    update = WeightAverage.update
 
-    def is_stopped_in_the_third_step(*arguments: Any) -> None:
-        step(*arguments)
-        if arguments[-1] == 2:
+    def is_stopped_in_the_third_step(average: WeightAverage, network: torch.nn.Module, step: int) -> None:
+        update(average, network, step)
+        if step == 2:
             monkeypatch.setattr(stopping.StopRequest, "made", True)
 
-    monkeypatch.setattr(loop, "average_weights", is_stopped_in_the_third_step)
+    monkeypatch.setattr(WeightAverage, "update", is_stopped_in_the_third_step)
     with pytest.raises(KeyboardInterrupt):
         _distill(trained, [source], tmp_path / "cut")
     monkeypatch.undo()
@@ -294,7 +296,7 @@ def test_a_domain_is_prepared_as_the_bags_domain_that_it_belongs_to(
     record = read_record(trained)
 
     def prepared_as(path: Path, of: RunRecord, name: str | None = None) -> tuple[str, str]:
-        lesson, why = read_lesson(path, of, name, compared=1, most=9, seed=0)
+        lesson, why = read_distillation_set(path, of, name, compared=1, most=9, seed=0)
         return lesson.entry.name, why
 
     assert prepared_as(bare, record) == ("synthetic-s", "the bag's only domain")
@@ -304,8 +306,8 @@ def test_a_domain_is_prepared_as_the_bags_domain_that_it_belongs_to(
         target=target, target_source="gone", fields=fields, method="dacs", recipe={}, source_run="gone"
     )
     adapted = record.model_copy(update={"adaptation": adaptation})
-    assert prepared_as(bare, adapted) == ("lom", "the bag was trained on fields of it")
-    assert prepared_as(source, adapted) == ("synthetic-s", "the bag was trained on fields of it")
+    assert prepared_as(bare, adapted) == ("lom", "the bag was trained on its fields")
+    assert prepared_as(source, adapted) == ("synthetic-s", "the bag was trained on its fields")
     assert prepared_as(source, adapted, "lom") == ("lom", "as told")
     other = record.model_copy(update={"adaptation": adaptation.model_copy(update={"fields": []})})
     assert prepared_as(unseen, other) == ("synthetic-s", "of the same name")
@@ -314,7 +316,7 @@ def test_a_domain_is_prepared_as_the_bags_domain_that_it_belongs_to(
     with pytest.raises(InputError, match=r"none of the bag's domains \('synthetic-s', 'lom'\).*--as NAME"):
         prepared_as(bare, other)
     upright, inverted = (
-        read_lesson(bare, adapted, name, compared=1, most=9, seed=0)[0].learned[0].image
+        read_distillation_set(bare, adapted, name, compared=1, most=9, seed=0)[0].learned[0].image
         for name in ("synthetic-s", "lom")
     )
     assert np.array_equal(upright, 255 - inverted)
@@ -324,7 +326,14 @@ def test_masks_are_not_opened(trained: Path, source: Path, tmp_path: Path) -> No
     shutil.copytree(source, tmp_path / "broken")
     for mask in (tmp_path / "broken" / "masks").iterdir():
         mask.write_bytes(b"opened")  # reading this raises
-    assert len(read_lesson(tmp_path / "broken", read_record(trained), None, compared=1, most=3, seed=0)[0].learned) == 2
+    assert (
+        len(
+            read_distillation_set(tmp_path / "broken", read_record(trained), None, compared=1, most=3, seed=0)[
+                0
+            ].learned
+        )
+        == 2
+    )
 
 
 def test_the_loss_is_zero_where_the_student_says_what_the_bag_says() -> None:
@@ -368,7 +377,7 @@ def test_a_narrower_student_begins_with_the_first_channels(trained: Path) -> Non
 def test_small_domains_count_as_much_as_large_ones(trained: Path, source: Path, bare: Path) -> None:
     record = read_record(trained)
     large, small = (
-        read_lesson(path, record, None, compared=1, most=most, seed=0)[0].learned
+        read_distillation_set(path, record, None, compared=1, most=most, seed=0)[0].learned
         for path, most in ((source, 9), (bare, 1))
     )
     fields = balanced([large, small])
@@ -376,7 +385,7 @@ def test_small_domains_count_as_much_as_large_ones(trained: Path, source: Path, 
 
 
 def test_a_loss_that_is_no_number_stops(trained: Path, source: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the loss became"):
+    with pytest.raises(TrainingError, match="the loss is"):
         _distill(trained, [source], tmp_path / "run", "optimiser.learning_rate=1e30", "optimiser.encoder_factor=1")
 
 
@@ -426,18 +435,18 @@ def test_the_command_line_shows_the_student_beside_its_bag(
     command = ("distill", trained, source, "--out", tmp_path / "student", *settings)
     done = microseg(*command)
     for part in (
-        "prepared as 'synthetic-s' (the bag was trained on fields of it); 3 fields to learn from, 1 to compare on",
-        "Student beside its bag on 1 fields", "spread of the heads", "heads against folds",
+        "prepared as 'synthetic-s' (the bag was trained on its fields); 3 fields to learn from, 1 to compare on",
+        "Student compared with its bag on 1 field that", "spread of the heads", "of the heads with the folds",
     ):  # fmt: skip
         assert part in done.out
     measured = read_run(tmp_path / "student")[1].distillation
     assert measured is not None
     # What is far from its bag is not to be exported.
     is_far = max(measured.points.values()) > 0.5
-    assert ("points from the bag's on one field" in done.out) == is_far
+    assert ("differs from the bag's by" in done.out) == is_far
     assert ("Next: microseg export" in done.out) != is_far
     assert done.status == (4 if is_far else 0), done.err
     for limit, status in ((-1.0, 4), (100.0, 0)):
-        monkeypatch.setattr(cli_distill, "FAR_POINTS", limit)
+        monkeypatch.setattr(distill_command, "FAR_POINTS", limit)
         again = microseg(*command, "--resume")
-        assert again.status == status and "is finished already" in again.out
+        assert again.status == status and "is already finished" in again.out

@@ -20,8 +20,9 @@ from microseg.deploy.report.summary_file import ReportSummary
 from microseg.deploy.tuning.profile_file import TuningProfile
 from microseg.export.tensorrt.plan_profile import PlanProfile
 from microseg.train.analysis.study import Study
-from microseg.train.common.recipe import PretrainRecipe, Recipe
+from microseg.train.common.recipe import Recipe
 from microseg.train.distillation.recipe import DistillRecipe
+from microseg.train.pretraining.recipe import PretrainRecipe
 from microseg.train.uda.recipe import UdaRecipe
 
 

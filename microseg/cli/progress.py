@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def training_progress(
     title: str = "fold {task.fields[fold]}",
 ) -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
-    """Progress bars with rate and time left, one for each fold; nothing where the output is no terminal."""
+    """Progress bars with rate and time left, one for each fold; nothing where standard error is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +47,7 @@ def training_progress(
 
 
 def is_first_rank() -> bool:
-    """Of the processes that `torchrun` started one speaks."""
+    """Whether this process prints: of the processes that `torchrun` starts, only the first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""What every segmentation network shares: grey tiles in, normalisation inside, logits and pooled features out."""
+"""The base of every segmentation network: grey tiles in, normalisation inside, logits and pooled features out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from microseg.models.weights import normalisation
 
 
 class NetworkOutput(NamedTuple):
-    """`logits` float (N, P, H, W) of the tile's size, `features` float (N, D): the bottleneck, averaged over the tile.
+    """The output of a network.
 
-    A network with several heads has their logits one after the other: (N, heads * P, H, W).
-    `auxiliary`: logits of a head on a shallower stage, where the network has one.
+    logits: Float (N, P, H, W), of the tile's size. Those of several heads follow each other: (N, heads * P, H, W).
+    features: The bottleneck, averaged over the tile, float (N, D).
+    auxiliary: Logits of a head on a shallower stage, or None.
     """
 
     logits: Tensor
@@ -29,15 +30,22 @@ class NetworkOutput(NamedTuple):
 class Network(nn.Module):
     """Grey tiles (N, 1, H, W), uint8 or float in 0-255, to logits and pooled features.
 
-    H and W must be multiples of `stride`; `forward_any_size` pads and crops for training. `encoder` is what pre-training
-    fills and what fine-tuning trains at a rate of its own. `heads`: 1, or one for each fold of the bag that a student
-    reproduces; they share everything before them.
+    H and W are multiples of `stride`; `forward_any_size` pads and crops for training. Pre-training fills the `encoder`, and
+    fine-tuning trains it at a rate of its own. A student has one head for each fold of its bag; the heads share all other
+    layers.
     """
 
     encoder: nn.Module
 
     def __init__(self, encoder_name: str, phases: int, stride: int, heads: int = 1) -> None:
-        """Keep what the encoder's weights expect of their input."""
+        """Set up the normalisation that the encoder's weights expect.
+
+        Args:
+            encoder_name: Name in segmentation-models-pytorch or timm.
+            phases: Number of phases.
+            stride: The sides of a tile are multiples of it, px.
+            heads: Number of heads.
+        """
         super().__init__()
         self.phases = phases
         self.heads = heads
@@ -54,12 +62,12 @@ class Network(nn.Module):
 
     @property
     def last(self) -> nn.Module:
-        """The layers that make logits of what the heads share."""
+        """The last layers: from the features that the heads share to logits."""
         raise NotImplementedError
 
     @torch.no_grad()
     def set_apart(self, factor: float) -> None:
-        """Move every head's logits away from the heads' mean, which stays, to `factor` times their distance."""
+        """Multiply the distance of every head's logits from the heads' mean by a factor. The mean stays."""
         for layer in self.last.modules():
             if isinstance(layer, nn.Conv2d):
                 for values in layer.parameters():
@@ -87,18 +95,18 @@ class Network(nn.Module):
         return network
 
     def of_heads(self, tiles: Tensor) -> list[NetworkOutput]:
-        """What each head says of tiles that `stride` divides: logits (N, P, H, W) and the features, which they share."""
+        """The output of each head, logits (N, P, H, W) and the shared features, of tiles that `stride` divides."""
         out: NetworkOutput = self(tiles)
         if self.heads == 1:
             return [out]
         return [NetworkOutput(logits, out.features) for logits in out.logits.chunk(self.heads, 1)]
 
     def normalised(self, tiles: Tensor) -> Tensor:
-        """Tiles (N, 1, H, W) as the encoder's weights know them, float (N, 3, H, W)."""
+        """Tiles (N, 1, H, W), normalised for the encoder's weights, float (N, 3, H, W)."""
         return (tiles.float() - self.mean) / self.std
 
     def forward_any_size(self, tiles: Tensor) -> NetworkOutput:
-        """`forward` for any size: mirrored at the bottom and right to the stride grid, and cropped back."""
+        """`forward` for any size: tiles are mirrored at the bottom and right to the stride grid, and the logits cropped."""
         height, width = tiles.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         out: NetworkOutput = self(F.pad(tiles.float(), pad, mode="reflect") if any(pad) else tiles)
@@ -106,7 +114,7 @@ class Network(nn.Module):
         return NetworkOutput(out.logits[..., :height, :width], out.features, auxiliary)
 
     def parameter_groups(self, encoder_rate: float, rate: float) -> list[dict[str, object]]:
-        """Adam's groups: the encoder at its own rate (fine-tuning), everything else at `rate`."""
+        """The optimiser's parameter groups: the encoder at `encoder_rate`, everything else at `rate`."""
         encoder = list(self.encoder.parameters())
         inside = set(map(id, encoder))
         return [
@@ -116,16 +124,16 @@ class Network(nn.Module):
 
 
 class FixedSameConv(nn.Conv2d):
-    """TensorFlow's SAME convolution for inputs that the stride divides: its padding is then the same for every size.
+    """TensorFlow's SAME convolution for inputs that the stride divides, with the same padding for every size.
 
-    timm computes that padding from the input at run time, which a graph with dynamic shapes cannot hold.
+    timm computes this padding from the input at run time, which a graph with dynamic shapes cannot represent.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         """Take over the weights of timm's Conv2dSame."""
         super().__init__(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups,  # type: ignore[arg-type]
-            conv.bias is not None,
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0,  # type: ignore[arg-type]
+            dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None,  # type: ignore[arg-type]
         )  # fmt: skip
         self.weight, self.bias = conv.weight, conv.bias
         self.pads: list[int] = []

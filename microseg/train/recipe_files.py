@@ -15,8 +15,9 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.run import read_record, refuse_student
 from microseg.core.schemas.validation import Problem, problems
 from microseg.core.system.files import read_yaml
-from microseg.train.common.recipe import PretrainRecipe, Recipe
+from microseg.train.common.recipe import Recipe
 from microseg.train.distillation.recipe import DistillRecipe
+from microseg.train.pretraining.recipe import PretrainRecipe
 from microseg.train.uda.recipe import UdaRecipe
 
 PACKAGED = Path(__file__).parent / "recipes"

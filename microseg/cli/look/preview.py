@@ -1,4 +1,4 @@
-"""`microseg preview DOMAIN`: tiles as the network will see them."""
+"""`microseg preview DOMAIN`: training tiles as the network sees them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def preview(
-    domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
+    domain: Annotated[Path, typer.Argument(help="Labelled domain: a folder, or a YAML file that describes one.")],
     recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "synthetic",
     out: Annotated[Path, typer.Option(metavar="PNG", help="Picture to write.")] = Path("preview.png"),
     settings: Annotated[

@@ -1,4 +1,4 @@
-"""`microseg distill RUN DOMAIN...`: a bag of folds to one small network that says the same."""
+"""`microseg distill RUN DOMAIN...`: a bag of folds to one small network with the same labels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 
     from microseg.core.schemas.bag import Distillation
 
-# A student's fractions farther from its bag's than this are no longer the bag's.
-FAR_POINTS = 0.5
-
 
 def distill(
-    run: Annotated[Path, typer.Argument(help="A finished run, supervised or adapted: the bag.")],
+    run: Annotated[Path, typer.Argument(help="Finished run, supervised or adapted: the bag.")],
     domains: Annotated[
         list[Path],
-        typer.Argument(metavar="DOMAIN...", help="Fields to learn on, labelled or not; their masks are not opened."),
+        typer.Argument(metavar="DOMAIN...", help="Fields to learn on, labelled or not. Masks are not opened."),
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="RUN-student")] = None,
     names: Annotated[
@@ -31,7 +28,7 @@ def distill(
         typer.Option(
             "--as",
             metavar="NAME",
-            help="The bag's domain that each DOMAIN is prepared as, in their order; one for all.",
+            help="Domain of the bag that each DOMAIN belongs to, in their order; or one for all.",
             show_default="by content, then by name",
         ),
     ] = None,
@@ -42,9 +39,10 @@ def distill(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
-    """Teach one network, with a head for each fold, to say what the bag says at a fraction of its cost.
+    """Train one network, with a head for each fold, to reproduce a bag at a fraction of its cost.
 
-    Exit status 4: a phase fraction of the student is farther than half a point from the bag's on a field; the run stays.
+    Exit status 4: on a field, a phase fraction of the student differs from the bag's by more than half a point. The run
+    stays.
     """
     from rich.console import Console
 
@@ -53,39 +51,40 @@ def distill(
     from microseg.train.recipe_files import load_distill_recipe
 
     name, loaded = load_distill_recipe(recipe, settings or [], seed=seed)
-    # Read again later; what is wrong with them is said before torch is loaded, which takes seconds.
+    # Errors in these are reported before torch is loaded, which takes seconds. Training reads them again.
     read_run(run)
     for domain in domains:
         load_domain(domain, masks=False)
 
-    from microseg.train.distillation.command import run_distill
+    from microseg.train.distillation.command import FAR_POINTS, is_far, run_distill
 
     console = Console()
     student = out or run.with_name(f"{run.resolve().name}-student")
     finished = (student / "summary.json").is_file()
     with training_progress("student") as on_fold:
         summary = run_distill(
-            run, domains, name, loaded, student, resume=resume, names=names or [], report=on_fold(0),
+            run, domains, name, loaded, student, resume=resume, names=names or [], progress=on_fold(0),
             notice=lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False),
         )  # fmt: skip
     if finished:
-        console.print(f"{student}: is finished already; nothing was trained.", soft_wrap=True, highlight=False)
+        console.print(f"{student} is already finished; nothing is trained.", soft_wrap=True, highlight=False)
     assert summary.distillation is not None
-    _print(console, summary.distillation)
+    _print(console, summary.distillation, FAR_POINTS)
     console.print(f"Run: {student} ({summary.seconds / 60:.1f} min)", soft_wrap=True, highlight=False, markup=False)
-    if max(summary.distillation.points.values()) > FAR_POINTS:
+    if is_far(summary.distillation):
         raise typer.Exit(GateError.exit_code)
     console.print(f"Next: microseg export {student} --out student.onnx", soft_wrap=True, highlight=False, markup=False)
 
 
-def _print(console: Console, found: Distillation) -> None:
+def _print(console: Console, found: Distillation, far_points: float) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    where = (
-        f"{len(found.compared)} fields that it did not learn from" if found.compared else "fields that it learned from"
+    count = len(found.compared)
+    seen = (
+        f"{count} field{'s' * (count != 1)} that it did not learn from" if count else "the fields that it learned from"
     )
-    table = Table(title=f"Student beside its bag on {where}", title_justify="left")
+    table = Table(title=f"Student compared with its bag on {seen}", title_justify="left")
     table.add_column("")
     for phase in found.points:
         table.add_column(escape(phase), justify="right")
@@ -98,21 +97,22 @@ def _print(console: Console, found: Distillation) -> None:
         table.add_row(title, *(f"{value:.2f}" for value in values.values()))
     console.print(table)
     console.print(
-        f"Labels against the bag's: mIoU {found.agreement:.3f}; heads against folds: "
+        f"mIoU of the labels with the bag's: {found.agreement:.3f}; of the heads with the folds: "
         f"{', '.join(f'{value:.3f}' for value in found.heads)}",
         soft_wrap=True,
         highlight=False,
     )
     phase = max(found.points, key=lambda name: found.points[name])
-    if found.points[phase] > FAR_POINTS:
+    if found.points[phase] > far_points:
         console.print(
-            f"[yellow]Warning:[/yellow] {escape(phase)} is {found.points[phase]:.2f} points from the bag's on one field, more "
-            f"than {FAR_POINTS:g}. Remedy: more fields, --set steps=N with more steps, or --set narrow=1; else the bag.",
+            f"[yellow]Warning:[/yellow] on one field the fraction of {escape(phase)} differs from the bag's by "
+            f"{found.points[phase]:.2f} points, more than {far_points:g}. Remedy: more fields, more steps (--set steps=N), or "
+            "--set narrow=1; else use the bag.",
             soft_wrap=True,
             highlight=False,
         )
     console.print(
-        "No labelled field of the bag is unseen by the student: score it on other fields.",
+        "The student has seen every labelled field of the bag. Score it on other fields.",
         soft_wrap=True,
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""`microseg evaluate RUN|ENGINE DOMAIN`: IoU and phase fractions against the truth, beside the classical baseline."""
+"""`microseg evaluate RUN|ENGINE DOMAIN`: IoU and phase fractions of a labelled domain, with a classical baseline."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import typer
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="RUN|ENGINE", help="A run folder, or an engine (.onnx).")],
-    domain: Annotated[Path, typer.Argument(help="A labelled domain: a folder, or a YAML file that describes one.")],
+    model: Annotated[Path, typer.Argument(metavar="RUN|ENGINE", help="Run folder, or engine (.onnx).")],
+    domain: Annotated[Path, typer.Argument(help="Labelled domain: a folder, or a YAML file that describes one.")],
     source: Annotated[
-        Path | None, typer.Option(help="Source domain: also print the relative drop on the target (RDT).")
+        Path | None, typer.Option(help="Source domain. Prints the relative change of the mIoU from it as well (RDT).")
     ] = None,
     domain_name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Prepare as this domain of the engine.")
+        str | None, typer.Option("--as", metavar="NAME", help="Prepare the fields as this domain of the run or engine.")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")] = None,
 ) -> None:
@@ -97,7 +97,7 @@ def _print(console: Any, result: dict[str, Any]) -> None:
     seen = sum(field["seen_in_training"] for field in result["fields"])
     if seen:
         console.print(
-            f"[yellow]{seen} of {len(result['fields'])} fields were seen in training: their scores say nothing about new "
+            f"[yellow]{seen} of {len(result['fields'])} fields were seen in training. Their scores do not hold for new "
             "fields.[/yellow]"
         )
 

@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 def study(
-    file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Rows and domains, as in train/studies/.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="Study with rows and domains, as in train/studies/.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder for runs and tables.", show_default="runs/STUDY")] = None,
     row: Annotated[
         str | None,
-        typer.Option(help="Train and score this row alone (name or number), without tables: for job arrays."),
+        typer.Option(help="Train and score only this row (name or number), without tables: for job arrays."),
     ] = None,
-    list_rows: Annotated[bool, typer.Option("--list", help="Show the rows and their numbers; train nothing.")] = False,
+    list_rows: Annotated[bool, typer.Option("--list", help="Print the rows and their numbers; train nothing.")] = False,
 ) -> None:
-    """Train and score every row of a table; rows that are done are skipped, rows that fail do not stop the others."""
+    """Train and score every row of a table. Finished rows are skipped, and a row that fails does not stop the others."""
     from rich.console import Console
 
     from microseg.cli.progress import training_progress
@@ -51,7 +53,7 @@ def study(
 
 
 def _print_table(console: Console, study: Study, result: StudyResult, folder: Path) -> None:
-    """A line for each row and domain, so that it fits a terminal; the files hold the paper's wide table."""
+    """Print a line for each row and domain, which fits a terminal. The files hold the paper's wide table."""
     from rich.table import Table
 
     from microseg.train.analysis.study import SOURCE, entries

@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import training_progress
+from microseg.train import ADAPTATION_METHODS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from microseg.core.schemas.run import RunSummary
-
-METHODS = (
-    "auto", "normalise", "statistics", "adaptsegnet", "advent", "minent", "fda", "dacs", "mic", "intrada", "dast", "source",
-)  # fmt: skip
+    from microseg.train.api import Run
 
 
 def uda(
     target: Annotated[Path, typer.Option(help="Unlabelled micrographs: a folder, or a YAML file that describes one.")],
     source: Annotated[
         Path | None,
-        typer.Option(help="Supervised run, or a labelled domain to find its run.", show_default="newest in runs/"),
+        typer.Option(
+            help="Supervised run, or the labelled domain that it was trained on.", show_default="newest in runs/"
+        ),
     ] = None,
-    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS[:-1])}; source is the control.")] = "auto",
+    method: Annotated[str, typer.Option(help=f"{', '.join(ADAPTATION_METHODS[:-1])}; source is the control.")] = "auto",
     recipe: Annotated[
         str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="uda-METHOD")
     ] = None,
@@ -39,12 +38,12 @@ def uda(
     ] = None,
     pixel_size_um: Annotated[
         float | None,
-        typer.Option(min=1e-6, max=1e6, help="Native pixel size, instead of what files or domain.yaml say."),
+        typer.Option(min=1e-6, max=1e6, help="Native pixel size in um, instead of the files' and domain.yaml's."),
     ] = None,
     source_data: Annotated[
         Path | None, typer.Option(help="The source run's labelled domain, where it has moved.")
     ] = None,
-    folds: Annotated[int | None, typer.Option(min=1, help="Adapt the first folds alone.", show_default="all")] = None,
+    folds: Annotated[int | None, typer.Option(min=1, help="Adapt the first folds only.", show_default="all")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
     workers: Annotated[
         int | None,
@@ -52,66 +51,45 @@ def uda(
     ] = None,
     control: Annotated[
         bool,
-        typer.Option(help="Train as long on the source alone as well, which a gain is stated against."),
+        typer.Option(help="Train equally long on the source alone as well. Gains are measured against it."),
     ] = True,
     oracle: Annotated[
-        bool, typer.Option("--oracle", help="For studies: target labels choose, and the run says so.")
+        bool, typer.Option("--oracle", help="For studies: target labels choose, and the run records it.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
-    """Adapt to a new etchant, microscope or modality without a label, and say whether to."""
+    """Adapt networks to a new etchant, microscope or modality without labels, and decide whether to use them."""
     from rich.console import Console
 
-    from microseg.core.domains.domain import load_domain
-    from microseg.core.errors import InputError
-    from microseg.train.recipe_files import load_uda_recipe
+    from microseg.train.api import train_uda
 
-    if method not in METHODS:
-        raise InputError(f"--method {method}: no such method. Remedy: one of {', '.join(METHODS)}.")
-    name, loaded = load_uda_recipe(recipe or f"uda-{method}", settings or [], seed=seed)
-    trains = {loaded.method.kind, "mic"} if loaded.mic is not None else {loaded.method.kind}
-    if method not in {"auto", *trains}:
-        raise InputError(
-            f"--method {method}: the recipe {name} is one of {loaded.method.kind}. Remedy: --method {loaded.method.kind}."
-        )
     console = Console()
-    runs = Path("runs")
-    run = out or runs / f"{load_domain(target, masks=False).name}-{method}"
-
-    from microseg.train.common.run_folder import begun_with, newest_supervised_run
-
-    if source is None or not (source / "run.yaml").is_file():
-        begun = begun_with(run, source) if resume else None
-        source = begun or newest_supervised_run(runs, trained_on=source)
-        console.print(f"Source: {source}", soft_wrap=True, highlight=False, markup=False)
-
-    from microseg.train.uda.command import run_uda
-
     with training_progress() as on_fold:
-        summary = run_uda(
-            target, source, name, loaded, run, resume=resume, auto=method == "auto", invert=invert,
-            pixel_size_um=pixel_size_um, source_data=source_data, folds=folds, oracle=oracle, control=control, on_fold=on_fold,
+        run = train_uda(
+            target, run=source, method=method, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings,
+            invert=invert, pixel_size_um=pixel_size_um, source_data=source_data, control=control, oracle=oracle,
+            resume=resume, workers=workers, progress=on_fold,
             notice=lambda text: console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False),
-            workers=workers,
         )  # fmt: skip
-    _print(console, summary, run)
+    _print(console, run)
 
 
-def _print(console: Console, summary: RunSummary, run: Path) -> None:
+def _print(console: Console, run: Run) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from microseg.train.uda.verdict import told_choice
+    from microseg.train.uda.verdict import chosen_sentence
 
-    found = summary.adaptation
+    found = run.summary.adaptation
     assert found is not None
     table = Table(title="Without labels of the target", title_justify="left")
     phases = list(found.candidates[0].fractions)
-    for column in ("", "trust", "folds agree", "source mIoU", *(f"{escape(phase)} %" for phase in phases), "min"):
+    columns = ("", "self-consistency", "folds agree", "source mIoU", *(f"{escape(phase)} %" for phase in phases), "min")
+    for column in columns:
         table.add_column(column, justify="left" if not column else "right")
     for item in found.candidates:
         table.add_row(
-            item.name, f"{item.trust:.3f}", f"{item.fold_agreement:.3f}", f"{item.source_miou:.3f}",
+            item.name, f"{item.self_consistency:.3f}", f"{item.fold_agreement:.3f}", f"{item.source_miou:.3f}",
             *(f"{100 * item.fractions[phase]:.1f}" for phase in phases), f"{item.minutes:.1f}",
             style="bold" if item.name == found.chosen else None,
         )  # fmt: skip
@@ -122,12 +100,12 @@ def _print(console: Console, summary: RunSummary, run: Path) -> None:
         for warning in item.warnings:
             console.print(f"{item.name}, {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(
-        f"Verdict: [bold]{found.verdict}[/]. In the run: {told_choice(found.chosen)}. Why: {escape(found.evidence)}.",
+        f"Verdict: [bold]{found.verdict}[/]. The run holds {chosen_sentence(found.chosen)}. Why: {escape(found.evidence)}.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     if found.oracle:
-        console.print("Target labels chose: for studies only.", style="bold red")
+        console.print("Target labels chose the candidate: for studies only.", style="bold red")
     if found.to_label:
         console.print(f"Label these first: {', '.join(found.to_label)}", soft_wrap=True, highlight=False, markup=False)
-    text = f"Run: {run}\nNext: microseg export {shlex.quote(str(run))} --out bagged.onnx"
+    text = f"Run: {run.path}\nNext: microseg export {shlex.quote(str(run.path))} --out bagged.onnx"
     console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, PhaseInfo, TrainingField
@@ -104,50 +104,77 @@ class RunRecord(VersionedModel):
         return self.domains[-1]
 
 
+def _renamed(tree: Any, names: dict[str, str]) -> Any:
+    """A mapping that an earlier version wrote, with the present names of its keys."""
+    return {names.get(key, key): value for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+
 class Candidate(FrozenModel):
-    """One way to treat the target, judged without labels: criteria of its bag on target views.
+    """One way to treat the target, scored without labels on views of the target."""
 
-    trust: what the choice goes by. fractions: phases found, 0-1. moved: 1 - mIoU of its labels with the source bag's.
-    source_miou: mean over folds on the source's held-out fields. minutes: of its training.
-    """
+    name: str = Field(
+        description="Name of the candidate: a method, `unadapted`, or `source` for equally long training."
+    )
+    self_consistency: float = Field(description="Mean of `flips` and `photometric`, 0-1: the choice depends on it.")
+    flips: float = Field(description="mIoU, 0-1, of the bag's labels with those of the flipped views.")
+    photometric: float = Field(
+        description="mIoU, 0-1, of the bag's labels with those of the photometrically changed views."
+    )
+    certainty: float = Field(description="1 - mean entropy of the bag's probabilities over log P, 0-1.")
+    information: float = Field(description="Entropy of the mean probabilities less the mean entropy, over log P.")
+    density: float = Field(description="Soft neighbourhood density less its largest value.")
+    fold_agreement: float = Field(description="Mean mIoU, 0-1, between the labels of each pair of folds.")
+    label_change: float = Field(description="1 - mIoU of the bag's labels with those of the unadapted bag, 0-1.")
+    fractions: dict[str, float] = Field(description="Area fractions of the phases, 0-1.")
+    source_miou: float = Field(description="Mean mIoU, 0-1, of the folds on held-out fields of the source.")
+    minutes: float = Field(description="Time of training of all folds, in minutes.")
+    steps: list[int] = Field(description="Steps at the snapshot of each fold.")
+    warnings: list[str] = Field(default_factory=list, description="What went wrong in training.")
 
-    name: str
-    trust: float
-    flips: float
-    photometric: float
-    certainty: float
-    information: float
-    density: float
-    fold_agreement: float
-    moved: float
-    fractions: dict[str, float]
-    source_miou: float
-    minutes: float
-    steps: list[int]
-    warnings: list[str] = Field(default_factory=list)
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, tree: Any) -> Any:
+        return _renamed(tree, {"trust": "self_consistency", "moved": "label_change"})
 
 
 class Adaptation(FrozenModel):
-    """What `train uda` decided: verdict, evidence in words, candidates, and fields worth labelling where it says so.
+    """What `train uda` decided."""
 
-    at_home, abroad: mean over the source's folds of their trust on source fields that they held out, and on the target.
-    folds_at_home: agreement of the folds on source fields. shift: how far the textures of the phases differ, in standard
-    deviations over source fields; None where too few fields tell.
-    otsu: phase fractions of the target by Otsu's threshold, or None where there are too many phases. oracle: target labels
-    chose; such a run is for studies only.
-    """
+    verdict: Literal["adapt", "do not adapt", "label a few fields"] = Field(
+        description="Whether to use the adapted networks."
+    )
+    evidence: str = Field(description="The figures behind the verdict, in words.")
+    chosen: str = Field(description="Name of the candidate whose networks the run holds.")
+    candidates: list[Candidate] = Field(description="The candidates, the unadapted source first.")
+    source_consistency: float = Field(
+        description="Mean self-consistency, 0-1, of the source's folds on source fields that they held out."
+    )
+    target_consistency: float = Field(description="Mean self-consistency, 0-1, of the source's folds on the target.")
+    source_fold_agreement: float | None = Field(
+        None, description="Mean mIoU, 0-1, between the labels of each pair of the source's folds on source fields."
+    )
+    shift: float | None = Field(
+        None,
+        description="Difference of the phases' textures from the source's, in standard deviations over source fields; null "
+        "for too few fields.",
+    )
+    otsu: dict[str, float] | None = Field(
+        None, description="Area fractions of the target by Otsu's threshold, 0-1; null for too many phases."
+    )
+    to_label: list[str] = Field(
+        default_factory=list, description="Fields of the target whose labels would teach most, the best first."
+    )
+    oracle: bool = Field(False, description="Whether labels of the target chose the candidate; for studies only.")
 
-    verdict: Literal["adapt", "do not adapt", "label a few fields"]
-    evidence: str
-    chosen: str
-    candidates: list[Candidate]
-    at_home: float
-    abroad: float
-    folds_at_home: float | None = None
-    shift: float | None = None
-    otsu: dict[str, float] | None = None
-    to_label: list[str] = Field(default_factory=list)
-    oracle: bool = False
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, tree: Any) -> Any:
+        names = {
+            "at_home": "source_consistency",
+            "abroad": "target_consistency",
+            "folds_at_home": "source_fold_agreement",
+        }
+        return _renamed(tree, names)
 
 
 class RunSummary(VersionedModel):

@@ -20,11 +20,11 @@ from microseg.core.schemas.run import read_run
 from microseg.core.schemas.validation import problems, told
 from microseg.core.system.files import read_yaml, replacing, write_json, write_text
 from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.common.progress import FoldCallback, no_fold_progress
 from microseg.train.common.recipe import Recipe
-from microseg.train.common.run_folder import run_supervised
 from microseg.train.recipe_files import load_recipe, load_uda_recipe
-from microseg.train.supervised.loop import Report
-from microseg.train.uda.command import run_uda
+from microseg.train.supervised.command import run_supervised
+from microseg.train.uda.command import AdaptationOptions, run_uda
 from microseg.train.uda.recipe import UdaRecipe
 
 SOURCE = "source"
@@ -114,7 +114,7 @@ def run_study(
     path: Path,
     out: Path,
     on_row: Callable[[str], None] = lambda name: None,
-    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
+    on_fold: FoldCallback = no_fold_progress,
     only: str | None = None,
 ) -> StudyResult:
     """Train and score every row that is not done, into `out`; a row that fails does not stop the others.
@@ -154,7 +154,7 @@ def _row(
     recipe_name: str,
     recipe: Recipe | UdaRecipe,
     run: Path,
-    on_fold: Callable[[int], Report],
+    on_fold: FoldCallback,
 ) -> dict[str, Any]:
     """Figures of one row by domain: its folds on the fields they did not see, and all of them on every target."""
     if isinstance(recipe, Recipe):
@@ -164,10 +164,8 @@ def _row(
         start = run.parent / row.adapt.start
         auto = row.recipe == AUTO
         # A row that names a method shows that method; only `auto` may leave the source as it is. Controls are rows as well.
-        run_uda(
-            row.adapt.target, start, recipe_name, recipe, run, resume=True, auto=auto, always=not auto, control=auto,
-            on_fold=on_fold,
-        )  # fmt: skip
+        options = AdaptationOptions(auto=auto, always=not auto, control=auto)
+        run_uda(row.adapt.target, start, recipe_name, recipe, run, options, resume=True, on_fold=on_fold)
     weights = [fold.weights_sha256 for fold in read_run(run)[1].folds]
     figures: dict[str, Any] = {}
     for name, domain in {SOURCE: study.source, **study.targets}.items():

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.system.environment import variable_if_unset
-from microseg.train.common.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
+from microseg.train.common.recipe import (
+    AugmentationConfig,
+    BasicAugmentation,
+    ExtendedAugmentation,
+    RandomisedAugmentation,
+)
 
 # albumentations asks a server for newer versions while it is imported. A training node may have no network.
 with variable_if_unset("NO_ALBUMENTATIONS_UPDATE", "1"):
@@ -20,11 +25,10 @@ with variable_if_unset("NO_ALBUMENTATIONS_UPDATE", "1"):
 
 Image = NDArray[np.uint8]
 Displacement = NDArray[np.float32]
-Augmentation = NoAugmentation | BasicAugmentation | ExtendedAugmentation | RandomisedAugmentation
 
 
 def transform_matrix(
-    augmentation: Augmentation,
+    augmentation: AugmentationConfig,
     rng: np.random.Generator,
     centre: tuple[float, float],
     side: int,
@@ -57,7 +61,7 @@ def transform_matrix(
     return np.column_stack([linear, np.rint(offset) if whole_pixels else offset])
 
 
-def displacement(augmentation: Augmentation, rng: np.random.Generator, side: int) -> Displacement | None:
+def displacement(augmentation: AugmentationConfig, rng: np.random.Generator, side: int) -> Displacement | None:
     """Elastic deformation of a tile (Simard et al. 2003): float32 (2, side, side), x and y in field px, or None.
 
     Random displacements of a coarse grid's nodes, interpolated smoothly: the cost is that of two small resizes.
@@ -89,14 +93,14 @@ def cut(
     return tile.astype(np.uint8, copy=False), truth.astype(np.uint8, copy=False)
 
 
-def drawn(augmentation: Augmentation, rng: np.random.Generator) -> Augmentation:
+def drawn(augmentation: AugmentationConfig, rng: np.random.Generator) -> AugmentationConfig:
     """What one tile gets: `randomised` leaves a share of the tiles to the basic pipeline."""
     if isinstance(augmentation, RandomisedAugmentation) and rng.random() >= augmentation.share:
         return BasicAugmentation(upright=augmentation.upright)
     return augmentation
 
 
-def appearance(augmentation: Augmentation, tile: Image, labels: Image, rng: np.random.Generator) -> Image:
+def appearance(augmentation: AugmentationConfig, tile: Image, labels: Image, rng: np.random.Generator) -> Image:
     """Change grey values only: tile and labels uint8 (S, S) -> tile uint8 (S, S)."""
     match augmentation:
         case ExtendedAugmentation(strength=strength):

@@ -1,4 +1,4 @@
-"""A fold's state on disk: safetensors for tensors, JSON for the rest; nothing that can run code on load."""
+"""A fold's state on disk: safetensors for tensors, JSON for the rest. Nothing in it can run code on load."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ STATE = "state.json"
 
 
 @dataclass
-class Progress:
-    """How far a fold is: steps done, seconds spent on them, its learning curve, its best snapshot, the loss scale (fp16).
+class FoldState:
+    """How far the training of a fold is.
 
-    running: sum of the losses since the last point of the curve; sums and counts: of several losses, by name.
+    step: Steps done.
+    running: Sum of the losses since the last row of the learning curve.
+    seconds: Time of training, interruptions left out.
+    history: Rows of the learning curve.
+    best: The row of the snapshot that is kept.
+    scaler: The loss scale, in fp16.
+    sums, counts: Sums and numbers of several losses since the last row, by name.
     """
 
     step: int = 0
@@ -35,34 +41,46 @@ class Progress:
 
 
 def save_model(path: Path, state: dict[str, Tensor]) -> None:
-    """Write weights, atomically."""
+    """Write weights by name to a safetensors file, atomically."""
     with replacing(path) as part:
         save_file({key: value.contiguous() for key, value in state.items()}, part)
 
 
 def load_model(path: Path, network: nn.Module) -> None:
-    """Load weights strictly. Raises InputError that names the file."""
+    """Load all weights of a network from a safetensors file. Raises InputError that names the file."""
     try:
         network.load_state_dict(load_file(path))
     except Exception as error:
-        raise InputError(f"{path}: not the weights of this run's network ({error}).") from error
+        raise InputError(
+            f"{path}: does not hold the weights of this run's network ({error}). Remedy: restore the file, or train again."
+        ) from error
 
 
 def save_state(
     folder: Path,
-    progress: Progress,
+    state: FoldState,
     network: nn.Module,
     averaged: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> None:
-    """Write everything a resumed run needs; the JSON names its tensors' file, so a kill in between leaves the old pair."""
+    """Write everything that a resumed run needs.
+
+    The JSON file names the file of the tensors, so that a kill in between leaves the pair before.
+
+    Args:
+        folder: Folder of the state.
+        state: How far training is.
+        network: The network, with the raw weights.
+        averaged: The averaged weights.
+        optimiser: The optimiser.
+    """
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"averaged.{key}": value for key, value in averaged.items()}
     for index, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": value for key, value in entry.items()}
-    name = f"step-{progress.step:07d}.safetensors"
+    name = f"step-{state.step:07d}.safetensors"
     save_model(folder / name, tensors)
-    write_json(folder / STATE, {"tensors": name} | asdict(progress))
+    write_json(folder / STATE, {"tensors": name} | asdict(state))
     for old in folder.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -70,12 +88,12 @@ def save_state(
 
 def load_state(
     folder: Path, network: nn.Module, averaged: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> Progress:
-    """Restore what save_state wrote; nothing done where there is nothing yet."""
+) -> FoldState:
+    """Restore what `save_state` wrote, in place. Returns a new state where there is nothing yet."""
     if not (folder / STATE).is_file():
-        return Progress()
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    tensors = load_file(folder / state.pop("tensors"))
+        return FoldState()
+    found = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    tensors = load_file(folder / found.pop("tensors"))
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     for key in averaged:
         averaged[key].copy_(tensors[f"averaged.{key}"])
@@ -85,4 +103,4 @@ def load_state(
             _, index, name = key.split(".", 2)
             entries.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
-    return Progress(**state)
+    return FoldState(**found)

@@ -9,7 +9,7 @@ from typing import Any
 
 from microseg.core.system.files import replacing, write_text
 
-# Of an adaptation: unweighted means, but for `on_target`, all that is learned from target tiles, weighted.
+# Columns of an adaptation: unweighted mean losses, and `on_target`, the weighted sum of those on target tiles.
 LOSSES = (
     "segmentation", "target", "target_auxiliary", "discriminator", "discriminator_auxiliary", "consistency", "masked",
     "on_target",
@@ -26,7 +26,13 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
 
 
 def plot_histories(path: Path, folders: list[Path], scored: str = "mIoU on the held-out fold") -> None:
-    """Loss and mIoU, which is `scored` in words, of every fold against the step, as one PNG."""
+    """Plot loss and mIoU of every fold against the step, as one PNG.
+
+    Args:
+        path: The PNG.
+        folders: Folders of the folds.
+        scored: What the mIoU is of, in words.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -46,14 +52,14 @@ def plot_histories(path: Path, folders: list[Path], scored: str = "mIoU on the h
 
 
 def plot_adaptation(path: Path, folders: list[Path], phases: list[str]) -> None:
-    """Losses, label-free criteria, entropy and phase fractions on the target against the step, all folds, as one PNG."""
+    """Plot losses, label-free criteria and phase fractions on the target against the step, all folds, as one PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.8), layout="constrained")
-    losses, trust, shares = figure.subplots(1, 3)
+    losses, criteria, shares = figure.subplots(1, 3)
     curves = [
         (losses, {name: f"C{index}" for index, name in enumerate(LOSSES)}),
-        (trust, {"flips": "C0", "photometric": "C1", "certainty": "C2", "source_miou": "C7"}),
+        (criteria, {"flips": "C0", "photometric": "C1", "certainty": "C2", "source_miou": "C7"}),
         (shares, {f"fraction_{phase}": f"C{index}" for index, phase in enumerate(phases)}),
     ]
     for folder in folders:
@@ -66,7 +72,7 @@ def plot_adaptation(path: Path, folders: list[Path], phases: list[str]) -> None:
                     axes.plot(*zip(*points, strict=True), marker=".", linewidth=1, color=colour, label=label)
     for axes, title in (
         (losses, "loss"),
-        (trust, "on the target, without labels"),
+        (criteria, "on the target, without labels"),
         (shares, "area fraction on the target"),
     ):
         axes.set(xlabel="step", ylabel=title)

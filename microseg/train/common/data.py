@@ -1,4 +1,4 @@
-"""What a recipe trains on: a labelled domain read onto the network's grid, and its folds."""
+"""What a recipe trains on: a labelled domain, read onto the network's grid, and its folds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,21 @@ from microseg.core.errors import InputError
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
+from microseg.core.schemas.run import RunRecord
 from microseg.train.common.datasets import LabelledField, load_fields
+from microseg.train.common.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training fields on `grid`, the fold that holds each of them out, phases, and the domain as a run records it."""
+    """A labelled domain as it is trained on.
+
+    fields: The fields on `grid`.
+    folds: The fold that holds each field out.
+    phases: Names and colours.
+    grid: The network's grid.
+    entry: The domain as a run records it.
+    """
 
     fields: list[LabelledField]
     folds: list[int]
@@ -31,7 +40,7 @@ class TrainingData:
 
     @property
     def sha256(self) -> str:
-        """Of the fields' files and labels."""
+        """SHA-256 of the fields' files and labels, 64 hex digits."""
         digest = hashlib.sha256()
         for field in self.fields:
             digest.update(field.sha256.encode())
@@ -48,10 +57,18 @@ def load_training_data(
     phases: Sequence[PhaseInfo] = (),
     base: Preparation | None = None,
 ) -> TrainingData:
-    """Read a domain at `scale` network pixels per native one, or on the `grid` of networks that exist already.
+    """Read a labelled domain.
 
-    phases: what bare indices of masks mean. base: how such fields are prepared, less what the domain's own file states.
-    Raises InputError where it cannot be trained on.
+    Args:
+        source: A folder, or a YAML file that describes one.
+        scale: Network pixels per native pixel.
+        folds: Folds to split the fields into, by group.
+        grid: Grid of networks that exist already. It takes precedence over `scale`.
+        phases: Phases that the indices in the masks mean, where the domain names none.
+        base: Preparation of the fields, where the domain's own file states none.
+
+    Raises:
+        InputError: The domain cannot be trained on.
     """
     domain = load_domain(source)
     if phases and domain.phases and domain.phases_inferred:
@@ -59,7 +76,7 @@ def load_training_data(
     if base is not None:
         domain = replace(domain, preparation=domain.preparation_over(base))
     if not domain.phases:
-        raise InputError(f"{source}: has no labels, so nothing can be learned from it. Remedy: a folder with masks/.")
+        raise InputError(f"{source}: has no labels to learn from. Remedy: a folder with masks/.")
     preparation = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
     domain = replace(domain, preparation=preparation)
     pixel_um = common_pixel_size(domain)
@@ -77,10 +94,57 @@ def load_training_data(
     )
 
 
-def common_pixel_size(domain: Domain) -> float | None:
-    """The domain's pixel size in um, or the one that all its files state, or None where none does.
+def reload_training_data(run: Path, record: RunRecord, recipe: Recipe, missing: str, changed: str) -> TrainingData:
+    """Read the labelled domain again that a run was trained on.
 
-    Raises InputError where files differ, or some state one and others do not; FieldError for one that cannot be read.
+    Args:
+        run: The run folder, for messages.
+        record: Its record.
+        recipe: Its recipe.
+        missing: The remedy where the domain is not at its place.
+        changed: The remedy where the domain holds other fields or labels.
+
+    Raises:
+        InputError: The domain is missing or has changed.
+    """
+    where = Path(record.domain_source)
+    if not where.exists():
+        raise InputError(f"{run}: its labelled fields are not in {where}. Remedy: {missing}.")
+    data = load_training_data(
+        where, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=recorded_preparation(record)
+    )
+    if data.sha256 != record.dataset_sha256:
+        raise InputError(
+            f"{where}: holds other fields or labels than those that {run} was trained on. Remedy: {changed}."
+        )
+    return data
+
+
+def recorded_preparation(record: RunRecord) -> Preparation | None:
+    """The preparation of a run's fields where it may come from an adapted run; None where their own files state it."""
+    return record.domain.preparation if record.continued_from else None
+
+
+def refuse_unknown_phases(domain: Domain, phases: Sequence[PhaseInfo]) -> None:
+    """Raise InputError where a domain names a phase that a run does not know."""
+    names = [phase.name for phase in phases]
+    other = [phase.name for phase in domain.phases if phase.name not in names]
+    if other:
+        raise InputError(
+            f"{domain.source}: names the phase {other[0]!r}, but the run knows {', '.join(names)}. "
+            "Remedy: the run's names under `phases`, or none."
+        )
+
+
+def common_pixel_size(domain: Domain) -> float | None:
+    """The pixel size of a domain in um: the one it states, else the one that all its files state.
+
+    Returns:
+        None where no file states one.
+
+    Raises:
+        InputError: The files differ by more than 1 %, or some state a pixel size and others do not.
+        FieldError: A file cannot be read.
     """
     if domain.preparation.pixel_size_um:
         return domain.preparation.pixel_size_um
@@ -103,7 +167,7 @@ def common_pixel_size(domain: Domain) -> float | None:
 
 
 def _refuse_unlabelled(fields: list[LabelledField]) -> None:
-    """A field without one labelled pixel can neither be learned from nor be scored as held out."""
+    """Raise InputError for a field without a labelled pixel: it teaches nothing, and has no score as a held-out field."""
     for item in fields:
         if (item.labels == UNLABELLED).all():
             raise InputError(

@@ -14,8 +14,11 @@ from microseg.core.domains.domain import Domain, DomainField, prepared_and_label
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import Closing, sha256_of
-from microseg.train.common.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
-from microseg.train.common.recipe import BasicAugmentation, NoAugmentation
+from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.common.recipe import AugmentationConfig, BasicAugmentation, NoAugmentation
+
+# Threads that cut tiles for a GPU. benchmarks.loader measures what one gives.
+LOADERS = 4
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Places:
+class TilePlaces:
     """Centres (field, (y, x)) that tiles are drawn around, with probabilities (N,), shifted by at most `jitter_px`."""
 
     centres: Sequence[tuple[int, tuple[float, float]]]
@@ -85,7 +88,7 @@ class TileSampler(Closing):
     def __init__(
         self,
         fields: Sequence[LabelledField],
-        augmentation: Augmentation,
+        augmentation: AugmentationConfig,
         *,
         core_px: int,
         halo_px: int,
@@ -95,7 +98,7 @@ class TileSampler(Closing):
         on_grid: bool = False,
         workers: int = 1,
         share: tuple[int, int] = (0, 1),
-        places: Places | None = None,
+        places: TilePlaces | None = None,
     ) -> None:
         """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly.
 
@@ -151,7 +154,11 @@ class TileSampler(Closing):
         return pair[0], pair[1]
 
     def _changed(
-        self, augmentation: Augmentation, field: LabelledField, centre: tuple[float, float], rng: np.random.Generator
+        self,
+        augmentation: AugmentationConfig,
+        field: LabelledField,
+        centre: tuple[float, float],
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         side = self._core_px + 2 * self._halo_px
         augmentation = drawn(augmentation, rng)

@@ -1,14 +1,69 @@
-"""Losses on the core of a tile; pixels labelled 255 count in none."""
+"""Losses on the core of a tile. Pixels labelled 255 count in none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from microseg.core.domains.phases import UNLABELLED
+from microseg.train.common.datasets import LabelledField, phase_frequencies
+from microseg.train.common.parallel.ranks import ALONE, Ranks
+from microseg.train.common.recipe import CrossEntropy, Focal, Recipe
+
+
+class BatchShare(NamedTuple):
+    """The part of a batch that a micro-batch is.
+
+    labelled: of the labelled pixels of all ranks, weighted. tiles: of this rank's tiles.
+    """
+
+    labelled: Tensor | float
+    tiles: float
+
+
+WHOLE_BATCH = BatchShare(1.0, 1.0)
+
+
+def segmentation_loss(
+    config: CrossEntropy | Focal,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None,
+    share: BatchShare = WHOLE_BATCH,
+    ranks: Ranks = ALONE,
+) -> Tensor:
+    """The recipe's loss of a batch, or a micro-batch's share of it.
+
+    Args:
+        config: The recipe's `loss`.
+        logits: Float (N, P, H, W).
+        labels: int64 (N, H, W), 255 where unlabelled.
+        weights: Weights of the phases (P,), or None.
+        share: The part of the batch that is given.
+        ranks: Processes that share the batch.
+
+    Returns:
+        A number. The numbers of all micro-batches, averaged over the ranks, add up to the batch's loss.
+    """
+    match config:
+        case CrossEntropy(dice=dice):
+            loss = share.labelled * cross_entropy(logits, labels, weights)
+            return loss + share.tiles * dice * soft_dice(logits, labels, ranks.total) if dice else loss
+        case Focal(gamma=gamma):
+            return share.labelled * focal(logits, labels, gamma)
+
+
+def phase_weights(recipe: Recipe, fields: Sequence[LabelledField], phases: int, device: torch.device) -> Tensor | None:
+    """Weights (P,) of the phases in the recipe's loss: frequency ** -balance, mean 1. None where the loss has none."""
+    if not isinstance(recipe.loss, CrossEntropy) or not recipe.loss.balance:
+        return None
+    weights = np.maximum(phase_frequencies(fields, phases), 1e-6) ** -recipe.loss.balance
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
 
 
 def core_of(logits: Tensor, core_px: int) -> Tensor:
@@ -20,10 +75,10 @@ def core_of(logits: Tensor, core_px: int) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     """Mean cross-entropy of logits (N, P, H, W) and labels int64 (N, H, W), weighted per phase (P,)."""
     loss = F.cross_entropy(logits, labels, weights, ignore_index=UNLABELLED, reduction="sum")
-    return loss / mass(labels, weights).clamp(min=1)
+    return loss / labelled_mass(labels, weights).clamp(min=1)
 
 
-def mass(labels: Tensor, weights: Tensor | None) -> Tensor:
+def labelled_mass(labels: Tensor, weights: Tensor | None) -> Tensor:
     """What `cross_entropy` divides by: the summed weights of the labelled pixels, a number."""
     known = labels != UNLABELLED
     return weights[labels[known]].sum() if weights is not None else known.sum().float()

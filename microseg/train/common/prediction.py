@@ -1,4 +1,4 @@
-"""Whole-field prediction with torch networks: the overlap-tile plan of the station, for validation and `evaluate`."""
+"""Prediction of whole fields with torch networks, by the tile plan of the station: for validation and `evaluate`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from microseg.core.preparation.stitching import predict_tiled
 from microseg.core.preparation.tiling import plan_tiles
 from microseg.models.network import Network
 
-# A whole 1024 x 1024 field in one pass; larger ones in tiles.
-MAX_PIXELS = 1_200_000
+# Fields of up to 1024 x 1024 px take one pass, larger ones several tiles.
+MAX_TILE_PIXELS = 1_200_000
 
 
 def predict_field(
     networks: Sequence[Network], image: NDArray[np.uint8], stride: int, halo_px: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities float32 (F, P, h, w) and features (F, D) of a field uint8 (h, w), one row per network, or per head."""
+    """Predict a whole field.
+
+    Args:
+        networks: In evaluation mode, on one device.
+        image: The field on the network's grid, uint8 (h, w).
+        stride: The networks' stride, px.
+        halo_px: Halo of the tiles.
+
+    Returns:
+        Probabilities float32 (F, P, h, w) and bottleneck features float32 (F, D), for each network, or each head of one.
+    """
     height, width = image.shape
     features = []
     device = next(networks[0].parameters()).device
@@ -31,5 +41,15 @@ def predict_field(
         features.append(torch.stack([out.features[0] for out in outs]).cpu().numpy())
         return (torch.stack([out.logits[0].softmax(0) for out in outs]).cpu().numpy(),)
 
-    (probability,) = predict_tiled(image, plan_tiles(height, width, stride, halo_px, MAX_PIXELS), predict)
+    (probability,) = predict_tiled(image, plan_tiles(height, width, stride, halo_px, MAX_TILE_PIXELS), predict)
     return probability, np.mean(features, axis=0)
+
+
+def predict_view(network: Network, view: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities float32 (P, h, w) of a view uint8 (h, w) whose sides the network's stride divides."""
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        soft = network(torch.tensor(view)[None, None].to(device)).logits[0].float().softmax(0)
+    array: NDArray[np.float32] = soft.cpu().numpy()
+    return array

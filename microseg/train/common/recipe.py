@@ -1,4 +1,4 @@
-"""The recipe: every choice that decides the weights, as frozen, strict, typed configuration."""
+"""The recipe of `microseg train supervised`, and the parts that all recipes share: frozen, strict, typed configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from microseg.core.schemas.frozen_model import FrozenModel
 
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -22,149 +22,166 @@ Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 def with_kinds(tree: Any, defaults: dict[str, str]) -> Any:
-    """A recipe's tree in which what `defaults` names has that `kind` where it says none; anything but a mapping as it is."""
+    """Add the default `kind` to mappings of a recipe that have none.
+
+    Args:
+        tree: The recipe as read from YAML. Anything but a mapping is returned unchanged.
+        defaults: The default kind by key.
+    """
     if not isinstance(tree, dict):
         return tree
     return tree | {key: {"kind": kind} | tree[key] for key, kind in defaults.items() if isinstance(tree.get(key), dict)}
 
 
 class Encoder(FrozenModel):
-    """Any segmentation-models-pytorch or timm encoder; weights: imagenet, none, a file, or a pre-training run."""
+    """The encoder: any of segmentation-models-pytorch or timm."""
 
-    name: str = "tf_efficientnet_lite0"
-    weights: str = "imagenet"
+    name: str = Field("tf_efficientnet_lite0", description="Name in segmentation-models-pytorch or timm.")
+    weights: str = Field(
+        "imagenet", description="First weights: `imagenet`, `none`, a local file, or the folder of a pre-training run."
+    )
 
 
 class UNetConfig(FrozenModel):
-    """U-Net; one decoder width per stage of the encoder that is used."""
+    """U-Net (Ronneberger et al. 2015) with the decoder of segmentation-models-pytorch."""
 
-    kind: Literal["unet"] = "unet"
-    decoder_channels: Annotated[tuple[int, ...], Field(min_length=3, max_length=5)] = (256, 128, 64, 32, 16)
+    kind: Literal["unet"] = Field("unet", description="The architecture.")
+    decoder_channels: Annotated[tuple[int, ...], Field(min_length=3, max_length=5)] = Field(
+        (256, 128, 64, 32, 16), description="Channels of the decoder, one number for each encoder stage that is used."
+    )
 
     @property
     def stride(self) -> int:
-        """What the sides of a tile are multiples of."""
+        """The sides of a tile are multiples of this, px."""
         return int(2 ** len(self.decoder_channels))
 
 
 class DeepLabV2Config(FrozenModel):
-    """DeepLabv2 as in AdaptSegNet. aspp_branches: 2 repeats its published code. auxiliary_loss: weight of a second head."""
+    """DeepLabv2 (Chen et al. 2018) as AdaptSegNet uses it."""
 
-    kind: Literal["deeplabv2"] = "deeplabv2"
-    aspp_branches: Literal[2, 4] = 4
-    auxiliary_loss: float = Field(0.0, ge=0)
+    kind: Literal["deeplabv2"] = Field("deeplabv2", description="The architecture.")
+    aspp_branches: Literal[2, 4] = Field(
+        4, description="Dilated branches that are summed; 2 repeats AdaptSegNet's published code."
+    )
+    auxiliary_loss: float = Field(
+        0.0, ge=0, description="Weight of the loss of a second head on a shallower stage; 0 builds none."
+    )
 
     @property
     def stride(self) -> int:
-        """What the sides of a tile are multiples of."""
+        """The sides of a tile are multiples of this, px."""
         return 8
 
 
-class Tile(FrozenModel):
-    """Training tiles: the loss counts on the core alone, the halo is context (the paper: 512 and 62).
+class TileConfig(FrozenModel):
+    """Training tiles. The loss counts on the core only; the halo is context."""
 
-    placement: `grid`, the paper's fixed tiles of the mirrored field, each once an epoch; `random`, cores anywhere.
-    """
-
-    core_px: int = Field(512, ge=32)
-    halo_px: int = Field(62, ge=0)
-    placement: Literal["random", "grid"] = "random"
+    core_px: int = Field(512, ge=32, description="Side of the core in network pixels (the paper: 512).")
+    halo_px: int = Field(62, ge=0, description="Width of the halo on each side in network pixels (the paper: 62).")
+    placement: Literal["random", "grid"] = Field(
+        "random",
+        description="`random`: cores anywhere. `grid`: the paper's fixed tiles of the mirrored field, each once an epoch.",
+    )
 
 
 class NoAugmentation(FrozenModel):
     """Tiles as they are."""
 
-    kind: Literal["none"] = "none"
+    kind: Literal["none"] = Field("none", description="The pipeline.")
 
 
 class BasicAugmentation(FrozenModel):
-    """The paper's basic pipeline: flips and 90-degree rotations, p 0.5. upright: left-right flips alone (layers)."""
+    """The paper's basic pipeline: flips and 90-degree rotations, each with probability 0.5."""
 
-    kind: Literal["basic"] = "basic"
-    upright: bool = False
+    kind: Literal["basic"] = Field("basic", description="The pipeline.")
+    upright: bool = Field(False, description="Flip left and right only, for sections whose layers have an order.")
 
 
 class ExtendedAugmentation(FrozenModel):
-    """The paper's extended pipeline: elastic and affine deformation, what etching and detectors do to a micrograph.
+    """The paper's extended pipeline: elastic and affine deformation, contrast, focus, noise.
 
-    The paper does not give its parameters: these are ours. scale: range of magnification, log-uniform. rotation_deg and
-    shear_deg: largest angles. elastic_px: standard deviation of the displacement of the nodes of a grid of
-    `elastic_grid_px` spacing (Simard et al. 2003). strength: factor on every photometric change. upright: as above.
+    The paper does not give its parameters; these are ours.
     """
 
-    kind: Literal["extended"] = "extended"
-    scale: Range = (0.8, 1.25)
-    rotation_deg: float = Field(180.0, ge=0, le=180)
-    shear_deg: float = Field(5.0, ge=0, le=30)
-    elastic_px: float = Field(6.0, ge=0)
-    elastic_grid_px: int = Field(64, ge=8)
-    strength: float = Field(1.0, ge=0, le=2)
-    upright: bool = False
+    kind: Literal["extended"] = Field("extended", description="The pipeline.")
+    scale: Range = Field((0.8, 1.25), description="Range of the magnification, drawn log-uniformly.")
+    rotation_deg: float = Field(180.0, ge=0, le=180, description="Largest rotation, degrees.")
+    shear_deg: float = Field(5.0, ge=0, le=30, description="Largest shear, degrees.")
+    elastic_px: float = Field(
+        6.0, ge=0, description="Standard deviation of the displacement of grid nodes, px (Simard et al. 2003)."
+    )
+    elastic_grid_px: int = Field(64, ge=8, description="Spacing of these nodes, px.")
+    strength: float = Field(1.0, ge=0, le=2, description="Factor on every photometric change.")
+    upright: bool = Field(False, description="Flip left and right only, for sections whose layers have an order.")
 
 
 class RandomisedAugmentation(FrozenModel):
-    """Domain randomisation: what etching, detectors, optics and magnification do to a micrograph.
+    """Domain randomisation: changes by etching, detectors, optics and magnification, beyond those of one laboratory."""
 
-    scale: range of magnification, log-uniform. rotation_deg: largest angle. strength: factor on every photometric
-    change. phase_offset_grey: standard deviation of the grey offset that each phase gets from its label. share: of the
-    tiles that are changed so; the others get the basic pipeline, so that the source itself stays in view.
-    upright: no quarter turns and no upside down, for cross-sections whose layers have an order.
-    """
-
-    kind: Literal["randomised"] = "randomised"
-    scale: Range = (0.6, 1.7)
-    rotation_deg: float = Field(180.0, ge=0, le=180)
-    strength: float = Field(1.0, ge=0, le=2)
-    phase_offset_grey: float = Field(14.0, ge=0)
-    share: Share = 1.0
-    upright: bool = False
+    kind: Literal["randomised"] = Field("randomised", description="The pipeline.")
+    scale: Range = Field((0.6, 1.7), description="Range of the magnification, drawn log-uniformly.")
+    rotation_deg: float = Field(180.0, ge=0, le=180, description="Largest rotation, degrees.")
+    strength: float = Field(1.0, ge=0, le=2, description="Factor on every photometric change.")
+    phase_offset_grey: float = Field(
+        14.0, ge=0, description="Standard deviation of the grey offset that each phase gets by its label, grey values."
+    )
+    share: Fraction = Field(
+        1.0, description="Share of the tiles that are changed so; the others get the basic pipeline."
+    )
+    upright: bool = Field(False, description="No quarter turns and no vertical flips, for sections with layers.")
 
 
-Augmentation = Annotated[
+AugmentationConfig = Annotated[
     NoAugmentation | BasicAugmentation | ExtendedAugmentation | RandomisedAugmentation, Field(discriminator="kind")
 ]
 
 
 class CrossEntropy(FrozenModel):
-    """Cross-entropy (for two phases the paper's BCE) plus `dice` times soft Dice; weights by frequency ** -balance."""
+    """Cross-entropy (with two phases the paper's BCE), optionally with soft Dice."""
 
-    kind: Literal["cross_entropy"] = "cross_entropy"
-    dice: float = Field(0.0, ge=0)
-    balance: Share = 0.0
+    kind: Literal["cross_entropy"] = Field("cross_entropy", description="The loss.")
+    dice: float = Field(0.0, ge=0, description="Weight of soft Dice beside the cross-entropy.")
+    balance: Fraction = Field(0.0, description="Phases are weighted by frequency ** -balance.")
 
 
 class Focal(FrozenModel):
     """Focal loss (Lin et al. 2017)."""
 
-    kind: Literal["focal"] = "focal"
-    gamma: float = Field(2.0, ge=0)
+    kind: Literal["focal"] = Field("focal", description="The loss.")
+    gamma: float = Field(2.0, ge=0, description="Focusing exponent.")
 
 
 class Optimiser(FrozenModel):
-    """Adam with decoupled weight decay; the encoder's rate is `encoder_factor` times the decoder's."""
+    """Adam with decoupled weight decay."""
 
-    learning_rate: Positive = 1e-3
-    encoder_factor: Positive = 0.1
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: Positive = Field(1e-3, description="Rate of the decoder and the heads.")
+    encoder_factor: Positive = Field(0.1, description="Rate of the encoder over that of the decoder.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
 
 
 class Schedule(FrozenModel):
-    """constant, polynomial (1 - t) ** power, or cosine; after a linear warm-up over `warmup` of all steps."""
+    """The learning rate over the steps."""
 
-    kind: Literal["constant", "polynomial", "cosine"] = "polynomial"
-    power: Positive = 0.9
-    warmup: Share = 0.05
+    kind: Literal["constant", "polynomial", "cosine"] = Field(
+        "polynomial", description="Decay after the warm-up; polynomial is (1 - t) ** power."
+    )
+    power: Positive = Field(0.9, description="Exponent of the polynomial decay.")
+    warmup: Fraction = Field(0.05, description="Share of the steps with a linear warm-up.")
 
 
-class _Training(FrozenModel):
-    """What both kinds of training share."""
+class TrainingLength(FrozenModel):
+    """The keys that training from labelled fields and pre-training share."""
 
-    steps: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1)
-    validate_every: int = Field(50, ge=1)
-    micro_batch: int | None = Field(None, ge=1)
-    mixed_precision: bool = True
-    seed: int = Field(0, ge=0)
+    steps: int | None = Field(None, ge=1, description="Steps of the optimiser; null where `epochs` is given.")
+    epochs: int | None = Field(None, ge=1, description="Passes over the training data; null where `steps` is given.")
+    validate_every: int = Field(50, ge=1, description="Steps between two validations.")
+    micro_batch: int | None = Field(
+        None, ge=1, description="Tiles of a batch that are on the device at once (gradients add up); null for all."
+    )
+    mixed_precision: bool = Field(
+        True, description="bf16 on a GPU that has it, else fp16 with a scaled loss; a CPU computes in fp32."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -175,52 +192,35 @@ class _Training(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, tree: Any) -> Any:
-        """`--set loss.dice=0.5` needs no `loss.kind` where it means the default one."""
+        """`--set loss.dice=0.5` needs no `loss.kind` for the default kind."""
         return with_kinds(tree, {"network": "unet", "augmentation": "basic", "loss": "cross_entropy"})
 
 
-class Recipe(_Training):
-    """A training recipe, see train/README.md.
+class Recipe(TrainingLength):
+    """A recipe of `microseg train supervised`. An epoch is as many tiles as cover the training fields."""
 
-    scale: network pixels per native pixel (the paper: 0.5). steps or epochs: how long; an epoch is one pass over as many
-    tiles as cover the training fields. micro_batch: tiles of a batch that are on the device at once (gradients add up).
-    mixed_precision: bf16 on a GPU that has it, else fp16 with a scaled loss; on a CPU always fp32. rare_phase_share: share
-    of the tiles that are centred on a pixel of a phase drawn evenly. label_share: of the labelled fields that a fold
-    may learn from. ema_decay: of the averaged weights that are scored and kept; 0 keeps the raw ones. halo_px: halo of
-    overlap tiles at inference.
-    """
-
-    task: Literal["supervised"] = "supervised"
-    encoder: Encoder = Encoder()
-    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] = UNetConfig()
-    scale: Positive = 0.5
-    tile: Tile = Tile()
-    augmentation: Augmentation = BasicAugmentation()
-    loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")] = CrossEntropy()
-    optimiser: Optimiser = Optimiser()
-    schedule: Schedule = Schedule()
-    rare_phase_share: Share = 0.0
-    label_share: float = Field(1.0, gt=0, le=1)
-    ema_decay: float = Field(0.98, ge=0, lt=1)
-    batch: int = Field(12, ge=1)
-    folds: int = Field(5, ge=2)
-    halo_px: int = Field(62, ge=0)
-
-
-class PretrainRecipe(_Training):
-    """Encoder pre-training on classified micrographs (the paper's second stage), see train/README.md.
-
-    The head is the paper's: global average pooling, `dropout`, a linear layer, a sigmoid for every class. scale: network
-    pixels per native pixel. tile_px: side of the cuts that the network sees. validation_share: of every class's files.
-    steps or epochs; an epoch is one pass over the training files.
-    """
-
-    task: Literal["pretrain"]
-    encoder: Encoder = Encoder()
-    scale: Positive = 0.5
-    tile_px: int = Field(256, ge=32)
-    augmentation: Augmentation = BasicAugmentation()
-    dropout: float = Field(0.5, ge=0, lt=1)
-    learning_rate: Positive = 1e-4
-    batch: int = Field(32, ge=1)
-    validation_share: float = Field(0.2, gt=0, lt=1)
+    task: Literal["supervised"] = Field("supervised", description="The command that the recipe is for.")
+    encoder: Encoder = Field(Encoder(), description="The encoder and its first weights.")
+    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] = Field(
+        UNetConfig(), description="The architecture: `kind: unet` or `kind: deeplabv2`."
+    )
+    scale: Positive = Field(0.5, description="Network pixels per native pixel (the paper: 0.5, by area averaging).")
+    tile: TileConfig = Field(TileConfig(), description="Training tiles.")
+    augmentation: AugmentationConfig = Field(
+        BasicAugmentation(), description="The pipeline: `kind: none`, `basic`, `extended` or `randomised`."
+    )
+    loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")] = Field(
+        CrossEntropy(), description="The loss: `kind: cross_entropy` or `kind: focal`."
+    )
+    optimiser: Optimiser = Field(Optimiser(), description="Learning rates and weight decay.")
+    schedule: Schedule = Field(Schedule(), description="The learning rate over the steps.")
+    rare_phase_share: Fraction = Field(
+        0.0, description="Share of the tiles that are centred on a pixel of a phase drawn evenly."
+    )
+    label_share: float = Field(1.0, gt=0, le=1, description="Share of a fold's labelled fields that it learns from.")
+    ema_decay: float = Field(
+        0.98, ge=0, lt=1, description="Decay of the averaged weights that are scored and kept; 0 keeps the raw ones."
+    )
+    batch: int = Field(12, ge=1, description="Tiles of a step.")
+    folds: int = Field(5, ge=2, description="Folds of the cross-validation, and networks of the bag.")
+    halo_px: int = Field(62, ge=0, description="Halo of the tiles at inference, network pixels.")

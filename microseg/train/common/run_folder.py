@@ -1,145 +1,181 @@
-"""The run folder: made, resumed, read back. The whole of `train supervised` on a domain stands in `run_supervised`."""
+"""The run folder: claimed by a new run, continued by the same one, read back."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from microseg.core.errors import InputError
+from microseg.core.evaluation.metrics import iou, mean_iou
 from microseg.core.preparation.tiling import extract, plan_tiles
-from microseg.core.schemas.bag import Fingerprint, FoldInfo, TrainingField
+from microseg.core.schemas.bag import Fingerprint, FoldInfo, PhaseInfo, TrainingField
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
-from microseg.core.system.files import replacing, write_json, write_text, write_yaml
-from microseg.models.build import load_folds
+from microseg.core.system.files import replacing, sha256_of, write_json, write_text, write_yaml
+from microseg.models.build import build_network, load_folds
 from microseg.models.network import Network
-from microseg.train.common.curves import plot_histories
-from microseg.train.common.data import load_training_data
-from microseg.train.common.datasets import LabelledField, with_labels
-from microseg.train.common.parallel import FoldJob, default_workers, train_folds
-from microseg.train.common.ranks import ranks_of_torchrun
+from microseg.train.common import checkpoint
+from microseg.train.common.datasets import LabelledField
+from microseg.train.common.optimiser_step import training_device
 from microseg.train.common.recipe import Recipe
-from microseg.train.supervised.continued import read_earlier, refuse_other_phases
-from microseg.train.supervised.loop import FoldResult, Report
+from microseg.train.common.score import or_none
 
 VERSIONS = ("microseg", "torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
 PARITY_TILES, PARITY_MAX_PIXELS = 2, 1 << 18
+# What makes two runs the same: a run is continued only where all of these agree.
+_IDENTITY = (
+    "recipe", "phases", "domain", "grid", "fields", "dataset_sha256", "continued_from", "adaptation", "folds",
+)  # fmt: skip
 
 
-def run_supervised(
-    source: Path,
-    recipe_name: str,
-    recipe: Recipe,
-    out: Path,
-    *,
-    resume: bool,
-    only_folds: list[int] | None = None,
-    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
-    workers: int | None = None,
-    init: Path | None = None,
-) -> RunSummary | None:
-    """Train every fold of `source` into `out`; returns the summary, or None while folds are missing (`only_folds`).
+@dataclass(frozen=True)
+class FoldResult:
+    """What a finished fold leaves.
 
-    init: a finished run whose folds' weights are the start and whose labelled domain stays in the mix, half of the tiles.
-
-    A finished run is left as it is. workers: processes that train, by default one for each GPU; under `torchrun` its
-    ranks do, all together on fold after fold. Raises InputError: `out` exists without `resume`, or holds another run; the
-    domain cannot be trained on.
+    info: Scores on the held-out fields, and the hash of the weights.
+    fingerprint: Mean and standard deviation of the features over these fields.
+    seconds: Time of training, interruptions left out.
     """
-    ranks = ranks_of_torchrun()
-    if ranks.writes:
-        refuse_existing(out, resume)
-    earlier = read_earlier(init, recipe) if init is not None else None
-    data = earlier.read(source, recipe) if earlier else load_training_data(source, recipe.scale, recipe.folds)
-    fields, held, phases, stride = data.fields, data.folds, data.phases, recipe.network.stride
-    if earlier:
-        refuse_other_phases(earlier, source, phases)
-    record = RunRecord(
-        recipe_name=recipe_name,
-        recipe=recipe.model_dump(mode="json"),
-        seed=recipe.seed,
-        folds=recipe.folds,
-        phases=phases,
-        domain=data.entry,
-        domain_source=str(source.resolve()),
-        grid=data.grid,
-        tile_core_px=recipe.tile.core_px,
-        halo_px=recipe.halo_px,
-        stride=stride,
-        fields=[
-            TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold)
-            for item, fold in zip(fields, held, strict=True)
-        ]
-        + (earlier.held_out(recipe.folds) if earlier else []),
-        continued_from=str(earlier.run.resolve()) if earlier else None,
-        earlier_domains=earlier.domains_beside(data.entry.name) if earlier else [],
-        dataset_sha256=data.sha256,
-        git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={name: package_version(name) for name in VERSIONS},
+
+    info: FoldInfo
+    fingerprint: Fingerprint
+    seconds: float
+
+
+def refuse_existing(out: Path, resume: bool) -> None:
+    """Check a run folder before anything is read: it is new, or `resume` continues the run in it. Raises InputError."""
+    if (out / "run.yaml").is_file():
+        if not resume:
+            raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not a run folder. Remedy: another --out.")
+
+
+def claim_folder(out: Path, record: Mapping[str, Any], difference: Callable[[], str | None]) -> None:
+    """Write `run.yaml` into a new folder, or check that an existing one holds this very run.
+
+    Args:
+        out: The run folder.
+        record: The content of `run.yaml`.
+        difference: Names the first key in which an existing record is another; None where they agree.
+
+    Raises:
+        InputError: The folder holds another run.
+    """
+    if not (out / "run.yaml").is_file():
+        write_yaml(out / "run.yaml", dict(record))
+        write_text(out / ".gitignore", "*\n")
+    elif key := difference():
+        raise InputError(
+            f"{out}: holds a run with another {key}. Remedy: the same command as before, or another --out."
+        )
+
+
+def claim_run(out: Path, record: RunRecord, recipe: type[BaseModel]) -> None:
+    """`claim_folder` for runs of segmentation networks.
+
+    Args:
+        out: The run folder.
+        record: The run's record.
+        recipe: The kind of recipe that it holds.
+
+    Raises:
+        InputError: The folder holds another run.
+    """
+
+    def difference() -> str | None:
+        try:
+            ours, theirs = (_comparable(item, recipe) for item in (record, read_record(out)))
+        except ValidationError as error:
+            raise InputError(f"{out}: holds a run of another kind. Remedy: another --out.") from error
+        return next((key for key in _IDENTITY if getattr(ours, key) != getattr(theirs, key)), None)
+
+    claim_folder(out, record.model_dump(mode="json"), difference)
+
+
+def _comparable(record: RunRecord, recipe: type[BaseModel]) -> RunRecord:
+    """The record without a grey curve, and with the recipe's keys that a run of an older version lacks, at their defaults."""
+    completed = recipe.model_validate(record.recipe).model_dump(mode="json")
+    return with_tone(record.model_copy(update={"recipe": completed}), None)
+
+
+def with_tone(record: RunRecord, tone: tuple[int, ...] | None) -> RunRecord:
+    """The record with another grey curve in its target's preparation.
+
+    The curve is found last. A run that was interrupted after that holds it, and is the same run.
+    """
+    if record.adaptation is None:
+        return record
+    entry = record.adaptation.target
+    entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": tone})})
+    return record.model_copy(update={"adaptation": record.adaptation.model_copy(update={"target": entry})})
+
+
+def finished_summary(out: Path) -> RunSummary | None:
+    """The summary of a finished run; None where the run is not finished. Raises InputError."""
+    return read_run(out)[1] if (out / "summary.json").is_file() else None
+
+
+def provenance() -> dict[str, Any]:
+    """When and by what a run is made: the keys `git_commit`, `created` and `versions` of its record."""
+    return {
+        "git_commit": _git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: _package_version(name) for name in VERSIONS},
+    }
+
+
+def recorded_field(item: LabelledField, fold: int) -> TrainingField:
+    """A field as a run records it. fold: the one that holds it out, -1 for none."""
+    return TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold)
+
+
+def fold_info(index: int, confusion: NDArray[np.int64], phases: Sequence[PhaseInfo], weights: Path) -> FoldInfo:
+    """Scores of a fold from its confusion (P, P) on the held-out fields, and the hash of its weights file."""
+    values = iou(confusion)
+    return FoldInfo(
+        index=index,
+        miou=mean_iou(confusion),
+        iou={phase.name: or_none(value) for phase, value in zip(phases, values, strict=True)},
+        weights_sha256=sha256_of(weights),
     )
-    if ranks.writes:
-        claim(out, record, Recipe)
-    ranks.wait()
-    if (out / "summary.json").is_file():
-        return read_run(out)[1]
-    jobs = []
-    every = list(only_folds if only_folds is not None else range(recipe.folds))
-    for fold in every:
-        folder = out / f"fold{fold}"
-        if (folder / "fold.json").is_file():
-            continue
-        others = [field for field, k in zip(fields, held, strict=True) if k != fold]
-        seen = with_labels(others, recipe.label_share, recipe.seed)
-        unseen = [field for field, k in zip(fields, held, strict=True) if k == fold]
-        if ranks.writes:
-            save_parity_tiles(folder / "parity", unseen, stride)
-        start = None
-        if earlier:
-            seen, start = earlier.mixed(seen, fold), earlier.weights(fold)
-        jobs.append(FoldJob(recipe, phases, seen, unseen, fold, folder, start))
-    if ranks.size > 1:
-        for job in jobs:
-            job.run(on_fold(job.fold), ranks)
-    else:
-        train_folds(jobs, workers or default_workers(), on_fold, every)
-    folders = [out / f"fold{fold}" for fold in range(recipe.folds)]
-    if not all((folder / "fold.json").is_file() for folder in folders):
-        return None
-    summary = summary_of([read_fold(folder) for folder in folders])
-    if earlier:
-        summary = summary.model_copy(update={"earlier_miou": earlier.score(folders)})
-    if ranks.writes:
-        plot_histories(out / "history.png", folders)
-        write_json(out / "summary.json", summary.model_dump(mode="json"))
-    return summary
+
+
+def fingerprint_of(fold: int, features: NDArray[np.float32]) -> Fingerprint:
+    """Mean and standard deviation of features (n, D) of a fold."""
+    return Fingerprint(fold=fold, mean=features.mean(0).tolist(), std=features.std(0).tolist())
+
+
+def write_fold(folder: Path, result: FoldResult) -> None:
+    """Write `fold.json`, which marks a fold as finished."""
+    written = {
+        "info": result.info.model_dump(),
+        "fingerprint": result.fingerprint.model_dump(),
+        "seconds": result.seconds,
+    }
+    write_json(folder / "fold.json", written)
 
 
 def read_fold(folder: Path) -> FoldResult:
-    """What a finished fold left."""
+    """Read what `write_fold` wrote."""
     data = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
     return FoldResult(
         FoldInfo.model_validate(data["info"]), Fingerprint.model_validate(data["fingerprint"]), data["seconds"]
     )
 
 
-def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[Network]:
-    """The run's networks as `load_folds` gives them, on the GPU where the machine has one. Raises InputError."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return [network.to(device) for network in load_folds(run, record, summary)]
-
-
-def summary_of(results: list[FoldResult]) -> RunSummary:
-    """Scores of all folds, with mean and standard deviation."""
+def summary_of(results: Sequence[FoldResult]) -> RunSummary:
+    """Scores of all folds, with mean and sample standard deviation."""
     infos = [result.info for result in results]
     mious = np.array([info.miou for info in infos])
     names = list(infos[0].iou)
@@ -155,37 +191,22 @@ def summary_of(results: list[FoldResult]) -> RunSummary:
     )
 
 
-def refuse_existing(out: Path, resume: bool) -> None:
-    """Before anything is read: `out` must be new, or a run to be resumed."""
-    if (out / "run.yaml").is_file():
-        if not resume:
-            raise InputError(f"{out}: exists. Remedy: --resume to continue it, or another --out.")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not a run folder. Remedy: another --out.")
+def load_networks(run: Path, record: RunRecord, summary: RunSummary) -> list[Network]:
+    """All networks of a run in evaluation mode, on the GPU where there is one. Raises InputError."""
+    device = training_device()
+    return [network.to(device) for network in load_folds(run, record, summary)]
 
 
-def claim(out: Path, record: RunRecord, recipe: type[BaseModel]) -> None:
-    """Write run.yaml into a new folder, or make sure that an existing one is this very run. recipe: the kind it has."""
-    if (out / "run.yaml").is_file():
-        before = read_record(out)
-        # A run of an older version lacks the keys that came since; their defaults are what it did.
-        try:
-            completed = recipe.model_validate(before.recipe).model_dump(mode="json")
-        except ValidationError as error:
-            raise InputError(f"{out}: holds a run of another kind. Remedy: another --out.") from error
-        before = before.model_copy(update={"recipe": completed})
-        for key in ("recipe", "phases", "domain", "grid", "fields", "dataset_sha256", "continued_from"):
-            if getattr(before, key) != getattr(record, key):
-                raise InputError(
-                    f"{out}: holds a run with another {key}. Remedy: the same command as before, or another --out."
-                )
-    else:
-        write_yaml(out / "run.yaml", record.model_dump(mode="json"))
-        write_text(out / ".gitignore", "*\n")
+def load_network(recipe: Recipe, phases: int, weights: Path) -> Network:
+    """One network of a recipe with the weights of a file, in evaluation mode, on the CPU. Raises InputError."""
+    encoder = recipe.encoder.model_dump() | {"weights": "none"}
+    network = build_network(encoder, recipe.network.model_dump(), phases)
+    checkpoint.load_model(weights, network)
+    return network.eval()
 
 
-def save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) -> None:
-    """Keep a few held-out tiles in the run, so that an export compares on real pixels without the data set."""
+def save_parity_tiles(folder: Path, fields: Sequence[LabelledField], stride: int) -> None:
+    """Keep a few tiles of fields in the run. An export compares on these real pixels and needs no data set."""
     for field in fields[:PARITY_TILES]:
         height, width = field.image.shape
         tiles = plan_tiles(height, width, stride, 0, PARITY_MAX_PIXELS)
@@ -195,27 +216,16 @@ def save_parity_tiles(folder: Path, fields: list[LabelledField], stride: int) ->
             Image.fromarray(pixels).save(part, format="PNG")
 
 
-def git_commit() -> str | None:
-    """The checkout's commit, where the code runs from one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+def source_of_adaptation(run: Path, trained_on: Path | None = None) -> Path | None:
+    """The source run that an unfinished adaptation in the folder `run` began with.
 
+    Args:
+        run: A run folder, or one that does not exist yet.
+        trained_on: The labelled domain that the source run must have been trained on, if the user named one.
 
-def package_version(package: str) -> str:
-    """The installed version of a package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def begun_with(run: Path, trained_on: Path | None = None) -> Path | None:
-    """The source run that an adaptation in the folder `run` began with, if there is one, and of that domain if asked."""
+    Returns:
+        The source run; None where `run` holds no adaptation, or one of another domain.
+    """
     record = read_record(run) if (run / "run.yaml").is_file() else None
     if record is None or record.adaptation is None:
         return None
@@ -225,7 +235,15 @@ def begun_with(run: Path, trained_on: Path | None = None) -> Path | None:
 
 
 def newest_supervised_run(runs: Path, trained_on: Path | None = None) -> Path:
-    """The finished supervised run under `runs` that was written last, of one labelled domain if asked. Raises InputError."""
+    """The finished supervised run that was written last.
+
+    Args:
+        runs: The folder of run folders.
+        trained_on: The labelled domain that the run must have been trained on, if the user named one.
+
+    Raises:
+        InputError: There is none.
+    """
     if trained_on is not None and not trained_on.exists():
         raise InputError(
             f"{trained_on}: does not exist. Remedy: a run folder, or the labelled domain that one was trained on."
@@ -247,3 +265,21 @@ def newest_supervised_run(runs: Path, trained_on: Path | None = None) -> Path:
             f"{trained_on or 'DOMAIN'}` first, or --source RUN."
         )
     return max(found)[1]
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that the code runs from; None for an installed package."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _package_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,6 +1,4 @@
-"""What a trained student's heads say on the whole: as far apart as the folds that they reproduce, so that the report's
-spread stays, and together as much of each phase as the bag.
-"""
+"""The calibration of a trained student: its heads get the folds' spread of fractions, and together the bag's fractions."""
 
 from __future__ import annotations
 
@@ -14,24 +12,32 @@ from scipy.optimize import minimize_scalar
 from microseg.core.evaluation.fractions import phase_fractions
 from microseg.models.network import Network
 from microseg.train.common.prediction import predict_field
-from microseg.train.distillation.teacher import Answer
+from microseg.train.distillation.teacher import TeacherPrediction
 
-# Heads learn what can be told apart by the features that they share, and lean towards their mean with the rest.
+# The heads share their features, so that their logits tend to their mean and must be moved apart.
 FACTORS = np.geomspace(0.5, 4.0, 25)
-# Pixels that fractions are compared on, and the logits that are added at most to make them equal; phases are taken in turn.
+# Pixels that fractions are compared on, the largest addition to a logit, and passes over the phases.
 _PIXELS, _MOST, _TURNS = 500_000, 2.0, 3
 
 
 def spread_of(votes: NDArray[np.uint8], phases: int) -> NDArray[np.float64]:
-    """Sample standard deviation (P,) of the area fractions by each fold's votes uint8 (F, h, w); 0 for a single fold."""
+    """Sample standard deviation (P,) of the area fractions over folds, from votes uint8 (F, h, w). 0 for a single fold."""
     shares = [phase_fractions(vote, phases) for vote in votes]
     return np.asarray(np.std(shares, axis=0, ddof=min(1, len(shares) - 1)))
 
 
-def set_heads_apart(network: Network, fields: Sequence[Answer], halo_px: int) -> float:
-    """Set the heads as far apart as makes their mean spread over `fields` that of the folds; returns the factor.
+def set_heads_apart(network: Network, fields: Sequence[TeacherPrediction], halo_px: int) -> float:
+    """Move the logits of the heads away from their mean, so that their spread of fractions is that of the folds.
 
-    The heads' mean logits stay, so the bag's decision does. Nothing changes where the folds do not differ.
+    The mean stays, and with it the labels of all heads together. Nothing changes where the folds do not differ.
+
+    Args:
+        network: The student.
+        fields: Fields with the bag's predictions.
+        halo_px: Halo of the tiles.
+
+    Returns:
+        The factor on the distance from the mean.
     """
     found, wanted = np.zeros(len(FACTORS)), 0.0
     for item in fields:
@@ -49,10 +55,18 @@ def set_heads_apart(network: Network, fields: Sequence[Answer], halo_px: int) ->
     return factor
 
 
-def set_fractions(network: Network, fields: Sequence[Answer], halo_px: int) -> NDArray[np.float64]:
-    """Add to each phase's logits, in all heads alike, what makes the area fractions over `fields` the bag's; returns it (P,).
+def set_fractions(network: Network, fields: Sequence[TeacherPrediction], halo_px: int) -> NDArray[np.float64]:
+    """Add a constant to the logits of each phase, so that the area fractions over all fields are the bag's.
 
-    A student that sees less than its bag leans to one side where boundaries are soft, by tenths of a point on every field.
+    Without it a student, which has fewer weights than its bag, is biased by tenths of a point where boundaries are soft.
+
+    Args:
+        network: The student.
+        fields: Fields with the bag's predictions.
+        halo_px: Halo of the tiles.
+
+    Returns:
+        The constants (P,), the same for every head.
     """
     step = max(1, math.ceil(math.sqrt(sum(item.field.labels.size for item in fields) / _PIXELS)))
     places = np.s_[..., ::step, ::step]
@@ -75,7 +89,7 @@ def set_fractions(network: Network, fields: Sequence[Answer], halo_px: int) -> N
                 raised = soft * weights[:, None]
                 found = (raised / raised.sum(1, keepdims=True)).sum(0).argmax(0)
                 pixels = abs(int(np.count_nonzero(found == phase)) - int(np.count_nonzero(wanted == phase)))
-                return pixels + abs(value)  # of what serves equally well, the least
+                return pixels + abs(value)  # the smallest of equally good constants
 
             best = minimize_scalar(apart, bounds=(-_MOST, _MOST), method="bounded", options={"xatol": 1e-3})
             if best.fun < apart(added[phase]):

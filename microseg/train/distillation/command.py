@@ -1,16 +1,15 @@
-"""The whole of `distill`: a bag and fields, labelled or not, to the run folder of a student."""
+"""The whole of `microseg distill`: a bag and fields, labelled or not, to the run folder of a student."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, TrainingField
+from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo
 from microseg.core.schemas.run import (
     STUDENT_FOLDER,
     DistillationRecord,
@@ -26,25 +25,34 @@ from microseg.train.common.checkpoint import save_model
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.prediction import predict_field
+from microseg.train.common.progress import NoticeCallback, ProgressCallback, no_notice, no_progress
 from microseg.train.common.recipe import RandomisedAugmentation, Recipe
 from microseg.train.common.run_folder import (
-    VERSIONS,
-    claim,
-    git_commit,
+    FoldResult,
+    claim_run,
+    finished_summary,
     load_networks,
-    package_version,
+    provenance,
+    recorded_field,
     refuse_existing,
     save_parity_tiles,
     summary_of,
 )
 from microseg.train.distillation.calibration import set_fractions, set_heads_apart
-from microseg.train.distillation.loop import Comparison, compare, train_student
+from microseg.train.distillation.loop import StudentComparison, StudentTraining, compare, train_student
 from microseg.train.distillation.recipe import DistillRecipe, settled
-from microseg.train.distillation.teacher import Lesson, answers, balanced, read_lesson
-from microseg.train.supervised.loop import FoldResult, Report
+from microseg.train.distillation.teacher import (
+    DistillationSet,
+    TeacherPrediction,
+    balanced,
+    predict_fields,
+    read_distillation_set,
+)
 
-# Fields of each domain whose spread and fractions the heads are given, at least.
-ASKED = 8
+# The least number of fields of each domain that spread and fractions of the heads are calibrated on.
+CALIBRATED = 8
+# A student whose phase fractions differ by more points than this does not reproduce its bag.
+FAR_POINTS = 0.5
 
 
 def run_distill(
@@ -56,104 +64,138 @@ def run_distill(
     *,
     resume: bool,
     names: Sequence[str] = (),
-    report: Report = lambda step, steps, text: None,
-    notice: Callable[[str], None] = lambda text: None,
+    progress: ProgressCallback = no_progress,
+    notice: NoticeCallback = no_notice,
 ) -> RunSummary:
-    """Train a student of the bag of `run` on the fields of `domains`, whose masks are not opened, into `out`.
+    """Train a student of a bag. A finished student is left as it is.
 
-    names: the bag's domain that each of `domains` belongs to; one for all, or none (`teacher.read_lesson` finds out). A
-    finished student is left as it is. Raises InputError: no finished bag, fields that cannot be used, `out` in use.
+    Args:
+        run: The bag: a finished run.
+        domains: Domains with fields to learn on. Their masks are not opened.
+        recipe_name: Name of the recipe, for the record.
+        recipe: The recipe of the distillation.
+        out: The run folder to write.
+        resume: Continue the run that is in `out`.
+        names: The bag's domain that each of `domains` belongs to; one for all, or none to find out.
+        progress: Called after every step.
+        notice: Receives sentences for the user.
+
+    Raises:
+        InputError: No finished bag, fields that cannot be used, or `out` is in use.
+        TrainingError: No memory, or a loss that is not finite.
+        KeyboardInterrupt: The process was asked to stop. The state is saved.
     """
     refuse_existing(out, resume)
     record, summary = read_run(run)
     refuse_student(run, record)
-    bag = Recipe.model_validate(record.recipe)
-    recipe = settled(recipe, bag)
+    recipe = settled(recipe, Recipe.model_validate(record.recipe))
     if recipe.start_fold is not None and recipe.start_fold >= record.folds:
-        raise InputError(f"start_fold = {recipe.start_fold}: {run} has the folds 0 to {record.folds - 1}.")
-    lessons = _lessons(domains, names, record, recipe, notice)
-    student = _record(run, record, summary, lessons, recipe_name, recipe)
-    networks = load_networks(run, record, summary)
+        raise InputError(
+            f"start_fold = {recipe.start_fold}: {run} has the folds 0 to {record.folds - 1}. Remedy: one of them, or null."
+        )
+    sets = _read_sets(domains, names, record, recipe, notice)
+    student = _record(run, record, summary, sets, recipe_name, recipe)
+    bag = load_networks(run, record, summary)
+    claim_run(out, student, DistillRecipe)
+    if (finished := finished_summary(out)) is not None:
+        return finished
 
-    def progress(name: str) -> None:
-        report(0, recipe.steps, f"asking the bag about {name}")
+    def predicting(name: str) -> None:
+        progress(0, recipe.steps, f"the bag predicts {name}")
 
-    claim(out, student, DistillRecipe)
-    if (out / "summary.json").is_file():
-        return read_run(out)[1]
-    learned = [lesson.learned for lesson in lessons]
-    # Tiles that are drawn, or changed, by phase need labels; the bag's are good enough for that.
+    learned = [item.learned for item in sets]
+    # Tiles that are drawn or changed by phase need labels. The bag's are good enough for that.
     by_phase = bool(recipe.rare_phase_share) or isinstance(recipe.augmentation, RandomisedAugmentation)
-    told = [answers(networks, fields[: None if by_phase else ASKED], record, progress) for fields in learned]
+    each = [predict_fields(bag, fields[: None if by_phase else CALIBRATED], record, predicting) for fields in learned]
     if by_phase:
-        learned = [[answer.field for answer in of] for of in told]
-    kept = [lesson.compared or lesson.learned for lesson in lessons]
-    compared = answers(networks, [field for fields in kept for field in fields], record, progress)
+        learned = [[item.field for item in predicted] for predicted in each]
+    kept = [item.compared or item.learned for item in sets]
+    compared = predict_fields(bag, [field for fields in kept for field in fields], record, predicting)
     folder = out / STUDENT_FOLDER
     save_parity_tiles(folder / "parity", _in_turn(kept), student.stride)
     start = None if recipe.start_fold is None else run / f"fold{recipe.start_fold}" / "model.safetensors"
-    network, seconds = train_student(
-        recipe, len(record.phases), networks, balanced(learned), compared, start, record.halo_px, folder, report
+    job = StudentTraining(
+        recipe=recipe,
+        phases=len(record.phases),
+        bag=bag,
+        fields=balanced(learned),
+        compared=compared,
+        start=start,
+        halo_px=record.halo_px,
+        folder=folder,
     )
-    asked = [answer for of in told for answer in of]
-    set_heads_apart(network, asked, record.halo_px)
-    set_fractions(network, asked, record.halo_px)
+    network, seconds = train_student(job, progress)
+    _calibrate(network, [item for predicted in each for item in predicted], record.halo_px)
     save_model(folder / "model.safetensors", network.state_dict())
-    found = compare(network, compared, len(record.phases), record.halo_px)
-    # Engines are asked what they were made for last.
-    newest = [lesson for lesson in lessons if lesson.entry == student.domains[-1]] or lessons
-    fields = [field for lesson in newest for field in lesson.learned]
-    written = _summary(student, summary, _measured(student, found, lessons), network, fields, folder, seconds)
+    measured = _measured(student, compare(network, compared, len(record.phases), record.halo_px), sets)
+    # The features are those of the domain that the student is for: its last one, where fields of it were given.
+    newest = [item for item in sets if item.entry == student.domains[-1]] or sets
+    fields = [field for item in newest for field in item.learned]
+    results = _results(student, summary, network, fields, folder, seconds)
+    written = summary_of(results).model_copy(update={"adaptation": summary.adaptation, "distillation": measured})
     plot_histories(out / "history.png", [folder], "mIoU with the bag, fields not learned from")
     write_json(out / "summary.json", written.model_dump(mode="json"))
     return written
 
 
-def _lessons(
+def is_far(found: Distillation) -> bool:
+    """Whether a phase fraction of the student differs from the bag's by more than `FAR_POINTS` on a field."""
+    return max(found.points.values()) > FAR_POINTS
+
+
+def _calibrate(network: Network, predicted: Sequence[TeacherPrediction], halo_px: int) -> None:
+    set_heads_apart(network, predicted, halo_px)
+    set_fractions(network, predicted, halo_px)
+
+
+def _read_sets(
     domains: Sequence[Path],
     names: Sequence[str],
     record: RunRecord,
     recipe: DistillRecipe,
-    notice: Callable[[str], None],
-) -> list[Lesson]:
+    notice: NoticeCallback,
+) -> list[DistillationSet]:
+    """The fields of every domain. Raises InputError."""
     if len(names) not in (0, 1, len(domains)):
         raise InputError(f"--as: {len(names)} names for {len(domains)} domains. Remedy: one for each, or one for all.")
     wanted: list[str | None] = [*names] if len(names) == len(domains) else [next(iter(names), None)] * len(domains)
-    lessons = []
+    sets = []
     for path, name in zip(domains, wanted, strict=True):
-        lesson, why = read_lesson(
+        item, why = read_distillation_set(
             path, record, name, compared=recipe.compared_fields, most=recipe.max_fields, seed=recipe.seed
         )
-        lessons.append(lesson)
-        counts = f"{len(lesson.learned)} fields to learn from, {len(lesson.compared)} to compare on"
-        notice(f"{path}: prepared as {lesson.entry.name!r} ({why}); {counts}")
-    return lessons
+        sets.append(item)
+        counts = f"{len(item.learned)} fields to learn from, {len(item.compared)} to compare on"
+        notice(f"{path}: prepared as {item.entry.name!r} ({why}); {counts}")
+    return sets
 
 
 def _record(
     run: Path,
     record: RunRecord,
     summary: RunSummary,
-    lessons: Sequence[Lesson],
+    sets: Sequence[DistillationSet],
     recipe_name: str,
     recipe: DistillRecipe,
 ) -> RunRecord:
-    """What decides the student: its bag's record, with every field that either has seen as held out by none (-1)."""
+    """The student's record: the bag's, with all fields that bag or student have seen, held out by no fold (-1)."""
     assert recipe.network and recipe.tile
     domains = [
         DistilledDomain(
-            source=str(lesson.source.resolve()), prepared_as=lesson.entry.name, fields=_seen(lesson.learned)
+            source=str(item.source.resolve()),
+            prepared_as=item.entry.name,
+            fields=[recorded_field(field, -1) for field in item.learned],
         )
-        for lesson in lessons
+        for item in sets
     ]
     seen = [
         *(field.model_copy(update={"fold": -1}) for field in record.fields),
         *(field for domain in domains for field in domain.fields),
     ]
-    # What the student learns: the fields as they are prepared, and what these weights say of them.
+    # The student learns the prepared fields, and the predictions of these weights.
     digest = hashlib.sha256("".join(fold.weights_sha256 for fold in summary.folds).encode())
-    for lesson in lessons:
-        for field in [*lesson.learned, *lesson.compared]:
+    for item in sets:
+        for field in [*item.learned, *item.compared]:
             digest.update(field.sha256.encode())
             digest.update(field.image.tobytes())
     return record.model_copy(
@@ -165,30 +207,25 @@ def _record(
             "stride": recipe.network.stride,
             "fields": list({field.sha256: field for field in reversed(seen)}.values())[::-1],
             "dataset_sha256": digest.hexdigest(),
-            "git_commit": git_commit(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {name: package_version(name) for name in VERSIONS},
             "distillation": DistillationRecord(
                 run=str(run.resolve()),
                 weights_sha256=[fold.weights_sha256 for fold in summary.folds],
                 domains=domains,
-                compared=[field.sha256 for lesson in lessons for field in lesson.compared],
+                compared=[field.sha256 for item in sets for field in item.compared],
             ),
         }
+        | provenance()
     )
 
 
-def _seen(fields: Sequence[LabelledField]) -> list[TrainingField]:
-    return [TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=-1) for item in fields]
-
-
 def _in_turn(fields: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:
-    """Fields of several domains, the first of each first."""
+    """Fields of several domains in turn: the first of each, the second of each, and so on."""
     longest = max(map(len, fields))
     return [each[index] for index in range(longest) for each in fields if index < len(each)]
 
 
-def _measured(student: RunRecord, found: Comparison, lessons: Sequence[Lesson]) -> Distillation:
+def _measured(student: RunRecord, found: StudentComparison, sets: Sequence[DistillationSet]) -> Distillation:
+    """The comparison with the bag as the summary and the manifest hold it."""
     assert student.distillation is not None
     names = [phase.name for phase in student.phases]
     worst = 100 * np.abs(found.differences).max(0)
@@ -196,8 +233,8 @@ def _measured(student: RunRecord, found: Comparison, lessons: Sequence[Lesson]) 
     return Distillation(
         run=Path(student.distillation.run).name,
         weights_sha256=student.distillation.weights_sha256,
-        learned=sum(len(lesson.learned) for lesson in lessons),
-        compared=[field.field.name for lesson in lessons for field in lesson.compared],
+        learned=sum(len(item.learned) for item in sets),
+        compared=[field.field.name for item in sets for field in item.compared],
         agreement=found.agreement,
         heads=found.heads,
         points=dict(zip(names, worst.tolist(), strict=True)),
@@ -206,20 +243,19 @@ def _measured(student: RunRecord, found: Comparison, lessons: Sequence[Lesson]) 
     )
 
 
-def _summary(
+def _results(
     student: RunRecord,
     bag: RunSummary,
-    measured: Distillation,
     network: Network,
     fields: Sequence[LabelledField],
     folder: Path,
     seconds: float,
-) -> RunSummary:
-    """The bag's scores, the student's hash, and the mean and spread of its features on `fields`, which its heads share."""
+) -> list[FoldResult]:
+    """A result for each fold: the bag's scores, the student's hash, and the features on `fields`, which all heads share."""
     sha256 = sha256_of(folder / "model.safetensors")
     features = [predict_field([network], field.image, student.stride, student.halo_px)[1][0] for field in fields]
     mean, std = np.mean(features, axis=0).tolist(), np.std(features, axis=0).tolist()
-    results = [
+    return [
         FoldResult(
             FoldInfo(index=fold.index, miou=fold.miou, iou=fold.iou, weights_sha256=sha256),
             Fingerprint(fold=fold.index, mean=mean, std=std),
@@ -227,4 +263,3 @@ def _summary(
         )
         for fold in bag.folds
     ]
-    return summary_of(results).model_copy(update={"adaptation": bag.adaptation, "distillation": measured})

@@ -1,4 +1,4 @@
-"""The recipe of `distill`: the student's network and training, as frozen, strict, typed configuration."""
+"""The recipe of `microseg distill`: the student's network and training, frozen, strict and typed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.train.common.recipe import (
-    Augmentation,
+    AugmentationConfig,
     DeepLabV2Config,
     Encoder,
+    Fraction,
     Optimiser,
     Recipe,
     Schedule,
-    Share,
-    Tile,
+    TileConfig,
     UNetConfig,
     with_kinds,
 )
@@ -26,45 +26,56 @@ _CHANNELS = 16
 
 
 class DistillRecipe(FrozenModel):
-    """A recipe of `distill`; null takes what the bag was trained with.
+    """A recipe of `microseg distill`. A key that is null takes the bag's value."""
 
-    encoder: null is the bag's. network: null is the bag's, the last two stages of a U-Net's decoder `narrow` times as
-    wide, in sixteens rounded up: they cost as much as the encoder. start_fold: the fold whose weights the student begins
-    with, null for the encoder's own; another encoder than the bag's begins with its own. tile: the loss counts on all of
-    it, for bag and student see the same. bag_weight: of the loss on the mean of the heads, beside that of each head.
-    batch: tiles of a step. compared_fields: of each domain, that are not learned from and show how well the student does;
-    a third at most. max_fields: of each domain, drawn by seed.
-    """
-
-    task: Literal["distill"]
-    encoder: Encoder | None = None
-    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] | None = None
-    narrow: float = Field(1.0, gt=0, le=1)
-    start_fold: int | None = Field(0, ge=0)
-    tile: Tile | None = None
-    augmentation: Augmentation | None = None
-    rare_phase_share: Share | None = None
-    bag_weight: float = Field(1.0, ge=0)
-    optimiser: Optimiser = Optimiser()
-    schedule: Schedule = Schedule(kind="cosine")
-    ema_decay: float = Field(0.98, ge=0, lt=1)
-    batch: int = Field(6, ge=1)
-    steps: int = Field(300, ge=1)
-    validate_every: int = Field(100, ge=1)
-    compared_fields: int = Field(2, ge=1)
-    max_fields: int = Field(60, ge=1)
-    mixed_precision: bool = True
-    seed: int = Field(0, ge=0)
+    task: Literal["distill"] = Field(description="The command that the recipe is for.")
+    encoder: Encoder | None = Field(None, description="The student's encoder; null is the bag's.")
+    network: Annotated[UNetConfig | DeepLabV2Config, Field(discriminator="kind")] | None = Field(
+        None, description="The student's architecture; null is the bag's, narrowed by `narrow`."
+    )
+    narrow: float = Field(
+        1.0, gt=0, le=1, description="Width of the last two decoder stages of the bag's U-Net, rounded up to sixteens."
+    )
+    start_fold: int | None = Field(
+        0,
+        ge=0,
+        description="Fold whose weights the student begins with; null, or another encoder than the bag's, for the encoder's "
+        "own weights.",
+    )
+    tile: TileConfig | None = Field(
+        None, description="Training tiles; null is the bag's. The loss counts on all of a tile."
+    )
+    augmentation: AugmentationConfig | None = Field(None, description="The pipeline of the tiles; null is the bag's.")
+    rare_phase_share: Fraction | None = Field(
+        None, description="Share of the tiles that are centred on a pixel of a phase drawn evenly; null is the bag's."
+    )
+    bag_weight: float = Field(
+        1.0, ge=0, description="Weight of the loss of the heads' mean, beside the loss of each head."
+    )
+    optimiser: Optimiser = Field(Optimiser(), description="Learning rates and weight decay.")
+    schedule: Schedule = Field(Schedule(kind="cosine"), description="The learning rate over the steps.")
+    ema_decay: float = Field(0.98, ge=0, lt=1, description="Decay of the averaged weights, which are the result.")
+    batch: int = Field(6, ge=1, description="Tiles of a step.")
+    steps: int = Field(300, ge=1, description="Steps of the optimiser.")
+    validate_every: int = Field(100, ge=1, description="Steps between two comparisons with the bag.")
+    compared_fields: int = Field(
+        2, ge=1, description="Fields of each domain, a third at most, that are kept to compare student and bag."
+    )
+    max_fields: int = Field(60, ge=1, description="Fields of each domain that are read, drawn by seed.")
+    mixed_precision: bool = Field(
+        True, description="bf16 on a GPU that has it, else fp16 with a scaled loss; a CPU computes in fp32."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
 
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, tree: Any) -> Any:
-        """`--set network.decoder_channels=[64,32,16]` needs no `kind` where it means the default one."""
+        """`--set network.decoder_channels=[64,32,16]` needs no `kind` for the default kind."""
         return with_kinds(tree, {"network": "unet", "augmentation": "basic"})
 
 
 def settled(recipe: DistillRecipe, bag: Recipe) -> DistillRecipe:
-    """The recipe with the bag's settings in the place of every null."""
+    """The recipe with the bag's values in place of every null."""
     encoder = recipe.encoder or bag.encoder
     network = recipe.network or _narrowed(bag.network, recipe.narrow)
     starts = recipe.start_fold is not None and encoder.name == bag.encoder.name
@@ -81,7 +92,7 @@ def settled(recipe: DistillRecipe, bag: Recipe) -> DistillRecipe:
 
 
 def _narrowed(network: UNetConfig | DeepLabV2Config, share: float) -> UNetConfig | DeepLabV2Config:
-    """A student's network: a U-Net with thinner last stages; no auxiliary head, which inference does not need."""
+    """The bag's network with narrower last decoder stages, and without an auxiliary head, which inference does not use."""
     if isinstance(network, DeepLabV2Config):
         return network.model_copy(update={"auxiliary_loss": 0.0})
     widths = network.decoder_channels

@@ -1,8 +1,8 @@
-"""The bag as a teacher: which of its domains a folder belongs to, and what it says of the fields there."""
+"""The bag as a teacher: which of its domains a folder belongs to, and its predictions of the fields there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +19,21 @@ from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
 from microseg.models.network import Network
+from microseg.train.common.data import refuse_unknown_phases
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.prediction import predict_field
-from microseg.train.uda.target import refuse_unknown_phases
+from microseg.train.common.progress import NoticeCallback, no_notice
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """The fields of a domain, prepared as `entry`: those to learn from, and those to compare on."""
+class DistillationSet:
+    """The fields of one domain.
+
+    source: The folder or file of the domain.
+    entry: The bag's domain that the fields are prepared as.
+    learned: Fields to learn from.
+    compared: Fields to compare on.
+    """
 
     source: Path
     entry: DomainEntry
@@ -35,21 +42,35 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the bag says of a field: its labels are in `field`, each fold's in `votes`, uint8 (F, h, w)."""
+class TeacherPrediction:
+    """The bag's prediction of a field.
+
+    field: The field with the bag's labels.
+    votes: The labels of each fold, uint8 (F, h, w).
+    """
 
     field: LabelledField
     votes: NDArray[np.uint8]
 
 
-def read_lesson(
+def read_distillation_set(
     path: Path, record: RunRecord, name: str | None, *, compared: int, most: int, seed: int
-) -> tuple[Lesson, str]:
-    """The fields of a domain without their masks, which are not opened, and why they are prepared as they are.
+) -> tuple[DistillationSet, str]:
+    """Read the fields of a domain. No mask is opened; all labels are 255.
 
-    name: the bag's domain that they belong to, if the user said so. compared: fields to keep for the comparison, a third
-    at most. most: fields in all, drawn by seed. Labels are 255 until the bag has given some. Raises InputError: no
-    domain, no field, other phases, or several domains that it could belong to.
+    Args:
+        path: A folder, or a YAML file that describes one.
+        record: The bag's record.
+        name: The bag's domain that the fields belong to, if the user names it.
+        compared: Fields to keep for the comparison, a third at most.
+        most: Fields in all, drawn by seed.
+        seed: Seed of the draws.
+
+    Returns:
+        The fields, and why they are prepared as that domain of the bag.
+
+    Raises:
+        InputError: No domain, no field, other phases, or several domains that the fields could belong to.
     """
     domain = load_domain(path, masks=False)
     refuse_unknown_phases(domain, record.phases)
@@ -73,7 +94,7 @@ def read_lesson(
         fields.append(LabelledField(item, hashes[item.image], image, np.full_like(image, UNLABELLED)))
     order = np.random.default_rng((seed, len(fields), 1)).permutation(len(fields))
     kept = set(order[: min(compared, len(fields) // 3)].tolist())
-    return Lesson(
+    return DistillationSet(
         path,
         entry,
         [field for index, field in enumerate(fields) if index not in kept],
@@ -82,54 +103,61 @@ def read_lesson(
 
 
 def _entry_of(domain: Domain, hashes: set[str], record: RunRecord, name: str | None) -> tuple[DomainEntry, str]:
-    """The bag's domain: the one named; else whose fields these are; else of that name; else the only one."""
+    """The bag's domain: the one named, else the one with these fields, else the one of the same name, else the only one."""
     if name is not None:
-        return record.domain_called(name), "as told"
-    # A run that continues another one lists the fields of both, and does not say which are whose.
+        return record.domain_called(name), "--as"
+    # A run that continues another one lists the fields of both together.
     known = [] if record.earlier_domains else [({field.sha256 for field in record.fields}, record.domain)]
     if record.adaptation is not None:
         known.append(({field.sha256 for field in record.adaptation.fields}, record.adaptation.target))
     shared = [(len(hashes & theirs), entry) for theirs, entry in known if hashes & theirs]
     if shared:
-        return max(shared, key=lambda item: item[0])[1], "the bag was trained on fields of it"
+        return max(shared, key=lambda item: item[0])[1], "the bag was trained on its fields"
     for entry in record.domains:
         if entry.name == domain.name:
-            return entry, "of the same name"
+            return entry, "the same name"
     if len(record.domains) == 1:
         return record.domain, "the bag's only domain"
     names = ", ".join(repr(entry.name) for entry in record.domains)
     raise InputError(
-        f"{domain.source}: belongs to none of the bag's domains ({names}) by name or content, and they are prepared "
-        "differently. Remedy: --as NAME, once for each DOMAIN."
+        f"{domain.source}: matches none of the bag's domains ({names}) by name or content, and their preparations "
+        "differ. Remedy: --as NAME, once for each DOMAIN."
     )
 
 
-def answers(
+def predict_fields(
     bag: Sequence[Network],
     fields: Sequence[LabelledField],
     record: RunRecord,
-    progress: Callable[[str], None] = lambda name: None,
-) -> list[Answer]:
-    """What the bag says of whole fields."""
+    progress: NoticeCallback = no_notice,
+) -> list[TeacherPrediction]:
+    """Predict whole fields with the bag.
+
+    Args:
+        bag: Networks in evaluation mode.
+        fields: The fields.
+        record: The bag's record.
+        progress: Receives the name of each field.
+    """
     found = []
     for field in fields:
         progress(field.field.name)
         soft, _ = predict_field(bag, field.image, record.stride, record.halo_px)
         labels = soft.mean(0).argmax(0).astype(np.uint8)
-        found.append(Answer(replace(field, labels=labels), soft.argmax(1).astype(np.uint8)))
+        found.append(TeacherPrediction(replace(field, labels=labels), soft.argmax(1).astype(np.uint8)))
     return found
 
 
 def soft_labels(bag: Sequence[Network], tiles: Tensor) -> Tensor:
-    """Each fold's probabilities, float32 (N, F, P, S, S), of tiles (N, 1, S, S)."""
+    """The folds' probabilities float32 (N, F, P, S, S) of tiles (N, 1, S, S)."""
     with torch.no_grad():
         outs = [network.forward_any_size(tiles).logits.float().softmax(1) for network in bag]
     return torch.stack(outs, 1)
 
 
-def balanced(lessons: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:
-    """All fields, those of small domains repeated, so that each domain has about the same area to draw tiles from."""
-    areas = [sum(field.image.size for field in fields) for fields in lessons]
+def balanced(domains: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:
+    """The fields of all domains. Those of small domains are repeated, so that every domain has about the same area."""
+    areas = [sum(field.image.size for field in fields) for fields in domains]
     return [
-        field for fields, area in zip(lessons, areas, strict=True) for field in [*fields] * round(max(areas) / area)
+        field for fields, area in zip(domains, areas, strict=True) for field in [*fields] * round(max(areas) / area)
     ]

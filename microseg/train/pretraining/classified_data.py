@@ -14,7 +14,8 @@ from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_images
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.preparation import Grid, Preparation
-from microseg.train.common.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.common.recipe import AugmentationConfig
 
 _CACHE_BYTES = 1 << 30
 # Strokes of text, arrows and scale bars: pure black or white, far from what surrounds them, and longer than noise.
@@ -98,7 +99,7 @@ class CutSampler:
         self,
         files: Sequence[ClassifiedFile],
         images: ClassifiedImages,
-        augmentation: Augmentation,
+        augmentation: AugmentationConfig,
         *,
         tile_px: int,
         batch: int,

@@ -1,4 +1,4 @@
-"""`train supervised --init RUN`: training goes on from a run's weights, and what it knew stays in the mix."""
+"""`train supervised --init RUN`: training continues a run on new fields. The run's own fields stay in the mix."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ import numpy as np
 from microseg.core.errors import InputError
 from microseg.core.evaluation.metrics import mean_iou
 from microseg.core.schemas.bag import PhaseInfo, TrainingField
-from microseg.core.schemas.preparation import DomainEntry, Preparation
+from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunRecord, read_run, refuse_student
-from microseg.models.build import build_network
-from microseg.train.common import checkpoint
-from microseg.train.common.data import TrainingData, load_training_data
+from microseg.train.common.data import TrainingData, load_training_data, reload_training_data
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.recipe import Recipe
-from microseg.train.supervised.loop import score
+from microseg.train.common.run_folder import load_network, recorded_field
+from microseg.train.common.score import score_network
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """A finished run that training continues: its record, and the labelled fields it was trained on, by held-out fold."""
+class EarlierRun:
+    """A finished run that training continues.
+
+    run: The run folder.
+    record, recipe: What it records.
+    fields: The labelled fields that it was trained on.
+    folds: The fold that held each of them out.
+    """
 
     run: Path
     record: RunRecord
@@ -33,57 +38,55 @@ class Earlier:
     folds: Sequence[int]
 
     def read(self, source: Path, recipe: Recipe) -> TrainingData:
-        """New fields for these networks: those of an adapted run see them as its target was prepared. Raises InputError."""
+        """Read new fields for these networks, prepared as the target where the run is adapted. Raises InputError."""
         record = self.record
         base = record.adaptation.target.preparation if record.adaptation else None
         return load_training_data(source, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=base)
 
     def domains_beside(self, name: str) -> list[DomainEntry]:
-        """What the networks can measure already, less an adapted target that the new domain is of the name of."""
+        """The domains that the networks measure already. A target with the new domain's name is left out."""
         first, *others = self.record.domains
         return [first, *(entry for entry in others if entry.name != name)]
 
     def place(self, fold: int) -> int:
-        """The fold of the earlier run that a fold of the new one continues."""
+        """The fold of the earlier run that a fold of the new run continues."""
         return fold % self.record.folds
 
     def weights(self, fold: int) -> Path:
-        """Where a new fold starts."""
+        """The weights that a fold of the new run begins with."""
         return self.run / f"fold{self.place(fold)}" / "model.safetensors"
 
     def mixed(self, fields: Sequence[LabelledField], fold: int) -> list[LabelledField]:
-        """New fields, repeated until they hold about half of the area, with the earlier ones that the fold has seen."""
+        """The fields that a fold learns from: new ones, repeated to about half of the area, and earlier ones it has seen."""
         known = [item for item, k in zip(self.fields, self.folds, strict=True) if k != self.place(fold)]
         areas = [sum(item.image.size for item in items) for items in (known, fields)]
         return [*list(fields) * max(1, math.ceil(areas[0] / areas[1])), *known]
 
     def held_out(self, folds: int) -> list[TrainingField]:
-        """The earlier fields as the new run records them: by the one new fold that continues a fold without them, or -1.
+        """The earlier fields as the new run records them, with the one new fold that has not seen them, or -1.
 
-        With fewer new folds than before, some fields have been seen by all; with more, several folds have not. Folds that
-        an adapted run left out have seen nothing, but their fields have been seen by the others.
+        With fewer new folds than earlier ones, every new fold has seen some of the fields. The fields of folds that an
+        adaptation left out have been seen by all others.
         """
         entries = []
         for item, k in zip(self.fields, self.folds, strict=True):
             fold = k if k < min(folds, self.record.folds) else -1
-            entries.append(TrainingField(name=item.field.name, sha256=item.sha256, group=item.field.group, fold=fold))
+            entries.append(recorded_field(item, fold))
         return entries
 
     def score(self, folders: Sequence[Path]) -> float:
-        """Mean over the new folds of their mIoU on the earlier fields that each has not seen."""
+        """Mean over the new folds (in `folders`) of their mIoU, 0-1, on the earlier fields that each has not seen."""
         scores = []
         for fold, folder in enumerate(folders):
-            encoder = self.recipe.encoder.model_dump() | {"weights": "none"}
-            network = build_network(encoder, self.recipe.network.model_dump(), len(self.record.phases))
-            checkpoint.load_model(folder / "model.safetensors", network)
+            network = load_network(self.recipe, len(self.record.phases), folder / "model.safetensors")
             unseen = [item for item, k in zip(self.fields, self.folds, strict=True) if k == self.place(fold)]
             if unseen:
-                scores.append(mean_iou(score(network, unseen, self.recipe, len(self.record.phases)).confusion))
+                scores.append(mean_iou(score_network(network, unseen, self.recipe.halo_px).confusion))
         return float(np.mean(scores))
 
 
-def read_earlier(run: Path, recipe: Recipe) -> Earlier:
-    """The run behind `--init`. Raises InputError: not finished, another network, or its labelled data are gone."""
+def read_earlier(run: Path, recipe: Recipe) -> EarlierRun:
+    """Read the run that `--init` names. Raises InputError: not finished, of another network, or its fields are gone."""
     record, _ = read_run(run)
     refuse_student(run, record)
     before = Recipe.model_validate(record.recipe)
@@ -96,25 +99,12 @@ def read_earlier(run: Path, recipe: Recipe) -> Earlier:
                 f"--init {run}: its {key} is {old}, the recipe's {new}. Remedy: a recipe of that network, or leave "
                 "--recipe out."
             )
-    where = Path(record.domain_source)
-    if not where.exists():
-        raise InputError(
-            f"--init {run}: its labelled data are not at {where} any more, and they stay in the mix. Remedy: put them back."
-        )
-    data = load_training_data(
-        where, before.scale, before.folds, record.grid, phases=record.phases, base=continued_preparation(record)
-    )
-    if data.sha256 != record.dataset_sha256:
-        raise InputError(f"--init {run}: {where} does not hold what it was trained on any more. Remedy: put it back.")
-    return Earlier(run, record, before, data.fields, data.folds)
+    back = "put them back, for they stay in the mix"
+    data = reload_training_data(run, record, before, missing=back, changed=back)
+    return EarlierRun(run, record, before, data.fields, data.folds)
 
 
-def continued_preparation(record: RunRecord) -> Preparation | None:
-    """How the fields of a run are prepared that may have it from an adapted run; None: as their own files say."""
-    return record.domain.preparation if record.continued_from else None
-
-
-def refuse_other_phases(earlier: Earlier, source: Path, phases: Sequence[PhaseInfo]) -> None:
+def refuse_other_phases(earlier: EarlierRun, source: Path, phases: Sequence[PhaseInfo]) -> None:
     """Raise InputError where a domain names other phases than the run that it continues."""
     names, known = ([phase.name for phase in items] for items in (phases, earlier.record.phases))
     if names != known:

@@ -1,26 +1,31 @@
-"""How far more labels would help: the same recipe and folds with a quarter, a half and all of the labelled fields."""
+"""How much more labels would gain: the same recipe and folds with a quarter, a half and all of the labelled fields."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from microseg.core.schemas.run import RunSummary
+from microseg.core.schemas.run import RunSummary, read_run
 from microseg.core.system.files import replacing, write_json
 from microseg.train.common.data import load_training_data
 from microseg.train.common.datasets import LabelledField, with_labels
+from microseg.train.common.progress import FoldCallback, no_fold_progress
 from microseg.train.common.recipe import Recipe
-from microseg.train.common.run_folder import run_supervised
-from microseg.train.supervised.loop import Report, steps_of
+from microseg.train.supervised.command import run_supervised
+from microseg.train.supervised.loop import steps_of
 
 SHARES = (0.25, 0.5)
 
 
 @dataclass(frozen=True)
 class LabelPoint:
-    """Labelled fields that a fold learned from (mean over folds), and the mIoU of each fold on what it did not see."""
+    """The scores with one share of the labels.
+
+    share: Share of the labelled fields, 0-1.
+    fields: Labelled fields that a fold learns from, mean over folds.
+    mious: mIoU, 0-1, of each fold on the fields that it held out.
+    """
 
     share: float
     fields: float
@@ -28,18 +33,22 @@ class LabelPoint:
 
     @property
     def miou_mean(self) -> float:
-        """Over folds."""
+        """Mean mIoU over folds."""
         return fmean(self.mious)
 
     @property
     def miou_std(self) -> float:
-        """Over folds."""
+        """Sample standard deviation of the mIoU over folds."""
         return stdev(self.mious)
 
 
 @dataclass(frozen=True)
 class LabelCurve:
-    """Points from few labels to all. gain and gain_se: of the last doubling, mIoU, paired over folds (standard error)."""
+    """The scores from few labels to all.
+
+    points: One for each share.
+    gain, gain_se: mIoU that the last doubling gained, paired over folds, and its standard error.
+    """
 
     points: list[LabelPoint]
     gain: float
@@ -47,29 +56,32 @@ class LabelCurve:
 
     @property
     def verdict(self) -> str:
-        """What the last doubling says of the next."""
+        """A sentence on the last doubling, and on what to expect of the next one."""
         text = (
-            f"The last doubling of the labels brought {100 * self.gain:+.1f} ± {100 * self.gain_se:.1f} points of mIoU"
+            f"The last doubling of the labels gained {100 * self.gain:+.1f} ± {100 * self.gain_se:.1f} points of mIoU"
         )
         if self.gain > 2 * self.gain_se:
-            return f"{text}; gains shrink from doubling to doubling, so the next brings up to as much."
-        return f"{text}, no more than chance between folds: more labels of the same kind would hardly help."
+            return f"{text}. Gains shrink with every doubling, so the next one gains at most as much."
+        return f"{text}. This is within the variation between folds: more labels of the same kind gain little."
 
 
 def run_label_curve(
-    source: Path,
-    recipe_name: str,
-    recipe: Recipe,
-    run: Path,
-    summary: RunSummary,
-    on_fold: Callable[[int], Report] = lambda fold: lambda step, steps, text: None,
-    workers: int | None = None,
+    source: Path, run: Path, on_fold: FoldCallback = no_fold_progress, workers: int | None = None
 ) -> LabelCurve:
-    """Train the finished `run` again with fewer labels, into its own sub-folders `labels-25` and `labels-50`.
+    """Train a finished run again with a quarter and a half of its labelled fields.
 
-    As many steps as the run took, held out the same fields; the labels of a smaller share are among those of a larger
-    one. Resumable like any run. Leaves labels.json and labels.png in `run`.
+    The trainings take as many steps as the run and hold out the same fields. The labels of a smaller share are among those
+    of a larger one. The runs are the sub-folders `labels-25` and `labels-50`, which an interrupted call continues. Writes
+    labels.json and labels.png into `run`.
+
+    Args:
+        source: The labelled domain of the run.
+        run: The finished run.
+        on_fold: Gives the progress callback of a fold.
+        workers: Processes that train; one for each GPU by default.
     """
+    record, summary = read_run(run)
+    recipe = Recipe.model_validate(record.recipe)
     data = load_training_data(source, recipe.scale, recipe.folds)
     seen = [[item for item, k in zip(data.fields, data.folds, strict=True) if k != f] for f in range(recipe.folds)]
     steps = max(steps_of(recipe, fields) for fields in seen)
@@ -77,7 +89,7 @@ def run_label_curve(
     for share in SHARES:
         changed = recipe.model_copy(update={"label_share": share, "steps": steps, "epochs": None})
         out = run / f"labels-{100 * share:.0f}"
-        found = run_supervised(source, recipe_name, changed, out, resume=True, on_fold=on_fold, workers=workers)
+        found = run_supervised(source, record.recipe_name, changed, out, resume=True, on_fold=on_fold, workers=workers)
         assert found is not None
         points.append(_point(share, seen, found))
     points.append(_point(1.0, seen, summary))

@@ -1,4 +1,4 @@
-"""The adversarial step of AdaptSegNet, in the published order: network with frozen discriminators, then discriminators."""
+"""The adversarial step of AdaptSegNet (Tsai et al. 2018): network against frozen discriminators, then discriminators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from microseg.train.uda.losses import SOURCE_LABEL, TARGET_LABEL, domain_loss
 
-Loss = Literal["bce", "least_squares"]
+AdversarialLoss = Literal["bce", "least_squares"]
+
+
+def unscaled(loss: Tensor) -> Tensor:
+    """The loss as it is, for precisions that need no scaled loss."""
+    return loss
 
 
 def adversarial_backward(
@@ -18,15 +23,25 @@ def adversarial_backward(
     source_maps: Sequence[Tensor],
     target_maps: Sequence[Tensor],
     weights: Sequence[float],
-    loss: Loss,
+    loss: AdversarialLoss,
+    scaled: Callable[[Tensor], Tensor] = unscaled,
 ) -> tuple[list[float], list[float]]:
-    """Back-propagate each head's adversarial loss into its target map, and the discriminators' own losses.
+    """Back-propagate the adversarial loss of each head into the network, and the discriminators' own losses.
 
-    Maps (N, P, H, W) of source (values alone are used) and target (with its graph), one of each for every head; `weights`
-    of the adversarial losses. Gradients add up in the network and in the discriminators: step both afterwards. Returns
-    (adversarial losses, discriminator losses), unweighted. As published, a frozen discriminator is asked to call the
-    target a source; then it learns from detached maps, each domain's loss halved. One forward pass serves both,
-    because its weights do not change in between.
+    As published, the network first learns to make a frozen discriminator call the target a source. Then the discriminator
+    learns from detached maps, with half of each domain's loss. One forward pass on the target serves both, because the
+    discriminator's weights do not change in between. Gradients add up; the caller takes the optimiser's step.
+
+    Args:
+        discriminators: One for each head.
+        source_maps: Maps (N, P, H, W) of source tiles, one for each head. Only their values are used.
+        target_maps: Maps (N, P, H, W) of target tiles with their graph, one for each head.
+        weights: Weights of the adversarial losses, one for each head. 0 leaves the network alone.
+        loss: Binary cross-entropy, or least squares (Mao et al. 2017).
+        scaled: Scales a loss for fp16.
+
+    Returns:
+        The adversarial losses and the discriminators' losses, one for each head, unweighted.
     """
     fooled: list[float] = []
     learned: list[float] = []
@@ -35,23 +50,32 @@ def adversarial_backward(
         leaf = target.detach().requires_grad_()
         logits = network(leaf)
         fool = domain_loss(logits, SOURCE_LABEL, loss)
-        into += torch.autograd.grad(weight * fool, leaf, retain_graph=True)
-        told = 0.5 * domain_loss(logits, TARGET_LABEL, loss)
-        told.backward(inputs=list(network.parameters()))  # type: ignore[no-untyped-call]
-        known = 0.5 * domain_loss(network(source.detach()), SOURCE_LABEL, loss)
-        known.backward()  # type: ignore[no-untyped-call]
+        into += torch.autograd.grad(scaled(weight * fool), leaf, retain_graph=True)
+        of_target = 0.5 * domain_loss(logits, TARGET_LABEL, loss)
+        scaled(of_target).backward(inputs=list(network.parameters()))  # type: ignore[no-untyped-call]
+        of_source = 0.5 * domain_loss(network(source.detach()), SOURCE_LABEL, loss)
+        scaled(of_source).backward()  # type: ignore[no-untyped-call]
         fooled.append(float(fool.detach()))
-        learned.append(float(told.detach()) + float(known.detach()))
+        learned.append(float(of_target.detach()) + float(of_source.detach()))
     if any(weights):
         torch.autograd.backward(target_maps, into)
     return fooled, learned
 
 
-def attention(discriminator: Callable[[Tensor], Tensor], maps: Tensor, loss: Loss) -> Tensor:
-    """Where a discriminator still tells the target apart, (N, H, W), 0 to 1, of target maps (N, P, H, W)."""
+def attention(discriminator: Callable[[Tensor], Tensor], maps: Tensor, loss: AdversarialLoss) -> Tensor:
+    """The attention of DAST (Yu et al. 2021): how sure a discriminator is that pixels are of the target.
+
+    Args:
+        discriminator: Gives (N, 1, h, w) of maps.
+        maps: Maps (N, P, H, W) of target tiles.
+        loss: The loss that the discriminator learns by.
+
+    Returns:
+        0 to 1, (N, H, W).
+    """
     with torch.no_grad():
-        told = discriminator(maps.detach())
+        found = discriminator(maps.detach())
         # Least squares teaches the label itself, not its logit.
-        told = torch.sigmoid(told) if loss == "bce" else told.clamp(0, 1)
+        found = torch.sigmoid(found) if loss == "bce" else found.clamp(0, 1)
         size = (maps.shape[-2], maps.shape[-1])
-        return nn.functional.interpolate(told, size=size, mode="bilinear", align_corners=False)[:, 0]
+        return nn.functional.interpolate(found, size=size, mode="bilinear", align_corners=False)[:, 0]

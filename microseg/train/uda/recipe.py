@@ -1,4 +1,4 @@
-"""The recipe of `train uda`: a method and what all methods share, as frozen, strict, typed configuration."""
+"""The recipe of `microseg train uda`: a method and the keys that all methods share, frozen, strict and typed."""
 
 from __future__ import annotations
 
@@ -8,126 +8,125 @@ from pydantic import Field, model_validator
 
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.train.common.recipe import (
-    Augmentation,
+    AugmentationConfig,
+    Fraction,
     Optimiser,
     Positive,
     RandomisedAugmentation,
     Schedule,
-    Share,
     with_kinds,
 )
 
 Weight = Annotated[float, Field(ge=0)]
-# What the second round of a method is called after it, also as a folder: dacs-2.
+# Suffix of the second round of a method, also in the name of its folder: dacs-2.
 SECOND = "-2"
 
 
 class SourceOnly(FrozenModel):
-    """Source training goes on and the target is not looked at: the control that every gain is stated against."""
+    """The control of every gain: training on the source goes on, and the target is not used."""
 
-    kind: Literal["source"] = "source"
+    kind: Literal["source"] = Field("source", description="The method.")
 
 
 class Statistics(FrozenModel):
-    """Target tiles pass through batch normalisation while source training goes on; no loss on them."""
+    """Target tiles pass through batch normalisation while training on the source goes on. There is no loss on them."""
 
-    kind: Literal["statistics"] = "statistics"
+    kind: Literal["statistics"] = Field("statistics", description="The method.")
 
 
 class Normalise(FrozenModel):
-    """No training. intensity: target grey values get the mean and spread, or the histogram, of the source's.
+    """No training: a grey curve for the target, and its own statistics in the batch normalisations."""
 
-    statistics: share of the target's own in every batch normalisation (Li et al. 2016; mixed as Schneider et al. 2020).
-    """
-
-    kind: Literal["normalise"] = "normalise"
-    intensity: Literal["none", "standardise", "histogram"] = "none"
-    statistics: Share = 1.0
+    kind: Literal["normalise"] = Field("normalise", description="The method.")
+    intensity: Literal["none", "standardise", "histogram"] = Field(
+        "none", description="Target grey values get the source's mean and standard deviation, or its histogram."
+    )
+    statistics: Fraction = Field(
+        1.0, description="Share of the target's statistics (AdaBN, Li et al. 2016; mixed as Schneider et al. 2020)."
+    )
 
 
 class MinEnt(FrozenModel):
-    """Entropy minimisation on the target (Vu et al. 2019); `auxiliary` weighs that of a second head."""
+    """Entropy minimisation on the target (Vu et al. 2019)."""
 
-    kind: Literal["minent"] = "minent"
-    weight: Weight = 0.001
-    auxiliary: Weight = 0.0002
+    kind: Literal["minent"] = Field("minent", description="The method.")
+    weight: Weight = Field(0.001, description="Weight of the entropy.")
+    auxiliary: Weight = Field(0.0002, description="Weight of the entropy of a second head.")
 
 
 class AdaptSegNet(FrozenModel):
-    """Adversarial alignment of the output maps (Tsai et al. 2018), one discriminator for each head.
+    """Adversarial alignment of the output maps (Tsai et al. 2018), with one discriminator for each head."""
 
-    adversarial, auxiliary: weights of the two heads' losses. loss: binary cross-entropy or least squares.
-    """
-
-    kind: Literal["adaptsegnet"] = "adaptsegnet"
-    adversarial: Weight = 0.001
-    auxiliary: Weight = 0.0002
-    loss: Literal["bce", "least_squares"] = "bce"
-    discriminator_rate: Positive = 1e-4
+    kind: Literal["adaptsegnet"] = Field("adaptsegnet", description="The method.")
+    adversarial: Weight = Field(0.001, description="Weight of the adversarial loss.")
+    auxiliary: Weight = Field(0.0002, description="Weight of the adversarial loss of a second head.")
+    loss: Literal["bce", "least_squares"] = Field(
+        "bce", description="The discriminators' loss: binary cross-entropy, or least squares (Mao et al. 2017)."
+    )
+    discriminator_rate: Positive = Field(1e-4, description="Learning rate of the discriminators.")
 
 
 class Advent(AdaptSegNet):
-    """AdaptSegNet whose discriminators see entropy maps, -p log p / log C (Vu et al. 2019)."""
+    """AdaptSegNet with discriminators that see entropy maps, -p log p / log P (Vu et al. 2019)."""
 
-    kind: Literal["advent"] = "advent"  # type: ignore[assignment]
+    kind: Literal["advent"] = Field("advent", description="The method.")  # type: ignore[assignment]
 
 
 class IntraDA(AdaptSegNet):
-    """ADVENT, then a second round from the easy, pseudo-labelled share of target tiles to the hard ones (Pan et al. 2020)."""
+    """ADVENT, then a second round from easy, pseudo-labelled target tiles to hard ones (Pan et al. 2020)."""
 
-    kind: Literal["intrada"] = "intrada"  # type: ignore[assignment]
-    easy_share: float = Field(0.67, gt=0, lt=1)
+    kind: Literal["intrada"] = Field("intrada", description="The method.")  # type: ignore[assignment]
+    easy_share: float = Field(0.67, gt=0, lt=1, description="Share of the target tiles that count as easy.")
 
 
 class Dast(AdaptSegNet):
-    """Discriminator attention and self-training (Yu et al. 2021).
+    """AdaptSegNet with discriminator attention and self-training (Yu et al. 2021).
 
-    Pseudo-labels of the averaged network, above `confidence`, count from half-way on, more where the discriminator still
-    tells the target apart. Ours: the attention weighs these labels; the authors' weighs features.
+    The second half of the steps also learns from pseudo-labels of the averaged network. The discriminator's attention
+    weighs them; the authors' weighs features.
     """
 
-    kind: Literal["dast"] = "dast"  # type: ignore[assignment]
-    self_training: Weight = 0.5
-    confidence: Share = 0.9
+    kind: Literal["dast"] = Field("dast", description="The method.")  # type: ignore[assignment]
+    self_training: Weight = Field(0.5, description="Weight of the loss on pseudo-labels.")
+    confidence: Fraction = Field(0.9, description="Confidence from which a pseudo-label counts.")
 
 
 class Fda(FrozenModel):
-    """Fourier domain adaptation (Yang and Soatto 2020): source tiles take low-frequency amplitudes of target tiles.
+    """Fourier domain adaptation (Yang and Soatto 2020): source tiles take low-frequency amplitudes of target tiles."""
 
-    betas: half-widths of the swapped band over the tile's side; fold k takes betas[k mod n], so that the bag is the
-    paper's multi-band mean. entropy, eta: weight and exponent of the robust entropy on the target.
-    """
-
-    kind: Literal["fda"] = "fda"
-    betas: Annotated[tuple[Annotated[float, Field(gt=0, lt=0.5)], ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
-    entropy: Weight = 0.005
-    eta: Positive = 2.0
+    kind: Literal["fda"] = Field("fda", description="The method.")
+    betas: Annotated[tuple[Annotated[float, Field(gt=0, lt=0.5)], ...], Field(min_length=1)] = Field(
+        (0.01, 0.03, 0.05),
+        description="Half-widths of the swapped band over the tile's side; fold k takes number k mod n.",
+    )
+    entropy: Weight = Field(0.005, description="Weight of the robust entropy on the target.")
+    eta: Positive = Field(2.0, description="Exponent of the robust entropy.")
 
 
 class Dacs(FrozenModel):
-    """Class-mix between the domains with a mean teacher (Tranheden et al. 2021).
+    """Class-mix between the domains with a mean teacher (Tranheden et al. 2021)."""
 
-    confidence: what a pseudo-label counts as sure from; thresholds: for all of them, or at most, and less for phases that
-    the teacher is less sure of (Zou et al. 2018). weighting: `image`, the share of sure pixels, as published, or
-    `pixel`, every pixel by its own confidence. debias: the teacher's posterior is divided by the loss's phase weights.
-    jitter: strength of the photometric change of mixed tiles.
-    """
-
-    kind: Literal["dacs"] = "dacs"
-    weight: Weight = 1.0
-    confidence: Share = 0.968
-    thresholds: Literal["one", "by_phase"] = "one"
-    weighting: Literal["image", "pixel"] = "pixel"
-    debias: bool = True
-    jitter: float = Field(0.7, ge=0, le=2)
+    kind: Literal["dacs"] = Field("dacs", description="The method.")
+    weight: Weight = Field(1.0, description="Weight of the loss on mixed tiles.")
+    confidence: Fraction = Field(0.968, description="Confidence from which a pseudo-label counts in full.")
+    thresholds: Literal["one", "by_phase"] = Field(
+        "one",
+        description="One confidence for all phases, or a lower one for phases with less confidence (Zou et al. 2018).",
+    )
+    weighting: Literal["image", "pixel"] = Field(
+        "pixel",
+        description="Pseudo-labels count by their image's share of confident pixels (published), or by their own confidence.",
+    )
+    debias: bool = Field(True, description="Divide the teacher's probabilities by the phase weights of the loss.")
+    jitter: float = Field(0.7, ge=0, le=2, description="Strength of the photometric changes of mixed tiles.")
 
 
 class Masked(FrozenModel):
-    """Masked-image consistency (Hoyer et al. 2023): patches of the target are hidden, the teacher's labels stay."""
+    """Masked-image consistency (Hoyer et al. 2023): patches of target tiles are hidden, and the pseudo-labels stay."""
 
-    weight: Weight = 1.0
-    ratio: float = Field(0.7, gt=0, lt=1)
-    patch_px: int = Field(32, ge=4)
+    weight: Weight = Field(1.0, description="Weight of the loss.")
+    ratio: float = Field(0.7, gt=0, lt=1, description="Share of the patches that are hidden.")
+    patch_px: int = Field(32, ge=4, description="Side of a patch, network pixels.")
 
 
 Method = Annotated[
@@ -137,54 +136,79 @@ Method = Annotated[
 
 
 class UdaRecipe(FrozenModel):
-    """A recipe of `train uda`; network, tile and loss are the source run's.
+    """A recipe of `microseg train uda`. Network, tile and loss are the source run's."""
 
-    batch: tiles of each domain in a step, of the source run's size, at random places even if its own lie on a grid.
-    augmentation: of the source's tiles; null takes the source run's pipeline, or the extended one where that is weaker.
-    target_augmentation: null is a mild one (turns, a tenth of scale; in four tiles of ten a little blur, sharpening or
-    noise). statistics: whose tiles move the running statistics of batch normalisation: `both` (published), `target`,
-    `source`, or `none` (they stay the source run's); with class-mix those of the target are the mixed ones, as published.
-    frozen_affine: scale and shift of batch normalisation do not learn (published). mic: masked-image consistency on top
-    of any method. balanced_patches: target tiles are drawn such that their pseudo-labelled fractions are the source's.
-    statistics_only: every loss on the target has weight 0, the method's own control. robust_share: of the steps, at the
-    beginning, that the source alone is learned from, while target tiles pass through batch normalisation: with a strong
-    `augmentation`, a teacher worth learning from. style_share: of source tiles, that are moved towards the target's
-    radial spectrum and mean grey, each by a random part of the way. fraction_drift: factor by which a fraction may leave
-    those of source and start. second_round: steps that follow the others, in which every fold learns from the
-    pseudo-labels of the whole bag, on target tiles drawn as with `balanced_patches`.
-    """
-
-    task: Literal["uda"]
-    method: Method
-    steps: int = Field(250, ge=1)
-    batch: int = Field(4, ge=1)
-    optimiser: Optimiser = Optimiser(learning_rate=5e-4, encoder_factor=0.3, weight_decay=1e-4)
-    schedule: Schedule = Schedule(kind="polynomial", power=0.9, warmup=0.05)
-    augmentation: Augmentation | None = None
-    target_augmentation: Augmentation | None = None
-    statistics: Literal["both", "target", "source", "none"] = "both"
-    frozen_affine: bool = False
-    mic: Masked | None = None
-    balanced_patches: bool = False
-    statistics_only: bool = False
-    robust_share: Share = 0.0
-    style_share: Share = 0.0
-    ema_decay: float = Field(0.98, ge=0, lt=1)
-    snapshot_every: int = Field(50, ge=1)
-    keep_snapshots: bool = False
-    fraction_drift: float = Field(2.5, gt=1)
-    second_round: int = Field(0, ge=0)
-    mixed_precision: bool = True
-    seed: int = Field(0, ge=0)
+    task: Literal["uda"] = Field(description="The command that the recipe is for.")
+    method: Method = Field(description="The method, by its `kind`.")
+    steps: int = Field(250, ge=1, description="Steps of the optimiser.")
+    batch: int = Field(
+        4, ge=1, description="Tiles of each domain in a step, at random places, of the source run's size."
+    )
+    optimiser: Optimiser = Field(
+        Optimiser(learning_rate=5e-4, encoder_factor=0.3, weight_decay=1e-4),
+        description="Learning rates and weight decay.",
+    )
+    schedule: Schedule = Field(
+        Schedule(kind="polynomial", power=0.9, warmup=0.05), description="The learning rate over the steps."
+    )
+    augmentation: AugmentationConfig | None = Field(
+        None,
+        description="The pipeline of source tiles; null is the source run's, or the extended one where that is weaker.",
+    )
+    target_augmentation: AugmentationConfig | None = Field(
+        None,
+        description="The pipeline of target tiles; null is a mild one: rotations, 10 % of scale, and blur, sharpening or "
+        "noise on four tiles of ten.",
+    )
+    statistics: Literal["both", "target", "source", "none"] = Field(
+        "both",
+        description="Domain whose tiles move the running statistics of batch normalisation (published: both); mixed tiles "
+        "count as the target's.",
+    )
+    frozen_affine: bool = Field(False, description="Scale and shift of batch normalisation do not learn (published).")
+    mic: Masked | None = Field(None, description="Masked-image consistency in addition to the method; null for none.")
+    balanced_patches: bool = Field(
+        False, description="Draw target tiles such that their mean pseudo-labelled fractions are the source's."
+    )
+    statistics_only: bool = Field(
+        False,
+        description="The method's own control: losses on the target have weight 0, and nothing else is taken from it.",
+    )
+    robust_share: Fraction = Field(
+        0.0,
+        description="Share of the steps, at the beginning, that learn from the source only, while target tiles pass through "
+        "batch normalisation.",
+    )
+    style_share: Fraction = Field(
+        0.0,
+        description="Share of source tiles that are moved, by a random part, to the target's radial spectrum and mean grey.",
+    )
+    ema_decay: float = Field(0.98, ge=0, lt=1, description="Decay of the averaged weights, which are also the teacher.")
+    snapshot_every: int = Field(50, ge=1, description="Steps between two snapshots, which are scored without labels.")
+    keep_snapshots: bool = Field(False, description="Keep the weights of every snapshot on disk.")
+    fraction_drift: float = Field(
+        2.5,
+        gt=1,
+        description="Factor by which phase fractions may leave those of the source and of the unadapted network.",
+    )
+    second_round: int = Field(
+        0,
+        ge=0,
+        description="Further steps in which every fold learns from the pseudo-labels of the whole bag; 0 for none.",
+    )
+    mixed_precision: bool = Field(
+        True, description="bf16 on a GPU that has it, else fp16 with a scaled loss; a CPU computes in fp32."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
 
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, tree: Any) -> Any:
-        """`--set target_augmentation.strength=1` needs no `kind` where it means the default one."""
+        """`--set target_augmentation.strength=1` needs no `kind` for the default kind."""
         return with_kinds(tree, {"target_augmentation": "extended", "augmentation": "basic"})
 
     @model_validator(mode="after")
-    def _is_no_control_that_looks_at_the_target(self) -> UdaRecipe:
+    def _controls_use_no_target(self) -> UdaRecipe:
         looks = {"mic": self.mic is not None, "second_round": self.second_round, "style_share": self.style_share}
         if isinstance(self.method, SourceOnly | Normalise) and any(looks.values()):
             key = next(key for key, does in looks.items() if does)
@@ -198,14 +222,14 @@ class UdaRecipe(FrozenModel):
         return self
 
     @model_validator(mode="after")
-    def _target_is_not_changed_by_phase(self) -> UdaRecipe:
+    def _target_has_no_labels(self) -> UdaRecipe:
         if isinstance(self.target_augmentation, RandomisedAugmentation):
-            raise ValueError("target_augmentation: randomised changes grey values by phase, and a target has no labels")
+            raise ValueError("target_augmentation: randomised changes grey values by label, and a target has no labels")
         return self
 
 
 def rounds(recipe: UdaRecipe) -> list[UdaRecipe]:
-    """The recipe, and what its second round is trained by."""
+    """The recipe of each round: the recipe itself, and that of its second round if it has one."""
     if not recipe.second_round:
         return [recipe]
     second = {"steps": recipe.second_round, "robust_share": 0.0, "balanced_patches": True, "second_round": 0}
@@ -213,7 +237,7 @@ def rounds(recipe: UdaRecipe) -> list[UdaRecipe]:
 
 
 def longer_source(recipe: UdaRecipe) -> UdaRecipe:
-    """The control of a recipe: as many steps at the same rates on the source alone, under the same augmentation."""
+    """The control of a recipe: as many steps on the source alone, with the same rates and augmentation."""
     return recipe.model_copy(
         update={
             "steps": recipe.steps + recipe.second_round, "second_round": 0, "method": SourceOnly(), "mic": None,

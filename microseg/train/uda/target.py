@@ -1,4 +1,4 @@
-"""The unlabelled target of `train uda`: read without its masks, onto the source run's grid, with what it needs said."""
+"""The unlabelled target of `microseg train uda`: read without its masks, onto the source run's grid."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.prepared_field import open_prepared
-from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
-from microseg.train.common.data import common_pixel_size
+from microseg.train.common.data import common_pixel_size, refuse_unknown_phases
 from microseg.train.common.datasets import LabelledField
 from microseg.train.uda.criteria import Predict, observe, views
 
 _SAME_SIZE = 0.01
 # A quarter of the grey scale.
 _MUCH_BRIGHTER = 64
-# Scales of the differences of Gaussians whose skewness tells bright details from dark ones, px. Skewness that counts as
-# such; and as so much that a network which was never shown such fields is not asked: that lies between films of the other
-# polarity (synthetic S and T3) and superalloys, whose signs turn with the fraction of precipitates.
+# Standard deviations of the Gaussians whose differences show details, px. Details are bright where the skewness is positive.
+# Below the first limit a skewness has no sign. Above the second one it alone decides: that limit lies between films of
+# opposite polarity (synthetic S and T3) and superalloys, whose signs change with the fraction of precipitates.
 _BANDS_PX = ((1.0, 4.0), (2.0, 8.0), (4.0, 16.0))
 _SKEWED, _SURELY_SKEWED = 0.15, 0.6
 
 
 @dataclass(frozen=True)
 class Target:
-    """Target fields (labels all 255) on the network's grid, the domain as the run records it, notices for the user."""
+    """An unlabelled domain as it is adapted to.
+
+    fields: The fields on the network's grid. All labels are 255.
+    entry: The domain as the run records it.
+    notices: Sentences for the user.
+    """
 
     fields: list[LabelledField]
     entry: DomainEntry
@@ -52,74 +56,97 @@ def read_target(
     source_images: Sequence[NDArray[np.uint8]],
     predict: Predict,
 ) -> Target:
-    """Read the images of a target; no mask is opened. `predict`: the source's map of a view, to judge polarity by.
+    """Read the images of a target. No mask is opened.
 
-    What is said (option, domain.yaml) is taken. A pixel size that the files state and that differs from the source's, or
-    grey values that look inverted, are applied with `apply_findings`, with a notice that shows the option; otherwise they
-    are an InputError that shows it. InputError also: no images, only fields of the source, other phases, fields of several
-    pixel sizes.
+    Options and domain.yaml take precedence. Two properties are found in the files where neither states them: a pixel size
+    that differs from the source's, and inverted grey values.
+
+    Args:
+        path: A folder, or a YAML file that describes one.
+        record: The source run's record.
+        invert: Whether grey values are inverted, if the user says so.
+        pixel_size_um: Native pixel size in um, if the user states it.
+        apply_findings: Apply what is found in the files, with a notice that shows the option. Otherwise it is an error.
+        source_images: The source's fields, uint8 (h, w).
+        predict: Gives the source network's probabilities float32 (P, h, w) of a view, to compare both polarities.
+
+    Raises:
+        InputError: No images, only fields of the source, other phases, several pixel sizes, or a finding that is not
+            applied.
     """
     domain = load_domain(path, masks=False)
     refuse_unknown_phases(domain, record.phases)
-    stated = domain.preparation
     given = {"invert": invert, "pixel_size_um": pixel_size_um}
-    stated = stated.model_copy(update={key: value for key, value in given.items() if value is not None})
-    explicit = set(domain.explicit) | {key for key, value in given.items() if value is not None}
+    given = {key: value for key, value in given.items() if value is not None}
+    stated = domain.preparation.model_copy(update=given)
+    explicit = set(domain.explicit) | set(given)
     notices: list[str] = []
 
     def finding(text: str, option: str) -> None:
         if not apply_findings:
             against = " (--no-invert if they are not)" if option == "--invert" else ""
-            raise InputError(f"{path}: {text}, and nobody said so. Remedy: {option}{against}, or --method auto.")
-        notices.append(f"{text}: taken as {option}")
+            raise InputError(f"{path}: {text}, and no option says so. Remedy: {option}{against}, or --method auto.")
+        notices.append(f"{text}: {option} is applied")
 
-    own_um = record.domain.preparation.pixel_size_um
     if "pixel_size_um" not in explicit and record.grid.pixel_size_um is not None:
-        try:
-            read = common_pixel_size(domain)
-        except FieldError as error:
-            raise InputError(str(error)) from error
-        if read is None:
-            notices.append(f"the files state no pixel size: the source's, {own_um:g} um, is taken (--pixel-size-um)")
-            read = own_um
-        elif own_um and abs(read / own_um - 1) > _SAME_SIZE:
-            finding(f"its pixels are {read:g} um wide, the source's {own_um:g} um", f"--pixel-size-um {read:g}")
-        stated = stated.model_copy(update={"pixel_size_um": read})
+        stated = stated.model_copy(update={"pixel_size_um": _pixel_size(domain, record, finding, notices)})
     stated = stated.model_copy(update={"intensity": resolve_intensity(replace(domain, preparation=stated))})
     fields = _fields(domain, stated, record.grid)
-    known = {field.sha256 for field in record.fields}
-    if not fields:
-        raise InputError(f"{path}: holds no field but those that its `test` sets aside. Remedy: fewer of them.")
-    shared = sum(field.sha256 in known for field in fields)
-    if shared == len(fields):
-        raise InputError(
-            f"{path}: holds nothing but fields that the source run was trained on (same content). "
-            "Remedy: the folder of the new micrographs."
-        )
+    _refuse_source_fields(path, fields, record, notices)
     if "invert" not in explicit and _looks_inverted(source_images, fields, predict, record, record.stride):
-        finding("its grey values look inverted against the source's", "--invert")
+        finding("its grey values look inverted compared with the source's", "--invert")
         stated = stated.model_copy(update={"invert": True})
         fields = [replace(field, image=255 - field.image) for field in fields]
-    if shared:
-        notices.append(f"{shared} of {len(fields)} target fields are fields that the source run was trained on")
     greys = [
         float(np.mean([image.mean() for image in images])) for images in ([f.image for f in fields], source_images)
     ]
     if abs(greys[0] - greys[1]) > _MUCH_BRIGHTER:
         notices.append(
-            f"its mean grey value is {greys[0]:.0f}, the source's {greys[1]:.0f}: `auto` and `--method normalise` even that out"
+            f"its mean grey value is {greys[0]:.0f}, the source's {greys[1]:.0f}: `auto` and `--method normalise` correct that"
         )
     if pixel_size_um is not None and record.grid.pixel_size_um is None:
         notices.append(
-            f"--pixel-size-um {pixel_size_um:g} is recorded, but nothing is rescaled: the source run knows no pixel size"
+            f"--pixel-size-um {pixel_size_um:g} is recorded, but no field is rescaled: the source run has no pixel size"
         )
     if len(fields) == 1:
-        notices.append("one target image: adaptation and verdict rest on it alone; more would be better")
+        notices.append("one target image: adaptation and verdict depend on it alone; use more images if you can")
     return Target(fields, DomainEntry(name=_name(domain, record), role="target", preparation=stated), notices)
 
 
+def _pixel_size(
+    domain: Domain, record: RunRecord, finding: Callable[[str, str], None], notices: list[str]
+) -> float | None:
+    """The pixel size, um, that the files state, or the source's where they state none. Raises InputError."""
+    own_um = record.domain.preparation.pixel_size_um
+    try:
+        read = common_pixel_size(domain)
+    except FieldError as error:
+        raise InputError(str(error)) from error
+    if read is None:
+        notices.append(f"the files state no pixel size: the source's {own_um:g} um applies (--pixel-size-um)")
+        return own_um
+    if own_um and abs(read / own_um - 1) > _SAME_SIZE:
+        finding(f"its pixel size is {read:g} um, the source's {own_um:g} um", f"--pixel-size-um {read:g}")
+    return read
+
+
+def _refuse_source_fields(path: Path, fields: Sequence[LabelledField], record: RunRecord, notices: list[str]) -> None:
+    """Raise InputError for a target without a field of its own, and note how many fields it shares with the source."""
+    if not fields:
+        raise InputError(f"{path}: its `test` sets aside every field. Remedy: fewer fields under `test`.")
+    known = {field.sha256 for field in record.fields}
+    shared = sum(field.sha256 in known for field in fields)
+    if shared == len(fields):
+        raise InputError(
+            f"{path}: holds only fields that the source run was trained on (same content). "
+            "Remedy: the folder of the new micrographs."
+        )
+    if shared:
+        notices.append(f"{shared} of {len(fields)} target fields are fields that the source run was trained on")
+
+
 def skewness_of_details(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """Mean skewness of fields in three bands and of the grey values themselves (4,): positive for bright on dark."""
+    """Mean skewness of fields uint8 (h, w) in three bands and of the grey values, float64 (4,): positive for bright details."""
     values = []
     for image in images:
         grey = image.astype(np.float32)
@@ -135,9 +162,9 @@ def _looks_inverted(
     record: RunRecord,
     stride: int,
 ) -> bool:
-    """Details of the opposite sign in every band: very skewed ones, or a source network that trusts itself more inverted.
+    """Whether details have the opposite sign in every band, and are very skewed or better predicted when inverted.
 
-    One band alone turns its sign with the phase fractions or the size of particles.
+    All bands must agree: the sign of a single one changes with the phase fractions and with the size of particles.
     """
     ours, theirs = skewness_of_details(source), skewness_of_details([field.image for field in target])
     if (ours * theirs >= 0).any() or np.minimum(np.abs(ours), np.abs(theirs)).min() < _SKEWED:
@@ -168,41 +195,3 @@ def _fields(domain: Domain, preparation: Preparation, grid: Grid) -> list[Labell
             raise InputError(str(error)) from error
         fields.append(LabelledField(field, sha256_of(field.image), image, np.full_like(image, UNLABELLED)))
     return fields
-
-
-def refuse_unknown_phases(domain: Domain, phases: Sequence[PhaseInfo]) -> None:
-    """Raise InputError where a domain.yaml names a phase that the run does not know."""
-    names = [phase.name for phase in phases]
-    other = [phase.name for phase in domain.phases if phase.name not in names]
-    if other:
-        raise InputError(
-            f"{domain.source}: names the phase {other[0]!r}, but the run tells {', '.join(names)} apart. "
-            "Remedy: the run's names under `phases`, or none."
-        )
-
-
-def histogram_curve(source: Sequence[NDArray[np.uint8]], target: Sequence[NDArray[np.uint8]]) -> list[int]:
-    """Grey value of the source for each of the target's (256): pooled histogram matching (Gonzalez and Woods)."""
-    shares = [
-        np.cumsum(np.bincount(np.concatenate([i.ravel() for i in images]), minlength=256)).astype(np.float64)
-        for images in (source, target)
-    ]
-    ranks = [share / share[-1] for share in shares]
-    return [int(value) for value in np.clip(np.searchsorted(ranks[0], ranks[1] - 1e-12), 0, 255)]
-
-
-def standardising_curve(source: Sequence[NDArray[np.uint8]], target: Sequence[NDArray[np.uint8]]) -> list[int]:
-    """The line (256) that gives the target's pooled grey values the source's mean and standard deviation."""
-    moments = [
-        (float(pixels.mean()), max(float(pixels.std()), 1.0))
-        for pixels in (np.concatenate([image.ravel() for image in images]) for images in (source, target))
-    ]
-    (mean, std), (own_mean, own_std) = moments
-    curve = (np.arange(256) - own_mean) * (std / own_std) + mean
-    return [int(value) for value in np.clip(np.rint(curve), 0, 255)]
-
-
-CURVES: dict[str, Callable[[Sequence[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]], list[int]]] = {
-    "standardise": standardising_curve,
-    "histogram": histogram_curve,
-}

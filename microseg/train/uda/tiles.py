@@ -1,4 +1,4 @@
-"""The tiles of adaptation: labelled ones of the source, unlabelled ones of the target, step by step."""
+"""The tiles that adaptation learns from: labelled ones of the source, unlabelled or pseudo-labelled ones of the target."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from torch import Tensor
 from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.system.files import Closing
 from microseg.models.network import Network
-from microseg.train.common.augmentation import Augmentation, appearance
-from microseg.train.common.datasets import LabelledField, Places, TileSampler, phase_frequencies
+from microseg.train.common.augmentation import appearance
+from microseg.train.common.datasets import LOADERS, LabelledField, TilePlaces, TileSampler, phase_frequencies
 from microseg.train.common.prediction import predict_field
-from microseg.train.common.recipe import ExtendedAugmentation, RandomisedAugmentation, Recipe
-from microseg.train.supervised.loop import LOADERS
+from microseg.train.common.recipe import AugmentationConfig, ExtendedAugmentation, RandomisedAugmentation, Recipe
 from microseg.train.uda.losses import coded, decoded, pseudo_labels
-from microseg.train.uda.methods import Tiles
+from microseg.train.uda.methods import StepTiles
 from microseg.train.uda.recipe import UdaRecipe
 from microseg.train.uda.style import Style
 
 UNKNOWN = 255
-# What the order of layers still allows.
+# The largest rotation that keeps the order of layers.
 _UPRIGHT_TURN_DEG = 8.0
 
 
 class DomainTiles(Closing):
-    """Draws the tiles of a step from both domains, as a pure function of the step. Their labels cover all of a tile."""
+    """Draws the tiles of a step from both domains, as a pure function of the step. The labels cover the whole tile."""
 
     def __init__(
         self,
@@ -41,17 +40,24 @@ class DomainTiles(Closing):
         fields: Sequence[LabelledField],
         target: Sequence[LabelledField],
         seed: tuple[int, ...],
-        places: Places | None,
-        told_phases: int | None = None,
+        places: TilePlaces | None,
+        coded_phases: int | None = None,
     ) -> None:
-        """`seed`: run and fold. `places`: where target tiles are drawn from, and how often; None: anywhere.
+        """Prepare both samplers.
 
-        told_phases: the target's labels are `alignment.coded` ones of so many phases.
+        Args:
+            recipe: The recipe of the adaptation.
+            source: The source run's recipe.
+            fields: Labelled source fields.
+            target: Target fields.
+            seed: Seed of the run and of the fold.
+            places: Where target tiles are drawn, and how often; None for anywhere.
+            coded_phases: Number of phases of the target's `losses.coded` labels; None where it has no labels.
         """
         side = source.tile.core_px + 2 * source.tile.halo_px
         turn = _UPRIGHT_TURN_DEG if getattr(source.augmentation, "upright", False) else 180.0
         mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
-        changes: tuple[Augmentation, Augmentation] = (
+        changes: tuple[AugmentationConfig, AugmentationConfig] = (
             recipe.augmentation or robust_augmentation(source.augmentation),
             recipe.target_augmentation or mild,
         )
@@ -60,7 +66,7 @@ class DomainTiles(Closing):
         if recipe.style_share and not recipe.statistics_only:
             images, weights = _looks(target, places, side)
             self._style = Style.between([field.image for field in fields], images, weights)
-        self._style_share, self._seed, self._told_phases = recipe.style_share, seed, told_phases
+        self._style_share, self._seed, self._coded_phases = recipe.style_share, seed, coded_phases
         self._source = TileSampler(
             fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
             seed=(*seed, 1), workers=workers,
@@ -70,22 +76,22 @@ class DomainTiles(Closing):
             seed=(*seed, 2), workers=workers, places=places,
         )  # fmt: skip
 
-    def draw(self, step: int, device: torch.device) -> Tiles:
-        """The tiles of one step."""
+    def draw(self, step: int, device: torch.device) -> StepTiles:
+        """The tiles of one step, on the device."""
         source, target = self._source.batch(step), self._target.batch(step)
         tiles = torch.from_numpy(source.tiles).float().to(device)
         if self._style is not None:
             rng = np.random.default_rng((*self._seed, 3, step))
             strengths = rng.uniform(0, 1, len(tiles)) * (rng.random(len(tiles)) < self._style_share)
             tiles = self._style.carried_over(tiles, torch.from_numpy(strengths).float())
-        told = None
-        if self._told_phases is not None:
-            told = decoded(torch.from_numpy(target.labels).to(device), self._told_phases)
-        return Tiles(
+        earlier_labels = None
+        if self._coded_phases is not None:
+            earlier_labels = decoded(torch.from_numpy(target.labels).to(device), self._coded_phases)
+        return StepTiles(
             tiles,
             torch.from_numpy(source.labels).long().to(device),
             torch.from_numpy(target.tiles).float().to(device),
-            told,
+            earlier_labels,
         )
 
     def close(self) -> None:
@@ -95,11 +101,12 @@ class DomainTiles(Closing):
 
 
 def _looks(
-    target: Sequence[LabelledField], places: Places | None, side: int
+    target: Sequence[LabelledField], places: TilePlaces | None, side: int
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64] | None]:
-    """What the target's spectrum and mean grey are taken from: its fields, or its tiles as often as they are drawn.
+    """The images that the target's spectrum and mean grey value are taken from, and their weights.
 
-    With other phase fractions than the source's, the fields are darker or brighter than its phases are.
+    With balanced places these are the tiles, as often as they are drawn: other phase fractions than the source's would make
+    whole fields darker or brighter.
     """
     if places is None:
         return [field.image for field in target], None
@@ -110,8 +117,8 @@ def _looks(
     return cuts, places.probabilities
 
 
-def robust_augmentation(augmentation: Augmentation) -> Augmentation:
-    """The source run's pipeline where it is extended or randomised, else the extended one, as upright as that."""
+def robust_augmentation(augmentation: AugmentationConfig) -> AugmentationConfig:
+    """The source run's augmentation if it is extended or randomised, else the extended one, upright where that is."""
     if isinstance(augmentation, ExtendedAugmentation | RandomisedAugmentation):
         return augmentation
     upright = getattr(augmentation, "upright", False)
@@ -119,7 +126,15 @@ def robust_augmentation(augmentation: Augmentation) -> Augmentation:
 
 
 def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
-    """The grey values of the extended pipeline, without its geometry, for tiles float 0-255 (N, 1, S, S)."""
+    """The photometric changes of the extended augmentation, without its geometry.
+
+    Args:
+        strength: Factor on every change. 0 changes nothing.
+        seed: Seed of the changes.
+
+    Returns:
+        A function of tiles float 0-255 (N, 1, S, S).
+    """
     rng = np.random.default_rng(seed)
     pipeline = ExtendedAugmentation(strength=strength)
 
@@ -133,10 +148,17 @@ def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
     return relight
 
 
-def told_by(
+def pseudo_label_fields(
     bag: Sequence[Network], target: Sequence[LabelledField], stride: int, phase_weights: Tensor | None
 ) -> list[LabelledField]:
-    """Target fields with what the bag says of them as `alignment.coded` labels; phase_weights: to be freed of, or None."""
+    """Target fields with the bag's pseudo-labels, in the code of `losses.coded`.
+
+    Args:
+        bag: Networks in evaluation mode.
+        target: Target fields.
+        stride: The networks' stride, px.
+        phase_weights: Weights (P,) of the loss to divide the probabilities by, or None.
+    """
     found = []
     for field in target:
         probability = torch.from_numpy(_mean_map(bag, field.image, stride))[None]
@@ -147,7 +169,7 @@ def told_by(
 
 
 def _mean_map(bag: Sequence[Network], image: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
-    """The bag's probability float32 (P, h, w) of a whole field uint8 (h, w)."""
+    """The bag's mean probability float32 (P, h, w) of a whole field uint8 (h, w)."""
     return np.asarray(predict_field(bag, image, stride, 2 * stride)[0].mean(0))
 
 
@@ -159,9 +181,18 @@ def split_by_entropy(
     stride: int,
     phase_weights: Tensor | None,
 ) -> tuple[list[LabelledField], list[LabelledField]]:
-    """Target fields cut into tiles, the sure share of them and the rest, with pseudo-labels (Pan et al. 2020).
+    """Cut target fields into pseudo-labelled tiles and split these by entropy (Pan et al. 2020).
 
-    phase_weights: of the loss, which the pseudo-labels are freed of, or None.
+    Args:
+        bag: Networks in evaluation mode.
+        target: Target fields.
+        side: Side of a tile, px.
+        easy_share: Share of the tiles that count as easy, 0-1.
+        stride: The networks' stride, px.
+        phase_weights: Weights (P,) of the loss to divide the probabilities by, or None.
+
+    Returns:
+        The tiles of low entropy, and the others.
     """
     cuts = []
     for field in target:
@@ -182,11 +213,17 @@ def split_by_entropy(
 
 def balanced_places(
     pseudo: Sequence[NDArray[np.uint8]], fields: Sequence[LabelledField], phases: int, side: int
-) -> Places:
-    """Where to draw target tiles, and how often, so that their pseudo-labelled fractions are the source's on average.
+) -> TilePlaces:
+    """Where to draw target tiles, and how often, so that their mean pseudo-labelled fractions are the source's.
 
-    pseudo: pseudo-labels of the target's fields. The weights are the closest to even ones, in relative entropy, with that
-    mean (exponential tilting); as close as the tiles allow where none have it.
+    The probabilities are the closest to even ones, in relative entropy, that have this mean (exponential tilting); where no
+    probabilities have it, those that come nearest to it.
+
+    Args:
+        pseudo: Pseudo-labels uint8 (h, w) of the target fields.
+        fields: Labelled source fields.
+        phases: Number of phases.
+        side: Side of a tile, px.
     """
     wanted = phase_frequencies(fields, phases)
     centres, found = [], []
@@ -205,4 +242,4 @@ def balanced_places(
         return float(top + np.log(np.exp(scores - top).mean()) + 1e-4 * (tilt**2).sum())
 
     tilt = minimize(dual, np.zeros(phases)).x
-    return Places(centres, softmax(excess @ tilt), jitter_px=side / 4)
+    return TilePlaces(centres, softmax(excess @ tilt), jitter_px=side / 4)

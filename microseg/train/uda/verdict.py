@@ -1,4 +1,4 @@
-"""Adapt, do not adapt, or label a few fields: decided from what needs no label of the target."""
+"""The verdict: adapt, do not adapt, or label a few fields. It needs no label of the target."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.schemas.run import Adaptation, Candidate
+from microseg.train.uda.criteria import drifted, snapshot_score
 from microseg.train.uda.recipe import SECOND
-from microseg.train.uda.self_consistency import drifted, promise
 
-SOURCE, LONGER = "unadapted", "source"
-# A gain in trust below this is within what seeds do to it; below the floor a network does not agree with itself.
+# Names of the candidates that no target is needed for: the source unadapted, and trained on equally long.
+UNADAPTED, LONGER_SOURCE = "unadapted", "source"
+# A smaller gain in self-consistency is within the spread of seeds. Below the floor a network is not consistent.
 GAIN, FLOOR = 0.02, 0.6
-# Folds that agree on the target by this much less than on the source: a committee that disagrees wants labels (Seung et al.
-# 1992). Networks may be sure of themselves, and of each other's style, on another material; their labels differ there.
+# Folds that agree on the target by this much less than on the source need labels (query by committee, Seung et al. 1992).
+# Networks may each be consistent on another material, but their labels differ there.
 DISAGREE = 0.1
-# What nothing helped must still be about as sure of itself on the target as its folds are at home.
+# Where nothing helps, the source's self-consistency on the target may be lower than on its own fields by this much.
 UNSURE = 0.1
-# A source network that trusts itself on the target to within this of what it does on its own held-out fields; and textures
-# of the phases that differ by less than this many standard deviations of the source's fields.
+# Limits of a target that is like the source: loss of self-consistency, and difference of the textures in standard deviations
+# over the source's fields.
 CLOSE, SHIFTED = 0.01, 2.5
-# A phase that the source training has, and less than this share of which is found, has been lost.
+# A phase is lost where less than this share of its fraction in the source is found.
 LOST = 0.02
-# A network that scores less than this share of the unadapted one's mIoU on source fields has forgotten what it was taught.
+# A network has forgotten the source where it has less than this share of the unadapted one's mIoU on source fields.
 FORGOT = 0.5
 FEW_FIELDS = (3, 5)
 
 
 class Likeness(NamedTuple):
-    """How like the source a target is to the source's networks.
+    """How similar a target is to the source.
 
-    at_home, abroad: mean trust of the folds on source fields that they held out, and on the target. folds_at_home: their
-    agreement on source fields. shift: how far the textures of the phases differ, in standard deviations over source fields
-    (shift.py).
+    source_consistency, target_consistency: Mean self-consistency of the source's folds on source fields that they held out,
+        and on the target.
+    source_fold_agreement: Agreement of the folds on source fields.
+    shift: Difference of the phases' textures, in standard deviations over source fields (`criteria.texture_shift`).
     """
 
-    at_home: float
-    abroad: float
-    folds_at_home: float
+    source_consistency: float
+    target_consistency: float
+    source_fold_agreement: float
     shift: float
 
     @property
     def is_familiar(self) -> bool:
-        """Whether there is nothing to adapt to: networks as sure as at home, on textures like those at home."""
-        return self.abroad >= self.at_home - CLOSE and self.shift < SHIFTED
+        """Whether there is nothing to adapt to: as self-consistent as on the source, with textures like the source's."""
+        return self.target_consistency >= self.source_consistency - CLOSE and self.shift < SHIFTED
 
     @property
-    def in_texture(self) -> str:
+    def texture_sentence(self) -> str:
         """The shift in words."""
         if not math.isfinite(self.shift):
             return "textures not compared (too few source fields, or no phase that both have)"
-        return f"textures of the phases {self.shift:.1f} standard deviations of the source's fields apart"
+        return f"textures of the phases differ by {self.shift:.1f} standard deviations of the source's fields"
 
 
 def decide(
@@ -66,83 +68,100 @@ def decide(
     forced: str | None = None,
     taken: str | None = None,
 ) -> Adaptation:
-    """The candidate to take and the verdict. candidates: the unadapted source first.
+    """Choose a candidate, and decide whether to adapt, not to adapt, or to label a few fields.
 
-    drift: factor by which phase fractions may leave those of the source and of the unadapted bag. For studies: `forced`,
-    the name that target labels chose; `taken`, the one to take whatever the verdict.
+    Args:
+        candidates: The candidates, the unadapted source first.
+        source_fractions: Phase fractions, 0-1, of the source's labels.
+        likeness: How similar the target is to the source.
+        drift: Factor by which phase fractions may leave those of the source and of the unadapted bag.
+        forced: For studies: the name that target labels chose.
+        taken: For studies: the name to take whatever the verdict.
     """
     source = candidates[0]
     usable = [source] + [item for item in candidates[1:] if not _has_collapsed(item, source, source_fractions, drift)]
-    # What needs no target: the source as it is, or trained as much longer. A gain is one over the better of them.
-    rivals = [item for item in usable if item.name in (SOURCE, LONGER)]
-    reference = max(rivals, key=lambda item: promise(item.model_dump()))
-    best = max([reference, *(item for item in usable if item not in rivals)], key=lambda item: item.trust)
-    bar = max(item.trust for item in rivals)
-    chosen = best if best.trust > bar + GAIN and not likeness.is_familiar else reference
-    longer = next((item for item in rivals if item is not source), None)
-    compared = f", {longer.trust:.3f} after equally long source training" if longer is not None else ""
-    compared += f", {best.trust:.3f} with {best.name}" if best is not reference else ""
-    evidence = (
-        f"trust of the source's folds {likeness.at_home:.3f} on their own held-out fields and {likeness.abroad:.3f} on the "
-        f"target; {likeness.in_texture}; "
-        f"agreement with itself under flips and another light: {source.trust:.3f} unadapted{compared}"
-    )
-    if len(source.steps) > 1:
-        evidence += (
-            f"; agreement of the folds {likeness.folds_at_home:.3f} on the source and {source.fold_agreement:.3f}"
-        )
-        evidence += " unadapted" + ("" if best is source else f" and {best.fold_agreement:.3f} with {best.name}")
-        evidence += " on the target"
-    if best is not source:
-        evidence += f"; {100 * best.moved:.1f} % of the labels (1 - mIoU) differ between the two"
-    if dropped := [item.name for item in candidates if item not in usable]:
-        evidence += f"; not to be trusted, for phases lost or grown or the source forgotten: {', '.join(dropped)}"
-    if chosen not in rivals and not any(item.name == LONGER for item in candidates):
-        evidence += "; no equally long source training was run, so the gain is one over the start (--control runs it)"
+    # A gain is one over the better of what needs no target: the source unadapted, or trained equally long.
+    rivals = [item for item in usable if item.name in (UNADAPTED, LONGER_SOURCE)]
+    reference = max(rivals, key=lambda item: snapshot_score(item.model_dump()))
+    best = max([reference, *(item for item in usable if item not in rivals)], key=lambda item: item.self_consistency)
+    bar = max(item.self_consistency for item in rivals)
+    chosen = best if best.self_consistency > bar + GAIN and not likeness.is_familiar else reference
+    evidence = _evidence(candidates, usable, likeness, best, is_best_reference=best is reference)
+    if chosen not in rivals and not any(item.name == LONGER_SOURCE for item in candidates):
+        evidence += "; no equally long source training was run, so the gain is over the start (--control runs it)"
+    is_better, agreement = chosen is not reference, _independent_agreement(chosen, candidates)
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen not in rivals else "do not adapt"
-    elif doubt := _doubt(
-        chosen, source_fractions, likeness, drift, _independent(chosen, candidates), is_better=chosen is not reference
-    ):
+    elif doubt := _doubt(chosen, source_fractions, likeness, drift, agreement, is_better=is_better):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
-    elif chosen is reference:
-        verdict = "do not adapt"
     else:
-        verdict = "adapt"
+        verdict = "adapt" if is_better else "do not adapt"
     if taken is not None and taken != chosen.name:
-        evidence += f"; {taken} is taken all the same, for a study"
+        evidence += f"; for a study, the run holds {taken} nevertheless"
     return Adaptation(
-        verdict=verdict, evidence=evidence, chosen=taken or chosen.name, candidates=list(candidates), oracle=forced is not None,
-        at_home=likeness.at_home, abroad=likeness.abroad, folds_at_home=likeness.folds_at_home,
+        verdict=verdict, evidence=evidence, chosen=taken or chosen.name, candidates=list(candidates),
+        oracle=forced is not None, source_consistency=likeness.source_consistency,
+        target_consistency=likeness.target_consistency, source_fold_agreement=likeness.source_fold_agreement,
         shift=likeness.shift if math.isfinite(likeness.shift) else None,
     )  # fmt: skip
 
 
-def told_choice(name: str) -> str:
-    """What the run holds, where the candidate of that name was chosen, in words."""
+def _evidence(
+    candidates: Sequence[Candidate],
+    usable: Sequence[Candidate],
+    likeness: Likeness,
+    best: Candidate,
+    *,
+    is_best_reference: bool,
+) -> str:
+    """The figures that the verdict rests on, in words. usable: the candidates that have not collapsed."""
+    source = candidates[0]
+    longer = next((item for item in usable if item.name == LONGER_SOURCE), None)
+    compared = f", {longer.self_consistency:.3f} after equally long source training" if longer is not None else ""
+    compared += "" if is_best_reference else f", {best.self_consistency:.3f} with {best.name}"
+    evidence = (
+        f"self-consistency of the source's folds {likeness.source_consistency:.3f} on their own held-out fields and "
+        f"{likeness.target_consistency:.3f} on the target; {likeness.texture_sentence}; self-consistency of the candidates "
+        f"on the target {source.self_consistency:.3f} unadapted{compared}"
+    )
+    if len(source.steps) > 1:
+        evidence += f"; agreement of the folds {likeness.source_fold_agreement:.3f} on the source, on the target "
+        evidence += f"{source.fold_agreement:.3f} unadapted"
+        evidence += "" if best is source else f" and {best.fold_agreement:.3f} with {best.name}"
+    if best is not source:
+        evidence += f"; {100 * best.label_change:.1f} % of the labels (1 - mIoU) change with {best.name}"
+    if dropped := [item.name for item in candidates if item not in usable]:
+        evidence += f"; excluded, for lost or drifted phases or a forgotten source: {', '.join(dropped)}"
+    return evidence
+
+
+def chosen_sentence(name: str) -> str:
+    """What a run holds where the candidate of this name was chosen, in words."""
     known = {
-        SOURCE: "the source run's networks as they are",
-        LONGER: "the source's networks, trained on without the target",
+        UNADAPTED: "the source run's networks, unadapted",
+        LONGER_SOURCE: "the source's networks, trained further without the target",
     }
     return known.get(name, f"networks adapted by {name}")
 
 
-def _independent(item: Candidate, candidates: Sequence[Candidate]) -> float:
-    """Agreement of an item's folds, or of the first round's where they have learned from each other since.
+def _independent_agreement(item: Candidate, candidates: Sequence[Candidate]) -> float:
+    """Agreement, 0-1, of a candidate's folds on the target before they learned from each other.
 
-    Of the source's, whichever agree better: at home they are measured as they are, and longer training sets folds apart on
-    whatever they have not learned from.
+    After a second round, which teaches all folds the bag's labels, that of the first round counts if it is lower. Of the
+    unadapted source and the source trained further, the higher one counts: longer training lets folds diverge on fields
+    that they do not learn from.
     """
-    if item.name in (SOURCE, LONGER):
-        return max(other.fold_agreement for other in candidates if other.name in (SOURCE, LONGER))
+    rivals = (UNADAPTED, LONGER_SOURCE)
+    if item.name in rivals:
+        return max(other.fold_agreement for other in candidates if other.name in rivals)
     names = (item.name, item.name.removesuffix(SECOND))
     return min(other.fold_agreement for other in candidates if other.name in names)
 
 
 def _has_collapsed(item: Candidate, source: Candidate, known: dict[str, float], drift: float) -> bool:
-    """Whether a bag may agree with itself because it says the same of everything: phases lost, grown or forgotten."""
+    """Whether a bag has lost a phase, drifted in its fractions or forgotten the source. Such a bag is consistent in vain."""
     return (
         _lost_phase(item, known) is not None
         or _has_left(item, [known, source.fractions], drift)
@@ -164,20 +183,29 @@ def _doubt(
     *,
     is_better: bool,
 ) -> str | None:
-    """Why a result is not to be used without labels. is_better: than the source, as it is or trained as long."""
+    """Why a candidate cannot be used without labels, or None.
+
+    Args:
+        item: The chosen candidate.
+        source_fractions: Phase fractions, 0-1, of the source's labels.
+        likeness: How similar the target is to the source.
+        drift: Factor by which phase fractions may leave those of the source.
+        fold_agreement: Agreement of the candidate's folds on the target.
+        is_better: Whether the candidate is better than the source, unadapted or trained further.
+    """
     if lost := _lost_phase(item, source_fractions):
-        return f"the phase {lost} is not found at all"
+        return f"the phase {lost} is not found"
     if not likeness.is_familiar and _has_left(item, [source_fractions], drift):
         return (
-            f"{item.name} finds {_listed(item.fractions)} where the source has {_listed(source_fractions)}: another "
-            "composition, or a collapse, and only labels tell which"
+            f"{item.name} finds {_listed(item.fractions)} where the source has {_listed(source_fractions)}: only labels "
+            "can tell another composition from a collapse"
         )
-    if item.trust < FLOOR:
-        return f"below {FLOOR:g} a network does not agree with itself"
-    if not is_better and item.trust < likeness.at_home - UNSURE:
-        return f"nothing helped, and {item.name} agrees with itself by more than {UNSURE:g} less than at home"
-    if fold_agreement < likeness.folds_at_home - DISAGREE:
-        return f"the folds of {item.name.removesuffix(SECOND)} agree by more than {DISAGREE:g} less than at home"
+    if item.self_consistency < FLOOR:
+        return f"the self-consistency of {item.name} is below {FLOOR:g}"
+    if not is_better and item.self_consistency < likeness.source_consistency - UNSURE:
+        return f"nothing helped, and the self-consistency of {item.name} is lower by more than {UNSURE:g} than on the source"
+    if fold_agreement < likeness.source_fold_agreement - DISAGREE:
+        return f"the folds of {item.name.removesuffix(SECOND)} agree by more than {DISAGREE:g} less than on the source"
     return None
 
 
@@ -193,9 +221,14 @@ def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | No
 
 
 def fields_to_label(uncertainty: NDArray[np.float64], features: NDArray[np.float64]) -> list[int]:
-    """Three to five fields whose labels would teach most: uncertain ones, far from each other (greedy, k-centre).
+    """Three to five fields whose labels would teach most: uncertain ones, far from each other (greedy k-centre).
 
-    uncertainty (n,): mean entropy of the bag. features (n, D): pooled, any scale. Returns places, most wanted first.
+    Args:
+        uncertainty: Mean entropy of the bag on each field, (n,).
+        features: Bottleneck features of each field, (n, D), of any scale.
+
+    Returns:
+        Places of the fields, the most useful first.
     """
     count = min(len(uncertainty), int(np.clip(round(len(uncertainty) / 4), *FEW_FIELDS)))
     scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-9)

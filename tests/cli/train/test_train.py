@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from microseg.core.schemas.run import read_run
-from microseg.train.common import parallel
+from microseg.train.supervised import loop
 from tests.chain import microseg, tiny_domain, write_recipe
 from tests.core.samples import halves, write_domain
 
@@ -39,7 +39,7 @@ def test_a_label_curve_says_how_far_more_labels_help(tmp_path: Path) -> None:
     out = tmp_path / "run"
     outcome = microseg("train", "supervised", source, "--recipe", recipe, "--out", out, "--label-curve")
     assert outcome.status == 0, outcome.err
-    assert "The last doubling of the labels brought" in outcome.out
+    assert "The last doubling of the labels gained" in outcome.out
     curve = json.loads((out / "labels.json").read_text())
     assert [(point["share"], point["fields"]) for point in curve["points"]] == [(0.25, 1), (0.5, 2), (1.0, 3)]
     full = read_run(out)[1]
@@ -56,14 +56,14 @@ def test_resume_of_a_finished_run_says_so(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    monkeypatch.setattr(parallel, "train_fold", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "train_fold", lambda *arguments: pytest.fail("trained again"))
     arguments = ["train", "supervised", source, "--recipe", recipe, "--out", run]
     without = microseg(*arguments)
     assert without.status == 2
     assert "--resume" in without.err
     outcome = microseg(*arguments, "--resume")
     assert outcome.status == 0, outcome.err
-    assert "finished already; nothing was trained" in outcome.out
+    assert "already finished; nothing is trained" in outcome.out
     assert read_run(run) == read_run(trained)
 
 

@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.domain import DomainField
 from microseg.core.domains.phases import UNLABELLED
-from microseg.train.common.augmentation import Augmentation, appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
 from microseg.train.common.datasets import LabelledField, TileSampler, grid_of, phase_frequencies
-from microseg.train.common.recipe import BasicAugmentation, ExtendedAugmentation, NoAugmentation, RandomisedAugmentation
+from microseg.train.common.recipe import (
+    AugmentationConfig,
+    BasicAugmentation,
+    ExtendedAugmentation,
+    NoAugmentation,
+    RandomisedAugmentation,
+)
 
 LIMITS = (90, 165)
-AUGMENTATIONS: list[Augmentation] = [
+AUGMENTATIONS: list[AugmentationConfig] = [
     NoAugmentation(),
     BasicAugmentation(),
     ExtendedAugmentation(),
@@ -49,7 +55,7 @@ def labelled(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> LabelledFie
     return LabelledField(DomainField("a.tif", Path("a.tif"), None, "a"), "0" * 64, image, labels)
 
 
-def sampler(fields: list[LabelledField], augmentation: Augmentation, **changes: object) -> TileSampler:
+def sampler(fields: list[LabelledField], augmentation: AugmentationConfig, **changes: object) -> TileSampler:
     values: dict[str, object] = {"core_px": 48, "halo_px": 10, "batch": 3, "rare_phase_share": 0.3, "seed": (0, 1)}
     return TileSampler(fields, augmentation, **(values | changes))  # type: ignore[arg-type]
 
@@ -63,7 +69,7 @@ def sampler(fields: list[LabelledField], augmentation: Augmentation, **changes: 
     side=st.sampled_from([40, 63]),
 )
 def test_a_mask_drawn_from_the_image_is_still_its_mask(
-    seed: int, augmentation: Augmentation, y: float, x: float, side: int
+    seed: int, augmentation: AugmentationConfig, y: float, x: float, side: int
 ) -> None:
     image = waves()
     rng = np.random.default_rng(seed)
@@ -80,7 +86,7 @@ def test_the_comparison_would_see_a_shift() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [NoAugmentation(), BasicAugmentation()], ids=lambda a: str(a.kind))
-def test_a_batchs_labels_are_those_of_the_tiles_cores(augmentation: Augmentation) -> None:
+def test_a_batchs_labels_are_those_of_the_tiles_cores(augmentation: AugmentationConfig) -> None:
     image = waves()
     batch = sampler([labelled(image, classes(image))], augmentation).batch(5)
     assert batch.tiles.shape == (3, 1, 68, 68)
@@ -102,7 +108,7 @@ def test_labels_are_never_invented(step: int, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda a: str(a.kind))
-def test_a_step_draws_the_same_tiles_at_any_time(augmentation: Augmentation) -> None:
+def test_a_step_draws_the_same_tiles_at_any_time(augmentation: AugmentationConfig) -> None:
     image = waves()
     fields = [labelled(image, classes(image)), labelled(image[::-1].copy(), classes(image)[::-1].copy())]
     first = sampler(fields, augmentation).batch(7)
@@ -130,7 +136,7 @@ def test_rare_phases_are_looked_for() -> None:
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda a: str(a.kind))
-def test_appearance_changes_grey_values_alone(augmentation: Augmentation) -> None:
+def test_appearance_changes_grey_values_alone(augmentation: AugmentationConfig) -> None:
     image = waves()
     labels = classes(image)
     before = labels.copy()

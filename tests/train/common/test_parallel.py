@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from microseg.core.errors import TrainingError
-from microseg.train.common import parallel
-from microseg.train.common.parallel import _end_with_parent
-from microseg.train.common.ranks import ALONE, Ranks
-from microseg.train.common.stopping import StopRequest
-from microseg.train.supervised.loop import Report
+from microseg.train.common.parallel import folds as parallel
+from microseg.train.common.parallel.folds import _end_with_parent
+from microseg.train.common.parallel.ranks import ALONE, Ranks
+from microseg.train.common.parallel.stopping import StopRequest
+from microseg.train.common.progress import ProgressCallback
 from tests.chain import train
 
 
@@ -31,7 +31,7 @@ def test_two_processes_train_what_one_trains_also_after_a_kill(trained: Path, so
     run = tmp_path / "run"
     seen: dict[int, list[int]] = {0: [], 1: []}
 
-    def killed(fold: int) -> Report:
+    def killed(fold: int) -> ProgressCallback:
         def report(step: int, steps: int, text: str) -> None:
             if step >= 2:
                 for child in multiprocessing.active_children():
@@ -40,10 +40,10 @@ def test_two_processes_train_what_one_trains_also_after_a_kill(trained: Path, so
 
         return report
 
-    def followed(fold: int) -> Report:
+    def followed(fold: int) -> ProgressCallback:
         return lambda step, steps, text: seen[fold].append(step)
 
-    with pytest.raises(TrainingError, match=r"ended without a word.*--resume"):
+    with pytest.raises(TrainingError, match=r"has ended.*--resume"):
         train(source, run, workers=2, on_fold=killed)
     assert not (run / "summary.json").exists()
     summary = train(source, run, resume=True, workers=2, on_fold=followed)
@@ -84,7 +84,7 @@ def test_folds_save_when_their_whole_group_is_told_to_end(tmp_path: Path) -> Non
     """As clusters do it: SIGTERM to every process of a job, also to those that only start others or pass on reports."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from microseg.train.common import parallel; from tests.train.common.test_parallel import Saves\n"
+        "from microseg.train.common.parallel import folds as parallel; from tests.train.common.test_parallel import Saves\n"
         "if __name__ == '__main__':\n"
         "    place = Path(sys.argv[1])\n"
         "    told = lambda fold: lambda step, steps, text: (place / f'told{fold}').touch()\n"
@@ -108,7 +108,7 @@ class Saves:
     fold: int
     folder: Path
 
-    def run(self, report: Report, ranks: Ranks = ALONE) -> None:
+    def run(self, report: ProgressCallback, ranks: Ranks = ALONE) -> None:
         """Train until told."""
         with StopRequest() as stop:
             for step in range(500):

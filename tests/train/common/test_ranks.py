@@ -20,9 +20,9 @@ from torch.multiprocessing.spawn import start_processes
 
 from microseg.core.errors import TrainingError
 from microseg.models.build import build_network
-from microseg.train.common.losses import cross_entropy, mass, soft_dice
-from microseg.train.common.ranks import ALONE, Ranks, join_ranks
-from microseg.train.supervised.loop import Report
+from microseg.train.common.losses import cross_entropy, labelled_mass, soft_dice
+from microseg.train.common.parallel.ranks import ALONE, Ranks, join_ranks
+from microseg.train.common.progress import ProgressCallback
 from tests.chain import ENCODER, NETWORK, tiny_recipe, train, write_recipe
 from tests.processes import in_own_process
 
@@ -42,7 +42,7 @@ def _one_step(ranks: Ranks) -> dict[str, Tensor]:
     forward = ranks.wrapped(network)
     mine = slice(ranks.rank, None, ranks.size)
     logits = forward(tiles[mine]).logits
-    share = ranks.size * mass(labels[mine], WEIGHTS) / ranks.total(mass(labels[mine], WEIGHTS))
+    share = ranks.size * labelled_mass(labels[mine], WEIGHTS) / ranks.total(labelled_mass(labels[mine], WEIGHTS))
     loss = share * cross_entropy(logits, labels[mine], WEIGHTS) + 0.5 * soft_dice(logits, labels[mine], ranks.total)
     loss.backward()  # type: ignore[no-untyped-call]
     found = {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
@@ -81,16 +81,14 @@ def test_alone_nothing_changes() -> None:
 def test_a_fold_on_two_processes_equals_one_also_after_a_kill(trained: Path, source: Path, tmp_path: Path) -> None:
     run, steps = tmp_path / "run", []
 
-    def killed(fold: int) -> Report:
+    def killed(fold: int) -> ProgressCallback:
         def report(step: int, _: int, text: str) -> None:
             if step == 3:
                 next(c for c in multiprocessing.active_children() if "Manager" not in c.name).kill()
 
         return report
 
-    with pytest.raises(
-        TrainingError, match=r"fold0: process \d of the 2 that trained it ended without a word.*--resume"
-    ):
+    with pytest.raises(TrainingError, match=r"fold0: process \d of the 2 that trained it has ended.*--resume"):
         train(source, run, only_folds=[0], workers=2, on_fold=killed)
     assert json.loads((run / "fold0" / "last" / "state.json").read_text())["step"] >= 2
     train(source, run, resume=True, only_folds=[0], workers=2, on_fold=lambda fold: lambda step, *_: steps.append(step))
@@ -127,7 +125,7 @@ def _train_and_stop(source: Path, place: Path, signals: Sequence[signal.Signals]
     """One run for each signal, which it sends to itself at the second step."""
     for number in signals:
 
-        def stopped(fold: int, number: signal.Signals = number) -> Report:
+        def stopped(fold: int, number: signal.Signals = number) -> ProgressCallback:
             return lambda step, steps, text: os.kill(os.getpid(), number) if step == 2 else None
 
         with pytest.raises(KeyboardInterrupt):

@@ -21,9 +21,9 @@ from microseg.core.schemas.run import PretrainSummary
 from microseg.core.system.files import sha256_of
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.unet import UNet
-from microseg.train.common.recipe import PretrainRecipe
 from microseg.train.pretraining.classified_data import centre_cut, find_classes, is_annotated
-from microseg.train.pretraining.loop import run_pretrain
+from microseg.train.pretraining.command import run_pretrain
+from microseg.train.pretraining.recipe import PretrainRecipe
 from tests.chain import microseg
 from tests.processes import in_own_process
 
@@ -83,7 +83,7 @@ def test_texture_classes_are_learned(classified: Path, tmp_path: Path) -> None:
     settings = recipe(encoder=encoder, steps=12, validate_every=12, batch=6)
     run_pretrain(
         classified, "tiny", settings, tmp_path / "run", resume=False,
-        report=lambda step, steps, text: losses.append(float(text.removeprefix("loss "))),
+        progress=lambda step, steps, text: losses.append(float(text.removeprefix("loss "))),
     )  # fmt: skip
     first, last = losses[0], losses[-1]
     assert last < 0.3 * first
@@ -99,7 +99,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run_pretrain(classified, "tiny", recipe(), tmp_path / "run", resume=False, report=report)
+        run_pretrain(classified, "tiny", recipe(), tmp_path / "run", resume=False, progress=report)
     run_pretrain(classified, "tiny", recipe(), tmp_path / "run", resume=True)
     for name in ("encoder.safetensors", "history.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (pretrained / name).read_bytes()
@@ -124,7 +124,7 @@ def _pretrain_and_stop(classified: Path, run: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        run_pretrain(classified, "tiny", recipe(validate_every=5), run, resume=False, report=report)
+        run_pretrain(classified, "tiny", recipe(validate_every=5), run, resume=False, progress=report)
 
 
 def _history(run: Path) -> list[dict[str, str]]:

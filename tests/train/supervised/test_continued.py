@@ -13,7 +13,7 @@ from microseg.core.schemas.run import read_run
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data
 from microseg.train.common.recipe import Recipe
-from microseg.train.supervised.continued import Earlier
+from microseg.train.supervised.continued import EarlierRun
 from tests.chain import microseg, tiny_domain, train
 
 
@@ -47,7 +47,7 @@ def test_few_fields_are_seen_as_the_target_was(place: Path, tmp_path: Path) -> N
     target = DomainEntry(name="lom", role="target", preparation=Preparation(invert=True))
     adapted = record.model_copy(update={"adaptation": SimpleNamespace(target=target)})
     recipe = Recipe.model_validate(record.recipe)
-    earlier = Earlier(place / "run", adapted, recipe, [], [])
+    earlier = EarlierRun(place / "run", adapted, recipe, [], [])
     bare = tmp_path / "few"
     write_domain(bare, "t2", 2, 5, size_px=(180, 150))
     (bare / "domain.yaml").unlink()
@@ -100,7 +100,7 @@ def test_fields_of_folds_that_were_not_adapted_are_held_out_by_none(place: Path)
     record = read_run(place / "run")[0].model_copy(update={"folds": 1})
     recipe = Recipe.model_validate(record.recipe)
     data = load_training_data(place / "s", recipe.scale, recipe.folds, record.grid, phases=record.phases)
-    earlier = Earlier(place / "run", record, recipe, data.fields, data.folds)
+    earlier = EarlierRun(place / "run", record, recipe, data.fields, data.folds)
     assert sorted(data.folds) == [0, 0, 1, 1]
     found = [field.fold for field in earlier.held_out(2)]
     assert found == [-1 if fold == 1 else 0 for fold in data.folds]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from microseg.train.common import checkpoint
 from microseg.train.common import prediction as predict
 from microseg.train.common.datasets import Batch, LabelledField, load_fields
 from microseg.train.common.losses import cross_entropy
-from microseg.train.common.ranks import ALONE
+from microseg.train.common.parallel.ranks import ALONE
 from microseg.train.common.recipe import Recipe, Schedule
+from microseg.train.common.schedule import rate_factor
 from microseg.train.supervised import loop as supervised
-from microseg.train.supervised.loop import Report, rate_factor, steps_of, train_fold
+from microseg.train.supervised.loop import SupervisedFold, steps_of, train_fold
 from tests.chain import tiny_recipe
 
 STEPS = 5
@@ -53,15 +55,20 @@ def recipe() -> Recipe:
     return tiny_recipe(steps=STEPS)
 
 
-def fold(fields: Sequence[LabelledField], phases: Sequence[PhaseInfo], folder: Path, stop_at: int | None) -> None:
+def fold(
+    fields: Sequence[LabelledField],
+    phases: Sequence[PhaseInfo],
+    folder: Path,
+    stop_at: int | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     def report(step: int, steps: int, text: str) -> None:
         assert steps == STEPS
         assert "loss" in text
         if step == stop_at:
             raise Interrupted
 
-    quiet: Report = report
-    train_fold(recipe(), phases, fields[:3], fields[3:], 0, folder, quiet)
+    train_fold(SupervisedFold(recipe(), phases, fields[:3], fields[3:], 0, folder), report, clock=clock)
 
 
 def what_it_left(folder: Path) -> tuple[str, str, str]:
@@ -125,15 +132,18 @@ def test_a_kill_while_the_state_is_written_loses_nothing(
 
 
 def test_seconds_add_up_over_interruptions(
-    fields: list[LabelledField], phases: list[PhaseInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fields: list[LabelledField], phases: list[PhaseInfo], tmp_path: Path
 ) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr("microseg.train.supervised.loop.time.monotonic", lambda: 10.0 * next(ticks))
+
+    def clock() -> float:
+        return 10.0 * next(ticks)
+
     with pytest.raises(Interrupted):
-        fold(fields, phases, tmp_path, 4)
+        fold(fields, phases, tmp_path, 4, clock)
     first = json.loads((tmp_path / "last" / "state.json").read_text())
     assert (first["step"], first["seconds"]) == (2, 10.0)
-    fold(fields, phases, tmp_path, None)
+    fold(fields, phases, tmp_path, None, clock)
     assert json.loads((tmp_path / "fold.json").read_text())["seconds"] == 30.0
 
 
@@ -146,8 +156,10 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_weights(
     def exploding(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return honest(logits, labels, weights) * (float("nan") if next(counted) == 3 else 1.0)
 
-    monkeypatch.setattr("microseg.train.supervised.loop.cross_entropy", exploding)
-    with pytest.raises(TrainingError, match=r"nan at step 4, on tiles of .*tif, with a rate of .*step 2 are kept"):
+    monkeypatch.setattr("microseg.train.common.losses.cross_entropy", exploding)
+    with pytest.raises(
+        TrainingError, match=r"nan at step 4, on tiles of .*tif, at a learning rate of .*step 2 are kept"
+    ):
         fold(fields, phases, tmp_path, None)
     kept = load_file(tmp_path / "model.safetensors")
     assert all(value.isfinite().all() for value in kept.values())
@@ -180,7 +192,7 @@ def test_tiled_equals_whole_with_a_sufficient_halo(monkeypatch: pytest.MonkeyPat
     network = UNet("tf_efficientnet_lite0", 3, "none", (16, 8, 8)).eval()
     image = np.random.default_rng(0).integers(0, 256, (70, 420), np.uint8)
     whole, _ = predict.predict_field([network], image, network.stride, 64)
-    monkeypatch.setattr(predict, "MAX_PIXELS", 72 * 240)
+    monkeypatch.setattr(predict, "MAX_TILE_PIXELS", 72 * 240)
     tiled, features = predict.predict_field([network, network], image, network.stride, 64)
     assert tiled.shape == (2, 3, 70, 420)
     assert features.shape[0] == 2
@@ -206,7 +218,7 @@ def test_a_batch_in_parts_trains_as_well(
     recipe = tiny_recipe(
         batch=3, micro_batch=micro_batch, steps=2, network={"kind": "deeplabv2", "auxiliary_loss": 0.1}
     )
-    result = train_fold(recipe, phases, fields[:3], fields[3:], 0, tmp_path, lambda step, steps, text: None)
+    result = train_fold(SupervisedFold(recipe, phases, fields[:3], fields[3:], 0, tmp_path))
     assert 0 < result.info.miou < 1
     batch = Batch(np.zeros((3, 1, 4, 4), np.uint8), np.arange(12, dtype=np.uint8).reshape(3, 2, 2), ("a",))
     batch.labels[0] = UNLABELLED
@@ -225,6 +237,6 @@ def test_out_of_memory_says_what_to_lower(
     def full(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr("microseg.train.supervised.loop.cross_entropy", full)
+    monkeypatch.setattr("microseg.train.common.losses.cross_entropy", full)
     with pytest.raises(TrainingError, match=r"out of memory on cpu with 2 tiles of 64 px.*--set micro_batch=1"):
         fold(fields, phases, tmp_path, None)

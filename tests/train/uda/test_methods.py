@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from microseg.models.discriminator import Discriminator
 from microseg.models.network import Network, NetworkOutput
 from microseg.train.uda import methods
-from microseg.train.uda.methods import Actors, Losses, Pseudo, Tiles
+from microseg.train.uda.methods import AdaptationModules, Losses, PseudoLabels, StepTiles
 from microseg.train.uda.recipe import AdaptSegNet, Advent, Dacs, Dast, Fda, Masked, MinEnt
 
 PHASES = 2
@@ -32,61 +32,61 @@ class Heads(Network):
         return NetworkOutput(self.main(shared), shared.mean((2, 3)), auxiliary)
 
 
-def adversarial(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.adversarial(actors, tiles, AdaptSegNet(adversarial=1, auxiliary=1))
+def adversarial(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.adversarial(modules, tiles, AdaptSegNet(adversarial=1, auxiliary=1))
 
 
-def least_squares(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.adversarial(actors, tiles, AdaptSegNet(adversarial=1, auxiliary=1, loss="least_squares"))
+def least_squares(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.adversarial(modules, tiles, AdaptSegNet(adversarial=1, auxiliary=1, loss="least_squares"))
 
 
-def entropy_maps(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.adversarial(actors, tiles, Advent(adversarial=1, auxiliary=1))
+def entropy_maps(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.adversarial(modules, tiles, Advent(adversarial=1, auxiliary=1))
 
 
-def minimum_entropy(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.minimum_entropy(actors, tiles, MinEnt(weight=1, auxiliary=1))
+def minimum_entropy(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.minimum_entropy(modules, tiles, MinEnt(weight=1, auxiliary=1))
 
 
-def fourier(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.fourier(actors, tiles, Fda(entropy=1), 0)
+def fourier(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.fourier(modules, tiles, Fda(entropy=1), 0)
 
 
-def _taught(actors: Actors, tiles: Tiles) -> Callable[[], Pseudo]:
+def _taught(modules: AdaptationModules, tiles: StepTiles) -> Callable[[], PseudoLabels]:
     """Sure of every pixel, and never of the network's own opinion, which would have nothing to teach."""
     labels = (tiles.target[:, 0] > 128).long()
     return lambda: (labels, torch.ones_like(tiles.target[:, 0]))
 
 
-def class_mixed(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.class_mixed(actors, tiles, Dacs(), lambda mixed: mixed, _taught(actors, tiles))
+def class_mixed(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.class_mixed(modules, tiles, Dacs(), lambda mixed: mixed, _taught(modules, tiles))
 
 
-def attended(actors: Actors, tiles: Tiles) -> Losses:
-    return methods.attended_self_training(actors, tiles, Dast(adversarial=0, auxiliary=0), _taught(actors, tiles))
+def attended(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    return methods.attended_self_training(modules, tiles, Dast(adversarial=0, auxiliary=0), _taught(modules, tiles))
 
 
-def masked(actors: Actors, tiles: Tiles) -> Losses:
-    taught = _taught(actors, tiles)
+def masked(modules: AdaptationModules, tiles: StepTiles) -> Losses:
+    taught = _taught(modules, tiles)
     return methods.masked_consistency(
-        actors, tiles.target, Masked(patch_px=4), lambda seen: seen, taught, {}, Dacs(confidence=0.9)
+        modules, tiles.target, Masked(patch_px=4), lambda seen: seen, taught, {}, Dacs(confidence=0.9)
     )
 
 
-def _actors(network: Heads, on_target: float = 1.0) -> Actors:
+def _modules(network: Heads, on_target: float = 1.0) -> AdaptationModules:
     torch.manual_seed(3)
     critics = [Discriminator(PHASES) for _ in range(1 if network.auxiliary is None else 2)]
-    return Actors(
+    return AdaptationModules(
         network, deepcopy(network), critics, lambda tiles, domain: network.forward_any_size(tiles),
         lambda logits, labels: 0 * logits.sum(), 1.0, 64, on_target, None, torch.Generator().manual_seed(4),
     )  # fmt: skip
 
 
 @pytest.fixture
-def tiles() -> Tiles:
+def tiles() -> StepTiles:
     torch.manual_seed(0)
     source, target = 255 * torch.rand(2, 1, 64, 64), 255 * torch.rand(2, 1, 64, 64)
-    return Tiles(source, (source[:, 0] > 128).long(), target)
+    return StepTiles(source, (source[:, 0] > 128).long(), target)
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -104,24 +104,24 @@ def tiles() -> Tiles:
     ],
 )
 def test_a_step_makes_the_loss_on_the_target_smaller(
-    method: Callable[[Actors, Tiles], Losses], names: tuple[str, ...], heads: int, tiles: Tiles
+    method: Callable[[AdaptationModules, StepTiles], Losses], names: tuple[str, ...], heads: int, tiles: StepTiles
 ) -> None:
     torch.manual_seed(1)
     network = Heads(heads)
-    before = method(_actors(network), tiles)
+    before = method(_modules(network), tiles)
     with torch.no_grad():
         for weight in network.parameters():
             if weight.grad is not None:
                 weight.sub_(weight.grad / (weight.grad.norm() + 1e-12), alpha=1e-3)
-    after = method(_actors(network), tiles)
+    after = method(_modules(network), tiles)
     for name in names[:heads]:
         assert after[name] < before[name]
     assert before["on_target"] > 0
 
 
-def test_without_weight_on_the_target_nothing_is_learned_from_it(tiles: Tiles) -> None:
+def test_without_weight_on_the_target_nothing_is_learned_from_it(tiles: StepTiles) -> None:
     network = Heads(2)
     for method in (adversarial, minimum_entropy, fourier, class_mixed, attended, masked):
         network.zero_grad()
-        assert method(_actors(network, on_target=0.0), tiles)["on_target"] == 0
+        assert method(_modules(network, on_target=0.0), tiles)["on_target"] == 0
         assert all(weight.grad is None or not weight.grad.any() for weight in network.parameters())

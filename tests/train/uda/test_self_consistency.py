@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from microseg.train.uda.criteria import drifted, is_lost, self_consistency, snapshot_score, warnings_of
 from microseg.train.uda.recipe import AdaptSegNet, Dacs, SourceOnly
-from microseg.train.uda.self_consistency import drifted, is_lost, promise, trust, warnings_of
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,17 @@ def test_training_that_drifted_twice_running_is_lost() -> None:
     gone, fine = _row(drifted=True), _row()
     assert not is_lost([fine, gone]) and not is_lost([fine, gone, fine])
     assert is_lost([fine, gone, gone])
-    assert "training ended at step 50" in warnings_of([fine, gone, gone], Dacs())[0]
+    assert "training ends at step 50" in warnings_of([fine, gone, gone], Dacs())[0]
 
 
-def test_trust_is_the_mean_of_both_agreements() -> None:
-    assert trust({"flips": 0.8, "photometric": 0.6}) == pytest.approx(0.7)
+def test_self_consistency_is_the_mean_of_both_agreements() -> None:
+    assert self_consistency({"flips": 0.8, "photometric": 0.6}) == pytest.approx(0.7)
 
 
 def test_of_equally_sure_snapshots_the_one_that_still_knows_the_source_is_chosen() -> None:
     sure = {"flips": 0.9, "photometric": 0.9, "source_miou": 0.7}
-    assert promise(sure) > promise(sure | {"source_miou": 0.5})
-    assert promise(sure) > promise(sure | {"flips": 0.8})
-    assert promise(sure) == promise(sure | {"photometric": 1.0})  # what self-training makes rise by itself
+    assert snapshot_score(sure) > snapshot_score(sure | {"source_miou": 0.5})
+    assert snapshot_score(sure) > snapshot_score(sure | {"flips": 0.8})
+    assert snapshot_score(sure) == snapshot_score(
+        sure | {"photometric": 1.0}
+    )  # what self-training makes rise by itself

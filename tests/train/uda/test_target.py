@@ -15,13 +15,8 @@ from microseg.core.schemas.preparation import DomainEntry, Grid
 from microseg.core.schemas.run import RunRecord, read_record
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data
-from microseg.train.uda.target import (
-    Target,
-    histogram_curve,
-    read_target,
-    skewness_of_details,
-    standardising_curve,
-)
+from microseg.train.uda.normalise import histogram_curve, standardising_curve
+from microseg.train.uda.target import Target, read_target, skewness_of_details
 from tests.chain import tiny_domain, train
 
 
@@ -93,7 +88,7 @@ def test_other_methods_stop_with_the_option(tmp_path: Path, source: tuple[RunRec
 
 
 def test_the_source_itself_and_other_phases_are_refused(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
-    with pytest.raises(InputError, match="holds nothing but fields that the source run was trained on"):
+    with pytest.raises(InputError, match="holds only fields that the source run was trained on"):
         _read(Path(source[0].domain_source), source)
     write_domain(tmp_path / "t1", "t1", 1, 5, size_px=(180, 150))
     described = tmp_path / "t1" / "domain.yaml"
@@ -131,7 +126,7 @@ def test_a_pixel_size_beside_a_source_that_knows_none_rescales_nothing_and_says_
     record = source[0].model_copy(update={"grid": Grid(scale=1.0)})
     found = _read(tmp_path, (record, source[1]), pixel_size_um=0.5)
     assert found.fields[0].image.shape == (150, 180)
-    assert any("--pixel-size-um 0.5 is recorded, but nothing is rescaled" in text for text in found.notices)
+    assert any("--pixel-size-um 0.5 is recorded, but no field is rescaled" in text for text in found.notices)
 
 
 def test_a_target_of_the_name_of_a_domain_that_the_run_knows_gets_another(

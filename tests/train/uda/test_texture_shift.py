@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from microseg.train.uda.texture_shift import LEAST_FIELDS, texture, texture_shift
+from microseg.train.uda.criteria import LEAST_FIELDS, texture, texture_shift
 from microseg.train.uda.verdict import SHIFTED
 
 

@@ -13,10 +13,10 @@ from microseg.train.common.recipe import BasicAugmentation, ExtendedAugmentation
 from microseg.train.uda.losses import decoded
 from microseg.train.uda.tiles import (
     balanced_places,
+    pseudo_label_fields,
     relighting,
     robust_augmentation,
     split_by_entropy,
-    told_by,
 )
 
 Image = NDArray[np.uint8]
@@ -50,12 +50,12 @@ def _field(image: Image, labels: Image | None = None) -> LabelledField:
 
 def test_pseudo_labels_cover_a_field_of_any_size() -> None:
     image = np.random.default_rng(0).integers(0, 255, (70, 90)).astype(np.uint8)
-    (told,) = told_by(BAG, [_field(image)], 16, None)
+    (told,) = pseudo_label_fields(BAG, [_field(image)], 16, None)
     labels, confidence = decoded(torch.from_numpy(told.labels), 2)
     assert np.array_equal(labels.numpy(), _predict(image).argmax(0))
     assert np.abs(confidence.numpy() - _predict(image).max(0)).max() < 0.005
     # Freed of a loss in which phase 1 counted three times, it must be surer than that.
-    (freed,) = told_by(BAG, [_field(image)], 16, torch.tensor([1.0, 3.0]))
+    (freed,) = pseudo_label_fields(BAG, [_field(image)], 16, torch.tensor([1.0, 3.0]))
     labels, _ = decoded(torch.from_numpy(freed.labels), 2)
     assert np.array_equal(labels.numpy(), (_predict(image)[1] > 0.75).astype(int))
 

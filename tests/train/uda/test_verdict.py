@@ -14,17 +14,17 @@ decide = partial(verdict.decide, drift=2.5)
 STRANGE = Likeness(0.88, 0.8, 0.95, 10.0)
 
 
-def _candidate(name: str, trust: float, **changes: Any) -> Candidate:
-    values: dict[str, Any] = dict.fromkeys(("flips", "photometric", "certainty", "information", "density"), trust)
+def _candidate(name: str, consistency: float, **changes: Any) -> Candidate:
+    values: dict[str, Any] = dict.fromkeys(("flips", "photometric", "certainty", "information", "density"), consistency)
     values |= {
         "fold_agreement": 0.9,
-        "moved": 0.1,
+        "label_change": 0.1,
         "fractions": KNOWN,
         "source_miou": 0.9,
         "minutes": 1.0,
         "steps": [1],
     }
-    return Candidate(name=name, trust=trust, **(values | changes))
+    return Candidate(name=name, self_consistency=consistency, **(values | changes))
 
 
 def test_a_clear_gain_is_adapted_to_and_a_small_one_is_not() -> None:
@@ -75,7 +75,7 @@ def test_what_agrees_with_nothing_needs_labels() -> None:
 
 def test_a_source_that_is_far_less_sure_than_at_home_is_no_reason_to_leave_it() -> None:
     """As T3, where target statistics alone double the mIoU and raise no agreement."""
-    unsure = STRANGE.at_home - UNSURE - 0.01
+    unsure = STRANGE.source_consistency - UNSURE - 0.01
     found = decide([_candidate("unadapted", unsure), _candidate("normalise", unsure)], KNOWN, STRANGE)
     assert (found.verdict, found.chosen) == ("label a few fields", "unadapted")
     assert "nothing helped" in found.evidence
@@ -84,15 +84,15 @@ def test_a_source_that_is_far_less_sure_than_at_home_is_no_reason_to_leave_it() 
 
 def test_folds_that_disagree_want_labels_however_sure_each_is() -> None:
     """As superalloy shown to networks of lath bainite, or coating to those of superalloy."""
-    sure = _candidate("dacs", 0.97, fold_agreement=STRANGE.folds_at_home - 2 * DISAGREE)
+    sure = _candidate("dacs", 0.97, fold_agreement=STRANGE.source_fold_agreement - 2 * DISAGREE)
     found = decide([_candidate("unadapted", 0.8), sure], KNOWN, STRANGE)
     assert (found.verdict, found.chosen) == ("label a few fields", "dacs")
     assert "folds of dacs agree" in found.evidence
 
 
 def test_folds_that_were_taught_by_their_bag_count_as_they_agreed_before() -> None:
-    apart = _candidate("dacs", 0.9, fold_agreement=STRANGE.folds_at_home - 2 * DISAGREE)
-    taught = _candidate("dacs-2", 0.97, fold_agreement=STRANGE.folds_at_home)
+    apart = _candidate("dacs", 0.9, fold_agreement=STRANGE.source_fold_agreement - 2 * DISAGREE)
+    taught = _candidate("dacs-2", 0.97, fold_agreement=STRANGE.source_fold_agreement)
     found = decide([_candidate("unadapted", 0.8), apart, taught], KNOWN, STRANGE)
     assert (found.verdict, found.chosen) == ("label a few fields", "dacs-2")
     assert decide([_candidate("unadapted", 0.8), taught], KNOWN, STRANGE).verdict == "adapt"
@@ -100,7 +100,7 @@ def test_folds_that_were_taught_by_their_bag_count_as_they_agreed_before() -> No
 
 def test_folds_that_longer_training_set_apart_count_as_they_agreed_before() -> None:
     """As on the coating's other specimens, where it gains four points of mIoU."""
-    apart = STRANGE.folds_at_home - 2 * DISAGREE
+    apart = STRANGE.source_fold_agreement - 2 * DISAGREE
     longer = _candidate("source", 0.85, fold_agreement=apart)
     found = decide([_candidate("unadapted", 0.85), longer], KNOWN, STRANGE)
     assert (found.verdict, found.chosen) == ("do not adapt", "unadapted")
@@ -143,7 +143,7 @@ def test_a_control_that_flips_less_well_still_sets_the_bar() -> None:
 def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
     found = decide([_candidate("unadapted", 0.9), _candidate("minent", 0.9)], KNOWN, STRANGE, taken="minent")
     assert (found.verdict, found.chosen) == ("do not adapt", "minent")
-    assert "minent is taken all the same" in found.evidence
+    assert "the run holds minent nevertheless" in found.evidence
 
 
 def test_labels_that_chose_are_stamped() -> None:

@@ -1,4 +1,4 @@
-"""Training on several GPUs: folds side by side, for they share nothing; what remains of them on all GPUs together."""
+"""Training on several GPUs: folds side by side, each on a GPU of its own; folds that are left over on all GPUs together."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import queue
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.managers import SyncManager
@@ -21,75 +20,58 @@ from threading import Thread, current_thread, main_thread
 from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
-from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.system.processor_count import usable_processors
-from microseg.train.common.datasets import LabelledField
-from microseg.train.common.ranks import ALONE, Ranks, join_ranks
-from microseg.train.common.recipe import Recipe
-from microseg.train.common.stopping import StopRequest
-from microseg.train.supervised.loop import Report, train_fold
+from microseg.train.common.parallel.ranks import ALONE, Ranks, join_ranks
+from microseg.train.common.parallel.stopping import StopRequest
+from microseg.train.common.progress import FoldCallback, ProgressCallback, no_progress
 
 _POLL_S = 0.2
-_KEPT = "What every fold had saved is kept. Remedy: the same command with --resume, or fewer --workers."
+_KEPT = "Everything that the folds saved is kept. Remedy: the same command with --resume, or fewer --workers."
 
 
-class Job(Protocol):
-    """One fold's training."""
+class FoldJob(Protocol):
+    """The training of one fold, which can be sent to another process."""
 
     @property
     def fold(self) -> int:
-        """Which fold."""
+        """Number of the fold."""
 
     @property
     def folder(self) -> Path:
-        """Where it writes; fold.json there ends it."""
+        """Folder of the fold. The file fold.json in it marks the fold as finished."""
 
-    def run(self, report: Report, ranks: Ranks = ALONE) -> None:
+    def run(self, progress: ProgressCallback, ranks: Ranks = ALONE) -> None:
         """Train this fold."""
 
     def ranks_at_most(self, workers: int) -> int:
-        """How many processes can share it."""
-
-
-@dataclass(frozen=True)
-class FoldJob:
-    """What `train_fold` takes, but for the report and the ranks."""
-
-    recipe: Recipe
-    phases: Sequence[PhaseInfo]
-    fields: Sequence[LabelledField]
-    held_out: Sequence[LabelledField]
-    fold: int
-    folder: Path
-    start: Path | None = None
-
-    def run(self, report: Report, ranks: Ranks = ALONE) -> None:
-        """Train this fold."""
-        train_fold(
-            self.recipe, self.phases, self.fields, self.held_out, self.fold, self.folder, report, ranks, self.start
-        )
-
-    def ranks_at_most(self, workers: int) -> int:
-        """Ranks that hold equal shares of every batch."""
-        return max(n for n in range(1, workers + 1) if self.recipe.batch % n == 0)
+        """The most processes, up to `workers`, that can share this fold."""
 
 
 def default_workers() -> int:
-    """One process per GPU, one in all without."""
+    """One process for each GPU; one in all without a GPU."""
     import torch
 
     return max(1, torch.cuda.device_count())
 
 
 def train_folds(
-    jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report], folds: Sequence[int] | None = None
+    jobs: Sequence[FoldJob], workers: int, on_fold: FoldCallback, folds: Sequence[int] | None = None
 ) -> None:
-    """Train every job with `workers` processes, each with a GPU of its own; one worker trains in this process.
+    """Train folds with several processes, each on a GPU of its own. One worker trains in this process.
 
-    As many folds as there are workers train side by side; folds that are fewer than the workers are trained one after
-    the other, each by all workers. folds: of the whole run, finished ones too; which of them train side by side, and so
-    with how many threads, must not depend on what an interruption left. Raises what a fold raises, TrainingError where a
-    process dies, KeyboardInterrupt when told to stop; the others stop with it, and --resume goes on.
+    As many folds as there are workers train side by side. Folds that are left over train one after the other, each with
+    all workers.
+
+    Args:
+        jobs: The folds to train.
+        workers: Processes that train.
+        on_fold: Gives the progress callback of a fold.
+        folds: All folds of the run, finished ones too. They decide which folds train side by side, and so with how many
+            threads: this must not depend on what an interruption left.
+
+    Raises:
+        TrainingError: A process ends before its fold is finished, or a fold raises it.
+        KeyboardInterrupt: This process was asked to stop. The folds save their state and stop as well.
     """
     order = [job.fold for job in jobs] if folds is None else list(folds)
     shared = set(order[: len(order) // workers * workers] if workers > 1 else ())
@@ -105,21 +87,21 @@ def train_folds(
             _together(job, size, on_fold(job.fold))
 
 
-def _method() -> str:
-    """How processes start: from one that has read torch once, where the system has that, else each by itself."""
+def _start_method(jobs: Sequence[FoldJob]) -> str:
+    """How processes start: on Linux as copies of one that has imported torch and the training loop."""
     if sys.platform != "linux":
         return "spawn"
-    multiprocessing.set_forkserver_preload([__name__])
-    # SIGTERM to the whole group, as clusters send it, must leave it to the folds to save and to end.
-    with _deaf_to_sigterm():
+    multiprocessing.set_forkserver_preload([__name__, *sorted({type(job).__module__ for job in jobs})])
+    # Clusters send SIGTERM to the whole group. Only the processes that train react: they save and end.
+    with _sigterm_ignored():
         forkserver.ensure_running()
     return "forkserver"
 
 
 @contextmanager
-def _deaf_to_sigterm() -> Iterator[None]:
-    """What starts meanwhile ignores SIGTERM."""
-    if current_thread() is not main_thread():  # which alone may say so
+def _sigterm_ignored() -> Iterator[None]:
+    """Processes that start inside the block ignore SIGTERM."""
+    if current_thread() is not main_thread():  # only the main thread may set handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -129,9 +111,9 @@ def _deaf_to_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _side_by_side(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Report]) -> None:
-    context = multiprocessing.get_context(_method())
-    reports_of = {job.fold: on_fold(job.fold) for job in jobs}
+def _side_by_side(jobs: Sequence[FoldJob], workers: int, on_fold: FoldCallback) -> None:
+    context = multiprocessing.get_context(_start_method(jobs))
+    callbacks = {job.fold: on_fold(job.fold) for job in jobs}
     with _reports(context) as (manager, reports), StopRequest() as stop:
         devices = manager.Queue()
         for index in range(workers):
@@ -141,7 +123,7 @@ def _side_by_side(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Re
             pending = {pool.submit(_run, job) for job in jobs}
             while pending:
                 done, pending = wait(pending, timeout=_POLL_S)
-                _pass_on(reports, reports_of)
+                _pass_on(reports, callbacks)
                 for future in done:
                     future.result()
                 if stop.made:
@@ -153,16 +135,17 @@ def _side_by_side(jobs: Sequence[Job], workers: int, on_fold: Callable[[int], Re
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise TrainingError(
-                    f"a process that trained a fold ended without a word: killed, or out of memory. {_KEPT}"
+                    f"{jobs[0].folder.parent}: a process that trained a fold has ended: it was killed, or memory ran out. "
+                    f"{_KEPT}"
                 ) from error
             raise
 
 
-def _together(job: Job, size: int, report: Report) -> None:
-    """One fold on `size` processes."""
+def _together(job: FoldJob, size: int, progress: ProgressCallback) -> None:
+    """Train one fold with `size` processes."""
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-    method = _method()
+    method = _start_method([job])
     with (
         _reports(multiprocessing.get_context(method)) as (_, reports),
         StopRequest() as stop,
@@ -174,32 +157,32 @@ def _together(job: Job, size: int, report: Report) -> None:
         )
         try:
             while not ranks.join(timeout=_POLL_S):
-                _pass_on(reports, {job.fold: report})
+                _pass_on(reports, {job.fold: progress})
                 if stop.made:
                     raise KeyboardInterrupt
-            _pass_on(reports, {job.fold: report})
+            _pass_on(reports, {job.fold: progress})
         except ProcessExitedException as error:
-            _pass_on(reports, {job.fold: report})
+            _pass_on(reports, {job.fold: progress})
             raise TrainingError(
-                f"{job.folder}: process {error.error_index} of the {size} that trained it ended without a word: killed, "
-                f"or out of memory. {_KEPT}"
+                f"{job.folder}: process {error.error_index} of the {size} that trained it has ended: it was killed, or "
+                f"memory ran out. {_KEPT}"
             ) from error
         finally:
             for process in ranks.processes:
                 process.terminate()
                 process.join()
     if not (job.folder / "fold.json").is_file():
-        raise KeyboardInterrupt  # the ranks were told, by Ctrl-C or the cluster
+        raise KeyboardInterrupt  # Ctrl-C or the cluster stopped the ranks
 
 
-def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> None:
-    """A process of its own: train with the others; a failure travels as itself, for its message."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ignored where it was forked
+def _train_rank(rank: int, job: FoldJob, size: int, meeting: str, reports: Any) -> None:
+    """In a new process: train with the others. An error goes to the parent process, with its message."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the process that it was copied from ignores it
     _end_with_parent()
     _take_processors(size)
     ranks = join_ranks(meeting, rank, size)
     try:
-        job.run(_sender(reports, job.fold) if ranks.writes else lambda step, steps, text: None, ranks)
+        job.run(_sender(reports, job.fold) if ranks.writes else no_progress, ranks)
     except MicrosegError as error:
         reports.put(error)
         raise SystemExit(1) from error
@@ -207,7 +190,7 @@ def _train_rank(rank: int, job: Job, size: int, meeting: str, reports: Any) -> N
 
 @contextmanager
 def _reports(context: Any) -> Iterator[tuple[Any, Any]]:
-    """A manager and a queue of (fold, step, steps, text), or of errors to raise."""
+    """A manager and its queue of (fold, step, steps, text), or of errors to raise."""
     manager = SyncManager(ctx=context)
     manager.start(_serve)
     with manager:
@@ -215,13 +198,13 @@ def _reports(context: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _serve() -> None:
-    """In the manager's process: it ends after the folds that report to it."""
+    """In the manager's process: it ends after the folds that report to it, not by a signal."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_with_parent()
 
 
 def _end_with_parent() -> None:
-    """In a new process: a parent that was killed must not leave it writing beside the run that takes over."""
+    """In a new process: end with the parent, so that no process writes beside the run that takes over."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -232,8 +215,8 @@ def _end_with_parent() -> None:
     Thread(target=follow, daemon=True).start()
 
 
-def _pass_on(reports: Any, report_of: dict[int, Report]) -> None:
-    """What has come in. Raises the first error among it."""
+def _pass_on(reports: Any, callbacks: dict[int, ProgressCallback]) -> None:
+    """Hand what has come in to the callbacks. Raises the first error among it."""
     while True:
         try:
             message = reports.get_nowait()
@@ -242,18 +225,18 @@ def _pass_on(reports: Any, report_of: dict[int, Report]) -> None:
         if isinstance(message, Exception):
             raise message
         fold, *told = message
-        report_of[fold](*told)
+        callbacks[fold](*told)
 
 
 _queue: Any = None
 
 
 def _start(devices: Any, reports: Any, workers: int) -> None:
-    """In a new process: take a GPU, and a share of the processors."""
+    """In a new process: take a GPU and a share of the processors."""
     global _queue
     import torch
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ignored where it was forked
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the process that it was copied from ignores it
     _end_with_parent()
     _queue = reports
     _take_processors(workers)
@@ -261,11 +244,11 @@ def _start(devices: Any, reports: Any, workers: int) -> None:
         torch.cuda.set_device(devices.get() % torch.cuda.device_count())
 
 
-def _run(job: Job) -> None:
+def _run(job: FoldJob) -> None:
     job.run(_sender(_queue, job.fold))
 
 
-def _sender(reports: Any, fold: int) -> Report:
+def _sender(reports: Any, fold: int) -> ProgressCallback:
     return lambda step, steps, text: reports.put((fold, step, steps, text))
 
 

@@ -1,4 +1,4 @@
-"""One fold on several processes (`torchrun`'s ranks): shared batches, pooled statistics, gradients and scores, one writer."""
+"""One fold on several processes, the ranks: they share every batch and pool gradients, statistics and scores."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from microseg.models.network import Network, NetworkOutput
 
 T = TypeVar("T")
 
-# One rank may wait while another writes, validates a huge field, or the writer cuts parity tiles.
-_PATIENCE = timedelta(hours=2)
+# A rank waits while another one writes, validates a large field or cuts parity tiles.
+_TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One process among those that train a fold together; alone, every method gives back what it gets."""
+    """One process of those that train a fold together. A process that is alone gets its own values back."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this is the one that writes files."""
+        """Whether this rank writes the files."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
@@ -42,18 +42,18 @@ class Ranks:
         return items[self.rank :: self.size]
 
     def wrapped(self, network: Network) -> Callable[[Tensor], NetworkOutput]:
-        """`forward_any_size` whose gradients are averaged over the ranks; batch statistics are those of all ranks."""
+        """`forward_any_size` with gradients averaged over the ranks and with the batch statistics of all ranks."""
         if self.size == 1:
             return network.forward_any_size
         pool_statistics(network)
         return DistributedDataParallel(_AnySize(network), broadcast_buffers=False)
 
     def total(self, value: Tensor) -> Tensor:
-        """Sum over the ranks, with gradients."""
+        """The sum over the ranks, with gradients."""
         return value if self.size == 1 else _summed(value)
 
     def mean(self, *values: float) -> list[float]:
-        """Means over the ranks."""
+        """The means over the ranks."""
         if self.size == 1:
             return list(values)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,7 +62,7 @@ class Ranks:
         return (summed / self.size).tolist()
 
     def gathered(self, mine: Sequence[T], count: int) -> list[T]:
-        """What `share` split, put together again: `count` items in their order, on every rank."""
+        """The items that `share` split, on every rank: `count` of them, in their order."""
         if self.size == 1:
             return list(mine)
         parts: list[Any] = [None] * self.size
@@ -70,7 +70,7 @@ class Ranks:
         return [parts[i % self.size][i // self.size] for i in range(count)]
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks are here."""
         if self.size > 1:
             dist.barrier()
 
@@ -80,26 +80,32 @@ ALONE = Ranks()
 
 @cache
 def ranks_of_torchrun() -> Ranks:
-    """The ranks that `torchrun` started this process with; `ALONE` where it did not. They meet once."""
+    """The ranks that `torchrun` started this process with; `ALONE` without it. They meet once in a process."""
     if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     return join_ranks()
 
 
 def join_ranks(meeting: str | None = None, rank: int = -1, size: int = -1) -> Ranks:
-    """Meet the other ranks at an address, by `torchrun`'s environment without one; takes the GPU of this rank."""
+    """Meet the other ranks and take the GPU of this rank.
+
+    Args:
+        meeting: URI of a file where the ranks meet; None for the environment of `torchrun`.
+        rank: Number of this process, 0 to size - 1.
+        size: Number of processes.
+    """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, meeting, _PATIENCE, world_size=size, rank=rank)
+    dist.init_process_group(backend, meeting, _TIMEOUT, world_size=size, rank=rank)
     atexit.register(dist.destroy_process_group)
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
 def pool_statistics(network: nn.Module) -> None:
-    """Make every batch normalisation inside `network` normalise by the batch of all ranks, in place.
+    """Make every batch normalisation inside `network` use the batch of all ranks, in place.
 
-    On GPUs by PyTorch's own SyncBatchNorm, which knows no CPU.
+    GPUs use PyTorch's SyncBatchNorm, which does not run on CPUs.
     """
     if torch.cuda.is_available():
         convert_sync_batchnorm(network)
@@ -112,13 +118,13 @@ def pool_statistics(network: nn.Module) -> None:
 
 
 def _summed(value: Tensor) -> Tensor:
-    """Sum over the ranks; its gradient is summed as well."""
+    """The sum over the ranks. Its gradient is summed as well."""
     total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
     return total
 
 
 class _AnySize(nn.Module):
-    """`forward_any_size` as the forward pass that DistributedDataParallel hooks into."""
+    """`forward_any_size` as the `forward` that DistributedDataParallel calls."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -129,7 +135,7 @@ class _AnySize(nn.Module):
 
 
 class _PooledBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation by the mean and variance over all ranks, which may hold different numbers of tiles."""
+    """Batch normalisation by the mean and variance over all ranks, also where they hold different numbers of tiles."""
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)

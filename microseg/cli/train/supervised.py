@@ -1,0 +1,103 @@
+"""`microseg train supervised`: a labelled domain and a recipe to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microseg.cli.progress import is_first_rank, training_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from microseg.train.api import Run
+    from microseg.train.supervised.label_curve import LabelCurve
+
+
+def supervised(
+    domain: Annotated[Path, typer.Argument(help="Labelled domain: a folder, or a YAML file that describes one.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="synthetic, or that of --init"),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Finished run to continue, adapted or not. Its labelled domain makes half of the tiles."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation, by group.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train.", show_default="one for each GPU")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    label_curve: Annotated[
+        bool,
+        typer.Option(
+            "--label-curve", help="Train again with 25 % and 50 % of the labels, to show what more would gain."
+        ),
+    ] = False,
+) -> None:
+    """Train one network for each fold. Each is scored on the whole fields that its fold holds out."""
+    from rich.console import Console
+
+    from microseg.train.api import train_supervised
+
+    console = Console(quiet=not is_first_rank())
+    with training_progress() as on_fold:
+        run = train_supervised(
+            domain, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings, init=init, resume=resume,
+            workers=workers, progress=on_fold,
+            notice=lambda text: console.print(f"{text}.", soft_wrap=True, highlight=False, markup=False),
+        )  # fmt: skip
+    _print(console, run, init)
+    if label_curve:
+        from microseg.train.supervised.label_curve import run_label_curve
+
+        with training_progress("fold {task.fields[fold]}, fewer labels") as on_fold:
+            curve = run_label_curve(domain, run.path, on_fold, workers)
+        _print_curve(console, curve, run.path)
+    console.print(f"Next: microseg export {run.path} --out bagged.onnx", soft_wrap=True)
+
+
+def _print(console: Console, run: Run, init: Path | None) -> None:
+    from rich.table import Table
+
+    summary = run.summary
+    table = Table(title="IoU on held-out fields", title_justify="left")
+    table.add_column("fold")
+    phases = list(summary.folds[0].iou)
+    for column in (*phases, "mIoU"):
+        table.add_column(column, justify="right")
+    for info in summary.folds:
+        table.add_row(str(info.index), *(_cell(info.iou[phase]) for phase in phases), f"{info.miou:.3f}")
+    spread = [f"{_cell(summary.iou_mean[p])} ± {_cell(summary.iou_std[p])}" for p in phases]
+    table.add_row("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
+    console.print(table)
+    console.print(
+        f"Run: {run.path} ({summary.seconds / 60:.1f} min). Learning curves: {run.path / 'history.png'}", soft_wrap=True
+    )
+    if summary.earlier_miou is not None:
+        console.print(f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}")
+
+
+def _print_curve(console: Console, curve: LabelCurve, run: Path) -> None:
+    from rich.table import Table
+
+    table = Table(title="mIoU on held-out fields by labels", title_justify="left")
+    for column in ("labels", "fields", "mIoU"):
+        table.add_column(column, justify="right")
+    for point in curve.points:
+        score = f"{point.miou_mean:.3f} ± {point.miou_std:.3f}"
+        table.add_row(f"{100 * point.share:.0f} %", f"{point.fields:g}", score)
+    console.print(table)
+    console.print(f"{curve.verdict} Plot: {run / 'labels.png'}", soft_wrap=True, highlight=False)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,147 @@
+"""The whole of `microseg train supervised`: a labelled domain and a recipe to a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microseg.core.schemas.run import RunRecord, RunSummary
+from microseg.core.system.files import write_json
+from microseg.train.common.curves import plot_histories
+from microseg.train.common.data import TrainingData, load_training_data
+from microseg.train.common.datasets import with_labels
+from microseg.train.common.parallel.folds import default_workers, train_folds
+from microseg.train.common.parallel.ranks import Ranks, ranks_of_torchrun
+from microseg.train.common.progress import FoldCallback, no_fold_progress
+from microseg.train.common.recipe import Recipe
+from microseg.train.common.run_folder import (
+    claim_run,
+    finished_summary,
+    provenance,
+    read_fold,
+    recorded_field,
+    refuse_existing,
+    save_parity_tiles,
+    summary_of,
+)
+from microseg.train.supervised.continued import EarlierRun, read_earlier, refuse_other_phases
+from microseg.train.supervised.loop import SupervisedFold
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Everything that is known before the first fold begins."""
+
+    recipe: Recipe
+    data: TrainingData
+    earlier: EarlierRun | None
+    out: Path
+
+
+def run_supervised(
+    source: Path,
+    recipe_name: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    only_folds: Sequence[int] | None = None,
+    on_fold: FoldCallback = no_fold_progress,
+    workers: int | None = None,
+    init: Path | None = None,
+) -> RunSummary | None:
+    """Train every fold of a labelled domain. A finished run is left as it is.
+
+    Args:
+        source: The labelled domain.
+        recipe_name: Name of the recipe, for the record.
+        recipe: The training recipe.
+        out: The run folder.
+        resume: Continue the run that is in `out`.
+        only_folds: Folds to train now; all by default.
+        on_fold: Gives the progress callback of a fold.
+        workers: Processes that train; one for each GPU by default. Under `torchrun` its ranks share every fold.
+        init: A finished run. Its folds' weights are the start, and its labelled domain makes half of the tiles.
+
+    Returns:
+        The summary; None while folds are missing, because of `only_folds`.
+
+    Raises:
+        InputError: `out` exists without `resume` or holds another run, or the domain cannot be trained on.
+        TrainingError: No memory, or a loss that is not finite.
+        KeyboardInterrupt: The process was asked to stop. The state is saved.
+    """
+    ranks = ranks_of_torchrun()
+    if ranks.writes:
+        refuse_existing(out, resume)
+    earlier = read_earlier(init, recipe) if init is not None else None
+    data = earlier.read(source, recipe) if earlier else load_training_data(source, recipe.scale, recipe.folds)
+    if earlier:
+        refuse_other_phases(earlier, source, data.phases)
+    training = _Training(recipe, data, earlier, out)
+    if ranks.writes:
+        claim_run(out, _record(training, source, recipe_name), Recipe)
+    ranks.wait()
+    if (finished := finished_summary(out)) is not None:
+        return finished
+    wanted = list(only_folds if only_folds is not None else range(recipe.folds))
+    jobs = [_job(training, fold, ranks) for fold in wanted if not (out / f"fold{fold}" / "fold.json").is_file()]
+    if ranks.size > 1:
+        for job in jobs:
+            job.run(on_fold(job.fold), ranks)
+    else:
+        train_folds(jobs, workers or default_workers(), on_fold, wanted)
+    return _summary(training, ranks)
+
+
+def _record(training: _Training, source: Path, recipe_name: str) -> RunRecord:
+    recipe, data, earlier = training.recipe, training.data, training.earlier
+    return RunRecord(
+        recipe_name=recipe_name,
+        recipe=recipe.model_dump(mode="json"),
+        seed=recipe.seed,
+        folds=recipe.folds,
+        phases=data.phases,
+        domain=data.entry,
+        domain_source=str(source.resolve()),
+        grid=data.grid,
+        tile_core_px=recipe.tile.core_px,
+        halo_px=recipe.halo_px,
+        stride=recipe.network.stride,
+        fields=[recorded_field(item, fold) for item, fold in zip(data.fields, data.folds, strict=True)]
+        + (earlier.held_out(recipe.folds) if earlier else []),
+        continued_from=str(earlier.run.resolve()) if earlier else None,
+        earlier_domains=earlier.domains_beside(data.entry.name) if earlier else [],
+        dataset_sha256=data.sha256,
+        **provenance(),
+    )
+
+
+def _job(training: _Training, fold: int, ranks: Ranks) -> SupervisedFold:
+    """The training of one fold; its folder gets parity tiles of the held-out fields."""
+    recipe, data, earlier = training.recipe, training.data, training.earlier
+    folder = training.out / f"fold{fold}"
+    others = [field for field, k in zip(data.fields, data.folds, strict=True) if k != fold]
+    seen = with_labels(others, recipe.label_share, recipe.seed)
+    unseen = [field for field, k in zip(data.fields, data.folds, strict=True) if k == fold]
+    if ranks.writes:
+        save_parity_tiles(folder / "parity", unseen, recipe.network.stride)
+    if earlier is None:
+        return SupervisedFold(recipe, data.phases, seen, unseen, fold, folder)
+    return SupervisedFold(recipe, data.phases, earlier.mixed(seen, fold), unseen, fold, folder, earlier.weights(fold))
+
+
+def _summary(training: _Training, ranks: Ranks) -> RunSummary | None:
+    """Write summary.json and history.png once all folds are finished."""
+    out, earlier = training.out, training.earlier
+    folders = [out / f"fold{fold}" for fold in range(training.recipe.folds)]
+    if not all((folder / "fold.json").is_file() for folder in folders):
+        return None
+    summary = summary_of([read_fold(folder) for folder in folders])
+    if earlier:
+        summary = summary.model_copy(update={"earlier_miou": earlier.score(folders)})
+    if ranks.writes:
+        plot_histories(out / "history.png", folders)
+        write_json(out / "summary.json", summary.model_dump(mode="json"))
+    return summary
