@@ -308,11 +308,11 @@ def test_a_domain_is_prepared_as_the_bags_domain_that_it_belongs_to(
     adapted = record.model_copy(update={"adaptation": adaptation})
     assert prepared_as(bare, adapted) == ("lom", "the bag was trained on its fields")
     assert prepared_as(source, adapted) == ("synthetic-s", "the bag was trained on its fields")
-    assert prepared_as(source, adapted, "lom") == ("lom", "as told")
+    assert prepared_as(source, adapted, "lom") == ("lom", "--as")
     other = record.model_copy(update={"adaptation": adaptation.model_copy(update={"fields": []})})
-    assert prepared_as(unseen, other) == ("synthetic-s", "of the same name")
+    assert prepared_as(unseen, other) == ("synthetic-s", "the same name")
     continued = record.model_copy(update={"earlier_domains": [target]})
-    assert prepared_as(source, continued) == ("synthetic-s", "of the same name")
+    assert prepared_as(source, continued) == ("synthetic-s", "the same name")
     with pytest.raises(InputError, match=r"none of the bag's domains \('synthetic-s', 'lom'\).*--as NAME"):
         prepared_as(bare, other)
     upright, inverted = (
