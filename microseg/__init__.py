@@ -21,11 +21,13 @@ if TYPE_CHECKING:
         read_report,
         segment_folder,
     )
-    from microseg.export.api import export_engine
+    from microseg.export.api import ExportedEngine, export_engine
+    from microseg.train.api import Run, train_supervised, train_uda
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ExportedEngine",
     "FieldError",
     "FieldResult",
     "InputError",
@@ -33,6 +35,7 @@ __all__ = [
     "MicrosegError",
     "MissingExtraError",
     "Report",
+    "Run",
     "evaluate_engine",
     "export_engine",
     "load_engine",
@@ -54,8 +57,10 @@ _HOMES = {
     "load_engine": "microseg.deploy.api",
     "read_report": "microseg.deploy.api",
     "segment_folder": "microseg.deploy.api",
+    "Run": "microseg.train.api",
     "train_supervised": "microseg.train.api",
     "train_uda": "microseg.train.api",
+    "ExportedEngine": "microseg.export.api",
     "export_engine": "microseg.export.api",
 }
 
