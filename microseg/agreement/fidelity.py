@@ -81,8 +81,8 @@ def fidelity_table(found: Sequence[Fidelity], precision: Precision) -> CheckTabl
         origin = f"{each.fields_from}{computed}"
         label_limit = f"{100 * each.label_limit:.3g} %"
         if each.not_a_number:
-            told = f"{each.not_a_number} values are not numbers, {each.saturated} activations overflow"
-            table.add(origin, told, "none", False)
+            text = f"{each.not_a_number} values are not numbers, {each.saturated} activations overflow"
+            table.add(origin, text, "none", False)
         for field in each.fields:
             where, share = f"{field.field} ({origin})", field.label_disagreement
             table.measure(f"{where}, labels that differ", share, each.label_limit, f"{100 * share:.3g} %", label_limit)
@@ -90,8 +90,8 @@ def fidelity_table(found: Sequence[Fidelity], precision: Precision) -> CheckTabl
                 limit = limit_over(least, field.pixels)
                 ours, theirs = field.engine_percent[phase], field.torch_percent[phase]
                 points = abs(ours - theirs)
-                told = f"{points:.3g} points ({ours:.4g} % by the engine, {theirs:.4g} % by torch)"
-                table.measure(f"{where}, area of {phase}", points, limit, told, f"{limit:.3g} points", phase)
+                text = f"{points:.3g} points ({ours:.4g} % by the engine, {theirs:.4g} % by torch)"
+                table.measure(f"{where}, area of {phase}", points, limit, text, f"{limit:.3g} points", phase)
         for fold, share in enumerate(each.fold_disagreement):
             name = f"{origin}, labels of fold {fold} that differ"
             table.measure(name, share, each.label_limit, f"{100 * share:.3g} %", label_limit)

@@ -26,7 +26,7 @@ OpenField = Callable[[], AbstractContextManager[PreparedField]]
 
 @dataclass(frozen=True)
 class FieldDifferences:
-    """What two labellers say about some fields, on the network's grid.
+    """The differences of two labellers on some fields, on the network's grid.
 
     Attributes:
         each: name and difference of every field.

@@ -38,7 +38,7 @@ def check_reference(table: CheckTable, engine: Engine, reference: Reference) -> 
     tiles = [unpack(tile, len(engine.manifest.folds)) for tile in reference.tiles]
     # A plan built without the output `probability` still has `features`, which also show values that are not numbers.
     has = engine.manifest.gives_probability
-    # First as `segment` runs it: a runtime may compile the network anew for outputs that are seldom asked for.
+    # First as `segment` runs it: a runtime may compile the network again for outputs that are seldom requested.
     found = [engine.run(pixels[None, None]) for pixels, _, _ in tiles]
     whole = [engine.run(pixels[None, None], features=not has, probability=has) for pixels, _, _ in tiles]
     numbers = [out.probability if has else out.features for out in whole]

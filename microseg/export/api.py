@@ -60,7 +60,7 @@ def export_engine(
         profile: of a plan: name of a shipped profile, or a YAML file. Default: that of the installed TensorRT.
         refit: of an ONNX engine to a plan: an existing plan of an equal network, built with `refittable: true`, that gets the
             weights of `source` instead of a build. Needs the card of that plan.
-        progress: told what happens. Default: nothing is.
+        progress: receives the phases of the export. Default: nothing is reported.
 
     Returns:
         The path of the engine and its manifest.
@@ -72,7 +72,7 @@ def export_engine(
     """
     source, out = Path(source), Path(out)
     calibrate, refit = (None if path is None else Path(path) for path in (calibrate, refit))
-    told = progress or SilentProgress()
+    reported = progress or SilentProgress()
     of_run: dict[str, Any] = {
         "--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference
     }  # fmt: skip
@@ -83,14 +83,14 @@ def export_engine(
         from microseg.export.tensorrt.refit import refit_plan
 
         if refit is not None:
-            return ExportedEngine(out, refit_plan(source, out, refit, told))
-        return ExportedEngine(out, plan_of_engine(source, out, name, told))
+            return ExportedEngine(out, refit_plan(source, out, refit, reported))
+        return ExportedEngine(out, plan_of_engine(source, out, name, reported))
     options: dict[str, Any] = {
         "precision": precision or "fp32",
         "calibrate": calibrate,
         "symmetric": symmetric,
         "reference": _candidates(source, reference or "synthetic"),
-        "progress": told,
+        "progress": reported,
     }
     if is_plan(out):
         from microseg.export.tensorrt.plan import plan_of_run

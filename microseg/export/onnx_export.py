@@ -1,4 +1,4 @@
-"""`microseg export RUN`: fold models -> one self-describing ONNX engine, written only if it agrees with torch."""
+"""The folds of a run as one ONNX engine that describes itself. It is written only if it agrees with torch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def export_run(
             torch on these fields and on the held-out tiles of the run. Default: on the held-out tiles alone.
         symmetric: INT8 without zero points, as TensorRT takes it.
         reference: gives the tiles that the engine carries for `microseg verify`. Default: it carries none.
-        progress: told what happens.
+        progress: receives the phases of the export.
 
     Returns:
         The manifest of the engine.
@@ -64,14 +64,14 @@ def export_run(
         InputError: no finished run, changed weights, an `out` or `calibrate` that cannot be used.
         GateError: the engine does not agree with torch. Nothing is written.
     """
-    told = progress or SilentProgress()
+    reported = progress or SilentProgress()
     _require_options(out, precision, symmetric)
     record, summary = read_run(run)
     held = held_out(run, record.folders)
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.torch_graph.bag import build_onnx, load_folds, run_torch
 
-    told.begin("reading the folds")
+    reported.begin("reading the folds")
     networks = load_folds(run, record, summary)
     phases = [phase.name for phase in record.phases]
 
@@ -80,14 +80,14 @@ def export_run(
 
     with _refused_where_unwritable(out), tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         draft = Path(folder) / "engine.onnx"
-        told.begin("building the graph")
+        reported.begin("building the graph")
         build_onnx(networks, draft)
         if precision == "fp32":
-            # INT8 takes what is faster there before it is quantised; FP16 is for cards, which get the plain graph.
+            # INT8 gets its own rewrites before it is quantised. FP16 is for cards, which get the plain graph.
             onnx.save(interleaved_by_copies(small_upsampling(onnx.load(draft))), draft)
         manifest = _manifest(run, record, summary, draft)
         _write_manifest(draft, manifest)
-        told.begin("comparing with torch")
+        reported.begin("comparing with torch")
         torch = TorchComparison([field.pixels[None, None] for field in held.fields], torch_folds, phases)
         parity = torch.measure(draft)
         require_agreement(parity_table(parity), "The engine", "torch", _PARITY_REMEDY)
@@ -99,14 +99,14 @@ def export_run(
             gate,
             calibrated_on=None if calibrate is None else sets[0].name,
             symmetric=symmetric,
-            progress=told.begin,
+            progress=reported.begin,
         )
         onnx.save(reduced.model, draft)
         manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
         _write_manifest(draft, manifest)
         if precision != "fp32":
             parity = torch.measure(draft)
-        told.begin("measuring memory")
+        reported.begin("measuring memory")
         per_pixel = measure_bytes_per_pixel(draft, record.stride)
         manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
         _write_manifest(draft, manifest)

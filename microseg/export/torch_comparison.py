@@ -17,7 +17,7 @@ from microseg.runtime.onnxruntime_library import onnxruntime_library
 
 
 class TorchComparison:
-    """What torch says about some tiles, computed once, and engines compared with it."""
+    """The probabilities of torch on some tiles, computed once, and the comparison of engines with them."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class TorchComparison:
         torch: Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]],
         phases: Sequence[str],
     ) -> None:
-        """Compute what torch says.
+        """Compute the probabilities of torch.
 
         Args:
             tiles: each uint8 (1, 1, H, W).

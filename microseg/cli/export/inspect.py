@@ -22,20 +22,20 @@ def inspect(
 
     file = EngineFile(engine)
     manifest = file.manifest
-    states = {"network": file.is_network_intact, "manifest": file.is_manifest_intact}
-    told = {part: "as exported" if is_whole else "CHANGED since the export" for part, is_whole in states.items()}
+    intact = {"network": file.is_network_intact, "manifest": file.is_manifest_intact}
+    states = {part: "as exported" if is_whole else "CHANGED since the export" for part, is_whole in intact.items()}
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
     else:
-        _print(file, told)
-    changed = [part for part, is_whole in states.items() if not is_whole]
+        _print(file, states)
+    changed = [part for part, is_whole in intact.items() if not is_whole]
     for part in changed:
-        typer.echo(f"microseg: {engine}: {part} {told[part]}. Remedy: copy or export the engine again.", err=True)
+        typer.echo(f"microseg: {engine}: {part} {states[part]}. Remedy: copy or export the engine again.", err=True)
     if changed:
         raise typer.Exit(4)
 
 
-def _print(file: EngineFile, told: dict[str, str]) -> None:
+def _print(file: EngineFile, states: dict[str, str]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -48,7 +48,7 @@ def _print(file: EngineFile, told: dict[str, str]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    rows = _rows(manifest, told) | ({} if manifest.plan is None else _plan_rows(manifest.plan))
+    rows = _rows(manifest, states) | ({} if manifest.plan is None else _plan_rows(manifest.plan))
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
@@ -67,7 +67,7 @@ def _print(file: EngineFile, told: dict[str, str]) -> None:
     print_reduction(console, manifest)
 
 
-def _rows(manifest: Manifest, told: dict[str, str]) -> dict[str, str]:
+def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, str]:
     from rich.markup import escape
 
     grid, origin, student = manifest.grid, manifest.provenance, manifest.distillation
@@ -84,8 +84,8 @@ def _rows(manifest: Manifest, told: dict[str, str]) -> dict[str, str]:
         "training fields": str(len(manifest.training_fields)),
         "exported": f"{origin.created}, run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
-        "network": told["network"],
-        "manifest": told["manifest"],
+        "network": states["network"],
+        "manifest": states["manifest"],
     }
     if student is not None:
         points = ", ".join(f"{escape(phase)} {value:.2f}" for phase, value in student.points.items())

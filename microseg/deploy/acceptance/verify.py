@@ -54,8 +54,8 @@ class VerifyOptions:
         fields: micrographs to compare on with `against`; labelled fields (a domain) without it.
         against: another engine or a run to compare with.
         domain: name of the domain whose preparation applies; None for the engine's default.
-        runtime: what is to run the engine; None leaves it to the file and the hardware.
-        device: what it is to compute on; None as above.
+        runtime: the runtime that runs the engine; None: chosen by the file and the hardware.
+        device: the device that it computes on; None as above.
         threads: CPU threads of the network; None as above.
         min_miou: mean IoU that labelled fields must reach, 0-1; None for that of the worst fold less 0.05.
     """

@@ -32,7 +32,7 @@ class PrecisionGate:
     def __init__(
         self, sets: Sequence[FieldSet], phases: Sequence[str], *, stride: int, halo_px: int, torch: Probabilities
     ) -> None:
-        """Compute what torch says.
+        """Compute the labels of torch.
 
         Args:
             sets: the fields to compare on.

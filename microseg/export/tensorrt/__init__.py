@@ -1,1 +1,1 @@
-"""ONNX engine to TensorRT plan."""
+"""TensorRT plans of ONNX engines."""

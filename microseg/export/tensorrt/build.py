@@ -46,7 +46,7 @@ def build(graph: bytes, source: Path, name: str, profile: PlanProfile, cache: Pa
         name: of the profile.
         profile: what the plan is built for.
         cache: file of the timing cache.
-        progress: told what happens.
+        progress: receives the phases of the export.
 
     Returns:
         The plan and its properties.
@@ -195,8 +195,8 @@ def _bounds(size: Any) -> tuple[int, int, int]:
 def parser_errors(parser: Any) -> str:
     """The errors of TensorRT's ONNX parser or refitter as text."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
-    return f"{'; '.join(told) or 'No reason is given'}."
+    texts = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
+    return f"{'; '.join(texts) or 'No reason is given'}."
 
 
 def _inspected(library: Any, logger: Any, plan: bytes, profile: PlanProfile) -> dict[str, int] | None:

@@ -47,7 +47,7 @@ def plan_of_run(
         calibrate: as for `export_run`.
         symmetric: as for `export_run`.
         reference: as for `export_run`.
-        progress: told what happens.
+        progress: receives the phases of the export.
 
     Returns:
         The manifest of the plan.
@@ -81,13 +81,13 @@ def plan_of_engine(source: Path, out: Path, profile: str | None, progress: Expor
         source: the .onnx file of an engine.
         out: the .plan file to write; its manifest goes beside it.
         profile: name of a shipped profile, or a YAML file. Default: that of the installed TensorRT.
-        progress: told what happens.
+        progress: receives the phases of the export.
 
     Returns:
         The manifest of the plan.
 
     Raises:
-        InputError: `source` is no intact engine, `out` or the profile cannot be used, the build needs a card and there is
+        InputError: `source` is not an intact engine, `out` or the profile cannot be used, the build needs a card and there is
             none, or TensorRT refuses.
         GateError: the plan runs on the card of this machine and does not agree with the ONNX file. Nothing is written.
         MissingExtraError: TensorRT is not installed.

@@ -65,7 +65,7 @@ def write_plan(
         manifest: the manifest of the plan.
         source: the ONNX file.
         reference: the tiles that `source` carries.
-        progress: told what happens.
+        progress: receives the phases of the export.
 
     Returns:
         The manifest with the result of the comparison.
@@ -103,8 +103,8 @@ def _compared(
 ) -> Manifest:
     """The manifest, marked as verified if the plan labels the reference tiles on this card as the ONNX file does.
 
-    Where there are no tiles, or the plan cannot run here, the manifest is unchanged and a notice says so. Raises GateError
-    where the labels do not agree.
+    Where there are no tiles, or the plan cannot run here, the manifest is unchanged and a notice states the reason. Raises
+    GateError where the labels do not agree.
     """
     assert manifest.plan is not None
     if reference is None:

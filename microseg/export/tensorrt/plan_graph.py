@@ -42,7 +42,9 @@ def plan_graph(path: Path, keep_probability: bool) -> bytes:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise InputError(f"{path}: is no ONNX file, or is cut off. Remedy: copy or export the engine again.") from error
+        raise InputError(
+            f"{path}: is not an ONNX file, or is cut off. Remedy: copy or export the engine again."
+        ) from error
     _require_engine(path, model)
     _keep_outputs(model.graph, (*OUTPUTS, PROBABILITY) if keep_probability else OUTPUTS)
     _bytes_at_the_end(model.graph)

@@ -23,7 +23,7 @@ def refit_plan(source: Path, out: Path, old: Path, progress: ExportProgress) -> 
         source: the .onnx file whose weights are taken. The new plan is compared with it.
         out: the .plan file to write; its manifest goes beside it.
         old: the existing plan.
-        progress: told what happens.
+        progress: receives the phases of the export.
 
     Returns:
         The manifest of the new plan.
