@@ -38,7 +38,10 @@ def measure_bytes_per_pixel(engine: Path, stride: int) -> float:
             command = [sys.executable, "-m", "microseg.export.memory_footprint", str(engine), str(side), runtime]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise InputError(f"{engine}: running a tile of {side} px failed: {done.stderr.strip()[-400:]}")
+                raise InputError(
+                    f"{engine}: a tile of {side} px cannot be computed by {runtime} ({done.stderr.strip()[-400:]}). "
+                    "Remedy: free memory, or export on a machine with more of it."
+                )
             peaks.append(int(done.stdout))
         slopes.append((peaks[1] - peaks[0]) / (sides[1] ** 2 - sides[0] ** 2))
     return max(*slopes, 1.0)
