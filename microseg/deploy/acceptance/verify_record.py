@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.tolerance import Precision
+from microseg.core.schemas.versioned import VersionedModel
 
 VERIFY_VERSION = 1
 
@@ -50,8 +51,12 @@ class CheckRow(FrozenModel):
     passed: bool = Field(description="Whether the check passed.")
 
 
-class VerifyRecord(FrozenModel):
+class VerifyRecord(VersionedModel):
     """The content of `verify.json`."""
+
+    schema_name: ClassVar[str] = "verify-record"
+    schema_version: ClassVar[tuple[int, int]] = (VERIFY_VERSION, 0)
+    version_key: ClassVar[str] = "verify_version"
 
     verify_version: int = Field(VERIFY_VERSION, description="Version of this schema.")
     passed: bool = Field(description="Whether every check passed.")
