@@ -422,7 +422,7 @@ def test_bad_input(
         ("train", "supervised", source, "--init", student),
         ("train", "uda", "--target", bare, "--source", student),
     ):
-        assert f"is a student that was distilled. Remedy: its bag, {trained.resolve()}" in refused(*command, *out)
+        assert f"is a student (`distill`). Remedy: give its bag, {trained.resolve()}" in refused(*command, *out)
     shutil.copytree(student, tmp_path / "runs" / "student")
     with pytest.raises(InputError, match="holds no finished supervised run"):
         newest_supervised_run(tmp_path / "runs")
