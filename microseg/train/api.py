@@ -17,6 +17,7 @@ from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_r
 from microseg.train import ADAPTATION_METHODS
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
 from microseg.train.recipe_files import load_recipe, load_uda_recipe, recipe_of_run
+from microseg.train.uda.recipe import UdaRecipe
 
 __all__ = ["Run", "read_finished_run", "train_supervised", "train_uda"]
 
@@ -178,43 +179,53 @@ def train_uda(
         TrainingError: No memory, or a loss that is not finite.
         KeyboardInterrupt: The process was asked to stop. The state is saved.
     """
-    name, loaded = load_uda_recipe(str(recipe or f"uda-{_known(method)}"), _overrides(settings), seed=seed)
-    trains = {loaded.method.kind, *(["mic"] if loaded.mic is not None else [])}
-    if method not in {"auto", *trains}:
-        raise InputError(
-            f"--method {method}: the recipe {name} has the method {loaded.method.kind}. Remedy: --method {loaded.method.kind}."
-        )
+    name, loaded = _adaptation_recipe(method, recipe, settings, seed)
     path = Path(target)
     adapted = Path(out) if out is not None else RUNS / f"{load_domain(path, masks=False).name}-{method}"
     say = notice or no_notice
 
     import torch
 
-    from microseg.train.common.run_folder import newest_supervised_run, source_of_adaptation
     from microseg.train.uda.command import AdaptationOptions, run_uda
 
-    source = None if run is None else Path(run)
-    if source is None or not (source / "run.yaml").is_file():
-        begun = source_of_adaptation(adapted, source) if resume else None
-        source = begun or newest_supervised_run(RUNS, trained_on=source)
-        say(f"the source run is {source}")
+    source = _source_run(run, adapted, resume, say)
     options = AdaptationOptions(
         auto=method == "auto", invert=invert, pixel_size_um=pixel_size_um, folds=folds, oracle=oracle, control=control,
         workers=workers, source_data=None if source_data is None else Path(source_data),
     )  # fmt: skip
     with torch.random.fork_rng():
         run_uda(
-            path,
-            source,
-            name,
-            loaded,
-            adapted,
-            options,
-            resume=resume,
-            on_fold=progress or no_fold_progress,
-            notice=say,
-        )
+            path, source, name, loaded, adapted, options,
+            resume=resume, on_fold=progress or no_fold_progress, notice=say,
+        )  # fmt: skip
     return read_finished_run(adapted)
+
+
+def _adaptation_recipe(
+    method: str,
+    recipe: str | PathLike[str] | None,
+    settings: Mapping[str, Any] | Sequence[str] | None,
+    seed: int | None,
+) -> tuple[str, UdaRecipe]:
+    """Name and content of the recipe. Raises InputError where it has another method."""
+    name, loaded = load_uda_recipe(str(recipe or f"uda-{_known(method)}"), _overrides(settings), seed=seed)
+    kind = loaded.method.kind
+    if method not in {"auto", kind, *(["mic"] if loaded.mic is not None else [])}:
+        raise InputError(f"--method {method}: the recipe {name} has the method {kind}. Remedy: --method {kind}.")
+    return name, loaded
+
+
+def _source_run(run: str | PathLike[str] | None, adapted: Path, resume: bool, notice: NoticeCallback) -> Path:
+    """The supervised run to adapt: the given one, that of the adaptation to resume, or the newest that fits."""
+    from microseg.train.common.run_folder import newest_supervised_run, source_of_adaptation
+
+    given = None if run is None else Path(run)
+    if given is not None and (given / "run.yaml").is_file():
+        return given
+    begun = source_of_adaptation(adapted, given) if resume else None
+    found = begun or newest_supervised_run(RUNS, trained_on=given)
+    notice(f"the source run is {found}")
+    return found
 
 
 def _known(method: str) -> str:

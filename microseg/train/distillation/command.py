@@ -89,10 +89,7 @@ def run_distill(
     record, summary = read_run(run)
     refuse_student(run, record)
     recipe = settled(recipe, Recipe.model_validate(record.recipe))
-    if recipe.start_fold is not None and recipe.start_fold >= record.folds:
-        raise InputError(
-            f"start_fold = {recipe.start_fold}: {run} has the folds 0 to {record.folds - 1}. Remedy: one of them, or null."
-        )
+    start = _start_weights(run, record, recipe.start_fold)
     sets = _read_sets(domains, names, record, recipe, notice)
     student = _record(run, record, summary, sets, recipe_name, recipe)
     bag = load_networks(run, record, summary)
@@ -113,7 +110,6 @@ def run_distill(
     compared = predict_fields(bag, [field for fields in kept for field in fields], record, predicting)
     folder = out / STUDENT_FOLDER
     save_parity_tiles(folder / "parity", _in_turn(kept), student.stride)
-    start = None if recipe.start_fold is None else run / f"fold{recipe.start_fold}" / "model.safetensors"
     job = StudentTraining(
         recipe=recipe,
         phases=len(record.phases),
@@ -136,6 +132,17 @@ def run_distill(
     plot_histories(out / "history.png", [folder], "mIoU with the bag, fields not learned from")
     write_json(out / "summary.json", written.model_dump(mode="json"))
     return written
+
+
+def _start_weights(run: Path, record: RunRecord, fold: int | None) -> Path | None:
+    """Weights of the bag's fold that the student starts from. Raises InputError for a fold that the bag does not have."""
+    if fold is None:
+        return None
+    if fold >= record.folds:
+        raise InputError(
+            f"start_fold = {fold}: {run} has the folds 0 to {record.folds - 1}. Remedy: one of them, or null."
+        )
+    return run / f"fold{fold}" / "model.safetensors"
 
 
 def is_far(found: Distillation) -> bool:
