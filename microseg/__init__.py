@@ -8,8 +8,8 @@ loads none of the libraries behind it.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # true for type checkers; importing `typing` takes four times as long as all of this
 if TYPE_CHECKING:
     from microseg.core.errors import FieldError, InputError, MicrosegError, MissingExtraError
     from microseg.deploy.api import (
@@ -65,7 +65,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """The API's names, each from its home (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

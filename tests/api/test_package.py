@@ -36,7 +36,7 @@ def _run(code: str, *arguments: object) -> None:
 
 
 def test_the_import_loads_nothing_and_is_quick() -> None:
-    code = "import sys, time; begun = time.perf_counter(); import microseg; print(time.perf_counter() - begun, *sys.modules)"
+    code = "import sys, time; begun = time.process_time(); import microseg; print(time.process_time() - begun, *sys.modules)"
     answers = [subprocess.check_output([sys.executable, "-c", code], text=True).split() for _ in range(3)]
     assert not set(HEAVY) & set(answers[0])
     assert min(float(seconds) for seconds, *_ in answers) < 0.1
