@@ -82,8 +82,12 @@ def write_schemas(page: Path, folder: Path) -> None:
     Args:
         page: Markdown file to write.
         folder: Folder for the schemas, beside the pages' folder.
+
+    Raises:
+        SystemExit: A key of a file has no description.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    unexplained: list[str] = []
     parts = [
         "# Files\n",
         "Every file that microseg writes has a version and a JSON Schema. A key that a later version adds makes a minor "
@@ -94,7 +98,10 @@ def write_schemas(page: Path, folder: Path) -> None:
         path = folder / f"{file.name}.schema.json"
         path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         parts.append(f"## {file.title}\n\n{file.about} JSON Schema: [`{path.name}`](../schemas/{path.name})\n")
-        parts += [_tables(schema)]
+        parts.append(_tables(schema))
+        unexplained += [f"{file.title}: {key}" for key in _without_meaning(schema)]
+    if unexplained:
+        raise SystemExit("keys without Field(description=...):\n" + "\n".join(unexplained))
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -125,6 +132,17 @@ def _table(part: dict[str, Any], definitions: dict[str, Any]) -> str:
         cells = (f"`{key}`", _type(value), default, _meaning(value, definitions))
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _without_meaning(schema: dict[str, Any]) -> list[str]:
+    """Keys that no text describes. A constant, such as a version or a kind, describes itself."""
+    definitions = schema.get("$defs", {})
+    return [
+        f"{name}.{key}"
+        for name, part in {"file": schema, **definitions}.items()
+        for key, value in part.get("properties", {}).items()
+        if not _meaning(value, definitions) and "const" not in value
+    ]
 
 
 def _meaning(value: dict[str, Any], definitions: dict[str, Any]) -> str:

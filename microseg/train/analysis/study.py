@@ -37,8 +37,8 @@ class StudyAdaptation(FrozenModel):
     The recipe `uda-auto` chooses as `--method auto` does; any other is trained alone.
     """
 
-    start: str
-    target: Path
+    start: str = Field(description="Name of the row whose run is adapted.")
+    target: Path = Field(description="Unlabelled fields of the target: a folder or a YAML file. No mask is opened.")
 
 
 class StudyRow(FrozenModel):
@@ -47,13 +47,13 @@ class StudyRow(FrozenModel):
     source: a labelled domain to train on instead of the study's, such as a target's own for what its labels would give.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    title: str = ""
-    recipe: str
-    set: list[str] = Field(default_factory=list)
-    published: dict[str, float] = Field(default_factory=dict)
-    source: Path | None = None
-    adapt: StudyAdaptation | None = None
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the row and of its run folder.")
+    title: str = Field("", description="Text beside the name in the tables.")
+    recipe: str = Field(description="Name of a shipped recipe, or a YAML file.")
+    set: list[str] = Field(default_factory=list, description="Overrides of the recipe, `key=value`.")
+    published: dict[str, float] = Field(default_factory=dict, description="Published mIoU in percent, by domain.")
+    source: Path | None = Field(None, description="Labelled domain to train on; by default the study's source.")
+    adapt: StudyAdaptation | None = Field(None, description="Adapt the run of another row instead of training anew.")
 
 
 class Study(FrozenModel):
@@ -62,11 +62,11 @@ class Study(FrozenModel):
     Paths are relative to the working directory, as on the command line. folds: of every row, instead of the recipe's.
     """
 
-    source: Path
-    targets: dict[str, Path] = Field(default_factory=dict)
-    phase: str
-    folds: int | None = Field(None, ge=2)
-    rows: list[StudyRow] = Field(min_length=1)
+    source: Path = Field(description="Labelled domain to train on.")
+    targets: dict[str, Path] = Field(default_factory=dict, description="Labelled domains to score on, by name.")
+    phase: str = Field(description="Phase whose area fraction the tables show.")
+    folds: int | None = Field(None, ge=2, description="Folds of every row; by default those of its recipe.")
+    rows: list[StudyRow] = Field(min_length=1, description="The rows, in the order of the tables.")
 
 
 @dataclass(frozen=True)
