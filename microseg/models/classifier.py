@@ -1,4 +1,4 @@
-"""An encoder with a head that classifies whole micrographs: what pre-training trains."""
+"""A network that classifies whole micrographs, to pre-train an encoder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,23 @@ _DEPTH = 5
 
 
 class Classifier(Network):
-    """The auxiliary head of Goetz et al. (2022): global average pooling, dropout, linear; a sigmoid for every class.
+    """An encoder with the head of Goetz et al. (2022): global average pooling, dropout, linear layer, a sigmoid for each class.
 
-    The encoder has the names and shapes of U-Net's, which DeepLabv2's share.
+    The encoder has the names and shapes of U-Net's encoder. DeepLabv2's are the same.
     """
 
     def __init__(self, encoder: str, classes: int, weights: str, dropout: float) -> None:
-        """Build with `weights` as for U-Net. Raises InputError for what does not exist."""
+        """Build the network.
+
+        Args:
+            encoder: Name in segmentation-models-pytorch or timm.
+            classes: Number of classes.
+            weights: `imagenet`, `none`, a file, or the folder of a pre-training run.
+            dropout: Dropout before the linear layer, 0-1.
+
+        Raises:
+            InputError: The encoder or its weights do not exist.
+        """
         name = encoder_name(encoder)
         super().__init__(name, classes, 2**_DEPTH)
         try:
@@ -36,6 +46,6 @@ class Classifier(Network):
         self.head = ClassificationHead(channels, classes, pooling="avg", dropout=dropout)
 
     def forward(self, tiles: Tensor) -> NetworkOutput:
-        """`logits` (N, classes), before the sigmoid, and features (N, D)."""
+        """Logits (N, classes), before the sigmoid, and features (N, D)."""
         bottleneck = self.encoder(self.normalised(tiles))[-1]
         return NetworkOutput(self.head(bottleneck), bottleneck.mean((2, 3)))

@@ -1,4 +1,4 @@
-"""DeepLabv2 (Chen et al. 2018) with a second head, as AdaptSegNet (Tsai et al. 2018) uses it."""
+"""DeepLabv2 (Chen et al. 2018) with an optional second head, as in AdaptSegNet (Tsai et al. 2018)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from microseg.models.weights import cannot_build, from_hub, load_initial
 
 OUTPUT_STRIDE = 8
 RATES = (6, 12, 18, 24)
-# ResNet's layers whose stride is traded for dilation.
+# ResNet's layers that have a dilation instead of a stride.
 _DILATIONS = {"layer3": 2, "layer4": 4}
 
 
 class DeepLabV2(Network):
-    """A dilated encoder of output stride 8, a sum of dilated 3 x 3 classifiers, bilinear upsampling to the tile.
+    """A dilated encoder of output stride 8, summed dilated 3 x 3 classifiers, and bilinear upsampling to the tile.
 
-    Encoders: timm's ResNets (18, 50, 101, ...) and, for small machines, `tf_efficientnet_lite0`.
+    Encoders are timm's ResNets (18, 50, 101, ...) and, for small machines, `tf_efficientnet_lite0`.
     """
 
     def __init__(
@@ -33,10 +33,19 @@ class DeepLabV2(Network):
         auxiliary: bool = False,
         heads: int = 1,
     ) -> None:
-        """Build with `weights` as for U-Net; `auxiliary` adds a head on the stage before the last (ResNet's layer 3).
+        """Build the network.
 
-        `aspp_branches` 2 repeats the published AdaptSegNet code, whose classifier returns after its second dilation.
-        Raises InputError for what does not exist.
+        Args:
+            encoder: Name in timm.
+            phases: Number of phases.
+            weights: `imagenet`, `none`, a file, or the folder of a pre-training run.
+            aspp_branches: Dilated branches. 2 repeats the published code of AdaptSegNet, whose classifier returns after its
+                second dilation.
+            auxiliary: Add a head on the stage before the last (ResNet's layer 3).
+            heads: Number of heads.
+
+        Raises:
+            InputError: The encoder or its weights do not exist.
         """
         super().__init__(encoder, phases, OUTPUT_STRIDE, heads)
         try:
@@ -47,7 +56,7 @@ class DeepLabV2(Network):
                 out_indices=(3, 4),
                 output_stride=OUTPUT_STRIDE,
             )
-        except Exception as error:  # timm and its hub raise whatever their backends raise
+        except Exception as error:  # timm and its hub pass on the errors of their backends
             raise cannot_build(encoder, weights, error) from error
         before_last, last = backbone.feature_info.channels()
         self.encoder = backbone
@@ -63,7 +72,7 @@ class DeepLabV2(Network):
         return self.classifier
 
     def forward(self, tiles: Tensor) -> NetworkOutput:
-        """Logits, features and, where there is such a head, auxiliary logits of tiles that `stride` divides."""
+        """Logits, features and, with an auxiliary head, its logits, of tiles whose sides `stride` divides."""
         before_last, last = self.encoder(self.normalised(tiles))
         size = (tiles.shape[-2], tiles.shape[-1])
         auxiliary = None if self.auxiliary is None else _upsampled(self.auxiliary(before_last), size)
@@ -71,17 +80,17 @@ class DeepLabV2(Network):
 
 
 class DilatedClassifier(nn.Module):
-    """The sum of 3 x 3 convolutions of several dilations ("ASPP-L"), features (N, C, h, w) to logits (N, P, h, w)."""
+    """The sum of 3 x 3 convolutions of several dilations (ASPP-L): features (N, C, h, w) to logits (N, P, h, w)."""
 
     def __init__(self, channels: int, phases: int, rates: Sequence[int]) -> None:
-        """Small normal weights, as published."""
+        """Initialise all weights from a normal distribution of standard deviation 0.01, as published."""
         super().__init__()
         self.branches = nn.ModuleList(nn.Conv2d(channels, phases, 3, padding=r, dilation=r) for r in rates)
         for branch in self.branches:
             nn.init.normal_(branch.weight, 0, 0.01)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Sum over all branches."""
+        """The sum over all branches."""
         total: Tensor = self.branches[0](features)
         for branch in self.branches[1:]:
             total = total + branch(features)
@@ -93,7 +102,7 @@ def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _dilate(encoder: nn.Module) -> None:
-    """A dilated ResNet layer of timm leaves the first block's 3 x 3 at the dilation before; AdaptSegNet's does not."""
+    """Dilate all 3 x 3 convolutions of a layer, as AdaptSegNet does. timm leaves out the one of the first block."""
     for name, dilation in _DILATIONS.items():
         for module in getattr(encoder, name, nn.Module()).modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):

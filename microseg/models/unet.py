@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015) on any segmentation-models-pytorch or timm encoder."""
+"""U-Net (Ronneberger et al. 2015) with any encoder of segmentation-models-pytorch or timm."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from microseg.models.weights import cannot_build, from_hub, load_initial
 
 
 class UNet(Network):
-    """The decoder and head of segmentation-models-pytorch; one decoder width per stage of the encoder that is used."""
+    """Decoder and head of segmentation-models-pytorch, with one decoder width for each encoder stage that is used."""
 
     def __init__(
         self, encoder: str, phases: int, weights: str, decoder_channels: tuple[int, ...], heads: int = 1
     ) -> None:
-        """Build with `weights` imagenet, none, a file or a pre-training run. Raises InputError for what does not exist."""
+        """Build the network.
+
+        Args:
+            encoder: Name in segmentation-models-pytorch or timm.
+            phases: Number of phases.
+            weights: `imagenet`, `none`, a file, or the folder of a pre-training run.
+            decoder_channels: Channels of the decoder, one number for each encoder stage that is used.
+            heads: Number of heads.
+
+        Raises:
+            InputError: The encoder or its weights do not exist.
+        """
         name = encoder_name(encoder)
         depth = len(decoder_channels)
         super().__init__(name, phases, 2**depth, heads)
@@ -37,24 +48,24 @@ class UNet(Network):
 
     @property
     def last(self) -> nn.Module:
-        """The head of segmentation-models-pytorch."""
+        """The head."""
         return self.head
 
     def forward(self, tiles: Tensor) -> NetworkOutput:
-        """Logits and features of tiles whose sides are multiples of `stride`."""
+        """Logits and features of tiles whose sides `stride` divides."""
         stages = self.encoder(self.normalised(tiles))
         return NetworkOutput(self.head(self.decoder(stages)), stages[-1].mean((2, 3)))
 
 
 def _drop_unused_stages(encoder: nn.Module) -> None:
-    """EfficientNets of timm compute all stages, also those behind the last feature that a shallow U-Net takes."""
+    """Remove the stages behind the last feature that the U-Net takes. timm's EfficientNets compute them otherwise."""
     model = getattr(encoder, "model", None)
     if model is not None and hasattr(model, "_stage_out_idx") and isinstance(model.blocks, nn.Sequential):
         model.blocks = model.blocks[: max(model._stage_out_idx)]
 
 
 def encoder_name(encoder: str) -> str:
-    """The name by which segmentation-models-pytorch knows an encoder; timm's names get its `tu-` prefix."""
+    """The name of an encoder in segmentation-models-pytorch; timm's names get its prefix `tu-`."""
     if encoder in smp.encoders.encoders or encoder.startswith("tu-"):
         return encoder
     return f"tu-{encoder}"

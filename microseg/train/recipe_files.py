@@ -1,4 +1,4 @@
-"""Recipe files: found by name or path, laid over their base, overridden by `--set`, and refused in words."""
+"""Recipe files: found by name or path, merged with their base, overridden by `--set`, and validated."""
 
 from __future__ import annotations
 
@@ -33,9 +33,19 @@ def recipe_names() -> list[str]:
 def load_recipe(
     name_or_file: str, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
 ) -> tuple[str, Recipe]:
-    """(name, recipe) of `train supervised` from a shipped name or a YAML file, with `key.sub=value` overrides.
+    """Read a recipe of `train supervised`.
 
-    A recipe's `base` names the one below it. Raises InputError that names the key, what was given and what is allowed.
+    Args:
+        name_or_file: A shipped name, or a YAML file. Its `base` names the recipe that it changes.
+        overrides: Texts KEY=VALUE, with dots between nested keys.
+        folds: Folds, instead of the recipe's.
+        seed: Seed, instead of the recipe's.
+
+    Returns:
+        Name and recipe.
+
+    Raises:
+        InputError: It names the key, the value and what is allowed.
     """
     return _load(name_or_file, overrides, {"folds": folds, "seed": seed}, Recipe)
 
@@ -43,7 +53,10 @@ def load_recipe(
 def load_pretrain_recipe(
     name_or_file: str, overrides: Sequence[str] = (), *, init: str | None = None, seed: int | None = None
 ) -> tuple[str, PretrainRecipe]:
-    """The same for `train pretrain`; `init` is the encoder's first weights."""
+    """Read a recipe of `train pretrain`. Arguments and errors as for `load_recipe`.
+
+    init: First weights of the encoder, instead of the recipe's.
+    """
     overrides = [*overrides, *([f"encoder.weights={init}"] if init is not None else [])]
     return _load(name_or_file, overrides, {"seed": seed}, PretrainRecipe)
 
@@ -51,14 +64,14 @@ def load_pretrain_recipe(
 def load_uda_recipe(
     name_or_file: str, overrides: Sequence[str] = (), *, seed: int | None = None
 ) -> tuple[str, UdaRecipe]:
-    """The same for `train uda`."""
+    """Read a recipe of `train uda`. Arguments and errors as for `load_recipe`."""
     return _load(name_or_file, overrides, {"seed": seed}, UdaRecipe)
 
 
 def load_distill_recipe(
     name_or_file: str, overrides: Sequence[str] = (), *, seed: int | None = None
 ) -> tuple[str, DistillRecipe]:
-    """The same for `distill`."""
+    """Read a recipe of `distill`. Arguments and errors as for `load_recipe`."""
     return _load(name_or_file, overrides, {"seed": seed}, DistillRecipe)
 
 
@@ -72,7 +85,7 @@ def _load(
 def recipe_of_run(
     run: Path, overrides: Sequence[str] = (), *, folds: int | None = None, seed: int | None = None
 ) -> tuple[str, Recipe]:
-    """(name, recipe) that a supervised run, or the source of an adapted one, was trained by, with overrides."""
+    """Name and recipe of a supervised run, or of an adapted run's source. Arguments and errors as for `load_recipe`."""
     record = read_record(run)
     refuse_student(run, record)
     tree = deepcopy(record.recipe)
@@ -108,19 +121,19 @@ def _file_of(name_or_file: str, asked_by: str) -> Path:
 
 
 def _tree(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of a recipe file over those of its `base`."""
+    """The keys of a recipe file, merged into those of its `base`."""
     tree = read_yaml(path) or {}
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: a recipe is a mapping of keys, this is a {type(tree).__name__}.")
+        raise InputError(f"{path}: holds a {type(tree).__name__}. Remedy: a recipe, which is a mapping of keys.")
     if (base := tree.pop("base", None)) is None:
         return tree
     if path in above:
-        raise InputError(f"{path}: its `base` leads back to itself. Remedy: another `base`.")
+        raise InputError(f"{path}: its `base` refers back to this file. Remedy: another `base`.")
     return _merged(_tree(_file_of(str(base), f"{path}: base"), (*above, path)), tree)
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins key by key; a mapping of another `kind` replaces the whole one below it."""
+    """Both mappings, with the values of `over` where both have a key. A mapping of another `kind` replaces the whole one."""
     merged = under | over
     for key, value in over.items():
         below = under.get(key)
@@ -134,19 +147,21 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _folder() -> Path:
-    """Recipes inside an installed package, or the checkout's top-level train/ of an editable install."""
+    """The folder of the recipes: inside an installed package, or the top-level train/ of a checkout."""
     return PACKAGED if PACKAGED.is_dir() else CHECKOUT
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:
-        raise InputError(f"--set {override}: not of the form key=value, for example --set optimiser.learning_rate=1e-3")
+        raise InputError(
+            f"--set {override}: not of the form KEY=VALUE. Remedy: as in --set optimiser.learning_rate=1e-3."
+        )
     *parents, last = key.strip().split(".")
     for parent in parents:
         branch = tree.setdefault(parent, {})
         if not isinstance(branch, dict):
-            raise InputError(f"--set {override}: {parent!r} holds no keys.")
+            raise InputError(f"--set {override}: {parent!r} holds no keys. Remedy: --set {parent}=VALUE.")
         tree = branch
     try:
         parsed = yaml.safe_load(value)
@@ -155,7 +170,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
             f"--set {override}: the value is not valid YAML. Remedy: quote it, or close its brackets."
         ) from error
     if isinstance(parsed, str):
-        # YAML 1.1 reads 1e-3 as text; people mean the number.
+        # YAML 1.1 reads 1e-3 as text, but the number is meant.
         with suppress(ValueError):
             parsed = float(parsed)
     tree[last] = parsed

@@ -1,1 +1,1 @@
-"""What looks at runs and recipes: `study`, `evaluate`, `explain`, `preview`."""
+"""Analysis of runs and recipes: `study`, `evaluate`, `explain`, `preview`."""

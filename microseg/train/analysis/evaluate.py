@@ -1,4 +1,4 @@
-"""`microseg evaluate RUN DOMAIN`: a run's folds on whole fields; what a fold was trained on, it is not scored on."""
+"""`microseg evaluate RUN DOMAIN`: the scores of a run on whole fields. No fold is scored on fields that it was trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,20 @@ from microseg.train.common.run_folder import load_networks
 def evaluate_run(
     run: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
-    """The evaluation (core/scoring) of a finished run on a labelled domain. Raises InputError."""
+    """Score a finished run on a labelled domain.
+
+    Args:
+        run: The run folder.
+        source: The labelled domain.
+        domain_name: The run's domain that the fields are prepared as; the last one by default.
+        progress: Receives the name of each field.
+
+    Returns:
+        Scores as of `core.evaluation.scoring.evaluation`.
+
+    Raises:
+        InputError: No finished run, or a domain that cannot be used.
+    """
     record, summary = read_run(run)
     networks = load_networks(run, record, summary)
     return evaluate_networks(networks, record, record.domain_called(domain_name), source, progress)
@@ -36,12 +49,23 @@ def evaluate_networks(
     source: Path,
     progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """The same for the networks of a run's folds, wherever they come from, prepared as `entry` says."""
+    """Score networks of a run's folds, wherever they come from.
+
+    Args:
+        networks: One for each fold, in evaluation mode.
+        record: The run's record. It says which fold held out which field.
+        entry: The domain that the fields are prepared as.
+        source: The labelled domain.
+        progress: Receives the name of each field.
+
+    Returns:
+        Scores as of `core.evaluation.scoring.evaluation`.
+    """
     domain = load_domain(source)
     held_out_by = {field.sha256: field.fold for field in record.fields}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
-        # A field of the training set is scored by the one fold that held it out (-1: none did), any other field by all.
+        # The fold that held out a training field scores it (-1: none did). All folds score any other field.
         fold = held_out_by.get(sha256)
         is_held_out = fold is not None and fold >= 0
         used = [fold] if fold is not None and is_held_out else list(range(record.folds))
@@ -56,15 +80,23 @@ def evaluate_networks(
 
 
 def run_labels(run: Path, phases: list[str]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """What the bag of a run says: labels uint8 (h, w) of a prepared field uint8 (h, w), by all its folds.
+    """The labels of a run's bag, as a function.
 
-    Raises InputError: no finished run, or one that tells other phases apart.
+    Args:
+        run: The run folder.
+        phases: Names of the phases that the run must have.
+
+    Returns:
+        A function from a prepared field uint8 (h, w) to labels uint8 (h, w), by all folds.
+
+    Raises:
+        InputError: No finished run, or one with other phases.
     """
     record, summary = read_run(run)
     known = [phase.name for phase in record.phases]
     if known != phases:
         raise InputError(
-            f"{run}: tells {', '.join(known)} apart, the engine {', '.join(phases)}. Remedy: the run it was exported from."
+            f"{run}: has the phases {', '.join(known)}, the engine {', '.join(phases)}. Remedy: the run it was exported from."
         )
     networks = load_networks(run, record, summary)
 

@@ -1,4 +1,4 @@
-"""`microseg explain`: where a network looks when it calls a pixel by its phase (Grad-CAM)."""
+"""`microseg explain`: which pixels a network uses to predict a phase (Grad-CAM)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,18 @@ from microseg.core.system.files import replacing
 from microseg.models.network import Network
 from microseg.train.common.run_folder import load_networks
 
-# Gradients of a whole field are kept; a larger one is cut off at the bottom and right.
-MAX_PIXELS = 1_500_000
+# Gradients take memory for a whole field. A larger field is cut at the bottom and right.
+MAX_EXPLAINED_PIXELS = 1_500_000
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """On the network's grid: field and predicted labels uint8 (h, w), heat float32 (h, w) from 0 to 1, labels if known."""
+    """A field and its explanation, on the network's grid.
+
+    image, predicted: Field and predicted labels, uint8 (h, w).
+    heat: Grad-CAM, float32 (h, w), 0 to 1.
+    labels: True labels uint8 (h, w), or None.
+    """
 
     image: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
@@ -48,19 +53,32 @@ def explain(
     fold: int = 0,
     progress: Callable[[str], None] = lambda name: None,
 ) -> tuple[str, str, list[Path]]:
-    """Write one PNG for each field of `images` (a domain, a folder or a file). Returns (phase, layer, pictures).
+    """Write a picture for each field.
 
-    phase: by default the last one. layer: a module of the encoder, by default layer3.16 of ResNet-101 (Goetz et al. 2022)
-    or the last one at an eighth or sixteenth of the tile. Raises InputError: unknown phase, layer, fold, or no fields.
+    Args:
+        run: A finished run.
+        images: A domain, a folder or a file.
+        out: Folder of the pictures.
+        phase: The phase to explain; the last one by default.
+        layer: A module of the encoder; by default layer3.16 of ResNet-101 (Goetz et al. 2022), else the last one at an
+            eighth or sixteenth of the tile.
+        fold: Number of the fold, or of the head of a student.
+        progress: Receives the name of each field.
+
+    Returns:
+        Phase, layer and pictures.
+
+    Raises:
+        InputError: Unknown phase, layer or fold, or no fields.
     """
     record, summary = read_run(run)
     names = [item.name for item in record.phases]
     if (phase := phase or names[-1]) not in names:
-        raise InputError(f"--phase {phase}: this run knows {', '.join(names)}.")
+        raise InputError(f"--phase {phase}: {run} has no such phase. Remedy: one of {', '.join(names)}.")
     if not 0 <= fold < record.folds:
-        raise InputError(f"--fold {fold}: this run has the folds 0 to {record.folds - 1}.")
+        raise InputError(f"--fold {fold}: {run} has no such fold. Remedy: 0 to {record.folds - 1}.")
     networks = load_networks(run, record, summary)
-    # A student is one network, and `fold` one of its heads.
+    # A student is one network. `fold` is one of its heads.
     network, head = (networks[fold], 0) if record.distillation is None else (networks[0], fold)
     layer = layer or default_layer(network)
     module = _module(network, layer)
@@ -77,10 +95,20 @@ def explain(
 def grad_cam(
     network: Network, module: nn.Module, image: NDArray[np.uint8], phase: int, head: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Predicted labels uint8 (h, w) and Grad-CAM (Selvaraju et al. 2017) float32 (h, w), 0 to 1, of a field uint8 (h, w).
+    """Grad-CAM (Selvaraju et al. 2017) of a phase.
 
-    The score is the sum of the phase's logits over the pixels that are called by it (Seg-Grad-CAM, Vinogradova et al.
-    2020), over all pixels where none is. Heat is zero where nothing speaks for the phase. `head`: of a student.
+    The score is the sum of the phase's logits over the pixels that are predicted as it (Seg-Grad-CAM, Vinogradova et al. 2020),
+    or over all pixels where none is.
+
+    Args:
+        network: The network.
+        module: The layer inside it.
+        image: A field, uint8 (h, w).
+        phase: Index of the phase.
+        head: Head of a student.
+
+    Returns:
+        Predicted labels uint8 (h, w), and heat float32 (h, w), 0 to 1. The heat is 0 where nothing raises the score.
     """
     kept: list[Tensor] = []
 
@@ -114,7 +142,7 @@ def grad_cam(
 
 
 def default_layer(network: Network) -> str:
-    """The paper's layer 3_16 of ResNet-101, else the encoder's last block of the stage before the last."""
+    """The paper's layer 3_16 of ResNet-101, else the last block of the encoder's stage before the last. Raises InputError."""
     modules = dict(network.encoder.named_modules())
     for prefix, wanted in (("", "layer3"), ("model.", "blocks"), ("", "blocks"), ("", "features")):
         if (stage := modules.get(prefix + wanted)) is None:
@@ -127,7 +155,7 @@ def default_layer(network: Network) -> str:
             return f"features.{pools[-1] - 1}"
         inner = list(dict(blocks[-2][1].named_children()))
         return f"{prefix}{wanted}.{blocks[-2][0]}.{inner[-1]}"
-    raise InputError(f"--layer: none is known for this encoder. Remedy: one of {', '.join(list(modules)[1:40])}.")
+    raise InputError(f"--layer: this encoder has no default. Remedy: one of {', '.join(list(modules)[1:40])}.")
 
 
 def _module(network: Network, layer: str) -> nn.Module:
@@ -140,7 +168,7 @@ def _module(network: Network, layer: str) -> nn.Module:
 
 
 def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8] | None]]:
-    """Name, image and labels (where the path is a labelled domain) on the network's grid."""
+    """Name, image uint8 (h, w) and labels (None where there are none) of every field, on the network's grid."""
     is_domain = path.suffix in (".yaml", ".yml") or (path / "domain.yaml").is_file() or (path / "masks").is_dir()
     domain = load_domain(path) if is_domain else None
     preparation = record.domains[-1].preparation
@@ -154,7 +182,7 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
     else:
         items = [(readable(image.name), image, None) for image in find_images(path)]  # type: ignore[misc]
     if not items:
-        raise InputError(f"{path}: holds no images.")
+        raise InputError(f"{path}: holds no images. Remedy: a domain, a folder of images, or one image.")
     for name, image, field in items:
         try:
             with open_prepared(image, preparation, record.grid, fallback_pixel_size_um=fallback) as prepared:
@@ -165,7 +193,7 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
         if domain is not None and domain.phases and field.mask is not None:
             labels = labels_to_grid(native_labels(field, domain), (pixels.shape[0], pixels.shape[1]))
         full_height, full_width = pixels.shape
-        tile = plan_tiles(full_height, full_width, record.stride, 0, MAX_PIXELS)[0]
+        tile = plan_tiles(full_height, full_width, record.stride, 0, MAX_EXPLAINED_PIXELS)[0]
         height, width = min(tile.height, full_height), min(tile.width, full_width)
         found.append((name, pixels[:height, :width], None if labels is None else labels[:height, :width]))
     return found

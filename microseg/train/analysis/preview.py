@@ -1,4 +1,4 @@
-"""`microseg preview`: what the network will see of a domain under a recipe."""
+"""`microseg preview`: training tiles of a domain, as the network sees them under a recipe."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ _TINT = 0.45
 
 
 def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> None:
-    """Write a PNG: one row per tile, before and after the augmentation, each bare and with its labels.
+    """Write a PNG with one row for each tile, before and after the augmentation, each without and with its labels.
 
-    Raises InputError as training would.
+    Args:
+        source: A labelled domain.
+        recipe: The recipe.
+        out: The PNG.
+        tiles: Number of tiles.
+
+    Raises:
+        InputError: The domain cannot be trained on.
     """
     data = load_training_data(source, recipe.scale, recipe.folds)
     with TileSampler(
@@ -68,7 +75,7 @@ def _bare(batch: Batch) -> NDArray[np.uint8]:
 
 
 def _tinted(batch: Batch, phases: Sequence[PhaseInfo], recipe: Recipe) -> NDArray[np.uint8]:
-    """The tile in colour, its core tinted by phase; unlabelled pixels stay grey."""
+    """The tile in colour, uint8 (S, S, 3), with its core tinted by phase. Unlabelled pixels stay grey."""
     colour = np.repeat(batch.tiles[0, 0][..., None], 3, axis=2).astype(np.float32)
     inner = slice(recipe.tile.halo_px, recipe.tile.halo_px + recipe.tile.core_px)
     core = colour[inner, inner]

@@ -1,4 +1,4 @@
-"""`microseg study`: rows x domains of a table as in the paper; every row is a recipe, every figure a run's."""
+"""`microseg study`: a table of recipes and domains as in the paper. A row is a recipe, and its figures come from a run."""
 
 from __future__ import annotations
 
@@ -32,46 +32,44 @@ AUTO = "uda-auto"
 
 
 class StudyAdaptation(FrozenModel):
-    """A row that adapts: the row whose run it starts from, and the target's fields, whose masks are not opened.
+    """A row that adapts another row's run. The recipe `uda-auto` decides by its verdict; other recipes are always taken."""
 
-    The recipe `uda-auto` chooses as `--method auto` does; any other is trained alone.
-    """
-
-    start: str = Field(description="Name of the row whose run is adapted.")
-    target: Path = Field(description="Unlabelled fields of the target: a folder or a YAML file. No mask is opened.")
+    start: str = Field(description="Name of a row above that trains: the source run.")
+    target: Path = Field(description="The target's fields. Their masks are not opened.")
 
 
 class StudyRow(FrozenModel):
-    """One row: a recipe with overrides, of `train uda` where it adapts. published: percent mIoU by domain, from a paper.
+    """A row: a recipe with overrides. It is a recipe of `train uda` where the row adapts."""
 
-    source: a labelled domain to train on instead of the study's, such as a target's own for what its labels would give.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the row and of its run folder.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the row, and of its run folder.")
     title: str = Field("", description="Text beside the name in the tables.")
     recipe: str = Field(description="Name of a shipped recipe, or a YAML file.")
-    set: list[str] = Field(default_factory=list, description="Overrides of the recipe, `key=value`.")
-    published: dict[str, float] = Field(default_factory=dict, description="Published mIoU in percent, by domain.")
-    source: Path | None = Field(None, description="Labelled domain to train on; by default the study's source.")
-    adapt: StudyAdaptation | None = Field(None, description="Adapt the run of another row instead of training anew.")
+    set: list[str] = Field(default_factory=list, description="Overrides KEY=VALUE of the recipe.")
+    published: dict[str, float] = Field(default_factory=dict, description="Published mIoU by domain, percent.")
+    source: Path | None = Field(
+        None,
+        description="Labelled domain to train on instead of the study's, such as a target's own; null for the study's.",
+    )
+    adapt: StudyAdaptation | None = Field(None, description="Adapt another row's run; null for supervised training.")
 
 
 class Study(FrozenModel):
-    """A table: the domain to train on, the domains to be scored on, the phase whose fraction is shown, the rows.
-
-    Paths are relative to the working directory, as on the command line. folds: of every row, instead of the recipe's.
-    """
+    """A table. Paths are relative to the working directory."""
 
     source: Path = Field(description="Labelled domain to train on.")
     targets: dict[str, Path] = Field(default_factory=dict, description="Labelled domains to score on, by name.")
     phase: str = Field(description="Phase whose area fraction the tables show.")
-    folds: int | None = Field(None, ge=2, description="Folds of every row; by default those of its recipe.")
-    rows: list[StudyRow] = Field(min_length=1, description="The rows, in the order of the tables.")
+    folds: int | None = Field(None, ge=2, description="Folds of every row; null for those of the recipes.")
+    rows: list[StudyRow] = Field(min_length=1, description="The rows.")
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Figures of the rows that are done, and why the others are not, by row name."""
+    """The result of a study, by row name.
+
+    rows: Figures of the rows that are finished.
+    failed: Why the other rows failed.
+    """
 
     rows: dict[str, dict[str, Any]]
     failed: dict[str, str]
@@ -81,7 +79,11 @@ Recipes = dict[str, tuple[str, Recipe | UdaRecipe]]
 
 
 def load_study(path: Path) -> tuple[Study, Recipes]:
-    """The study and the recipe of every row. Raises InputError that names the row and the key."""
+    """Read a study and the recipes of its rows.
+
+    Raises:
+        InputError: The file, or a recipe, is wrong. It names the row and the key.
+    """
     content = read_yaml(path)
     try:
         study = Study.model_validate(content)
@@ -89,15 +91,18 @@ def load_study(path: Path) -> tuple[Study, Recipes]:
         raise InputError(f"{path}: {told(problems(error, content, Study))}") from error
     names = [row.name for row in study.rows]
     if len(set(names)) < len(names):
-        raise InputError(f"{path}: two rows are called {next(n for n in names if names.count(n) > 1)!r}.")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: two rows have the name {twice!r}. Remedy: another name for one of them.")
     if SOURCE in study.targets:
-        raise InputError(f"{path}: a target cannot be called {SOURCE!r}.")
+        raise InputError(f"{path}: a target has the name {SOURCE!r}, which is reserved. Remedy: another name.")
     recipes: Recipes = {}
     trained: set[str] = set()
     for row in study.rows:
         if row.adapt is not None and row.adapt.start not in trained:
+            known = ", ".join(sorted(trained))
             raise InputError(
-                f"{path}: row {row.name}: adapt.start: no row above it that trains is {row.adapt.start!r}."
+                f"{path}: row {row.name}: adapt.start: no row above it that trains has the name {row.adapt.start!r}. "
+                f"Remedy: {f'one of {known}' if known else 'such a row above it'}."
             )
         try:
             if row.adapt is not None:
@@ -117,11 +122,19 @@ def run_study(
     on_fold: FoldCallback = no_fold_progress,
     only: str | None = None,
 ) -> StudyResult:
-    """Train and score every row that is not done, into `out`; a row that fails does not stop the others.
+    """Train and score every row that is not finished. A row that fails does not stop the others.
 
-    Leaves rows/NAME (a run folder each), study.json, table.md, table.csv and bars.png. only: name or number (from 1) of
-    the one row to train and score, without tables, so that rows can be jobs of their own. Raises InputError where the
-    study itself cannot be read.
+    Writes rows/NAME (a run folder for each row), study.json, table.md, table.csv and bars.png.
+
+    Args:
+        path: The study.
+        out: Folder to write.
+        on_row: Receives the name of each row.
+        on_fold: Gives the progress callback of a fold.
+        only: Name or number (from 1) of the only row to train and score, without tables, so that rows can be separate jobs.
+
+    Raises:
+        InputError: The study cannot be read.
     """
     study, recipes = load_study(path)
     done: dict[str, dict[str, Any]] = {}
@@ -156,14 +169,14 @@ def _row(
     run: Path,
     on_fold: FoldCallback,
 ) -> dict[str, Any]:
-    """Figures of one row by domain: its folds on the fields they did not see, and all of them on every target."""
+    """Figures of one row by domain: its folds on the fields that they held out, and all folds on every target."""
     if isinstance(recipe, Recipe):
         run_supervised(row.source or study.source, recipe_name, recipe, run, resume=True, on_fold=on_fold)
     else:
         assert row.adapt is not None
         start = run.parent / row.adapt.start
         auto = row.recipe == AUTO
-        # A row that names a method shows that method; only `auto` may leave the source as it is. Controls are rows as well.
+        # A row with a method shows that method. Only `auto` may keep the source. Controls are rows of their own.
         options = AdaptationOptions(auto=auto, always=not auto, control=auto)
         run_uda(row.adapt.target, start, recipe_name, recipe, run, options, resume=True, on_fold=on_fold)
     weights = [fold.weights_sha256 for fold in read_run(run)[1].folds]
@@ -204,7 +217,7 @@ def _figures(scores: dict[str, Any], phase: str, domain: Path) -> dict[str, Any]
 
 
 def table(study: Study, result: StudyResult) -> tuple[list[str], list[list[str]]]:
-    """(headings, rows) of text: every domain's `entries` side by side."""
+    """Headings and rows of text, with the `entries` of all domains side by side."""
     domains = [SOURCE, *study.targets]
     heads = ["row"] + [f"{name} {column}" for name in domains for column in entries(study, None, None, name)]
     lines = []
@@ -222,7 +235,7 @@ def table(study: Study, result: StudyResult) -> tuple[list[str], list[list[str]]
 
 
 def _otsu_entries(study: Study, figures: dict[str, Any], domain: str) -> list[str]:
-    """The classical baseline, which is the same beside every row."""
+    """The entries of the classical baseline, which is the same for every row."""
     otsu = figures[domain]["otsu"]
     values = {
         "mIoU": _percent(otsu["miou"]),
@@ -234,7 +247,11 @@ def _otsu_entries(study: Study, figures: dict[str, Any], domain: str) -> list[st
 def entries(study: Study, row: StudyRow | None, figures: dict[str, Any] | None, domain: str) -> dict[str, str]:
     """Text by column for one domain: mIoU of the folds in percent, RDT, a published figure, the bag, fractions.
 
-    Without a row: the columns, empty.
+    Args:
+        study: The study.
+        row: The row; None for empty columns.
+        figures: Its figures.
+        domain: Name of the domain.
     """
     columns = ["mIoU"] + (["RDT"] if domain != SOURCE else [])
     columns += ["published"] if any(domain in item.published for item in study.rows) else []
@@ -277,7 +294,7 @@ def _write(study: Study, result: StudyResult, out: Path) -> None:
 
 
 def _plot(study: Study, result: StudyResult, path: Path) -> None:
-    """Grouped bars: mIoU of every row, one colour for each domain, whiskers of one standard deviation."""
+    """Grouped bars: mIoU of every row, a colour for each domain, whiskers of one standard deviation."""
     from matplotlib.figure import Figure
 
     domains = [SOURCE, *study.targets]

@@ -1,4 +1,4 @@
-"""Augmentation pipelines: geometry while a tile is cut, appearance on the cut tile. All draw from the given generator."""
+"""Augmentation: geometry while a tile is cut, grey values on the cut tile. Everything is drawn from a given generator."""
 
 from __future__ import annotations
 
@@ -34,10 +34,18 @@ def transform_matrix(
     side: int,
     whole_pixels: bool = False,
 ) -> NDArray[np.float64]:
-    """Affine matrix (2, 3) float64 that maps a tile of `side` px to the field around `centre` (y, x).
+    """Draw the affine transformation of a tile.
 
-    `whole_pixels` moves the tile by less than a pixel onto the field's own grid, so that nothing is interpolated where
-    nothing is scaled or turned by an odd angle.
+    Args:
+        augmentation: The pipeline.
+        rng: Draws angle, magnification, flips and shear.
+        centre: Centre of the tile in the field, (y, x) in px.
+        side: Side of the tile, px.
+        whole_pixels: Move the tile by less than a pixel onto the field's grid. Nothing is interpolated then unless the tile is
+            scaled or turned by an odd angle.
+
+    Returns:
+        Matrix float64 (2, 3) from tile to field coordinates, (x, y).
     """
     angle, scale, flip, shear = 0.0, 1.0, 1.0, 0.0
     match augmentation:
@@ -53,7 +61,7 @@ def transform_matrix(
             flip = -1.0 if rng.random() < 0.5 else 1.0
     if isinstance(augmentation, ExtendedAugmentation):
         shear = math.tan(math.radians(rng.uniform(-augmentation.shear_deg, augmentation.shear_deg)))
-    # The matrix goes from tile to field, so a larger magnification takes smaller steps.
+    # The matrix maps tile to field, so that a larger magnification takes smaller steps.
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
     linear = np.array([[cos * flip, -sin], [sin * flip, cos]]) @ np.array([[1.0, shear], [0.0, 1.0]])
     middle = (side - 1) / 2
@@ -62,9 +70,17 @@ def transform_matrix(
 
 
 def displacement(augmentation: AugmentationConfig, rng: np.random.Generator, side: int) -> Displacement | None:
-    """Elastic deformation of a tile (Simard et al. 2003): float32 (2, side, side), x and y in field px, or None.
+    """Draw the elastic deformation of a tile (Simard et al. 2003).
 
-    Random displacements of a coarse grid's nodes, interpolated smoothly: the cost is that of two small resizes.
+    The nodes of a coarse grid are displaced, and the displacement between them is interpolated: two small resizes.
+
+    Args:
+        augmentation: The pipeline.
+        rng: Draws the displacements.
+        side: Side of the tile, px.
+
+    Returns:
+        Displacement in x and y, float32 (2, side, side), field px; None for a pipeline without deformation.
     """
     if not isinstance(augmentation, ExtendedAugmentation) or not augmentation.elastic_px:
         return None
@@ -77,7 +93,18 @@ def displacement(augmentation: AugmentationConfig, rng: np.random.Generator, sid
 def cut(
     image: Image, labels: Image, matrix: NDArray[np.float64], side: int, moved: Displacement | None = None
 ) -> tuple[Image, Image]:
-    """Image (linear) and labels (nearest) of a tile, each uint8 (side, side), mirrored beyond the field."""
+    """Cut a tile out of a field, mirrored beyond its border.
+
+    Args:
+        image: The field, uint8 (h, w). It is interpolated linearly.
+        labels: Its labels, uint8 (h, w). The nearest one is taken.
+        matrix: From `transform_matrix`.
+        side: Side of the tile, px.
+        moved: From `displacement`.
+
+    Returns:
+        Tile and labels, each uint8 (side, side).
+    """
     border = cv2.BORDER_REFLECT_101
     if moved is None:
         size, flags = (side, side), cv2.WARP_INVERSE_MAP
@@ -94,14 +121,24 @@ def cut(
 
 
 def drawn(augmentation: AugmentationConfig, rng: np.random.Generator) -> AugmentationConfig:
-    """What one tile gets: `randomised` leaves a share of the tiles to the basic pipeline."""
+    """The pipeline of one tile: `randomised` gives a share of the tiles to the basic pipeline."""
     if isinstance(augmentation, RandomisedAugmentation) and rng.random() >= augmentation.share:
         return BasicAugmentation(upright=augmentation.upright)
     return augmentation
 
 
 def appearance(augmentation: AugmentationConfig, tile: Image, labels: Image, rng: np.random.Generator) -> Image:
-    """Change grey values only: tile and labels uint8 (S, S) -> tile uint8 (S, S)."""
+    """Change the grey values of a tile.
+
+    Args:
+        augmentation: The pipeline.
+        tile: uint8 (S, S).
+        labels: uint8 (S, S), for changes by phase.
+        rng: Draws the changes.
+
+    Returns:
+        uint8 (S, S).
+    """
     match augmentation:
         case ExtendedAugmentation(strength=strength):
             if rng.random() < 0.3:
@@ -114,7 +151,7 @@ def appearance(augmentation: AugmentationConfig, tile: Image, labels: Image, rng
 
 
 def _through(build: Callable[[float], A.Compose], strength: float, tile: Image, rng: np.random.Generator) -> Image:
-    """A tile through an albumentations pipeline that draws from `rng`; each thread has pipelines of its own."""
+    """Pass a tile through an albumentations pipeline that draws from `rng`. Each thread has its own pipelines."""
     known = _pipelines.__dict__
     key = f"{build.__name__}({strength})"
     pipeline = known[key] if key in known else known.setdefault(key, build(strength))
@@ -127,7 +164,7 @@ _pipelines = threading.local()
 
 
 def extended_pipeline(strength: float) -> A.Compose:
-    """Etching depth and detector contrast, focus and astigmatism, shot noise."""
+    """Changes within one laboratory: contrast, focus and astigmatism, shot noise. strength: factor on all."""
     return A.Compose(
         [
             A.RandomBrightnessContrast(brightness_limit=0.1 * strength, contrast_limit=0.2 * strength, p=0.7),
@@ -139,7 +176,7 @@ def extended_pipeline(strength: float) -> A.Compose:
 
 
 def randomised_pipeline(strength: float) -> A.Compose:
-    """The same further than any one laboratory goes: contrast curve, focus and detector noise."""
+    """The same changes, beyond those of one laboratory. strength: factor on all."""
     return A.Compose(
         [
             A.RandomBrightnessContrast(brightness_limit=0.3 * strength, contrast_limit=0.4 * strength, p=0.8),
@@ -170,7 +207,7 @@ def _shaded(tile: Image, rng: np.random.Generator, amplitude_grey: float) -> Ima
 
 
 def phase_offsets(labels: Image, rng: np.random.Generator, std_grey: float) -> NDArray[np.float32]:
-    """A grey offset per phase, soft at its borders: float32 of the labels' shape; unlabelled pixels get none."""
+    """A grey offset for each phase, blurred at the boundaries, float32 of the labels' shape. Unlabelled pixels have none."""
     table = np.zeros(256, np.float32)
     known = [value for value in np.unique(labels) if value != UNLABELLED]
     table[known] = rng.normal(0, std_grey, len(known))
@@ -178,13 +215,13 @@ def phase_offsets(labels: Image, rng: np.random.Generator, std_grey: float) -> N
 
 
 def shading(shape: tuple[int, ...], rng: np.random.Generator, amplitude_grey: float) -> NDArray[np.float32]:
-    """Uneven illumination: a smooth random surface of at most `amplitude_grey`, float32 (H, W)."""
+    """Uneven illumination: a smooth random surface of at most `amplitude_grey` grey values, float32 (H, W)."""
     coarse = rng.uniform(-amplitude_grey, amplitude_grey, (3, 3)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def relief(grey: NDArray[np.float32], rng: np.random.Generator, amplitude: float) -> NDArray[np.float32]:
-    """What a side detector adds: the directional derivative of the field, float32 (H, W)."""
+    """The relief of a side detector: the directional derivative of the field, in grey values, float32 (H, W)."""
     angle, gain = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 1.0) * amplitude
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
     dx, dy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.25), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.25)
@@ -194,6 +231,6 @@ def relief(grey: NDArray[np.float32], rng: np.random.Generator, amplitude: float
 def correlated_noise(
     shape: tuple[int, ...], rng: np.random.Generator, std_grey: float, length_px: float
 ) -> NDArray[np.float32]:
-    """Gaussian noise of standard deviation `std_grey` and correlation length `length_px`, float32 (H, W)."""
+    """Gaussian noise of standard deviation `std_grey` (grey values) and correlation length `length_px`, float32 (H, W)."""
     noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), length_px)
     return np.asarray(noise * (std_grey / max(float(noise.std()), 1e-6)), np.float32)

@@ -1,4 +1,4 @@
-"""Labelled fields in memory, and the stateless stream of training batches drawn from them."""
+"""Labelled fields in memory, and training batches as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ from microseg.core.system.files import Closing, sha256_of
 from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
 from microseg.train.common.recipe import AugmentationConfig, BasicAugmentation, NoAugmentation
 
-# Threads that cut tiles for a GPU. benchmarks.loader measures what one gives.
+# Threads that cut tiles for a GPU. benchmarks.loader measures the rate of one.
 LOADERS = 4
 
 
 @dataclass(frozen=True)
 class LabelledField:
-    """A field on the network's grid: `image` and `labels` uint8 (h, w); `sha256` of the image file."""
+    """A field on the network's grid.
+
+    field: The files.
+    sha256: Of the image file.
+    image: Grey values uint8 (h, w).
+    labels: Phase indices uint8 (h, w), 255 where unlabelled.
+    """
 
     field: DomainField
     sha256: str
@@ -33,7 +39,12 @@ class LabelledField:
 
 @dataclass(frozen=True)
 class Batch:
-    """`tiles` uint8 (N, 1, S, S), `labels` uint8 (N, C, C) of their cores (255 counts in no loss), `sources` their fields."""
+    """The tiles of a step.
+
+    tiles: uint8 (N, 1, S, S).
+    labels: Labels of the cores, uint8 (N, C, C). 255 counts in no loss.
+    sources: Names of the fields.
+    """
 
     tiles: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -42,7 +53,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class TilePlaces:
-    """Centres (field, (y, x)) that tiles are drawn around, with probabilities (N,), shifted by at most `jitter_px`."""
+    """Places where tiles are drawn.
+
+    centres: Number of the field, and centre (y, x) in px.
+    probabilities: Of each place, float64 (N,).
+    jitter_px: Largest shift from a centre.
+    """
 
     centres: Sequence[tuple[int, tuple[float, float]]]
     probabilities: NDArray[np.float64]
@@ -50,7 +66,7 @@ class TilePlaces:
 
 
 def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
-    """Read every training field of a domain on the network's grid. Raises InputError as reading does."""
+    """Read every training field of a domain onto the network's grid. Raises InputError and FieldError as reading does."""
     return [
         LabelledField(field, sha256_of(field.image), *prepared_and_labels(field, domain, grid))
         for field in domain.training_fields
@@ -58,20 +74,28 @@ def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
 
 
 def with_labels(fields: Sequence[LabelledField], share: float, seed: int) -> list[LabelledField]:
-    """A share of the fields, rounded up and drawn by seed; a smaller share is part of a larger one."""
+    """A share of the fields, 0-1, rounded up and drawn by seed. A smaller share is part of a larger one."""
     order = np.random.default_rng((seed, len(fields))).permutation(len(fields))
     kept = set(order[: math.ceil(share * len(fields))].tolist())
     return [field for index, field in enumerate(fields) if index in kept]
 
 
 def phase_frequencies(fields: Sequence[LabelledField], phases: int) -> NDArray[np.float64]:
-    """Area share of every phase over all labelled pixels, float64 (P,)."""
+    """Area fraction of every phase over all labelled pixels, float64 (P,), 0-1."""
     counts = sum((np.bincount(f.labels.ravel(), minlength=256)[:phases] for f in fields), np.zeros(phases, np.int64))
     return counts / max(int(counts.sum()), 1)
 
 
 def grid_of(fields: Sequence[LabelledField], core_px: int) -> list[tuple[int, tuple[float, float]]]:
-    """(field, centre y x) of the cores that cover every field, mirrored to a multiple of the core: the paper's tiles."""
+    """The paper's tiles: cores on a grid that cover every field, mirrored to a multiple of the core.
+
+    Args:
+        fields: The fields.
+        core_px: Side of a core.
+
+    Returns:
+        Number of the field and centre (y, x) in px, of every core.
+    """
     places = []
     for index, field in enumerate(fields):
         height, width = field.image.shape
@@ -83,7 +107,7 @@ def grid_of(fields: Sequence[LabelledField], core_px: int) -> list[tuple[int, tu
 
 
 class TileSampler(Closing):
-    """Draws batches as a pure function of the step, so that a resumed run sees what an uninterrupted one does."""
+    """Draws batches as a pure function of the step, so that a resumed run draws the same ones."""
 
     def __init__(
         self,
@@ -100,10 +124,20 @@ class TileSampler(Closing):
         share: tuple[int, int] = (0, 1),
         places: TilePlaces | None = None,
     ) -> None:
-        """`seed` names the run and fold; `rare_phase_share` of the tiles are centred on a phase drawn evenly.
+        """Prepare the drawing.
 
-        `on_grid`: the fixed tiles of `grid_of` in an order drawn anew each epoch. `workers`: threads that cut tiles.
-        `share`: (rank, ranks), of processes that cut a batch together. `places`: instead of anywhere.
+        Args:
+            fields: The fields to draw from.
+            augmentation: The pipeline.
+            core_px: Side of the core, whose labels are kept.
+            halo_px: Width of the halo.
+            batch: Tiles of a step.
+            rare_phase_share: Share of the tiles that are centred on a pixel of a phase drawn evenly.
+            seed: Seed of the run and number of the fold.
+            on_grid: Take the tiles of `grid_of`, in another order each epoch.
+            workers: Threads that cut tiles.
+            share: Rank and number of ranks that cut a batch together.
+            places: Draw tiles at these places only.
         """
         self._drawn_from = places
         self._fields = list(fields)
@@ -114,7 +148,7 @@ class TileSampler(Closing):
         self._weights = areas / areas.sum()
         drawn = fields if rare_phase_share else ()
         values = {int(value) for field in drawn for value in np.unique(field.labels)} - {UNLABELLED}
-        # Where each phase occurs: (field, flat positions), thinned to bound memory on large sets.
+        # Positions of each phase: (field, flat positions), thinned to bound memory on large sets.
         self._places = {
             value: [
                 (i, where[:: 1 + where.size // 50_000])
@@ -132,7 +166,7 @@ class TileSampler(Closing):
             self._pool.shutdown()
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, or this process's share of it."""
+        """The batch of a step, or this rank's share of it."""
         places = [(step, i) for i in range(self._share[0], self._batch, self._share[1])]
         cut_out = self._pool.map(self._tile, places) if self._pool is not None else map(self._tile, places)
         tiles, labels, sources = zip(*cut_out, strict=True)
@@ -144,7 +178,7 @@ class TileSampler(Closing):
         return self._changed(self._augmentation, self._fields[index], centre, rng)
 
     def before_and_after(self, step: int, i: int) -> tuple[Batch, Batch]:
-        """Tile `i` of a step without its augmentation, and as the network sees it."""
+        """Tile `i` of a step, without its augmentation and with it."""
         rng = np.random.default_rng((*self._seed, step, i))
         index, centre = self._on_grid(step, i) if self._grid else self._place(rng)
         pair = []
@@ -162,7 +196,7 @@ class TileSampler(Closing):
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         side = self._core_px + 2 * self._halo_px
         augmentation = drawn(augmentation, rng)
-        # Pipelines that deform take the slight blur of a sub-pixel shift as one change more.
+        # Pipelines that deform may also blur slightly by a shift of less than a pixel.
         whole_pixels = isinstance(self._augmentation, NoAugmentation | BasicAugmentation)
         matrix = transform_matrix(augmentation, rng, centre, side, whole_pixels)
         tile, labels = cut(field.image, field.labels, matrix, side, displacement(augmentation, rng, side))
@@ -176,7 +210,7 @@ class TileSampler(Closing):
         return self._grid[int(order[position])]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, tuple[float, float]]:
-        """(field, centre y x): anywhere by area, around a pixel of a phase drawn evenly, or around a given place."""
+        """Draw a field and a centre (y, x): at a given place, at a pixel of a phase drawn evenly, or anywhere by area."""
         if self._drawn_from is not None:
             chosen = int(rng.choice(len(self._drawn_from.centres), p=self._drawn_from.probabilities))
             index, centre = self._drawn_from.centres[chosen]
@@ -190,7 +224,7 @@ class TileSampler(Closing):
             return index, (y + float(shift[0]), x + float(shift[1]))
         index = int(rng.choice(len(self._fields), p=self._weights))
         height, width = self._fields[index].image.shape
-        # A tile reaches over the border now and then: inference meets mirrored borders too.
+        # Some tiles reach over the border, because inference mirrors borders too.
         inset = self._core_px / 2 - self._halo_px / 2
         return index, (_between(rng, height, inset), _between(rng, width, inset))
 

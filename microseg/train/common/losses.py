@@ -67,19 +67,25 @@ def phase_weights(recipe: Recipe, fields: Sequence[LabelledField], phases: int, 
 
 
 def core_of(logits: Tensor, core_px: int) -> Tensor:
-    """The centred core (N, P, core, core) of logits (N, P, S, S)."""
+    """The centred core (..., core_px, core_px) of maps (..., S, S)."""
     start = (logits.shape[-1] - core_px) // 2
     return logits[..., start : start + core_px, start : start + core_px]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean cross-entropy of logits (N, P, H, W) and labels int64 (N, H, W), weighted per phase (P,)."""
+    """Mean cross-entropy over the labelled pixels.
+
+    Args:
+        logits: Float (N, P, H, W).
+        labels: int64 (N, H, W), 255 where unlabelled.
+        weights: Weights of the phases (P,), or None.
+    """
     loss = F.cross_entropy(logits, labels, weights, ignore_index=UNLABELLED, reduction="sum")
     return loss / labelled_mass(labels, weights).clamp(min=1)
 
 
 def labelled_mass(labels: Tensor, weights: Tensor | None) -> Tensor:
-    """What `cross_entropy` divides by: the summed weights of the labelled pixels, a number."""
+    """The denominator of `cross_entropy`: the sum of the weights of all labelled pixels."""
     known = labels != UNLABELLED
     return weights[labels[known]].sum() if weights is not None else known.sum().float()
 
@@ -87,7 +93,10 @@ def labelled_mass(labels: Tensor, weights: Tensor | None) -> Tensor:
 def soft_dice(logits: Tensor, labels: Tensor, pooled: Callable[[Tensor], Tensor] = lambda sums: sums) -> Tensor:
     """1 - mean soft Dice over the phases that occur in the batch (Milletari et al. 2016).
 
-    pooled: adds up the sums of processes that share the batch.
+    Args:
+        logits: Float (N, P, H, W).
+        labels: int64 (N, H, W), 255 where unlabelled.
+        pooled: Adds up sums over the processes that share the batch.
     """
     known = (labels != UNLABELLED).unsqueeze(1)
     probability = logits.softmax(1) * known
@@ -100,7 +109,13 @@ def soft_dice(logits: Tensor, labels: Tensor, pooled: Callable[[Tensor], Tensor]
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """Focal loss (Lin et al. 2017): cross-entropy times (1 - probability of the truth) ** gamma."""
+    """Focal loss (Lin et al. 2017): cross-entropy times (1 - probability of the label) ** gamma.
+
+    Args:
+        logits: Float (N, P, H, W).
+        labels: int64 (N, H, W), 255 where unlabelled.
+        gamma: Focusing exponent.
+    """
     loss = F.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
     known = labels != UNLABELLED
     return ((1 - torch.exp(-loss)) ** gamma * loss).sum() / known.sum().clamp(min=1)

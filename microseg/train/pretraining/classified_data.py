@@ -1,4 +1,4 @@
-"""Classified micrographs: one folder per class, read on demand, and the stateless stream of batches drawn from them."""
+"""Classified micrographs: one folder for each class, read on demand, and batches as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from microseg.train.common.augmentation import appearance, cut, displacement, dr
 from microseg.train.common.recipe import AugmentationConfig
 
 _CACHE_BYTES = 1 << 30
-# Strokes of text, arrows and scale bars: pure black or white, far from what surrounds them, and longer than noise.
+# Strokes of text, arrows and scale bars: pure black or white, different from their surroundings, longer than noise.
 _STROKE_CONTRAST = 80
 _STROKE_PX, _STROKES_PX = 12, 150
 
 
 @dataclass(frozen=True)
 class ClassifiedFile:
-    """One micrograph of a class (its index), and whether it only validates."""
+    """One classified micrograph.
+
+    path: The file.
+    label: Index of its class.
+    is_validation: Whether it only validates.
+    """
 
     path: Path
     label: int
@@ -35,9 +40,19 @@ class ClassifiedFile:
 def find_classes(
     folder: Path, validation_share: float, seed: int, left_out: Collection[Path] = ()
 ) -> tuple[list[str], list[ClassifiedFile]]:
-    """Class names (the sub-folders) and their files, a share of each class drawn for validation.
+    """Find the classes and their files.
 
-    Raises InputError: no folder, fewer than two classes, a class with fewer than two images.
+    Args:
+        folder: Holds one folder of images for each class.
+        validation_share: Share of the files of each class that validate only, 0-1.
+        seed: Draws these files.
+        left_out: Files to ignore.
+
+    Returns:
+        Names of the classes, and the files.
+
+    Raises:
+        InputError: No folder, fewer than two classes, or a class with fewer than two images.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: does not exist. Remedy: a folder that holds one folder of images for each class.")
@@ -52,7 +67,7 @@ def find_classes(
         if len(images) < 2:
             raise InputError(
                 f"{folder / name}: holds {len(images)} image{'s' * (len(images) != 1)} to use; a class needs one to train "
-                "on and one to validate on. Remedy: more images, or move the folder elsewhere."
+                "on and one to validate on. Remedy: more images, or another place for the folder."
             )
         held = min(len(images) - 1, max(1, round(validation_share * len(images))))
         order = np.random.default_rng((seed, label)).permutation(len(images))
@@ -61,7 +76,7 @@ def find_classes(
 
 
 class ClassifiedImages:
-    """Micrographs on the network's grid, uint8 (h, w), kept in memory while they fit into a gigabyte."""
+    """Reads micrographs onto the network's grid, and keeps up to a gigabyte of them in memory."""
 
     def __init__(self, preparation: Preparation, scale: float) -> None:
         self._preparation, self._grid = preparation, Grid(scale=scale)
@@ -69,7 +84,7 @@ class ClassifiedImages:
         self._bytes = 0
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """One image. Raises InputError that names the file."""
+        """One image, uint8 (h, w). Raises InputError that names the file."""
         if path in self._kept:
             return self._kept[path]
         try:
@@ -85,7 +100,12 @@ class ClassifiedImages:
 
 @dataclass(frozen=True)
 class ClassifiedBatch:
-    """`tiles` uint8 (N, 1, S, S), `labels` int64 (N,), `sources` the files."""
+    """The cuts of a step.
+
+    tiles: uint8 (N, 1, S, S).
+    labels: Classes, int64 (N,).
+    sources: Names of the files.
+    """
 
     tiles: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -109,7 +129,7 @@ class CutSampler:
         self._tile_px, self._batch, self._seed = tile_px, batch, seed
 
     def batch(self, step: int) -> ClassifiedBatch:
-        """The batch of one step."""
+        """The batch of a step."""
         count = len(self._files)
         places = [divmod(step * self._batch + i, count) for i in range(self._batch)]
         orders = {epoch: np.random.default_rng((*self._seed, epoch, count)).permutation(count) for epoch, _ in places}
@@ -130,16 +150,19 @@ class CutSampler:
 
 
 def centre_cut(image: NDArray[np.uint8], tile_px: int) -> NDArray[np.uint8]:
-    """The middle of an image, uint8 (tile_px, tile_px), mirrored where the image is smaller."""
+    """The middle of an image uint8 (h, w) as uint8 (tile_px, tile_px), mirrored where the image is smaller."""
     height, width = image.shape
     matrix = np.array([[1.0, 0, (width - tile_px) // 2], [0, 1.0, (height - tile_px) // 2]])
     return cut(image, np.zeros_like(image), matrix, tile_px)[0]
 
 
 def is_annotated(image: NDArray[np.uint8]) -> bool:
-    """Whether text, arrows or a scale bar seem to be burned into an image, uint8 (h, w) at native size.
+    """Whether an image seems to have burned-in text, arrows or a scale bar.
 
-    Looks for connected strokes of pure black or white that stand far out of their surroundings.
+    It looks for connected strokes of pure black or white that differ strongly from their surroundings.
+
+    Args:
+        image: uint8 (h, w) at native size.
     """
     around = cv2.medianBlur(image, 15)
     strokes = ((image == 255) | (image == 0)) & (cv2.absdiff(image, around) > _STROKE_CONTRAST)

@@ -22,7 +22,7 @@ Predict = Callable[[Image], Probability]
 # Whole fields take seconds. The middles of a few give the same ranking of networks.
 VIEWS, VIEW_PX = 4, 448
 SAMPLES = 800
-# Of the soft neighbours' similarities (Saito et al. 2021).
+# Temperature of the soft neighbours' similarities (Saito et al. 2021).
 TEMPERATURE = 0.05
 # Below these losses a discriminator is about 90 % sure of both domains, and below this entropy a map is of one phase: neither
 # gives a gradient to learn from.

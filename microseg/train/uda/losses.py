@@ -1,4 +1,4 @@
-"""What adaptation methods are made of: pure functions on output maps and tiles. Tiles are float 0-255, (N, 1, S, S)."""
+"""The parts of adaptation methods: pure functions on output maps and tiles. Tiles are float 0-255, (N, 1, S, S)."""
 
 from __future__ import annotations
 
@@ -13,28 +13,48 @@ SOURCE_LABEL, TARGET_LABEL = 0.0, 1.0
 
 
 def domain_loss(logits: Tensor, label: float, kind: Literal["bce", "least_squares"]) -> Tensor:
-    """How far a discriminator's logits are from a domain's label: binary cross-entropy, or least squares (Mao et al. 2017)."""
+    """The loss of a discriminator.
+
+    Args:
+        logits: Its logits.
+        label: The label of all of them: `SOURCE_LABEL` or `TARGET_LABEL`.
+        kind: Binary cross-entropy, or least squares (Mao et al. 2017).
+    """
     truth = torch.full_like(logits, label)
     return F.binary_cross_entropy_with_logits(logits, truth) if kind == "bce" else F.mse_loss(logits, truth)
 
 
 def entropy_maps(probability: Tensor) -> Tensor:
-    """-p log p / log P of every phase, (N, P, H, W): what ADVENT's discriminators see; their sum is 0 to 1."""
+    """-p log p / log P of every phase, (N, P, H, W), of probabilities (N, P, H, W). The sum over the phases is 0 to 1."""
     return -probability * torch.log(probability.clamp(min=1e-8)) / math.log(probability.shape[1])
 
 
 def mean_entropy(probability: Tensor) -> Tensor:
-    """Mean normalised entropy, 0 to 1, of maps (N, P, H, W)."""
+    """Mean normalised entropy, 0 to 1, of probabilities (N, P, H, W)."""
     return entropy_maps(probability).sum(1).mean()
 
 
 def robust_entropy(probability: Tensor, eta: float) -> Tensor:
-    """Mean Charbonnier penalty (H^2 + 1e-6)^eta of the pixels' entropy (Yang and Soatto 2020): sure pixels count less."""
+    """Mean Charbonnier penalty (H^2 + 1e-6)^eta of the entropy H (Yang and Soatto 2020). Confident pixels count less.
+
+    Args:
+        probability: (N, P, H, W).
+        eta: Exponent.
+    """
     return (entropy_maps(probability).sum(1) ** 2 + 1e-6).pow(eta).mean()
 
 
 def swap_amplitude(source: Tensor, target: Tensor, beta: float) -> Tensor:
-    """Source tiles with the target's amplitudes in the band |f| <= beta of the side (Yang and Soatto 2020), 0-255."""
+    """Give source tiles the target's amplitudes at low frequencies (Yang and Soatto 2020).
+
+    Args:
+        source: Source tiles.
+        target: Target tiles.
+        beta: Half-width of the swapped band over the tile's side.
+
+    Returns:
+        The changed source tiles, 0-255.
+    """
     spectrum = torch.fft.fftshift(torch.fft.fft2(source), dim=(-2, -1))
     other = torch.fft.fftshift(torch.fft.fft2(target), dim=(-2, -1)).abs()
     height, width = source.shape[-2:]
@@ -49,10 +69,15 @@ def swap_amplitude(source: Tensor, target: Tensor, beta: float) -> Tensor:
 
 
 def pseudo_labels(probability: Tensor, phase_weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(labels int64 (N, H, W), confidence (N, H, W)) of a teacher's maps (N, P, H, W).
+    """Pseudo-labels of a teacher's probabilities.
 
-    `phase_weights` (P,) are those of the loss that the teacher learned with: dividing by them gives the posterior that
-    an unweighted loss would have, so that rare phases are not inflated.
+    Args:
+        probability: (N, P, H, W).
+        phase_weights: Weights (P,) of the loss that the teacher learned by. Division by them gives the probabilities of an
+            unweighted loss, so that rare phases are not inflated.
+
+    Returns:
+        Labels int64 (N, H, W), and confidence (N, H, W).
     """
     if phase_weights is not None:
         probability = probability / phase_weights.view(1, -1, 1, 1)
@@ -62,23 +87,38 @@ def pseudo_labels(probability: Tensor, phase_weights: Tensor | None) -> tuple[Te
 
 
 def coded(labels: Tensor, confidence: Tensor, phases: int) -> Tensor:
-    """Pseudo-labels and their confidence (1 / P to 1) in one uint8 map, which a tile's geometry can turn: see `decoded`."""
+    """Code pseudo-labels and confidence (1 / P to 1) in one uint8 map, which a tile's geometry can turn. See `decoded`.
+
+    Args:
+        labels: int64.
+        confidence: Of the labels' shape.
+        phases: Number of phases P.
+    """
     levels = 255 // phases
     level = ((confidence - 1 / phases) / (1 - 1 / phases) * (levels - 1)).round().clamp(0, levels - 1)
     return (labels * levels + level.long()).to(torch.uint8)
 
 
 def decoded(codes: Tensor, phases: int) -> tuple[Tensor, Tensor]:
-    """(labels int64, confidence float) of `coded`, the confidence in 255 // P steps."""
+    """The labels int64 and the confidence of `coded` maps. The confidence has 255 // P steps."""
     levels = 255 // phases
     labels, level = codes.long() // levels, codes.long() % levels
     return labels, 1 / phases + level.float() / (levels - 1) * (1 - 1 / phases)
 
 
 def thresholds_by_phase(labels: Tensor, confidence: Tensor, phases: int, highest: float) -> Tensor:
-    """Thresholds (N, H, W) of pseudo-labels (N, H, W): their phase's mean confidence, at most `highest` (Zou et al. 2018).
+    """Confidence thresholds that differ by phase: the phase's mean confidence, at most `highest` (Zou et al. 2018).
 
-    A phase that the teacher is never very sure of, a rare one mostly, is learned from as much as the others.
+    A phase that the teacher is never confident of, mostly a rare one, then counts as much as the others.
+
+    Args:
+        labels: Pseudo-labels int64 (N, H, W).
+        confidence: (N, H, W).
+        phases: Number of phases.
+        highest: Largest threshold.
+
+    Returns:
+        A threshold for each pixel, (N, H, W).
     """
     counts = torch.bincount(labels.flatten(), minlength=phases).clamp(min=1)
     means = torch.bincount(labels.flatten(), confidence.flatten(), phases) / counts
@@ -88,9 +128,17 @@ def thresholds_by_phase(labels: Tensor, confidence: Tensor, phases: int, highest
 def pixel_weights(
     confidence: Tensor, threshold: float | Tensor, phases: int, weighting: Literal["image", "pixel"]
 ) -> Tensor:
-    """Weights (N, H, W) of pseudo-labelled pixels: the share of sure ones in their image, or their own certainty.
+    """Weights of pseudo-labelled pixels.
 
-    `pixel`: 0 for a guess (confidence 1 / P) to 1 from the threshold on, which is one for all or each pixel's own.
+    Args:
+        confidence: (N, H, W).
+        threshold: Confidence from which a pixel counts in full: one for all, or (N, H, W).
+        phases: Number of phases P.
+        weighting: `image`: the share of pixels above the threshold in the image. `pixel`: 0 for confidence 1 / P, rising to 1
+            at the threshold.
+
+    Returns:
+        0 to 1, (N, H, W).
     """
     if weighting == "image":
         share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
@@ -100,9 +148,15 @@ def pixel_weights(
 
 
 def class_mix(labels: Tensor, phases: int, generator: torch.Generator) -> Tensor:
-    """Mask bool (N, H, W) of the pixels that a mixed tile takes from its source tile: half of the phases it holds.
+    """Choose the pixels that a mixed tile takes from its source tile: half of the phases that the source tile has.
 
-    Drawn by `generator`; unlabelled pixels (255) are never taken. With two phases this pastes one of them.
+    Args:
+        labels: Labels (N, H, W) of source tiles. Unlabelled pixels (255) are never taken.
+        phases: Number of phases. Of two phases one is taken.
+        generator: Draws the phases.
+
+    Returns:
+        Bool (N, H, W).
     """
     masks = []
     for item in labels:
@@ -116,13 +170,26 @@ def class_mix(labels: Tensor, phases: int, generator: torch.Generator) -> Tensor
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits (N, P, H, W), each pixel by its weight (N, H, W), over all labelled pixels' number."""
+    """Cross-entropy weighted by pixel, over the number of labelled pixels.
+
+    Args:
+        logits: Float (N, P, H, W).
+        labels: int64 (N, H, W), 255 where unlabelled.
+        weights: (N, H, W).
+    """
     loss = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
     return (loss * weights).sum() / (labels != 255).sum().clamp(min=1)
 
 
 def hide_patches(tiles: Tensor, ratio: float, patch_px: int, generator: torch.Generator) -> Tensor:
-    """Tiles with a share of their patches set to the tile's mean grey (Hoyer et al. 2023)."""
+    """Set a share of the patches of tiles to the tile's mean grey value (Hoyer et al. 2023).
+
+    Args:
+        tiles: The tiles.
+        ratio: Share of the patches, 0-1.
+        patch_px: Side of a patch.
+        generator: Draws the patches.
+    """
     count, _, height, width = tiles.shape
     rows, columns = math.ceil(height / patch_px), math.ceil(width / patch_px)
     hidden = torch.rand((count, 1, rows, columns), generator=generator).to(tiles.device) < ratio

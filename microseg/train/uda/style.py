@@ -1,4 +1,4 @@
-"""Source tiles that look as sharp, as noisy and as bright as the target: its radial spectrum, carried over in part."""
+"""Style transfer from target to source tiles: radial amplitude spectrum (sharpness and noise) and mean grey value."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from torch import Tensor
 
 _WINDOW_PX, _BANDS = 64, 24
 _PAD_PX = 16
-# A filter that amplifies more than this makes noise of compression artefacts.
+# A filter that amplifies more than this turns compression artefacts into noise.
 _MOST = 4.0
 
 
 @dataclass(frozen=True)
 class Style:
-    """Log of the amplitude ratio, target over source, (bands,) from frequency 0 to 0.5 cycles/px, and mean greys."""
+    """The difference of two domains in style.
+
+    log_gain: Log of the amplitude ratio, target over source, (bands,) from 0 to 0.5 cycles/px.
+    mean_source, mean_target: Mean grey values.
+    """
 
     log_gain: NDArray[np.float64]
     mean_source: float
@@ -32,7 +36,13 @@ class Style:
         target: Sequence[NDArray[np.uint8]],
         weights: NDArray[np.float64] | None = None,
     ) -> Style:
-        """From the fields of both domains, or cuts of them, uint8 (h, w); `weights` (n,) are those of the target's."""
+        """The difference between two domains.
+
+        Args:
+            source: Source fields uint8 (h, w).
+            target: Target fields, or cuts of them, uint8 (h, w).
+            weights: Weights (n,) of the target's images; None for equal ones.
+        """
         gain = (radial_spectrum(target, weights) - radial_spectrum(source)).clip(-np.log(100), np.log(_MOST))
         means = [
             float(np.average([image.mean() for image in images], weights=by))
@@ -41,9 +51,11 @@ class Style:
         return cls(gain, *means)
 
     def carried_over(self, tiles: Tensor, strengths: Tensor) -> Tensor:
-        """Tiles float 0-255 (N, 1, S, S), each moved towards the target by its strength (N,), 0: as it is, 1: all the way.
+        """Move tiles towards the target's style. The phases of the spectrum stay, and so do the labels.
 
-        Amplitudes alone change, by radial frequency, and the mean grey; phases stay, and so do the labels.
+        Args:
+            tiles: Source tiles, float 0-255 (N, 1, S, S).
+            strengths: Part of the way for each tile, (N,), 0 to 1.
         """
         if not bool(strengths.any()):
             return tiles
@@ -63,9 +75,14 @@ class Style:
 def radial_spectrum(
     images: Sequence[NDArray[np.uint8]], weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Log amplitude (bands,) by radial frequency, 0 to 0.5 cycles/px: Welch's mean over Hann windows of all images.
+    """Log amplitude by radial frequency, by Welch's method with Hann windows.
 
-    weights (n,): of every window of an image; by default all windows count alike.
+    Args:
+        images: uint8 (h, w).
+        weights: Weight (n,) of every window of an image; None for equal ones.
+
+    Returns:
+        float64 (bands,), from 0 to 0.5 cycles/px.
     """
     window = np.outer(np.hanning(_WINDOW_PX), np.hanning(_WINDOW_PX))
     total, count = np.zeros((_WINDOW_PX, _WINDOW_PX // 2 + 1)), 0.0
@@ -84,5 +101,5 @@ def radial_spectrum(
     sums = np.bincount(places.ravel(), power.ravel(), _BANDS) / np.maximum(
         np.bincount(places.ravel(), minlength=_BANDS), 1
     )
-    sums[0] = sums[1]  # the window's own leakage, and no mean
+    sums[0] = sums[1]  # the window leaks into this band, and the mean is removed
     return np.asarray(0.5 * np.log(np.maximum(sums, 1e-6)))

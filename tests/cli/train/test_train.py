@@ -71,7 +71,7 @@ def test_resume_of_a_finished_run_says_so(
     ("options", "message"),
     [
         (["--set", "stepz=1"], "unknown key 'stepz'; allowed here: augmentation, batch"),
-        (["--set", "steps"], "not of the form key=value"),
+        (["--set", "steps"], "not of the form KEY=VALUE"),
         (["--folds", "5"], "4 groups of fields"),
         (["--recipe", "nickel"], "no such recipe. Remedy: one of"),
         (["--set", "encoder.name=no_such_net"], "encoder.name 'no_such_net'"),

@@ -91,9 +91,9 @@ def test_pictures_of_a_domain_and_of_a_folder(trained: Path, unseen: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--phase", "austenite"], "--phase austenite: this run knows ferrite, lath-bainite"),
+        (["--phase", "austenite"], "no such phase. Remedy: one of ferrite, lath-bainite"),
         (["--layer", "layer9"], "--layer layer9: the encoder has no such layer. Remedy: one of"),
-        (["--fold", "7"], "--fold 7: this run has the folds 0 to 1"),
+        (["--fold", "7"], "no such fold. Remedy: 0 to 1"),
     ],
 )
 def test_what_cannot_be_explained_is_named(

@@ -38,7 +38,7 @@ def test_rows_are_trained_scored_and_tabled(study: Path, tmp_path: Path, monkeyp
     out = tmp_path / "out"
     outcome = microseg("study", study, "--out", out)
     assert outcome.status == 3, "one row failed"
-    assert "row bad failed: /nowhere/at/all: no such weights file" in outcome.err
+    assert "row bad failed: /nowhere/at/all: does not exist" in outcome.err
     rows = {row["row"]: row for row in csv.DictReader((out / "table.csv").read_text().splitlines())}
     assert list(rows) == ["one", "bad", "two deeper", "Otsu's threshold"]
     assert 0 < float(rows["Otsu's threshold"]["T1 mIoU"]) < 100 and rows["Otsu's threshold"]["T1 RDT"] == "-"
@@ -76,8 +76,8 @@ def test_rows_as_jobs_of_their_own(study: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"rows": [{"name": "a", "recipe": "nickel"}]}, "row a: --recipe nickel: no such recipe"),
-        ({"rows": [{"name": "a", "recipe": "demo"}] * 2}, "two rows are called 'a'"),
-        ({"targets": {"source": "x"}}, "a target cannot be called 'source'"),
+        ({"rows": [{"name": "a", "recipe": "demo"}] * 2}, "two rows have the name 'a'"),
+        ({"targets": {"source": "x"}}, "a target has the name 'source'"),
         ({"rows": []}, "rows = "),
         ({"etchant": "nital"}, "unknown key 'etchant'"),
     ],
@@ -126,7 +126,7 @@ def test_a_row_cannot_start_from_one_below_it(study: Path) -> None:
     content = yaml.safe_load(study.read_text())
     content["rows"][0] |= {"recipe": "uda-auto", "set": [], "adapt": {"start": "two", "target": "t"}}
     study.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"row one: adapt\.start: no row above it that trains is 'two'"):
+    with pytest.raises(InputError, match=r"row one: adapt\.start: no row above it that trains has the name 'two'"):
         load_study(study)
 
 

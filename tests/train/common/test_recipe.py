@@ -117,5 +117,5 @@ def test_a_base_that_is_not_there_or_is_its_own_is_named(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"mine\.yaml: base nothing: no such recipe"):
         load_recipe(str(path))
     path.write_text(f"base: {path}\n")
-    with pytest.raises(InputError, match="leads back to itself"):
+    with pytest.raises(InputError, match="refers back to this file"):
         load_recipe(str(path))

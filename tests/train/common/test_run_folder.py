@@ -143,7 +143,7 @@ def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     (run / "fold0" / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"model\.safetensors: is missing or not what"):
+    with pytest.raises(InputError, match=r"model\.safetensors: is missing, or is not the file"):
         load_networks(run, *read_run(run))
 
 
