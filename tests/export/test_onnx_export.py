@@ -157,7 +157,9 @@ def test_changed_weights_are_refused(trained: Path, tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"fold1.model\.safetensors: is missing, or is not the file that training wrote"):
+    with pytest.raises(
+        InputError, match=r"fold1.model\.safetensors: is missing, or is not the file that training wrote"
+    ):
         export_run(run, tmp_path / "bagged.onnx")
     path.unlink()
     with pytest.raises(InputError, match="is missing"):
