@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def evaluate(
@@ -22,6 +26,7 @@ def evaluate(
     """Score whole fields on their native grid: per phase, per field, per fold and for the bag."""
     from rich.console import Console
 
+    from microseg.cli.tables import output_console
     from microseg.core.evaluation.scoring import rdt
     from microseg.core.system.files import require_writable, write_json
     from microseg.deploy.report.records import writing
@@ -43,7 +48,7 @@ def evaluate(
     if source is not None:
         at_source = run(source)
         result |= {"source_miou": at_source["miou"], "rdt": rdt(result["miou"], at_source["miou"])}
-    _print(Console(), result)
+    _print(output_console(), result)
     if json_path is not None:
         with writing(json_path):
             write_json(json_path, result)
@@ -51,38 +56,12 @@ def evaluate(
 
 def _print(console: Any, result: dict[str, Any]) -> None:
     from rich.markup import escape
-    from rich.table import Table
+
+    from microseg.cli.tables import fitting_table
 
     phases = list(result["iou"])
-    table = Table(title="Pooled over fields, native grid", title_justify="left")
-    table.add_column("", overflow="fold")
-    for phase in phases:
-        table.add_column(f"IoU {escape(phase)}", justify="right", overflow="fold")
-    table.add_column("mIoU", justify="right")
-    for phase in phases:
-        table.add_column(f"{escape(phase)} %\ntrue / found", justify="right", overflow="fold")
-
-    def row(name: str, item: dict[str, Any], **style: Any) -> None:
-        fractions = [item["fractions"][phase] for phase in phases]
-        table.add_row(
-            escape(name),
-            *(_cell(item["iou"][phase]) for phase in phases),
-            _cell(item["miou"]),
-            *(f"{_percent(f['true'])} / {_percent(f['predicted'])}" for f in fractions),
-            **style,
-        )
-
-    for field in result["fields"]:
-        row(field["name"] + (" (seen in training)" if field["seen_in_training"] else ""), field)
-    if table.rows:
-        table.rows[-1].end_section = True
-    for fold in result["folds"]["each"]:
-        row(f"fold {fold['fold']} ({fold['fields']} field{'s' * (fold['fields'] != 1)})", fold)
-    table.rows[-1].end_section = True
-    row("bag", result, style="bold")
-    if result["baseline"]:
-        row(f"{result['baseline']['name']} (baseline)", result["baseline"], style="dim")
-    console.print(table)
+    rows = _rows(result)
+    console.print(fitting_table(console, [name for name, *_ in rows], lambda names: _table(phases, rows, names)))
     folds = result["folds"]
     if folds["miou_std"] is not None:
         console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)")
@@ -100,6 +79,45 @@ def _print(console: Any, result: dict[str, Any]) -> None:
             f"[yellow]{seen} of {len(result['fields'])} fields were seen in training. Their scores do not hold for new "
             "fields.[/yellow]"
         )
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any], str, bool]]:
+    """(name, scores, style, whether a section ends) of each field, each fold, the bag and the baseline."""
+    rows = []
+    for place, field in enumerate(result["fields"], start=1):
+        name = field["name"] + (" (seen in training)" if field["seen_in_training"] else "")
+        rows.append((name, field, "", place == len(result["fields"])))
+    each = result["folds"]["each"]
+    for place, fold in enumerate(each, start=1):
+        rows.append((f"fold {fold['fold']} (n = {fold['fields']})", fold, "", place == len(each)))
+    rows.append(("bag", result, "bold", False))
+    if result["baseline"]:
+        rows.append((f"{result['baseline']['name']} (baseline)", result["baseline"], "dim", False))
+    return rows
+
+
+def _table(phases: list[str], rows: list[tuple[str, dict[str, Any], str, bool]], names: Sequence[str]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Pooled over fields, native grid (n: number of fields)", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for phase in phases:
+        table.add_column(f"IoU {escape(phase)}", justify="right", overflow="fold")
+    table.add_column("mIoU", justify="right", no_wrap=True)
+    for phase in phases:
+        table.add_column(f"{escape(phase)} %\ntrue/found", justify="right", overflow="fold")
+    for name, (_, item, style, is_end) in zip(names, rows, strict=True):
+        shown = [item["fractions"][phase] for phase in phases]
+        table.add_row(
+            escape(name),
+            *(_cell(item["iou"][phase]) for phase in phases),
+            _cell(item["miou"]),
+            *(f"{_percent(fraction['true'])}/{_percent(fraction['predicted'])}" for fraction in shown),
+            style=style,
+            end_section=is_end,
+        )
+    return table
 
 
 def _cell(value: float | None) -> str:

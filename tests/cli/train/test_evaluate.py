@@ -14,7 +14,7 @@ def test_a_run_on_new_fields(trained: Path, unseen: Path, source: Path, tmp_path
     told = tmp_path / "sub" / "evaluation.json"
     outcome = microseg("evaluate", trained, unseen, "--source", source, "--json", told)
     assert outcome.status == 0, outcome.err
-    for part in ("IoU ferrite", "mIoU", "fold 0 (2 fields)", "bag", "Otsu (baseline)", "RDT:", "bootstrap"):
+    for part in ("IoU ferrite", "mIoU", "fold 0 (n = 2)", "bag", "Otsu (baseline)", "RDT:", "bootstrap"):
         assert part in outcome.out
     assert "seen in training" not in outcome.out
     result = json.loads(told.read_text(encoding="utf-8"))
