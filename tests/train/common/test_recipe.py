@@ -39,7 +39,7 @@ def recipe(tmp_path: Path) -> str:
         ("folds=1", ["folds = 1", "2"]),
         ("ema_decay=1", ["ema_decay = 1", "less than 1"]),
         ("steps.much=1", ["'steps' holds no keys"]),
-        ("steps", ["--set steps", "key=value"]),
+        ("steps", ["--set steps", "KEY=VALUE"]),
         ("steps=[1", ["--set steps=[1", "not valid YAML"]),
     ],
 )
