@@ -133,14 +133,22 @@ def build_onnx(networks: Sequence[Network], path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _any_size(model, stride)
+    _drop_exporter_notes(model.graph)
     model = narrow_heads(grey_stem(model))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
+def _drop_exporter_notes(graph: onnx.GraphProto) -> None:
+    """Remove the exporter's notes: they hold paths of this machine, and would make the hash of the network depend on them."""
+    for part in (graph, *graph.node, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
 @contextmanager
 def _errors_only(name: str) -> Iterator[None]:
-    """Within a block, a logger passes on errors alone."""
+    """Within the block, a logger passes on only errors."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from microseg.export.precision.sessions import onnxruntime_session
+from microseg.export.torch_graph import bag as graph
 from microseg.export.torch_graph.bag import build_onnx, run_torch
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network
@@ -28,6 +29,15 @@ def test_labels_votes_and_probability(phases: int, heads: int, count: int, tmp_p
     torch.manual_seed(1)
     networks = [unet(phases, heads) for _ in range(count)]
     require_same(networks, phases, tmp_path / "bag.onnx")
+
+
+def test_no_path_of_the_exporting_machine_is_in_the_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    build_onnx([unet(2)], tmp_path / "bag.onnx")
+    content = (tmp_path / "bag.onnx").read_bytes()
+    assert str(Path(graph.__file__).parent).encode() not in content and b"stack_trace" not in content
+    model = onnx.load(tmp_path / "bag.onnx")
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
 
 
 def test_two_phases_of_a_dilated_network(tmp_path: Path) -> None:
