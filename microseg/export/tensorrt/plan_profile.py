@@ -100,7 +100,9 @@ def load_profile(name_or_file: str) -> tuple[str, PlanProfile]:
     try:
         return name, _CHECKED.validate_python(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {told(problems(error, content, *get_args(PlanProfile)))}") from error
+        raise InputError(
+            f"{path}: {told(problems(error, content, *get_args(PlanProfile)))}. Remedy: correct the profile."
+        ) from error
 
 
 def require_stride(name: str, profile: PlanProfile, stride: int) -> None:
