@@ -84,7 +84,8 @@ def test_a_recipe_is_its_own_record(recipe: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("- 1\n", r"holds a list\. Remedy: a recipe"), ("a: [", "not valid YAML"), (None, "cannot")]
+    ("content", "message"),
+    [("- 1\n", r"holds a list\. Remedy: a recipe"), ("a: [", "not valid YAML"), (None, "cannot")],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -73,13 +73,22 @@ def masked(modules: AdaptationModules, tiles: StepTiles) -> Losses:
     )
 
 
-def _modules(network: Heads, on_target: float = 1.0) -> AdaptationModules:
+def _modules(network: Heads, on_target: float = 1.0, scale: float = 1.0) -> AdaptationModules:
     torch.manual_seed(3)
     critics = [Discriminator(PHASES) for _ in range(1 if network.auxiliary is None else 2)]
     return AdaptationModules(
-        network, deepcopy(network), critics, lambda tiles, domain: network.forward_any_size(tiles),
-        lambda logits, labels: 0 * logits.sum(), 1.0, 64, on_target, None, torch.Generator().manual_seed(4),
-    )  # fmt: skip
+        network=network,
+        teacher=deepcopy(network),
+        discriminators=critics,
+        forward=lambda tiles, origin: network.forward_any_size(tiles),
+        segmentation=lambda logits, labels: 0 * logits.sum(),
+        auxiliary=1.0,
+        core_px=64,
+        on_target=on_target,
+        phase_weights=None,
+        generator=torch.Generator().manual_seed(4),
+        scaled=lambda loss: scale * loss,
+    )
 
 
 @pytest.fixture
@@ -125,3 +134,25 @@ def test_without_weight_on_the_target_nothing_is_learned_from_it(tiles: StepTile
         network.zero_grad()
         assert method(_modules(network, on_target=0.0), tiles)["on_target"] == 0
         assert all(weight.grad is None or not weight.grad.any() for weight in network.parameters())
+
+
+@pytest.mark.parametrize("method", [adversarial, minimum_entropy, fourier, class_mixed, attended, masked])
+def test_in_fp16_every_gradient_is_scaled_and_no_loss(
+    method: Callable[[AdaptationModules, StepTiles], Losses], tiles: StepTiles
+) -> None:
+    found = []
+    for scale in (1.0, 16.0):
+        torch.manual_seed(1)
+        network = Heads(2)
+        modules = _modules(network, scale=scale)
+        losses = method(modules, tiles)
+        weights = [
+            *network.parameters(),
+            *(weight for critic in modules.discriminators for weight in critic.parameters()),
+        ]
+        found.append((losses, [weight.grad for weight in weights]))
+    (plain, gradients), (scaled, larger) = found
+    assert scaled == pytest.approx(plain)
+    for one, other in zip(gradients, larger, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or other is None or torch.allclose(16 * one, other, rtol=1e-4, atol=1e-7)
