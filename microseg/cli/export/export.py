@@ -31,7 +31,7 @@ SourceArgument = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option(help="Engine to write: .onnx, or a TensorRT .plan. [default: bagged.onnx]")
+    Path | None, typer.Option(help="Engine to write: .onnx, or a TensorRT .plan. Default: bagged.onnx.")
 ]
 PrecisionOption = Annotated[
     PrecisionName | None, typer.Option(help="Of a run: what the engine computes in. Default: fp32.")

@@ -43,6 +43,10 @@ A4000 = GpuInfo("NVIDIA RTX A4000", "8.6", "13.0")
 SMALL = "flavour: tensorrt_rtx\ntile_px: {min: 64, opt: 128, max: 192}\nbatch: {min: 1, opt: 2, max: 2}\n"
 
 
+# TensorRT for RTX stands in for full TensorRT here and warns that it keeps no timing cache.
+NO_TIMING_CACHE = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")
+
+
 @pytest.fixture(scope="module")
 def single(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A U-Net of one fold, untrained."""
@@ -393,6 +397,7 @@ def test_full_tensorrt_is_not_touched_without_a_card(tiny_engine: Path, tmp_path
         plan_of_engine(tiny_engine, tmp_path / "a.plan", profile, Silent())
 
 
+@NO_TIMING_CACHE
 @needs_rtx
 def test_full_tensorrts_settings_rehearsed(tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own library builds on its card alone; the one for RTX has the same calls and takes them here."""
@@ -413,6 +418,7 @@ def test_full_tensorrts_settings_rehearsed(tiny_engine: Path, tmp_path: Path, mo
         assert info.version_compatible and info.engine_precisions is None
 
 
+@NO_TIMING_CACHE
 @needs_rtx
 def test_a_timing_cache_that_cannot_be_kept_costs_no_plan(
     tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -52,9 +52,9 @@ def test_a_file_cut_off(exported: Path, tmp_path: Path) -> None:
         ("weights.bin", r"keeps its weights in 'weights\.bin', which is missing"),
         (
             "../../../etc/passwd",
-            r"its weights point to '\.\./\.\./\.\./etc/passwd', outside its folder\. It was not loaded",
+            r"its weights are in '\.\./\.\./\.\./etc/passwd', outside its folder\. It was not loaded",
         ),
-        ("/etc/passwd", r"its weights point to '/etc/passwd', outside its folder\. It was not loaded"),
+        ("/etc/passwd", r"its weights are in '/etc/passwd', outside its folder\. It was not loaded"),
     ],
 )
 @pytest.mark.parametrize("nested", [False, True])
