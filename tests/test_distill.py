@@ -243,7 +243,8 @@ def test_its_engine_votes_by_head_at_the_cost_of_one_network(
         heads = [out.logits.argmax(1).numpy() for out in network.of_heads(torch.from_numpy(pixels))]
     assert (found.votes == np.stack(heads, 1)).mean() > 0.999
     shown = microseg("inspect", engine).out
-    assert "of the bag's folds" in shown and "one network of 2 heads, of the bag run" in shown
+    assert "mIoU on held-out fields, of the bag" in shown
+    assert "one network with 2 heads, learned from the bag run" in shown
 
 
 def test_the_station_and_explain_take_it(
@@ -252,7 +253,9 @@ def test_the_station_and_explain_take_it(
     monkeypatch.chdir(tmp_path)  # `verify` leaves its record where it is called
     assert microseg("verify", engine).status == 0
     assert microseg("segment", bare, "--engine", engine, "--out", tmp_path / "report").status == 0
-    assert "2 of the measured fields trained this engine" in (tmp_path / "report" / "summary.json").read_text("utf-8")
+    assert "2 of the measured fields were used to train this engine" in (
+        tmp_path / "report" / "summary.json"
+    ).read_text("utf-8")
     assert "folds of the bag run" in (tmp_path / "report" / "report.html").read_text("utf-8")
     image = sorted(bare.iterdir())[0]
     done = microseg("explain", student, image, "--out", tmp_path / "cam", "--fold", "1")
