@@ -83,7 +83,7 @@ def _print(console: Console, run: Run, init: Path | None) -> None:
         f"Run: {run.path} ({summary.seconds / 60:.1f} min). Learning curves: {run.path / 'history.png'}", soft_wrap=True
     )
     if summary.earlier_miou is not None:
-        console.print(f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}")
+        console.print(f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}", soft_wrap=True)
 
 
 def _print_curve(console: Console, curve: LabelCurve, run: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_few_labels_continue_from_a_run_and_keep_what_it_knew(place: Path, tmp
     out = tmp_path / "few"
     done = microseg("train", "supervised", place / "t2", "--init", place / "run", "--set", "steps=2", "--out", out)
     assert done.status == 0, done.err
-    assert f"On the domain of {place / 'run'}" in done.out
+    assert f"On held-out fields of the domain of {place / 'run'}: mIoU" in done.out
     record, summary = read_run(out)
     assert record.continued_from == str(place / "run")
     assert [entry.name for entry in record.domains] == ["synthetic-s", "synthetic-t2"]
