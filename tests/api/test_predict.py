@@ -136,8 +136,10 @@ def test_domain_inversion_and_pixel_size(tmp_path: Path) -> None:
     path = write_threshold_engine(tmp_path / "e.onnx", domains=domains, grid=Grid(pixel_size_um=0.2))
     image = micrograph(90, 120, 2)
     with microseg.load_engine(path) as engine:
-        assert engine.predict(image).pixel_size_um == 0.1
-        assert engine.predict(image, domain="lom").pixel_size_um == 0.2
+        found = engine.predict(image)
+        assert found.pixel_size_um is None and found.area_um2 is None
+        assert found.pixel_size_source == "assumed from the training images"
+        assert np.array_equal(found.labels, engine.predict(image, pixel_size_um=0.1).labels)
         inverted = engine.predict(image, domain="lom", invert=False)
         assert np.array_equal(inverted.labels, engine.predict(image, pixel_size_um=0.2).labels)
         assert not np.array_equal(inverted.labels, engine.predict(image, domain="lom").labels)

@@ -153,15 +153,15 @@ def test_command_line_wins_over_domain_file_over_manifest(wafer: Wafer, tmp_path
     entry = DomainEntry(name="lom", preparation=Preparation(invert=True, pixel_size_um=0.1))
     engine = write_threshold_engine(tmp_path / "e.onnx", domains=[entry])
 
-    def used(out: str, **options: Any) -> tuple[bool, float | None]:
+    def used(out: str, **options: Any) -> tuple[bool, str, str]:
         result = segment(SegmentOptions(folder, engine, out=tmp_path / out, **options))
         row = rows_of(tmp_path / out)["field0.png"]
-        return result.summary["settings"]["preparation"]["invert"], float(row["pixel_size_um"])
+        return result.summary["settings"]["preparation"]["invert"], row["pixel_size_um"], row["pixel_size_source"]
 
-    assert used("manifest") == (True, 0.1)
+    assert used("manifest") == (True, "", "assumed from the training images")  # not the field's own: never printed
     (folder / "domain.yaml").write_text("invert: false\npixel_size_um: 0.2\n")
-    assert used("domain") == (False, 0.2)
-    assert used("command", invert=True, pixel_size_um=0.3) == (True, 0.3)
+    assert used("domain") == (False, "0.2", "domain.yaml")
+    assert used("command", invert=True, pixel_size_um=0.3) == (True, "0.3", "command line")
 
 
 def test_as_picks_a_domain(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:

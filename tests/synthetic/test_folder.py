@@ -11,7 +11,7 @@ import tifffile
 from microseg.cli.look.synth import synth
 from microseg.core.domains.domain import load_domain, native_labels
 from microseg.core.errors import InputError
-from microseg.core.images.metadata import pixel_size_um
+from microseg.core.images.metadata import stated_pixel_size
 from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.field import synthesise_field
 from microseg.synthetic.folder import field_fraction, field_seed, write_domain
@@ -38,7 +38,9 @@ def test_domain_loads(tmp_path: Path, domain: str) -> None:
 def test_pixel_size_is_in_the_file(tmp_path: Path, domain: str) -> None:
     image = write_domain(tmp_path / "out", domain, 1, 0, field_um=SMALL_UM)[0]
     with tifffile.TiffFile(image) as tif:
-        assert pixel_size_um(tif) == pytest.approx(DOMAINS[domain].pixel_size_um, rel=1e-4)
+        stated = stated_pixel_size(tif)
+    assert stated is not None
+    assert stated.width_um == pytest.approx(DOMAINS[domain].pixel_size_um, rel=1e-4)
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.05, 0.29, 0.53, 1.0])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.images.micrograph import Micrograph
 from microseg.core.images.raster import Raster
+from microseg.core.notices import Notice
 
 _ACCEPTED = "uint8, uint16, int16 without negative values, float16, float32 or float64"
 _SHAPES = (
@@ -57,5 +58,5 @@ def array_micrograph(array: NDArray[Any], name: str) -> Micrograph:
             rows = rows[..., 0] if rows.shape[2] == 1 else rows
         return np.ascontiguousarray(rows, native)
 
-    notices = ("alpha channel dropped",) if channels in (2, 4) else ()
+    notices = (Notice("file", "alpha channel dropped"),) if channels in (2, 4) else ()
     return Micrograph(Raster(Path(name), height, width, native, read, notices=notices))

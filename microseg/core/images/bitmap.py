@@ -13,6 +13,7 @@ from PIL import Image
 
 from microseg.core.errors import FieldError
 from microseg.core.images.raster import Raster
+from microseg.core.notices import Notice
 
 _FORMATS = ("PNG", "BMP", "DIB", "JPEG")
 
@@ -61,9 +62,9 @@ def open_bitmap(path: Path) -> Raster:
     )
 
 
-def _decode(path: Path, image: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None, tuple[str, ...]]:
+def _decode(path: Path, image: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None, tuple[Notice, ...]]:
     """Pixels (h, w) or (h, w, 3), palette or None, and notices of an opened bitmap."""
-    alpha = ("alpha channel dropped",)
+    alpha = (Notice("file", "alpha channel dropped"),)
     if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bit_depth(path) == 16:
         image.load()  # Pillow keeps 8 of 16 bits here, but it is the one that notices truncation
         pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))

@@ -9,6 +9,8 @@ from typing import Any
 
 import tifffile
 
+from microseg.core.images.pixel_size import PixelSize
+
 _UM_PER = {
     "pm": 1e-6,
     "a": 1e-4,
@@ -28,8 +30,8 @@ _UM_PER = {
 }
 
 
-def pixel_size_um(tif: tifffile.TiffFile) -> float | None:
-    """Edge of one pixel in micrometres, or None where no trusted tag states it.
+def stated_pixel_size(tif: tifffile.TiffFile) -> PixelSize | None:
+    """Size of a pixel, or None where no trusted tag states it.
 
     Read are Zeiss (34118), FEI (34680, 34682), Olympus SIS (33471, 33560), OME-XML and ImageJ. XResolution alone is not
     trusted: often it is the printer's.
@@ -38,12 +40,12 @@ def pixel_size_um(tif: tifffile.TiffFile) -> float | None:
         tif: an open TIFF file.
     """
     page = tif.pages.first
-    for read in (_zeiss, _fei, _olympus, _ome, _imagej):
+    for read, source in _READERS.items():
         # A damaged tag counts as no tag.
         with contextlib.suppress(Exception):
             size = read(tif, page)
             if size is not None and math.isfinite(size) and 1e-7 < size < 1e4:
-                return float(size)
+                return PixelSize.square(float(size), source)
     return None
 
 
@@ -119,3 +121,6 @@ def _imagej(tif: tifffile.TiffFile, page: Any) -> float | None:
         return None
     numerator, denominator = resolution
     return _um(denominator / numerator, unit) if numerator else None
+
+
+_READERS = {_zeiss: "Zeiss tag 34118", _fei: "FEI tag", _olympus: "Olympus tag", _ome: "OME-XML", _imagej: "ImageJ"}

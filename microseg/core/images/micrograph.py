@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
 from microseg.core.images.image_file import open_raster
+from microseg.core.images.pixel_size import PixelSize
 from microseg.core.images.raster import Raster
+from microseg.core.notices import Notice
 from microseg.core.system.files import Closing
 
 __all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
@@ -28,7 +31,8 @@ class Micrograph(Closing):
         path: the file.
         height, width: size in native pixels.
         dtype: uint8, uint16 or float32.
-        pixel_size_um: edge of a pixel as the file states it, or None.
+        pixel_size: size of a pixel as the file states it, or None.
+        exclusions: pixels that the file marks as no part of the picture.
         notices: what was dropped or changed, for the user.
     """
 
@@ -38,10 +42,11 @@ class Micrograph(Closing):
         self.height: int = raster.height
         self.width: int = raster.width
         self.dtype: np.dtype[Any] = np.dtype(np.uint8) if raster.palette is not None else _grey_dtype(raster)
-        self.pixel_size_um: float | None = raster.pixel_size_um
-        self.notices: tuple[str, ...] = raster.notices
+        self.pixel_size: PixelSize | None = raster.pixel_size
+        self.exclusions: tuple[Exclusion, ...] = raster.exclusions
+        self.notices: tuple[Notice, ...] = raster.notices
         if raster.white_is_zero:
-            self.notices += ("the file stores white as zero: it is inverted, as viewers do",)
+            self.notices += (Notice("file", "the file stores white as zero: it is inverted, as viewers do"),)
 
     def rows(self, start: int, stop: int, left: int = 0, right: int | None = None) -> NDArray[Any]:
         """Grey values of a part of the image.
@@ -70,6 +75,11 @@ class Micrograph(Closing):
         else:
             grey = block
         return self._converted(grey)
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Edge of a pixel along a row in micrometres as the file states it, or None."""
+        return None if self.pixel_size is None else self.pixel_size.width_um
 
     def close(self) -> None:
         """Close the file."""

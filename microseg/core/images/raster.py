@@ -10,6 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.images.exclusion import Exclusion
+from microseg.core.images.pixel_size import PixelSize
+from microseg.core.notices import Notice
+
 
 def _nothing() -> None:
     """Close a raster that holds no file."""
@@ -17,7 +21,7 @@ def _nothing() -> None:
 
 @dataclass
 class Raster:
-    """Pixels of one file as stored, without alpha. One thread at a time may use it.
+    """Pixels of one file as stored. One thread at a time may use it.
 
     Attributes:
         path: the file.
@@ -27,7 +31,8 @@ class Raster:
         palette: (entries, 3) uint8 where the values are indices into it, else None.
         white_is_zero: whether 0 is white (TIFF's MinIsWhite).
         lossy: whether the values come from JPEG, whose equal channels differ by rounding.
-        pixel_size_um: edge of a pixel as the file states it, or None.
+        pixel_size: size of a pixel as the file states it, or None.
+        exclusions: pixels that the file marks as no part of the picture.
         notices: what was dropped, for the user.
         close: closes the file.
     """
@@ -40,8 +45,9 @@ class Raster:
     palette: NDArray[np.uint8] | None = None
     white_is_zero: bool = False
     lossy: bool = False
-    pixel_size_um: float | None = None
-    notices: tuple[str, ...] = ()
+    pixel_size: PixelSize | None = None
+    exclusions: tuple[Exclusion, ...] = ()
+    notices: tuple[Notice, ...] = ()
     close: Callable[[], None] = field(default=_nothing)
 
     def __enter__(self) -> Self:

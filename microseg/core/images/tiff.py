@@ -17,8 +17,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.images.metadata import pixel_size_um
+from microseg.core.images.metadata import stated_pixel_size
 from microseg.core.images.raster import Raster
+from microseg.core.notices import Notice
 
 # A page up to this size is decoded at once and the file closed: one read, and an error comes before the measurement.
 _WHOLE_BYTES = 64 << 20
@@ -98,14 +99,14 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
     planes = samples if page.planarconfig == 2 else 1
     read_planes = _plain_reader(tif, page, planes) if is_plain else _segment_reader(tif, page, planes)
     colors = 3 if samples >= 3 else 1
-    notices = []
+    notices: list[Notice] = []
     if samples > 4 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
         raise FieldError(f"{path}: {samples} channels (not grey, not RGB). Remedy: save the one to measure as grey.")
     if samples in (2, 4):
-        notices.append("alpha channel dropped" if any(page.extrasamples) else "last channel dropped")
+        notices.append(Notice("file", "alpha channel dropped" if any(page.extrasamples) else "last channel dropped"))
     pages = max(len(tif.pages), int((tif.imagej_metadata or {}).get("images", 1)))
     if pages > 1:
-        notices.append(f"{pages} pages: only the first is used")
+        notices.append(Notice("page", f"{pages} pages: only the first is used"))
 
     def read(start: int, stop: int) -> NDArray[Any]:
         with _decoding(path):
@@ -129,7 +130,7 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
         palette=palette,
         white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         lossy=page.compression in _JPEG,
-        pixel_size_um=pixel_size_um(tif),
+        pixel_size=stated_pixel_size(tif),
         notices=tuple(notices),
         close=tif.close,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.notices import Notice
 from microseg.core.schemas.preparation import Intensity
 
 EightBit = Callable[[NDArray[Any]], NDArray[np.uint8]]
@@ -130,7 +131,7 @@ def _from_key(key: np.uint32) -> np.float32:
 
 def eight_bit(
     rule: Intensity, dtype: np.dtype[Any], stripes: Callable[[], Iterable[NDArray[Any]]], name: str
-) -> tuple[EightBit, Intensity, tuple[str, ...]]:
+) -> tuple[EightBit, Intensity, tuple[Notice, ...]]:
     """The map to 8 bit for one field.
 
     Args:
@@ -147,7 +148,7 @@ def eight_bit(
     Raises:
         FieldError: a float beyond 0 to 1 for the rule `full`.
     """
-    notices: tuple[str, ...]
+    notices: tuple[Notice, ...]
     match rule.rule:
         case "full" if dtype.kind == "f":
             return _checked_unit_range(scale_to_8_bit(0.0, 1.0, dtype), name), rule, ()
@@ -160,19 +161,20 @@ def eight_bit(
             bits = rule.bits or resolve_bits(brightest)
             notices = ()
             if rule.bits is None:
-                notices = (
-                    f"16 bit are read with {bits} significant bits, which the brightest pixel of the field decides",
-                )
+                told = f"16 bit are read with {bits} significant bits, which the brightest pixel of the field decides"
+                notices = (Notice("grey values", told),)
             elif brightest >= 2**bits:
-                notices = (
-                    f"the brightest pixel, {brightest}, is beyond the {bits} bits of the domain: such pixels become 255",
+                told = (
+                    f"the brightest pixel, {brightest}, is beyond the {bits} bits of the domain: such pixels become 255"
                 )
+                notices = (Notice("grey values", told),)
             return scale_to_8_bit(0, 2**bits - 1, dtype), rule.model_copy(update={"bits": bits}), notices
     low, high = percentiles(stripes, rule.low, rule.high)
     resolved, notices = rule, ()
     if rule.rule == "significant_bits":
         resolved = rule.model_copy(update={"rule": "percentiles"})
-        notices = (f"float field has no significant bits: percentiles {rule.low:g} to {rule.high:g} used instead",)
+        told = f"float field has no significant bits: percentiles {rule.low:g} to {rule.high:g} used instead"
+        notices = (Notice("grey values", told),)
     return scale_to_8_bit(low, high if high > low else low + 1.0, dtype), resolved, notices
 
 

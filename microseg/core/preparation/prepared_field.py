@@ -11,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.micrograph import Micrograph, open_micrograph
+from microseg.core.images.pixel_size import ASSUMED, PixelSize
+from microseg.core.notices import Notice
 from microseg.core.preparation.intensity import EightBit, eight_bit
 from microseg.core.preparation.resampling import nearest_indices, network_side, resample_rows, source_rows
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from microseg.core.system.files import Closing
+
+COMMAND_LINE, DOMAIN_FILE = "command line", "domain.yaml"
+"""Sources of a pixel size that the user states."""
 
 MIN_SIDE_PX = 16
 _FEW_VALUES = 8
@@ -36,10 +42,11 @@ class PreparedField(Closing):
         native_shape: native (height, width) after the crop.
         crop: pixels cut off each side.
         shape: (height, width) on the network's grid.
-        pixel_size_um: edge of a native pixel in micrometres, or None where it is unknown.
+        pixel_size: size of a native pixel, or None where it is unknown.
         intensity: the rule to 8 bit, as resolved.
         invert: whether dark and bright are exchanged.
         notices: what the user should know.
+        exclusions: pixels that are not measured, by reason.
     """
 
     path: Path
@@ -48,10 +55,11 @@ class PreparedField(Closing):
     native_shape: tuple[int, int]
     crop: Crop
     shape: tuple[int, int]
-    pixel_size_um: float | None
+    pixel_size: PixelSize | None
     intensity: Intensity
     invert: bool
-    notices: tuple[str, ...]
+    notices: tuple[Notice, ...]
+    exclusions: tuple[Exclusion, ...]
     _micrograph: Micrograph = field(repr=False)
     _eight_bit: EightBit = field(repr=False)
     _tone: NDArray[np.uint8] | None = field(repr=False, default=None)
@@ -88,6 +96,17 @@ class PreparedField(Closing):
         """Native rows after the crop, uint8 (stop - start, native width), not inverted: the picture that a person knows."""
         return self._eight_bit(_cropped_rows(self._micrograph, self.crop, start, stop))
 
+    def excluded_rows(self, start: int, stop: int) -> list[NDArray[np.bool_]]:
+        """Pixels of native rows after the crop that are not measured: bool (stop - start, native width) for each exclusion."""
+        top, left = self.crop.top_px, self.crop.left_px
+        columns = slice(left, left + self.native_shape[1])
+        return [each.rows(top + start, top + stop)[:, columns] for each in self.exclusions]
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Edge of a native pixel along a row in micrometres, or None where it is unknown."""
+        return None if self.pixel_size is None else self.pixel_size.width_um
+
     def close(self) -> None:
         """Close the file."""
         self._micrograph.close()
@@ -119,14 +138,22 @@ def open_prepared(
     """
     micrograph = source if isinstance(source, Micrograph) else open_micrograph(source)
     try:
-        known = pixel_size_um or preparation.pixel_size_um or micrograph.pixel_size_um or fallback_pixel_size_um
-        return _prepared(micrograph, preparation, grid, known)
+        given = (
+            (pixel_size_um, COMMAND_LINE),
+            (preparation.pixel_size_um, DOMAIN_FILE),
+        )
+        stated = next((PixelSize.square(edge, source) for edge, source in given if edge), micrograph.pixel_size)
+        if stated is None and fallback_pixel_size_um is not None:
+            stated = PixelSize.square(fallback_pixel_size_um, ASSUMED)
+        return _prepared(micrograph, preparation, grid, stated)
     except BaseException:
         micrograph.close()
         raise
 
 
-def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_um: float | None) -> PreparedField:
+def _prepared(
+    micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_size: PixelSize | None
+) -> PreparedField:
     path, crop = micrograph.path, preparation.crop
     full = (micrograph.height, micrograph.width)
     native = cropped_shape(full, crop, path)
@@ -135,7 +162,7 @@ def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixe
             f"{path}: is too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: give a "
             "larger field, or a smaller `crop`."
         )
-    factor = _factor(path, pixel_um, grid)
+    factor = _factor(path, None if pixel_size is None else pixel_size.width_um, grid)
     looks = _first_look(micrograph, crop)
     convert, intensity, notices = eight_bit(
         preparation.intensity, micrograph.dtype, lambda: stripes(micrograph, crop), str(path)
@@ -147,10 +174,11 @@ def _prepared(micrograph: Micrograph, preparation: Preparation, grid: Grid, pixe
         native_shape=native,
         crop=crop,
         shape=(network_side(native[0], factor), network_side(native[1], factor)),
-        pixel_size_um=pixel_um,
+        pixel_size=pixel_size,
         intensity=intensity,
         invert=preparation.invert,
         notices=micrograph.notices + looks + notices,
+        exclusions=micrograph.exclusions,
         _micrograph=micrograph,
         _eight_bit=convert,
         _tone=None if preparation.tone is None else np.array(preparation.tone, np.uint8),
@@ -208,7 +236,7 @@ def _cropped_rows(micrograph: Micrograph, crop: Crop, start: int, stop: int) -> 
     return micrograph.rows(start + crop.top_px, stop + crop.top_px, crop.left_px, right)
 
 
-def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
+def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[Notice, ...]:
     """Notices on the grey values. Ends at the first stripe that has two of them.
 
     Raises FieldError for a blank capture, which is no field of the material.
@@ -220,9 +248,9 @@ def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[str, ...]:
         if stripe.dtype != np.uint8:
             return ()
         values = np.count_nonzero(np.bincount(stripe[::4, ::4].ravel()))
-        return (
-            (f"holds only {values} grey values, as masks and thresholded images do",) if values <= _FEW_VALUES else ()
-        )
+        if values > _FEW_VALUES:
+            return ()
+        return (Notice("grey values", f"holds only {values} grey values, as masks and thresholded images do"),)
     raise FieldError(
         f"{micrograph.path}: every pixel is {first:g}: the capture is blank. Remedy: capture it again, or remove it."
     )

@@ -111,7 +111,7 @@ class ArraySink:
         found = Measured(
             arrays=arrays,
             counts=counts,
-            pixel_size_um=task.prepared.pixel_size_um,
+            pixel_size=task.prepared.pixel_size,
             notices=task.prepared.notices + notices,
             probability=partial(self._probability, source, state),
         )

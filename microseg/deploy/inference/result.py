@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import NOT_MEASURED
+from microseg.core.images.pixel_size import PixelSize
+from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.deploy.report.overlay import Overlay
-from microseg.deploy.report.records import NOT_MEASURED
 
 _OVERLAY_ROWS_PX = 1 << 20
 
@@ -58,15 +60,15 @@ class Measured:
     Attributes:
         arrays: labels, votes and grey values.
         counts: pixels per phase by the bag and by each fold, int64 (1 + F, P).
-        pixel_size_um: native pixel size in micrometres, or None where it is unknown.
+        pixel_size: size of a native pixel, or None where it is unknown.
         notices: what a user should know about the field.
         probability: computes `FieldResult.probability`.
     """
 
     arrays: NativeArrays
     counts: NDArray[np.int64]
-    pixel_size_um: float | None
-    notices: tuple[str, ...]
+    pixel_size: PixelSize | None
+    notices: tuple[Notice, ...]
     probability: Callable[[], NDArray[np.float32]] = field(repr=False)
 
 
@@ -136,14 +138,21 @@ class FieldResult:
 
     @property
     def pixel_size_um(self) -> float | None:
-        """Native pixel size in micrometres; None where it is unknown."""
-        return self._found.pixel_size_um
+        """Edge of a native pixel along a row in micrometres; None where nothing states it for this field."""
+        size = self._found.pixel_size
+        return None if size is None or size.is_assumed else size.width_um
+
+    @property
+    def pixel_size_source(self) -> str | None:
+        """Where the pixel size is stated, or that it is assumed from the training images; None where it is unknown."""
+        size = self._found.pixel_size
+        return None if size is None else size.source
 
     @property
     def area_um2(self) -> float | None:
         """Measured area in square micrometres; None where the pixel size is unknown."""
-        size = self._found.pixel_size_um
-        return None if size is None else self.measured_px * size**2
+        size = self._found.pixel_size
+        return None if size is None or size.is_assumed else self.measured_px * size.width_um * size.height_um
 
     @property
     def notices(self) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import NOT_MEASURED
+from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.preparation.resampling import nearest_indices
 from microseg.core.preparation.stitching import BandStitcher
@@ -36,7 +38,11 @@ class NativeRows(Protocol):
 
 
 class FieldMeasurement:
-    """Takes a field's tiles in the order of the plan; counts phases and hands native rows on."""
+    """Takes a field's tiles in the order of the plan; counts phases and hands native rows on.
+
+    Attributes:
+        not_measured: native pixels that are not measured, by reason; complete after the last tile.
+    """
 
     def __init__(self, field: PreparedField, reading: Lock, phases: int, folds: int, rows: NativeRows) -> None:
         """Args:
@@ -54,6 +60,7 @@ class FieldMeasurement:
         self._rows_of = nearest_indices(field.shape[0], field.native_shape[0])
         self._columns_of = nearest_indices(field.shape[1], field.native_shape[1])
         self._stitcher = BandStitcher(field.shape[1])
+        self.not_measured = {each.reason: 0 for each in field.exclusions}
 
     def add(self, tile: Tile, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
         """Take the labels (H, W) and votes (F, H, W) of a tile. Rows go on once the last tile of their band is here.
@@ -64,7 +71,7 @@ class FieldMeasurement:
         if (band := self._stitcher.add(tile, labels, votes)) is not None:
             self._finish_band(band.top, *band.values)
 
-    def finish(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    def finish(self) -> tuple[NDArray[np.int64], tuple[Notice, ...]]:
         """The result, after the last tile.
 
         Returns:
@@ -73,6 +80,11 @@ class FieldMeasurement:
         Raises:
             FieldError: the field cannot be a micrograph.
         """
+        if not self._counts[0].any():
+            why = " and ".join(each.reason for each in self._field.exclusions)
+            raise FieldError(
+                f"{self._field.path}: every pixel is {why}: nothing is left to measure. Remedy: give the picture itself."
+            )
         values = np.flatnonzero(self._greys)
         if len(values) > _FEWEST_GREYS:
             return self._counts, ()
@@ -81,7 +93,9 @@ class FieldMeasurement:
                 f"{self._field.path}: holds only the values {', '.join(map(str, values))}. It is a label mask, not a "
                 "micrograph. Remedy: give the folder of images."
             )
-        return self._counts, (f"only {len(values)} different grey values: is this a micrograph?",)
+        return self._counts, (
+            Notice("grey values", f"only {len(values)} different grey values: is this a micrograph?"),
+        )
 
     def _finish_band(self, top: int, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
         """Network rows `top` and on of the bag (h, w) and the folds (F, h, w), to native rows."""
@@ -89,28 +103,51 @@ class FieldMeasurement:
         for first, last in _parts(int(start), int(stop), _BLOCK_PX // self._field.native_shape[1]):
             with self._reading:
                 block = self._field.native_rows(first, last)
+                excluded = self._field.excluded_rows(first, last)
             for begin, end in _parts(first, last, _STRIPE_PX // self._field.native_shape[1]):
-                self._finish_rows(block[begin - first : end - first], self._rows_of[begin:end] - top, labels, votes)
+                part = slice(begin - first, end - first)
+                outside = self._outside([rows[part] for rows in excluded])
+                self._finish_rows(block[part], outside, self._rows_of[begin:end] - top, labels, votes)
+
+    def _outside(self, excluded: list[NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
+        """Pixels that are not measured, bool (n, width), or None; each is counted for the first reason that it has."""
+        if not excluded:
+            return None
+        outside = np.zeros_like(excluded[0])
+        for each, rows in zip(self._field.exclusions, excluded, strict=True):
+            self.not_measured[each.reason] += int(np.count_nonzero(rows & ~outside))
+            outside |= rows
+        return outside
 
     def _finish_rows(
-        self, grey: NDArray[np.uint8], rows: NDArray[np.intp], labels: NDArray[np.uint8], votes: NDArray[np.uint8]
+        self,
+        grey: NDArray[np.uint8],
+        outside: NDArray[np.bool_] | None,
+        rows: NDArray[np.intp],
+        labels: NDArray[np.uint8],
+        votes: NDArray[np.uint8],
     ) -> None:
         """Native rows of the micrograph, and the network rows of a band that they lie on, to the counts and on."""
+        phases = self._counts.shape[1]
         if np.count_nonzero(self._greys) <= _FEWEST_GREYS:  # a field of more raises no doubt
             self._greys += _grey_histogram(grey)
-        native = self._native(labels, rows)
+        native = self._native(labels, rows, outside)
         self._rows.add(grey, native)
-        self._counts[0] += _pixels_per_phase(native, self._counts.shape[1])
+        self._counts[0] += _pixels_per_phase(native, phases, outside)
         for fold, vote in enumerate(votes):
-            native = self._native(vote, rows)
+            native = self._native(vote, rows, outside)
             self._rows.add_vote(fold, native)
-            self._counts[1 + fold] += _pixels_per_phase(native, self._counts.shape[1])
+            self._counts[1 + fold] += _pixels_per_phase(native, phases, outside)
 
-    def _native(self, labels: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Native rows from network rows, by the nearest pixel centre."""
+    def _native(
+        self, labels: NDArray[np.uint8], rows: NDArray[np.intp], outside: NDArray[np.bool_] | None
+    ) -> NDArray[np.uint8]:
+        """Native rows from network rows, by the nearest pixel centre; NOT_MEASURED where `outside`."""
         if self._field.shape == self._field.native_shape:
-            return labels[rows[0] : rows[-1] + 1]
-        return labels[rows[:, None], self._columns_of]
+            native = labels[rows[0] : rows[-1] + 1]
+        else:
+            native = labels[rows[:, None], self._columns_of]
+        return native if outside is None else np.where(outside, np.uint8(NOT_MEASURED), native)
 
 
 def _parts(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
@@ -119,11 +156,12 @@ def _parts(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + max(1, size), stop)
 
 
-def _pixels_per_phase(labels: NDArray[np.uint8], phases: int) -> list[int]:
+def _pixels_per_phase(labels: NDArray[np.uint8], phases: int, outside: NDArray[np.bool_] | None) -> list[int]:
     """How often each phase occurs; a comparison per phase is several times faster than a histogram."""
     labels = np.ascontiguousarray(labels)
     counts = [cv2.countNonZero(cv2.compare(labels, phase, cv2.CMP_EQ)) for phase in range(1, phases)]  # type: ignore[call-overload]
-    return [labels.size - sum(counts), *counts]
+    measured = labels.size - (0 if outside is None else int(np.count_nonzero(outside)))
+    return [measured - sum(counts), *counts]
 
 
 def _grey_histogram(grey: NDArray[np.uint8]) -> NDArray[np.int64]:

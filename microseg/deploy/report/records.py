@@ -20,8 +20,6 @@ from microseg.deploy.measurement.astm_e562 import standard_deviation
 from microseg.deploy.report.names import report_path
 
 RECORD_VERSION = 1
-NOT_MEASURED = 255
-"""Mask value of native pixels that are not measured (the data bar)."""
 
 PART = re.compile(r"\.(\d+)\.part$")
 """Ending of a temporary file, with the number of the process that writes it."""
@@ -37,16 +35,27 @@ class FieldRecord(FrozenModel):
     height_px: int = Field(description="Height of the micrograph, native pixels.")
     measured_width_px: int = Field(description="Width of the measured part, native pixels.")
     measured_height_px: int = Field(description="Height of the measured part, native pixels.")
-    pixel_size_um: float | None = Field(description="Native pixel size, µm; null where it is unknown.")
+    pixel_size_um: float | None = Field(
+        description="Edge of a native pixel along a row, µm; null where nothing states it for this field."
+    )
+    pixel_height_um: float | None = Field(
+        None, description="Edge of a native pixel along a column, µm; null: equal to `pixel_size_um`."
+    )
+    pixel_size_source: str | None = Field(None, description="Where the pixel size is stated; null where nothing is.")
     counts: list[int] = Field(description="Pixels of each phase by the bag, in the engine's order.")
     fold_counts: list[list[int]] = Field(description="Pixels of each phase by each fold, (folds, phases).")
+    not_measured: dict[str, int] = Field(
+        default_factory=dict, description="Native pixels inside the crop that are not measured, by reason."
+    )
     notices: list[str] = Field(description="What a reader must know about the field.")
+    notice_kinds: list[str] = Field(default_factory=list, description="The kind of each notice.")
     mask: str = Field(description="Path of the mask in the report.")
     overlay: str = Field(description="Path of the overlay in the report.")
 
     @model_validator(mode="after")
     def _counts_every_pixel(self) -> FieldRecord:
         pixels = self.measured_width_px * self.measured_height_px
+        pixels -= sum(self.not_measured.values())
         if not pixels or any(sum(counts) != pixels for counts in (self.counts, *self.fold_counts)):
             raise ValueError("the pixels of the phases do not add up to those of the field")
         return self
@@ -59,7 +68,9 @@ class FieldRecord(FrozenModel):
     @property
     def area_um2(self) -> float | None:
         """Measured area in square micrometres; None where the pixel size is unknown."""
-        return None if self.pixel_size_um is None else self.measured_px * self.pixel_size_um**2
+        if self.pixel_size_um is None:
+            return None
+        return self.measured_px * self.pixel_size_um * (self.pixel_height_um or self.pixel_size_um)
 
     @property
     def fractions(self) -> list[float]:
@@ -88,7 +99,7 @@ class StoredRecord(VersionedModel):
     """A file of the folder `records/`."""
 
     schema_name: ClassVar[str] = "field-record"
-    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 0)
+    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 1)
     version_key: ClassVar[str] = "record_version"
 
     record_version: int = Field(RECORD_VERSION, description="Major version of this schema.")

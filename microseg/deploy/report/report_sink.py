@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import NOT_MEASURED
+from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.manifest import Manifest
@@ -21,7 +23,6 @@ from microseg.deploy.pipeline.inputs import InputField, SegmentInput
 from microseg.deploy.report.overlay import Overlay, jpeg, thumbnail
 from microseg.deploy.report.png import MaskWriter
 from microseg.deploy.report.records import (
-    NOT_MEASURED,
     FailedField,
     FieldRecord,
     discard,
@@ -89,7 +90,7 @@ class ReportSink:
             counts, notices = measurement.finish()
             picture = rows.finish()
             task.require_unchanged()
-        record = _record(task, counts, notices)
+        record = _record(task, counts, measurement.not_measured, (*task.prepared.notices, *notices))
         write_record(self._report, record, _write_overlay(self._report, task.name, picture))
         self.outcomes[task.name] = record
 
@@ -149,9 +150,12 @@ def _write_overlay(report: Path, name: str, picture: NDArray[np.uint8]) -> str:
     return base64.b64encode(thumbnail(picture)).decode("ascii")
 
 
-def _record(task: FieldTask, counts: NDArray[np.int64], notices: tuple[str, ...]) -> FieldRecord:
+def _record(
+    task: FieldTask, counts: NDArray[np.int64], not_measured: dict[str, int], notices: tuple[Notice, ...]
+) -> FieldRecord:
     """The record of a measured field; `counts` is (1 + F, P): the bag, then the folds."""
-    field = task.prepared
+    field, size = task.prepared, task.prepared.pixel_size
+    own = None if size is None or size.is_assumed else size
     return FieldRecord(
         name=task.name,
         sha256=task.sha256,
@@ -159,10 +163,14 @@ def _record(task: FieldTask, counts: NDArray[np.int64], notices: tuple[str, ...]
         height_px=field.full_shape[0],
         measured_width_px=field.native_shape[1],
         measured_height_px=field.native_shape[0],
-        pixel_size_um=field.pixel_size_um,
+        pixel_size_um=None if own is None else own.width_um,
+        pixel_height_um=None if own is None or own.height_um == own.width_um else own.height_um,
+        pixel_size_source=None if size is None else size.source,
         counts=counts[0].tolist(),
         fold_counts=counts[1:].tolist(),
-        notices=[*field.notices, *notices],
+        not_measured=not_measured,
+        notices=list(notices),
+        notice_kinds=[notice.kind for notice in notices],
         mask=mask_path(task.name),
         overlay=overlay_path(task.name),
     )

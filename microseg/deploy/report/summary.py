@@ -162,6 +162,10 @@ def fields_csv(findings: Findings) -> str:
         "mask",
         "overlay",
         "sha256",
+        "pixel_height_um",
+        "pixel_size_source",
+        "not_measured_px",
+        "not_measured",
     ]
     text = io.StringIO()
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -190,6 +194,10 @@ def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
         "mask": record.mask,
         "overlay": record.overlay,
         "sha256": record.sha256,
+        "pixel_height_um": record.pixel_height_um or record.pixel_size_um,
+        "pixel_size_source": record.pixel_size_source,
+        "not_measured_px": sum(record.not_measured.values()),
+        "not_measured": "; ".join(f"{reason}: {count} px" for reason, count in record.not_measured.items() if count),
     }
 
 

@@ -1,0 +1,33 @@
+"""The size of a native pixel, and where it is stated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ASSUMED = "assumed from the training images"
+"""Source of a size that nothing states for the field itself: it sets the scale, and is never printed as the field's."""
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """The size of a native pixel.
+
+    Attributes:
+        width_um: edge along a row, in micrometres.
+        height_um: edge along a column, in micrometres.
+        source: where it is stated, for reports: "Zeiss tag 34118 (Image Pixel Size)".
+    """
+
+    width_um: float
+    height_um: float
+    source: str
+
+    @classmethod
+    def square(cls, edge_um: float, source: str) -> PixelSize:
+        """A pixel with equal edges, in micrometres."""
+        return cls(edge_um, edge_um, source)
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nothing states the size for the field itself."""
+        return self.source == ASSUMED
