@@ -17,7 +17,7 @@ from microseg.core.domains.labels import read_mask, to_phases
 from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.domains.phases import PhaseSpec
 from microseg.core.errors import FieldError, InputError
-from microseg.core.images.image_file import image_size
+from microseg.core.images.image_file import stored_grid
 from microseg.core.images.micrograph import find_images
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import cropped_shape, labels_to_grid, open_prepared
@@ -190,7 +190,7 @@ def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] 
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
     pixels, palette = read_mask(field.mask)
     with _as_input_error():
-        size = image_size(field.image)
+        size = stored_grid(field.image).shape
     if pixels.shape[:2] != size:
         raise InputError(
             f"mask {field.mask}: {pixels.shape[1]} x {pixels.shape[0]} px, its image {field.image.name} has "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError
+from microseg.core.images.orientation import StoredGrid, known_orientation
 from microseg.core.images.raster import Raster
 from microseg.core.notices import Notice
 
 _FORMATS = ("PNG", "BMP", "DIB", "JPEG")
+_MAX_EXIF_BYTES = 1 << 20
 
 
-def bitmap_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels from the header. Raises what Pillow raises for a damaged file."""
+def bitmap_grid(path: Path) -> StoredGrid:
+    """Size and orientation from the header. Raises what Pillow raises for a damaged file."""
     with Image.open(path, formats=_FORMATS) as image:
-        return image.height, image.width
+        return StoredGrid(image.height, image.width, _orientation(path, image))
 
 
 def open_bitmap(path: Path) -> Raster:
@@ -36,6 +40,7 @@ def open_bitmap(path: Path) -> Raster:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             pixels, palette, notices = _decode(path, image)
+            orientation, one_bit = _orientation(path, image), image.mode == "1"
             lossy = image.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
     except FieldError:
         raise
@@ -57,7 +62,9 @@ def open_bitmap(path: Path) -> Raster:
         pixels.dtype,
         lambda start, stop: pixels[start:stop],
         palette=palette,
+        one_bit=one_bit,
         lossy=lossy,
+        orientation=orientation,
         notices=notices,
     )
 
@@ -94,6 +101,28 @@ def _decode(path: Path, image: Image.Image) -> tuple[NDArray[Any], NDArray[np.ui
             return np.asarray(image).astype(np.uint16), None, ()
         case _:
             return np.asarray(image.convert("RGB")), None, ()
+
+
+def _orientation(path: Path, image: Image.Image) -> int:
+    """How viewers turn the picture, 1 to 8, by its EXIF data. Damaged data count as none."""
+    with contextlib.suppress(Exception):
+        exif = _png_exif(path) if image.format == "PNG" else image.getexif()
+        return known_orientation(exif.get(0x0112))
+    return 1
+
+
+def _png_exif(path: Path) -> Image.Exif:
+    """The eXIf chunk, wherever it stands: Pillow decodes the pixels to find one behind them."""
+    exif = Image.Exif()
+    with path.open("rb") as stream:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"eXIf" and length <= _MAX_EXIF_BYTES:
+                exif.load(stream.read(length))
+                break
+            stream.seek(length + 4, os.SEEK_CUR)
+    return exif
 
 
 def _png_bit_depth(path: Path) -> int:

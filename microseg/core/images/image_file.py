@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from microseg.core.errors import FieldError
+from microseg.core.images.orientation import StoredGrid
 from microseg.core.images.raster import Raster
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -38,18 +39,18 @@ def open_raster(path: Path) -> Raster:
     return open_bitmap(path)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels from the file's header. Raises FieldError where the file cannot be read."""
+def stored_grid(path: Path) -> StoredGrid:
+    """Size and orientation from the file's header. Raises FieldError where the file cannot be read."""
     try:
         with path.open("rb") as stream:
             is_tiff = stream.read(4) in _TIFF_MAGIC
         if is_tiff:
-            from microseg.core.images.tiff import tiff_size
+            from microseg.core.images.tiff import tiff_grid
 
-            return tiff_size(path)
-        from microseg.core.images.bitmap import bitmap_size
+            return tiff_grid(path)
+        from microseg.core.images.bitmap import bitmap_grid
 
-        return bitmap_size(path)
+        return bitmap_grid(path)
     except Exception:  # what a damaged header raises; opening the file reports it
         with open_raster(path) as raster:
-            return raster.height, raster.width
+            return StoredGrid(raster.height, raster.width, raster.orientation)

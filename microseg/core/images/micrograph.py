@@ -33,6 +33,7 @@ class Micrograph(Closing):
         dtype: uint8, uint16 or float32.
         pixel_size: size of a pixel as the file states it, or None.
         exclusions: pixels that the file marks as no part of the picture.
+        orientation: how viewers turn the picture, 1 to 8. Everything here is on the stored grid.
         notices: what was dropped or changed, for the user.
     """
 
@@ -45,6 +46,10 @@ class Micrograph(Closing):
         self.pixel_size: PixelSize | None = raster.pixel_size
         self.exclusions: tuple[Exclusion, ...] = raster.exclusions
         self.notices: tuple[Notice, ...] = raster.notices
+        self.orientation: int = raster.orientation
+        if raster.orientation != 1:
+            stated = f"the file states orientation {raster.orientation}, by which viewers turn the picture"
+            self.notices += (Notice("file", f"{stated}: mask and overlay keep the stored rows and columns"),)
         if raster.white_is_zero:
             self.notices += (Notice("file", "the file stores white as zero: it is inverted, as viewers do"),)
 

@@ -30,7 +30,9 @@ class Raster:
         read: `read(start, stop)` gives rows: (n, width) of indices or grey values, or (n, width, 3) of colours.
         palette: (entries, 3) uint8 where the values are indices into it, else None.
         white_is_zero: whether 0 is white (TIFF's MinIsWhite).
+        one_bit: whether the file stores one bit a pixel; `read` gives 0 and 255.
         lossy: whether the values come from JPEG, whose equal channels differ by rounding.
+        orientation: how viewers turn the stored pixels, 1 to 8 (EXIF and TIFF tag 274); `read` does not turn them.
         pixel_size: size of a pixel as the file states it, or None.
         exclusions: pixels that the file marks as no part of the picture.
         notices: what was dropped, for the user.
@@ -44,7 +46,9 @@ class Raster:
     read: Callable[[int, int], NDArray[Any]]
     palette: NDArray[np.uint8] | None = None
     white_is_zero: bool = False
+    one_bit: bool = False
     lossy: bool = False
+    orientation: int = 1
     pixel_size: PixelSize | None = None
     exclusions: tuple[Exclusion, ...] = ()
     notices: tuple[Notice, ...] = ()

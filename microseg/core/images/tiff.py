@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.metadata import stated_pixel_size
+from microseg.core.images.orientation import StoredGrid, known_orientation
 from microseg.core.images.raster import Raster
 from microseg.core.notices import Notice
 
@@ -56,10 +57,11 @@ def open_tiff(path: Path) -> Raster:
     return raster
 
 
-def tiff_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels from the header of the first page. Raises what tifffile raises for a damaged file."""
+def tiff_grid(path: Path) -> StoredGrid:
+    """Size and orientation from the header of the first page. Raises what tifffile raises for a damaged file."""
     with tifffile.TiffFile(path) as tif:
-        return tif.pages.first.imagelength, tif.pages.first.imagewidth
+        page: Any = tif.pages.first
+        return StoredGrid(page.imagelength, page.imagewidth, known_orientation(page.tags.valueof(274)))
 
 
 @contextmanager
@@ -129,8 +131,10 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
         read,
         palette=palette,
         white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+        one_bit=is_binary,
         lossy=page.compression in _JPEG,
         pixel_size=stated_pixel_size(tif),
+        orientation=known_orientation(page.tags.valueof(274)),
         notices=tuple(notices),
         close=tif.close,
     )

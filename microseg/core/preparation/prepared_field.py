@@ -45,6 +45,7 @@ class PreparedField(Closing):
         pixel_size: size of a native pixel, or None where it is unknown.
         intensity: the rule to 8 bit, as resolved.
         invert: whether dark and bright are exchanged.
+        orientation: how viewers turn the picture, 1 to 8. It is not turned here.
         notices: what the user should know.
         exclusions: pixels that are not measured, by reason.
     """
@@ -58,6 +59,7 @@ class PreparedField(Closing):
     pixel_size: PixelSize | None
     intensity: Intensity
     invert: bool
+    orientation: int
     notices: tuple[Notice, ...]
     exclusions: tuple[Exclusion, ...]
     _micrograph: Micrograph = field(repr=False)
@@ -177,6 +179,7 @@ def _prepared(
         pixel_size=pixel_size,
         intensity=intensity,
         invert=preparation.invert,
+        orientation=micrograph.orientation,
         notices=micrograph.notices + looks + notices,
         exclusions=micrograph.exclusions,
         _micrograph=micrograph,

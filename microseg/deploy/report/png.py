@@ -24,12 +24,13 @@ class MaskWriter:
     Rows are stored as differences to the row above, run-length coded.
     """
 
-    def __init__(self, stream: BinaryIO, height: int, width: int, palette: Sequence[str]) -> None:
+    def __init__(self, stream: BinaryIO, height: int, width: int, palette: Sequence[str], orientation: int = 1) -> None:
         """Args:
         stream: the open file.
         height: rows of the mask.
         width: columns of the mask.
         palette: colour of each phase, #rrggbb.
+        orientation: how viewers turn the micrograph, 1 to 8. The mask says the same of itself, so that both look alike.
         """
         self._stream = stream
         self._packer = zlib_ng.compressobj(1, zlib_ng.DEFLATED, 15, 9, zlib_ng.Z_RLE)
@@ -39,6 +40,10 @@ class MaskWriter:
         self._chunk(b"IHDR", struct.pack(">II5B", width, height, *_INDEXED_8_BIT))
         self._chunk(b"PLTE", entries + bytes(3 * 256 - len(entries)))
         self._chunk(b"tRNS", b"\xff" * 255 + b"\0")
+        if orientation != 1:
+            # EXIF: one directory (at byte 8) with one entry, tag 274 of type SHORT.
+            entry = struct.pack(">HHIHH", 274, 3, 1, orientation, 0)
+            self._chunk(b"eXIf", b"MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4))
 
     def write(self, rows: NDArray[np.uint8]) -> None:
         """Append rows, uint8 (n, width)."""

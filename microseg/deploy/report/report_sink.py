@@ -140,7 +140,8 @@ def _mask_and_overlay(report: Path, task: FieldTask, phases: Sequence[PhaseInfo]
     colors = [phase.color for phase in phases]
     # The order matters: Windows renames closed files only.
     with writing(report), replacing(report / mask_path(task.name)) as part, part.open("wb") as stream:
-        yield _MaskAndOverlay(task.prepared, MaskWriter(stream, *task.prepared.full_shape, colors), colors)
+        field = task.prepared
+        yield _MaskAndOverlay(field, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors)
 
 
 def _write_overlay(report: Path, name: str, picture: NDArray[np.uint8]) -> str:

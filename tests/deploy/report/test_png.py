@@ -29,3 +29,17 @@ def test_any_cut_into_rows_reads_back(height: int, width: int, cuts: list[int], 
     palette = image.getpalette()
     assert palette is not None and palette[3:6] == [0xE6, 0x9F, 0x00]
     assert np.asarray(image.convert("RGBA"))[0, 0, 3] == 0
+
+
+def test_a_mask_states_the_orientation_of_its_micrograph_and_keeps_the_stored_grid() -> None:
+    streams = {}
+    for orientation in range(1, 9):
+        stream = io.BytesIO()
+        writer = MaskWriter(stream, 2, 3, ["#0072b2"], orientation)
+        writer.write(np.zeros((2, 3), np.uint8))
+        writer.finish()
+        streams[orientation] = stream.getvalue()
+        image = Image.open(io.BytesIO(stream.getvalue()))
+        assert np.asarray(image).shape == (2, 3)
+        assert image.getexif().get(274, 1) == orientation
+    assert b"eXIf" not in streams[1]
