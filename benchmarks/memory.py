@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine, versions
+from microseg.core.system.files import write_json
 
 ENCODER = "resnet18"
 # A thin decoder: what is looked at is the pipeline's memory, and tiles are as large as the limit allows for any network.
@@ -42,7 +43,7 @@ def main() -> None:
         print(f"{name:32s} {run['peak_mb']:7.0f} MB  {run['seconds']:7.1f} s  {run['engine_calls']} calls")
     print(f"many over few: {found['ratio_many_to_few']:.3f}; largest peak {found['peak_mb']:.0f} of {LIMIT_MB} MB")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, found)
 
 
 def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[str, Any]:

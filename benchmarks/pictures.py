@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import demo
+from microseg.core.system.files import replacing
 
 PICTURES = Path(__file__).parents[1] / "microseg" / "docs" / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -88,13 +89,14 @@ def screenshot(page: Path, browser: str) -> NDArray[np.uint8]:
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
     """A JPEG of 85 %, or a PNG of 128 colours, that is not larger than `LARGEST`."""
     picture = Image.fromarray(image[:, :, ::-1])
-    if path.suffix == ".png":
-        picture.quantize(128).save(path, optimize=True)
-    else:
-        picture.save(path, quality=85, optimize=True)
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise SystemExit(f"{path}: {size} bytes, of {LARGEST} allowed. Remedy: show a smaller part.")
+    with replacing(path) as part:
+        if path.suffix == ".png":
+            picture.quantize(128).save(part, format="PNG", optimize=True)
+        else:
+            picture.save(part, format="JPEG", quality=85, optimize=True)
+        size = part.stat().st_size
+        if size > LARGEST:
+            raise SystemExit(f"{path}: {size} bytes, of {LARGEST} allowed. Remedy: show a smaller part.")
     print(f"{path}: {size / 1000:.0f} kB")
 
 

@@ -8,6 +8,10 @@ import sys
 def main() -> None:
     """Run the command line. Ctrl-C during its import ends in a message, as it does later."""
     try:
+        from microseg.cli.streams import settle_streams
+
+        # Before files are opened, which would get the number of a stream that is closed.
+        settle_streams()
         from microseg.cli.main import main as run
     except KeyboardInterrupt:
         print("microseg: interrupted before the start.", file=sys.stderr)

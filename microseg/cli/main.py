@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 import typer.core
 
 from microseg import __version__
+from microseg.cli.streams import columns, lost_output, plain, settle_streams
 from microseg.core.errors import MicrosegError
 
 # Command -> panel of the help, in the order of the workflow. Each panel has a folder, each command a module and a function of
@@ -37,6 +37,7 @@ COMMANDS = {
 }
 FOLDERS = {"Look at data": "look", "Train": "train", "Export": "export", "Measure": "measure"}
 INTERRUPTED = 130
+_PANEL_COLUMNS = 60
 _STOPPED = "interrupted; finished results are complete."
 
 
@@ -62,6 +63,8 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
         "130 interrupted.",
         no_args_is_help=True,
         add_completion=False,
+        # Panels lose text where they have no room.
+        rich_markup_mode="rich" if (columns(sys.stdout) or _PANEL_COLUMNS) >= _PANEL_COLUMNS else None,
         pretty_exceptions_enable=False,
     )
     app.callback()(_options)
@@ -93,10 +96,9 @@ def main() -> None:
     # A container or a service stops a command by SIGTERM. It ends as after Ctrl-C and leaves no temporary file; training
     # saves first (StopRequest).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A log file on Windows has fewer characters than phases and tables use.
-            stream.reconfigure(errors="replace")
+    settle_streams()
+    if "COLUMNS" in os.environ and columns(None) is None:
+        del os.environ["COLUMNS"]  # at 0 columns, libraries print nothing at all
     # Without this the interpreter collects garbage at its end, which takes 50 ms.
     atexit.register(gc.freeze)
     # A command starts sooner without the options of the others.
@@ -104,7 +106,16 @@ def main() -> None:
     if named:
         _quieten_libraries()
     try:
-        command_line(named or COMMANDS)()
+        _run(command_line(named or COMMANDS))
+    finally:
+        if (lost := lost_output()) is not None:
+            print(f"microseg: {lost}", file=sys.stderr)
+
+
+def _run(command: Callable[[], Any]) -> None:
+    """Run a command. What a user can correct becomes a message and a status."""
+    try:
+        command()
     except MicrosegError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -120,7 +131,9 @@ def main() -> None:
             raise
         _fail(f"needs the package {error.name!r}. Remedy: pip install 'microseg[{extra}]'", 2)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        from microseg.core.system.files import path_of
+
+        where = f"{name}: " if (name := path_of(error)) else ""
         _fail(f"{where}{error.strerror or error}. Remedy: check the path, its rights and the free space.", 2)
 
 
@@ -156,7 +169,7 @@ def _extra_of(module: str) -> str | None:
 
 def _fail(message: str, status: int) -> None:
     sys.stdout.flush()
-    print(f"microseg: {message}", file=sys.stderr)
+    print(f"microseg: {plain(message)}", file=sys.stderr)
     # No traceback after a second Ctrl-C, or from a thread that still computes.
     sys.stderr.flush()
     if status == INTERRUPTED:

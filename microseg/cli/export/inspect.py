@@ -18,6 +18,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
     """Print what an engine states about itself: phases, domains, folds, comparisons, provenance. Exit 4 if it was changed."""
+    from microseg.cli.streams import print_result
     from microseg.runtime import EngineFile
 
     file = EngineFile(engine)
@@ -25,7 +26,7 @@ def inspect(
     intact = {"network": file.is_network_intact, "manifest": file.is_manifest_intact}
     states = {part: "as exported" if is_whole else "CHANGED since the export" for part, is_whole in intact.items()}
     if as_json:
-        typer.echo(manifest.model_dump_json(indent=2))
+        print_result(manifest.model_dump_json(indent=2))
     else:
         _print(file, states)
     changed = [part for part, is_whole in intact.items() if not is_whole]

@@ -26,12 +26,15 @@ def check(
     from microseg.cli.tables import output_console
     from microseg.core.domains.checking import check_domain
     from microseg.core.domains.domain import load_domain
-    from microseg.core.system.files import write_json
+    from microseg.core.system.files import require_writable, write_json, writing
 
+    if json_path is not None:
+        require_writable(json_path, (domain,))
     found = check_domain(load_domain(domain), folds)
     _print(output_console(), found)
     if json_path is not None:
-        write_json(json_path, found.as_json())
+        with writing(json_path):
+            write_json(json_path, found.as_json())
     if found.problems:
         raise typer.Exit(2)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microseg.cli.streams import plain
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -101,7 +103,7 @@ def segment(
     if json_path is not None:
         from microseg.core.system.files import require_writable
 
-        require_writable(json_path)
+        require_writable(json_path, (engine, input_path))
     result = _measured(
         SegmentOptions(
             input=input_path,
@@ -121,13 +123,12 @@ def segment(
     _print(result.summary)
     typer.echo(f"Report: {result.report / 'report.html'}")
     if json_path is not None:
-        from microseg.core.system.files import write_json
-        from microseg.deploy.report.records import writing
+        from microseg.core.system.files import write_json, writing
 
         with writing(json_path):
             write_json(json_path, result.summary)
     for failed in result.summary["failed"]:
-        typer.echo(f"failed: {failed['reason']}", err=True)
+        typer.echo(f"failed: {plain(failed['reason'])}", err=True)
     if result.summary["failed"]:
         raise typer.Exit(3)
 

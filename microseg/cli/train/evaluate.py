@@ -28,11 +28,10 @@ def evaluate(
 
     from microseg.cli.tables import output_console
     from microseg.core.evaluation.scoring import rdt
-    from microseg.core.system.files import require_writable, write_json
-    from microseg.deploy.report.records import writing
+    from microseg.core.system.files import require_writable, write_json, writing
 
     if json_path is not None:
-        require_writable(json_path)
+        require_writable(json_path, (model, domain, source))
 
     def run(data: Path) -> dict[str, Any]:
         with Console(stderr=True).status(f"scoring {data}") as status:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Self
 
 from microseg.core.errors import InputError
+from microseg.core.system.targets import open_directly, own_descriptor, replaced_file
 
-PART_SUFFIX = ".part"
+# Of the temporary files: the number of the process that writes it, and digits that no other process has.
+_PART = re.compile(r"\.(?P<process>\d+)(-[0-9a-f]+)?\.part$")
+# File systems allow 255 bytes. The ending of a temporary name comes on top of this.
+_MOST_NAME_BYTES = 225
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Closing:
@@ -30,30 +39,73 @@ class Closing:
         self.close()
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Raise InputError where a file cannot be written, before anything long is computed for it.
 
     Args:
         path: the file to be written.
+        inputs: files that the same command reads; `path` must be none of them.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder. Remedy: give the name of a file.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder. Remedy: give the name of a file.")
+        for given in inputs:
+            if given is not None and given.exists() and path.exists() and path.samefile(given):
+                raise InputError(f"{path}: would be replaced, and the command reads it. Remedy: give another name.")
+        target = replaced_file(path)
+        if target is None:
+            if (number := own_descriptor(path)) is not None:
+                os.write(number, b"")
+            return
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
         # Rights are not enough: root has them on folders that are mounted read-only.
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({folder} cannot be written to). Remedy: give another place."
-        ) from error
+        # The error may name the file of the trial.
+        raise unwritable(path, OSError(error.errno, error.strerror)) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes `path`. An OSError in it becomes an InputError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The error for a file that cannot be written.
+
+    Args:
+        path: the file, or the folder that it belongs to.
+        error: what the operating system says.
+    """
+    where = path_of(error) or str(path)
+    if error.errno in _FULL:
+        return InputError(
+            f"{where}: the disk is full. Finished results are complete. Remedy: free some space, then repeat the same "
+            "command."
+        )
+    return InputError(
+        f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or choose another place."
+    )
+
+
+def path_of(error: OSError) -> str | None:
+    """The file that an error of the operating system is about, under its final name; None where it names none."""
+    name = error.filename2 or error.filename
+    return None if name is None or isinstance(name, int) else _PART.sub("", os.fsdecode(name))
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A block that writes a temporary file beside `path`. It replaces `path` if the block ends without error.
 
-    The rename is atomic on POSIX and Windows. Raises OSError as the file system does.
+    The rename is atomic on POSIX and Windows. An existing file keeps its rights, and its other hard links keep the earlier
+    content. A link is followed. A device and an open file of the process (/dev/stdout) are written to directly at the end of
+    the block. Raises OSError as the file system does, and for what is not written to (`replaced_file`).
 
     Args:
         path: the file to be written.
@@ -61,13 +113,78 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         The temporary path, which is removed after an error.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART_SUFFIX}")
+    target = replaced_file(path)
+    if target is None:
+        with TemporaryDirectory(prefix="microseg-") as folder:
+            part = Path(folder, "part")
+            yield part
+            _send(part, path)
+        return
+    make_folder(target.parent)
+    part = target.with_name(_part_name(target.name))
     try:
         yield part
-        part.replace(path)
+        _keep_rights(part, target)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. A link to a folder that does not exist yet makes that folder. Raises OSError."""
+    if not path.is_dir():
+        path.resolve().mkdir(parents=True, exist_ok=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether a path is a temporary file that no running process writes; known where /proc lists processes."""
+    found = _PART.search(path.name)
+    if found is None:
+        return False
+    process = int(found["process"])
+    return process == os.getpid() or not Path("/proc", str(process)).exists()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is that of a temporary file of `replacing`."""
+    return _PART.search(name) is not None
+
+
+def final_name(name: str) -> str:
+    """The name that a temporary file is to get; other names stay as they are."""
+    return _PART.sub("", name)
+
+
+def _part_name(name: str) -> str:
+    """A temporary name that no other process uses, also none of another container that writes to the same folder."""
+    if len(os.fsencode(name)) > _MOST_NAME_BYTES:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f"{name}.{os.getpid()}-{os.urandom(4).hex()}.part"
+
+
+def _keep_rights(part: Path, target: Path) -> None:
+    """Give a temporary file the owner and the mode of the file that it replaces, as far as the system allows."""
+    try:
+        kept, made = target.stat(), part.stat()
+    except FileNotFoundError:
+        return
+    with suppress(OSError):
+        if os.name == "posix" and (kept.st_uid, kept.st_gid) != (made.st_uid, made.st_gid):
+            os.chown(part, kept.st_uid, kept.st_gid)
+    with suppress(OSError):
+        if stat.S_IMODE(kept.st_mode) != stat.S_IMODE(made.st_mode):
+            part.chmod(stat.S_IMODE(kept.st_mode))
+
+
+def _send(part: Path, path: Path) -> None:
+    """Write the content of a file to a device or an open file. Raises OSError that names it."""
+    try:
+        with part.open("rb") as source, open_directly(path) as stream:
+            shutil.copyfileobj(source, stream)
+    except BrokenPipeError:
+        pass  # whoever reads it has read enough, such as `head`
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -19,7 +19,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.tolerance import LIMITS, STUDENT_LIMIT, limit_between
-from microseg.core.system.files import require_writable, write_json, write_text
+from microseg.core.system.files import require_writable, write_json, write_text, writing
 from microseg.core.system.machine import machine
 from microseg.core.system.processor import instruction_sets, saturation_notice
 from microseg.deploy.acceptance.verify_record import (
@@ -32,7 +32,6 @@ from microseg.deploy.acceptance.verify_record import (
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.pipeline.inputs import resolve_input
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
-from microseg.deploy.report.records import writing
 from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Device, Engine, EngineFile, Runtime, open_configured, open_engine
 from microseg.runtime.engine_metadata import text_beside

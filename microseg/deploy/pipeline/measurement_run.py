@@ -14,11 +14,11 @@ from microseg import __version__
 from microseg.core.errors import InputError
 from microseg.core.images.folders import readable
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.system.files import write_json, write_text
+from microseg.core.system.files import write_json, write_text, writing
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline.tile_memory import TileLimits
-from microseg.deploy.report.records import count_left_over, has_pictures, writing
+from microseg.deploy.report.records import count_left_over, has_pictures
 from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.report.settings_file import ReportSettings, begin_report, check_report, opened_by
 from microseg.deploy.segment_options import SegmentOptions

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.versioned import VersionedModel
-from microseg.core.system.files import write_text
+from microseg.core.system.files import write_text, writing
 from microseg.deploy.measurement.astm_e562 import standard_deviation
 from microseg.deploy.report.names import report_path
 
 RECORD_VERSION = 1
-
-PART = re.compile(r"\.(\d+)\.part$")
-"""Ending of a temporary file, with the number of the process that writes it."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FieldRecord(FrozenModel):
@@ -105,23 +97,6 @@ class StoredRecord(VersionedModel):
     record_version: int = Field(RECORD_VERSION, description="Major version of this schema.")
     field: FieldRecord = Field(description="The measured field.")
     thumbnail: str = Field(description="Small overlay for the page, JPEG in base64.")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A block that writes `path`. An OSError in it becomes an InputError with the remedy."""
-    try:
-        yield
-    except OSError as error:
-        where = PART.sub("", str(error.filename2 or error.filename or path))
-        if error.errno in _FULL:
-            raise InputError(
-                f"{where}: the disk is full. Finished results are complete. Remedy: free some space, then repeat the same "
-                "command."
-            ) from error
-        raise InputError(
-            f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or choose another place."
-        ) from error
 
 
 def record_path(report: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes
+from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes, writing
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLabels, field_task, reason
 from microseg.deploy.pipeline.inputs import InputField, SegmentInput
@@ -30,7 +30,6 @@ from microseg.deploy.report.records import (
     mask_path,
     overlay_path,
     write_record,
-    writing,
 )
 from microseg.deploy.report.settings_file import ReportSettings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +11,12 @@ from pydantic import Field
 from microseg.core.errors import InputError
 from microseg.core.schemas.preparation import Preparation
 from microseg.core.schemas.versioned import VersionedModel
-from microseg.core.system.files import write_json
-from microseg.deploy.report.records import PART, writing
+from microseg.core.system.files import final_name, is_abandoned, is_temporary, make_folder, write_json, writing
 
 REPORT_VERSION = 1
 _SETTINGS = "settings.json"
+_FILES = (_SETTINGS, "fields.csv", "report.html", "summary.json")
+_FOLDERS = ("masks", "overlays", "records")
 _LATER = {"created", "runtime_version"}
 _TUNED = {"runtime", "device", "max_tile_pixels"}
 
@@ -64,7 +64,7 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
     """
     if report.exists() and not report.is_dir():
         raise InputError(f"{report}: is a file. Remedy: another --out.")
-    if not report.is_dir() or all(PART.search(entry.name) for entry in report.iterdir()):
+    if not report.is_dir() or all(_is_ours(entry.name) for entry in report.iterdir()):
         return settings
     if not (report / _SETTINGS).is_file():
         raise InputError(f"{report}: is not empty and no report of `microseg segment`. Remedy: another --out.")
@@ -114,9 +114,11 @@ def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSet
 def begin_report(report: Path, settings: ReportSettings) -> None:
     """Create the folder or continue in it. Temporary files of a killed run are removed. Raises InputError."""
     with writing(report):
-        report.mkdir(parents=True, exist_ok=True)
-        for path in report.rglob("*.part"):
-            if (found := PART.search(path.name)) and not _is_of_another_run(int(found[1])):
+        make_folder(report)
+        left = [path for path in report.glob("*.part") if _is_ours(path.name)]
+        left += [path for folder in _FOLDERS for path in (report / folder).rglob("*.part")]
+        for path in left:
+            if is_abandoned(path):
                 path.unlink(missing_ok=True)
         content = settings.model_dump(mode="json")
         if not (report / _SETTINGS).is_file() or json.loads((report / _SETTINGS).read_text("utf-8")) != content:
@@ -133,9 +135,9 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_of_another_run(process: int) -> bool:
-    """Whether a temporary file belongs to a run that still writes; known where /proc lists processes."""
-    return process != os.getpid() and Path("/proc", str(process)).exists()
+def _is_ours(name: str) -> bool:
+    """Whether a file at the top of a folder is a temporary file of a report: another program's may end in .part, too."""
+    return is_temporary(name) and final_name(name) in _FILES
 
 
 def _shown(value: Any) -> str:

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.system.files import require_writable, write_json
+from microseg.core.system.files import require_writable, write_json, writing
 from microseg.core.system.machine import machine, machine_key
 from microseg.core.system.processor_count import usable_processors
 from microseg.deploy.pipeline.tile_memory import default_batch, max_tile_pixels, side_by_side
-from microseg.deploy.report.records import writing
 from microseg.deploy.tuning.bench import Bench, Trial, TuningCandidate
 from microseg.deploy.tuning.profile import profile_path
 from microseg.deploy.tuning.profile_file import TuningProfile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import SizeRange, plan_manifest_path
 from microseg.core.schemas.reference import Reference, unpack
 from microseg.core.schemas.tolerance import LIMITS
-from microseg.core.system.files import require_writable
+from microseg.core.system.files import make_folder, replacing, require_writable
 from microseg.export.progress import ExportProgress
 from microseg.runtime import EngineFile, is_plan, open_engine
 from microseg.runtime.engine_metadata import text_beside
@@ -26,7 +27,7 @@ def require_out(out: Path) -> None:
     for path in (out, plan_manifest_path(out)):
         if path.exists():
             raise InputError(f"{path}: exists. Remedy: another --out, or remove it.")
-    require_writable(out)
+        require_writable(path)
 
 
 def require_portable(file: EngineFile, out: Path) -> Manifest:
@@ -77,7 +78,7 @@ def write_plan(
     assert manifest.plan is not None
     reference = _fitting(reference, manifest.plan.tile_px, len(manifest.folds))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
             draft = Path(folder) / out.name
             draft.write_bytes(content)
@@ -88,7 +89,8 @@ def write_plan(
                 beside.write_text(text_beside(manifest, reference), encoding="utf-8")
             # The plan last: a manifest without its plan is harmless, the reverse is not. Compiled kernels are moved too.
             for path in sorted(Path(folder).iterdir(), key=lambda path: path == draft):
-                path.replace(out.with_name(path.name))
+                with replacing(out.with_name(path.name)) as part:
+                    shutil.move(path, part)
     except OSError as error:
         with suppress(OSError):
             plan_manifest_path(out).unlink()

@@ -10,11 +10,12 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from microseg import __version__
-from microseg.core.system.files import PART_SUFFIX, file_identity, replacing, sha256_of
+from microseg.core.system.files import file_identity, is_abandoned, replacing, sha256_of
 
 _DIGEST_BYTES, _CHECK_BYTES = 32, 4
 # Hashing, checking and importing a kept network takes about half of this for each byte of the engine. Float32 networks
@@ -87,8 +88,9 @@ def compiled(
 
 
 def _write(place: Path, key: bytes, network: memoryview) -> None:
-    for left in place.parent.glob(f"{place.name}.*{PART_SUFFIX}"):  # left by a start that was killed
-        left.unlink(missing_ok=True)
+    for left in place.parent.glob(f"{escape(place.name)}.*.part"):
+        if is_abandoned(left):  # by a start that was killed
+            left.unlink(missing_ok=True)
     with replacing(place) as part, part.open("wb") as stream:
         for piece in (key, _check(network), network):
             stream.write(piece)

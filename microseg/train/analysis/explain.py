@@ -219,6 +219,5 @@ def _draw(path: Path, item: Explanation, phases: list[PhaseInfo], title: str) ->
     handles: list[Any] = [Patch(color=phase.color, label=phase.name) for phase in phases]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(phases), frameon=False)
     figure.suptitle(title, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=100)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -41,9 +44,16 @@ class FoldState:
 
 
 def save_model(path: Path, state: dict[str, Tensor]) -> None:
-    """Write weights by name to a safetensors file, atomically."""
+    """Write weights by name to a safetensors file, atomically. Raises OSError."""
     with replacing(path) as part:
-        save_file({key: value.contiguous() for key, value in state.items()}, part)
+        try:
+            save_file({key: value.contiguous() for key, value in state.items()}, part)
+        except SafetensorError as error:
+            # The library tells a full disk by its own error, with the system's number in its text.
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def load_model(path: Path, network: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,42 @@ def test_a_record_without_a_version_is_the_first(wafer: Wafer, tiny_engine: Path
 def test_every_key_is_described(model: type[FrozenModel]) -> None:
     bare = [name for name, key in model.model_fields.items() if not key.description]
     assert not bare
+
+
+def test_files_of_others_that_end_like_ours_stay(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    """Parts of a large archive: the folder is not empty, and nothing of it is removed."""
+    (tmp_path / "out").mkdir()
+    for number in (1, 2):
+        (tmp_path / "out" / f"backup.{number}.part").write_bytes(b"x")
+    with pytest.raises(InputError, match="is not empty and no report"):
+        segment(SegmentOptions(wafer(1), tiny_engine, out=tmp_path / "out"))
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_temporary_files_of_a_killed_run_go_and_those_of_a_running_one_stay(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(1)
+    report = folder.parent / "wafer_dir-report"
+    report.mkdir()
+    killed = [report / "settings.json.4194399-0af1.part", report / "masks" / "field0.png.png.4194399.part"]
+    running = report / "masks" / f"field9.png.png.{os.getppid()}-77.part"
+    killed[0].touch()
+    segment(SegmentOptions(folder, tiny_engine))
+    for path in (*killed, running):
+        path.write_bytes(b"half")
+    segment(SegmentOptions(folder, tiny_engine))
+    assert list(report.rglob("*.part")) == [running]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_report_behind_links(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    """A folder that does not exist yet, and a mask that lies elsewhere."""
+    folder = wafer(1)
+    (tmp_path / "out").symlink_to("disk/report")
+    segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "out"))
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "disk" / "report" / "summary.json").is_file()
+    (tmp_path / "disk" / "report" / "fields.csv").rename(tmp_path / "disk" / "table.csv")
+    (tmp_path / "disk" / "report" / "fields.csv").symlink_to("../table.csv")
+    (tmp_path / "disk" / "table.csv").write_bytes(b"")
+    segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "out"))
+    assert (tmp_path / "out" / "fields.csv").is_symlink()
+    assert b"field0.png" in (tmp_path / "disk" / "table.csv").read_bytes()

@@ -1,0 +1,152 @@
+"""Standard streams that never end a command: closed ones, a full disk behind them, a reader that has gone."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import select
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+from microseg.core.errors import InputError
+
+_MODES = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+_USUAL_COLUMNS = 80
+# C0 and C1, the marks of direction (Unicode bidirectional algorithm, UAX 9), and separators of lines.
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_CONTROLS = re.compile(f"[{_CONTROL}]")
+_NAME_CONTROLS = re.compile(f"[\t\n{_CONTROL}]")
+
+
+class Outlet(io.RawIOBase):
+    """The raw stream below standard output or error. What cannot be written is dropped, and the first reason is kept.
+
+    Attributes:
+        error: the first reason; None as long as everything was written.
+        is_told: whether the user was told.
+    """
+
+    def __init__(self, raw: Any, owner: object = None) -> None:
+        """Args:
+        raw: the raw stream that the interpreter opened.
+        owner: what closes it when it is no longer used; held as long as this is.
+        """
+        self._raw = raw
+        self._owner = owner
+        self.error: OSError | None = None
+        self.is_told = False
+
+    def write(self, data: Any) -> int:
+        """Write bytes; returns how many are taken."""
+        if self.error is None:
+            try:
+                # None: the other end of a stream that does not block has no room yet.
+                while (count := self._raw.write(data)) is None:
+                    select.select([], [self._raw.fileno()], [])
+                return int(count)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(self._raw.isatty())
+
+
+def settle_streams() -> None:
+    """Let this process print whatever its standard streams are. A command calls it first; it owns its process.
+
+    A closed stream leads to nowhere: another file would get its number, and a library that prints would write into it.
+    """
+    for number, mode in enumerate(_MODES):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, mode)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _settled(stream))
+
+
+def lost_output() -> str | None:
+    """Why text for standard output is lost; None where nothing is, where its reader had read enough, or where it was told."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    outlet = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(outlet, Outlet) or outlet.error is None or outlet.is_told or outlet.error.errno == errno.EPIPE:
+        return None
+    outlet.is_told = True
+    return f"standard output cannot be written ({outlet.error.strerror}), and text for it is lost."
+
+
+def print_result(text: str) -> None:
+    """Print what a program reads. Raises InputError where it cannot be written as a whole."""
+    print(text)
+    if (lost := lost_output()) is not None:
+        raise InputError(f"{lost} Remedy: free some space, or print to another place.")
+
+
+def columns(stream: Any) -> int | None:
+    """Columns to fill: those that COLUMNS states, else a terminal's; None for a file or a pipe, which has no width."""
+    stated = os.environ.get("COLUMNS", "")
+    if stated.isdecimal() and int(stated) > 0:
+        return int(stated)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_COLUMNS if stream.isatty() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def plain(text: str) -> str:
+    """A text from outside as one that a terminal shows and does not obey: control characters become escapes.
+
+    Line ends stay. Marks that turn the direction of writing make a name look like another one, so they are escaped too.
+
+    Args:
+        text: a message or a name.
+    """
+    return _CONTROLS.sub(lambda found: _escape(found[0]), text)
+
+
+def plain_name(name: str) -> str:
+    """`plain` for a name: line ends and tabs are escaped as well, so that it stays on its line."""
+    return _NAME_CONTROLS.sub(lambda found: _escape(found[0]), name)
+
+
+def _escape(character: str) -> str:
+    return repr(character)[1:-1]
+
+
+def _settled(stream: io.TextIOWrapper) -> TextIO:
+    """The stream on an `Outlet`. A log file on Windows has fewer characters than phases and tables use: those become `?`."""
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    if isinstance(raw, Outlet) or not isinstance(raw, io.RawIOBase):
+        stream.reconfigure(errors="replace")
+        return stream
+    with suppress(OSError):
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(Outlet(raw, stream)),
+        encoding=stream.encoding,
+        errors="replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
