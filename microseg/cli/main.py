@@ -37,7 +37,7 @@ COMMANDS = {
 }
 FOLDERS = {"Look at data": "look", "Train": "train", "Export": "export", "Measure": "measure"}
 INTERRUPTED = 130
-_PANEL_COLUMNS = 60
+_PANEL_COLUMNS = 80
 _STOPPED = "interrupted; finished results are complete."
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from microseg.cli.streams import plain, plain_name
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -46,6 +48,17 @@ def training_progress(
         yield on_fold
 
 
+@contextmanager
+def status(text: str) -> Iterator[Callable[[str], None]]:
+    """A line on standard error that says what is under way, and what changes it; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    # As objects: a string would be read for markup, and names of files hold brackets.
+    with Console(stderr=True).status(Text(plain_name(text))) as shown:
+        yield lambda change: shown.update(Text(plain_name(change)))
+
+
 def is_first_rank() -> bool:
     """Whether this process prints: of the processes that `torchrun` starts, only the first one does."""
     return os.environ.get("RANK", "0") == "0"
@@ -64,7 +77,7 @@ class ExportBars:
         if not steps:
             self.clear()
             if not self._console.is_terminal:
-                self._console.print(phase, soft_wrap=True, highlight=False, markup=False)
+                self._console.print(plain(phase), soft_wrap=True, highlight=False, markup=False)
         self._tasks[phase] = self._bars.add_task(phase, total=steps or None)
 
     def step(self, phase: str) -> None:
@@ -79,7 +92,7 @@ class ExportBars:
 
     def notice(self, text: str) -> None:
         """Print a line that stays, also where there are no bars."""
-        self._console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False)
+        self._console.print(f"note: {plain(text)}", soft_wrap=True, highlight=False, markup=False)
 
     def clear(self) -> None:
         """Take all away."""

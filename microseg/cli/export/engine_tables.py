@@ -20,9 +20,9 @@ def print_export(out: Path, manifest: Manifest, *, of_run: bool) -> None:
         manifest: its manifest.
         of_run: whether it was exported from a run, and so compared with torch now.
     """
-    from rich.console import Console
+    from microseg.cli.tables import output_console, say
 
-    console = Console()
+    console = output_console()
     plan = manifest.plan
     if plan is None:
         size = f"{out.stat().st_size / 1e6:.1f} MB, {manifest.bytes_per_pixel:.0f} bytes of memory per pixel of a tile"
@@ -45,6 +45,7 @@ def print_export(out: Path, manifest: Manifest, *, of_run: bool) -> None:
 
 
 def _print_plan(console: Console, out: Path, plan: PlanInfo, precision: str) -> None:
+    from microseg.cli.tables import say
     from microseg.export.tensorrt.plan_profile import ComputeCapability
     from microseg.runtime.tensorrt.library import TITLES
 
@@ -89,24 +90,15 @@ def _counts(precisions: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(precisions.items())) or "none"
 
 
-def say(console: Console, text: str) -> None:
-    """Print a line as it is: neither wrapped nor coloured, whatever it contains."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
 def print_reduction(console: Console, manifest: Manifest) -> None:
     """Print the layers that stayed float32 and why, and the differences from float32 torch on real fields."""
-    from rich.markup import escape
-    from rich.table import Table
+    from microseg.cli.tables import TextTable, say
 
     if manifest.float32_layers:
-        table = Table(title="Layers in float32", title_justify="left", title_style="bold")
-        table.add_column("layer", overflow="fold")
-        table.add_column("nodes", justify="right")
-        table.add_column("why", overflow="fold")
+        table = TextTable("Layers in float32", ["layer", "why"], ["nodes"])
         for row in manifest.float32_layers:
-            table.add_row(escape(row.layer), str(row.nodes), row.reason)
-        console.print(table)
+            table.add(row.layer, row.reason, str(row.nodes))
+        table.print(console)
     if manifest.quantisation is not None:
         made = manifest.quantisation
         say(

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microseg.cli.streams import plain, plain_name, print_result
+
 if TYPE_CHECKING:
+    from microseg.cli.tables import Cell
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.plan import PlanInfo, SizeRange
     from microseg.runtime import EngineFile
@@ -18,7 +21,6 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole manifest as JSON.")] = False,
 ) -> None:
     """Print what an engine states about itself: phases, domains, folds, comparisons, provenance. Exit 4 if it was changed."""
-    from microseg.cli.streams import print_result
     from microseg.runtime import EngineFile
 
     file = EngineFile(engine)
@@ -31,28 +33,23 @@ def inspect(
         _print(file, states)
     changed = [part for part, is_whole in intact.items() if not is_whole]
     for part in changed:
-        typer.echo(f"microseg: {engine}: {part} {states[part]}. Remedy: copy or export the engine again.", err=True)
+        typer.echo(
+            f"microseg: {plain(str(engine))}: {part} {states[part]}. Remedy: copy or export the engine again.", err=True
+        )
     if changed:
         raise typer.Exit(4)
 
 
 def _print(file: EngineFile, states: dict[str, str]) -> None:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    from microseg.cli.export.engine_tables import print_reduction, say
+    from microseg.cli.export.engine_tables import print_reduction
+    from microseg.cli.tables import output_console, print_pairs, say
 
     manifest = file.manifest
-    console = Console()
-    console.print(f"[bold]{escape(str(file.path))}[/]", soft_wrap=True, highlight=False)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    rows = _rows(manifest, states) | ({} if manifest.plan is None else _plan_rows(manifest.plan))
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
+    console = output_console()
+    console.print(f"[bold]{escape(plain_name(str(file.path)))}[/]", soft_wrap=True, highlight=False)
+    print_pairs(console, _rows(manifest, states) | ({} if manifest.plan is None else _plan_rows(manifest.plan)))
     # On lines of their own: a hash that is broken over two lines cannot be copied or compared.
     say(console, f"network SHA-256 {manifest.network_sha256}")
     say(console, f"file SHA-256    {file.sha256}")
@@ -68,50 +65,50 @@ def _print(file: EngineFile, states: dict[str, str]) -> None:
     print_reduction(console, manifest)
 
 
-def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, str]:
-    from rich.markup import escape
+def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:
+    from rich.text import Text
+
+    from microseg.cli.tables import phase_label
 
     grid, origin, student = manifest.grid, manifest.provenance, manifest.distillation
     pixel = f"{grid.pixel_size_um:g} um" if grid.pixel_size_um else f"{grid.scale:g} network pixels per native pixel"
     whose = "" if student is None else ", of the bag"
-    rows = {
-        "phases": ", ".join(f"[{p.color}]██[/] {escape(p.name)}" for p in manifest.phases),
-        "domains": ", ".join(f"{escape(d.name)} ({d.role})" for d in manifest.domains),
+    rows: dict[str, Cell] = {
+        "phases": Text(", ").join(phase_label(phase.name, phase.color) for phase in manifest.phases),
+        "domains": ", ".join(f"{each.name} ({each.role})" for each in manifest.domains),
         "network's pixel": pixel,
         "tile": f"core {manifest.tile_core_px} px, halo {manifest.halo_px} px, stride {manifest.stride} px",
         "memory": f"{manifest.bytes_per_pixel:.0f} bytes per pixel of a tile",
         "precision": manifest.precision,
         "folds": ", ".join(f"{fold.miou:.3f}" for fold in manifest.folds) + f" (mIoU on held-out fields{whose})",
         "training fields": str(len(manifest.training_fields)),
-        "exported": f"{origin.created}, run {escape(origin.run)}, recipe {escape(origin.recipe)}, seed {origin.seed}",
+        "exported": f"{origin.created}, run {origin.run}, recipe {origin.recipe}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
         "network": states["network"],
         "manifest": states["manifest"],
     }
     if student is not None:
-        points = ", ".join(f"{escape(phase)} {value:.2f}" for phase, value in student.points.items())
+        points = ", ".join(f"{phase} {value:.2f}" for phase, value in student.points.items())
         fields = f"{len(student.compared)} fields" if student.compared else "fields that it learned from"
         rows["student"] = (
-            f"one network with {len(manifest.folds)} heads, learned from the bag {escape(student.run)}: mIoU with the bag "
+            f"one network with {len(manifest.folds)} heads, learned from the bag {student.run}: mIoU with the bag "
             f"{student.agreement:.3f}, largest difference of the fractions {points} points on {fields}"
         )
     return rows
 
 
-def _plan_rows(plan: PlanInfo) -> dict[str, str]:
-    from rich.markup import escape
-
+def _plan_rows(plan: PlanInfo) -> dict[str, Cell]:
     from microseg.runtime.tensorrt.library import TITLES
 
     card = f"{plan.gpu}, compute capability {plan.compute_capability}, driver for CUDA {plan.cuda_driver}"
     return {
-        "plan": f"{TITLES[plan.flavour]} {plan.tensorrt}, profile {escape(plan.profile)}",
-        "built on": escape(card) if plan.gpu else "a machine without a card",
+        "plan": f"{TITLES[plan.flavour]} {plan.tensorrt}, profile {plan.profile}",
+        "built on": card if plan.gpu else "a machine without a card",
         "runs on": _cards(plan),
         "tile sizes": f"{_range(plan.tile_px)} px, {_range(plan.batch)} at once",
         "outputs": ", ".join(plan.outputs),
         "layers": ", ".join(f"{number} {name}" for name, number in sorted(plan.layer_precisions.items())),
-        "verified": escape(_verified(plan)),
+        "verified": _verified(plan),
     }
 
 

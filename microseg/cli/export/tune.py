@@ -30,11 +30,10 @@ def tune(
     device: DeviceOption = None,
 ) -> None:
     """Measure runtimes, threads, streams, tile sizes and batches on this machine. `segment` then uses the fastest."""
-    from rich.console import Console
-
+    from microseg.cli.progress import status
     from microseg.deploy.tuning.tune import tune as run
 
-    with Console(stderr=True).status("measuring the default") as status:
+    with status("measuring the default") as show:
         found = run(
             engine,
             seconds=seconds,
@@ -42,21 +41,16 @@ def tune(
             memory_mb=memory_mb,
             runtime=runtime.value if runtime else None,
             device=device.value if device else None,
-            on_trial=lambda trial: status.update(f"{_named(trial)}: {_speed(trial)}"),
+            on_trial=lambda trial: show(f"{_named(trial)}: {_speed(trial)}"),
         )
     _print(found, f"{engine.name}: fields of {field_px[0]} x {field_px[1]} px", seconds)
 
 
 def _print(found: TuneResult, title: str, seconds: float) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from microseg.cli.tables import TextTable, output_console, say
 
-    table = Table(title=escape(title), title_justify="left")
-    for name in ("runtime", "device", "threads", "streams", "tile", "batch"):
-        table.add_column(name)
-    table.add_column("megapixels/s", justify="right", overflow="fold")
-    table.add_column("")
+    left = ["runtime", "device", "threads", "streams", "tile", "batch"]
+    table = TextTable(title, left, ["megapixels/s", ""])
     for trial in found.trials:
         config = trial.candidate.runtime_config
         is_best = trial is found.best
@@ -67,16 +61,14 @@ def _print(found: TuneResult, title: str, seconds: float) -> None:
             str(config.streams),
             f"{trial.tiles} x {trial.tile_px[0]} x {trial.tile_px[1]}",
             str(trial.candidate.batch),
-            escape(_speed(trial)),
+            _speed(trial),
             "taken" if is_best else "",
         ]
-        table.add_row(*cells, style="bold" if is_best else "")
-    console = Console()
-    console.print(table)
+        table.add(*cells, style="bold" if is_best else "")
+    console = output_console()
+    table.print(console)
     if not found.complete:
-        console.print(
-            f"{seconds:g} s are not enough to measure every configuration. Remedy: a larger --seconds.", highlight=False
-        )
+        say(console, f"{seconds:g} s are not enough to measure every configuration. Remedy: a larger --seconds.")
     default, best = found.trials[0].megapixels_per_second, found.best.megapixels_per_second
     if default and best:
         is_default = found.best is found.trials[0]
@@ -85,8 +77,8 @@ def _print(found: TuneResult, title: str, seconds: float) -> None:
             if is_default
             else f"one {best / default:.2f} times as fast as the default"
         )
-        console.print(f"`segment` uses from now on: {gain}.", highlight=False)
-    console.print(f"Profile: {escape(str(found.path))}", highlight=False, soft_wrap=True)
+        say(console, f"`segment` uses from now on: {gain}.")
+    say(console, f"Profile: {found.path}")
 
 
 def _named(trial: Trial) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.measure.segment import DeviceOption, RuntimeOption, ThreadsOption
+from microseg.cli.streams import plain, plain_name
 
 if TYPE_CHECKING:
     from microseg.deploy.acceptance.verify import RunLabeller
@@ -39,8 +40,7 @@ def verify(
     threads: ThreadsOption = None,
 ) -> None:
     """Check on this machine that an engine labels its reference tiles, and any fields, as expected. Exit 4 if a check fails."""
-    from rich.console import Console
-
+    from microseg.cli.progress import status
     from microseg.deploy.acceptance.verify import VerifyOptions, verify_to_file
 
     options = VerifyOptions(
@@ -53,10 +53,10 @@ def verify(
         threads=threads,
         min_miou=min_miou,
     )
-    with Console(stderr=True).status("verifying") as status:
-        record, path, page = verify_to_file(options, out, _open_run, lambda step: status.update(step))
+    with status("verifying") as show:
+        record, path, page = verify_to_file(options, out, _open_run, show)
     _print(record)
-    typer.echo(f"Record: {path}, {page}")
+    typer.echo(f"Record: {plain(str(path))}, {plain(str(page))}")
     if not record.passed:
         raise typer.Exit(4)
 
@@ -70,11 +70,9 @@ def _open_run(run: Path, phases: list[str]) -> RunLabeller:
 
 
 def _print(record: VerifyRecord) -> None:
-    from rich.console import Console
+    from microseg.cli.tables import output_console, say
 
-    from microseg.cli.export.engine_tables import say
-
-    console = Console()
+    console = output_console()
     title = record.engine.name
     if record.runtime is not None:
         title += f" by {record.runtime.name} {record.runtime.version}, {record.runtime.provider}"
@@ -82,7 +80,7 @@ def _print(record: VerifyRecord) -> None:
     # A line for each check, so that names of fields stay whole at any width and in a log file.
     for row in record.checks:
         allowed = f" (allowed: {row.limit})" if row.limit not in ("", row.found) else ""
-        say(console, f"{'ok' if row.passed else 'FAILED':6}  {row.check}: {row.found}{allowed}")
+        say(console, f"{'ok' if row.passed else 'FAILED':6}  {plain_name(row.check)}: {plain_name(row.found)}{allowed}")
     console.print("[green]passed[/]" if record.passed else "[bold red]FAILED[/]")
     if record.runtime is None:
         say(console, "Nothing was run: the network is not the exported one. Remedy: copy or export the engine again.")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microseg.cli.streams import plain, plain_name
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
+    from microseg.cli.tables import TextTable
     from microseg.core.domains.checking import DomainCheck
 
 
@@ -42,29 +43,26 @@ def check(
 def _print(console: Console, found: DomainCheck) -> None:
     from rich.markup import escape
 
-    from microseg.cli.tables import fitting_table
+    from microseg.cli.tables import say
 
     domain = found.domain
-    console.print(
-        f"[bold]{escape(domain.name)}[/bold] ({escape(str(domain.source))}): {len(found.fields)} fields", soft_wrap=True
-    )
+    name, source = (escape(plain_name(text)) for text in (domain.name, str(domain.source)))
+    console.print(f"[bold]{name}[/bold] ({source}): {len(found.fields)} fields", soft_wrap=True)
     for line in _preparation_lines(found):
         console.print(escape(line), soft_wrap=True)
     if domain.phases:
-        console.print(_phase_table(found))
+        _phase_table(found).print(console)
     if found.groups.keys() != {item.name for item in found.fields}:
-        groups = list(found.groups)
-        console.print(fitting_table(console, groups, lambda shown: _group_table(found, shown)))
+        _group_table(found).print(console)
     else:
-        console.print("Groups: none stated, so every field is a group of its own.")
-    fields = [item.name for item in found.fields]
-    console.print(fitting_table(console, fields, lambda shown: _field_table(found, shown)))
+        say(console, "Groups: none stated, so every field is a group of its own.")
+    _field_table(found).print(console)
     for title, style, lines in (("Notices", "yellow", found.notices), ("Problems", "red", found.problems)):
         if lines:
             console.print(f"[{style}]{title}[/{style}]")
         for line in lines:
-            console.print(f"  - {escape(line)}", soft_wrap=True)
-    console.print("Training cannot run." if found.problems else "No problems found: training can run.")
+            console.print(f"  - {escape(plain(line))}", soft_wrap=True)
+    say(console, "Training cannot run." if found.problems else "No problems found: training can run.")
 
 
 def _preparation_lines(found: DomainCheck) -> list[str]:
@@ -90,52 +88,38 @@ def _preparation_lines(found: DomainCheck) -> list[str]:
     ]
 
 
-def _table(title: str, left: list[str], right: list[str]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in left:
-        table.add_column(name, overflow="ellipsis")
-    for name in right:
-        table.add_column(name, justify="right")
-    return table
-
-
-def _phase_table(found: DomainCheck) -> Table:
-    from rich.markup import escape
-
+def _phase_table(found: DomainCheck) -> TextTable:
+    from microseg.cli.tables import TextTable, phase_label
     from microseg.core.domains.checking import area_shares
 
     inferred = " (inferred: the masks hold indices)" if found.domain.phases_inferred else ""
-    table = _table(f"Phases{inferred}", ["phase", "colour", "mask values"], ["area", "fields"])
+    table = TextTable(f"Phases{inferred}", ["phase", "colour", "mask values"], ["area", "fields"])
     for index, (phase, share) in enumerate(zip(found.domain.phases, area_shares(found.pixels), strict=True)):
         fields = sum(item.pixels is not None and item.pixels[index] > 0 for item in found.fields)
         values = ", ".join(str(value) for value in phase.values)
         area = "-" if share is None else f"{_percent(share)} %"
-        table.add_row(escape(phase.name), f"[{phase.color}]██[/] {phase.color}", values, area, str(fields))
+        table.add(phase.name, phase_label(phase.color, phase.color), values, area, str(fields))
     pixels = found.pixels
     if pixels[-1]:
-        table.add_row(
-            "unlabelled", "", str(found.domain.unlabelled), f"{_percent(pixels[-1] / sum(pixels))} % of all", ""
-        )
+        share = pixels[-1] / sum(pixels)
+        table.add("unlabelled", "", str(found.domain.unlabelled), f"{_percent(share)} % of all", "")
     return table
 
 
-def _group_table(found: DomainCheck, shown: Sequence[str]) -> Table:
-    from rich.markup import escape
+def _group_table(found: DomainCheck) -> TextTable:
+    from microseg.cli.tables import TextTable
 
-    table = _table("Groups", ["group"], ["fields", "held out by fold"])
-    for (group, number), name in zip(found.groups.items(), shown, strict=True):
+    table = TextTable("Groups", ["group"], ["fields", "held out by fold"], shortens=True)
+    for group, number in found.groups.items():
         folds = sorted({item.fold for item in found.fields if item.group == group and item.fold is not None})
         is_test = any(item.is_test for item in found.fields if item.group == group)
-        table.add_row(escape(name), str(number), ", ".join(map(str, folds)) or ("test" if is_test else "-"))
+        table.add(group, str(number), ", ".join(map(str, folds)) or ("test" if is_test else "-"))
     return table
 
 
-def _field_table(found: DomainCheck, shown: Sequence[str]) -> Table:
-    """One row for each field, by the names to show. A column with one value for all fields goes into the title."""
-    from rich.markup import escape
-
+def _field_table(found: DomainCheck) -> TextTable:
+    """One row for each field. A column with one value for all fields goes into the title."""
+    from microseg.cli.tables import TextTable
     from microseg.core.domains.checking import area_shares
 
     columns = {
@@ -148,12 +132,12 @@ def _field_table(found: DomainCheck, shown: Sequence[str]) -> Table:
     varying = {name: values for name, values in columns.items() if len(set(values)) > 1}
     names = [phase.name for phase in found.domain.phases]
     title = f"Fields (all {', '.join(same)}; area in %)" if same else "Fields (area in %)"
-    table = _table(title, ["field"], ["fold", *varying, *map(escape, names)])
+    table = TextTable(title, ["field"], ["fold", *varying, *map(plain_name, names)], shortens=True)
     for row, item in enumerate(found.fields):
         shares = area_shares(item.pixels) if item.pixels is not None else [None] * len(names)
         fold = "test" if item.is_test else "-" if item.fold is None else str(item.fold)
-        cells = [escape(shown[row]), fold, *(values[row] for values in varying.values()), *map(_percent, shares)]
-        table.add_row(*cells, style="red" if item.problems else None)
+        cells = [item.name, fold, *(values[row] for values in varying.values()), *map(_percent, shares)]
+        table.add(*cells, style="red" if item.problems else "")
     return table
 
 

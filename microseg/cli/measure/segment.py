@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from microseg.cli.streams import plain
+from microseg.cli.streams import plain_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -121,14 +121,14 @@ def segment(
         )
     )
     _print(result.summary)
-    typer.echo(f"Report: {result.report / 'report.html'}")
+    typer.echo(f"Report: {plain_name(str(result.report / 'report.html'))}")
     if json_path is not None:
         from microseg.core.system.files import write_json, writing
 
         with writing(json_path):
             write_json(json_path, result.summary)
     for failed in result.summary["failed"]:
-        typer.echo(f"failed: {plain(failed['reason'])}", err=True)
+        typer.echo(f"failed: {plain_name(failed['reason'])}", err=True)
     if result.summary["failed"]:
         raise typer.Exit(3)
 
@@ -177,42 +177,32 @@ def _progress() -> Progress:
 
 def _import_tables() -> None:
     """Import what prints the table while the network computes."""
-    importlib.import_module("rich.markup")
-    importlib.import_module("rich.table")
+    for module in ("rich.console", "rich.table", "rich.text"):
+        importlib.import_module(module)
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from microseg.cli.tables import TextTable, output_console, phase_label, say
 
     fields = summary["fields"]
-    title = f"{escape(summary['input'])}: {fields['measured']} of {fields['total']} fields measured"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("phase", overflow="fold")
-    for name in ("area %", "± 95 % CI", "std", "%RA", "± folds", "n"):
-        table.add_column(name, justify="right")
+    title = f"{summary['input']}: {fields['measured']} of {fields['total']} fields measured"
+    table = TextTable(title, ["phase"], ["area %", "± 95 % CI", "std", "%RA", "± folds", "n"])
     for name, phase in summary["phases"].items():
         shown = [_percent(phase[key]) for key in ("mean", "ci95", "std")]
         accuracy = phase["relative_accuracy_percent"]
-        table.add_row(
-            f"[{phase['color']}]██[/] {escape(name)}",
-            *shown,
-            _NOTHING if accuracy is None else f"{accuracy:.1f}",
-            _percent(phase["fold_std"]),
-            str(phase["n"]),
-        )
-    console = Console()
-    console.print(table)
+        relative = _NOTHING if accuracy is None else f"{accuracy:.1f}"
+        table.add(phase_label(name, phase["color"]), *shown, relative, _percent(phase["fold_std"]), str(phase["n"]))
+    console = output_console()
+    table.print(console)
     run = summary["run"]
     if run["runtime"]:
         threads = f", {run['threads']} threads" if run["threads"] and summary["settings"]["device"] == "cpu" else ""
         threads += f" in {run['streams']} streams" if run["streams"] > 1 else ""
-        console.print(f"Computed by {run['runtime']} ({run['provider']}){threads}", highlight=False, soft_wrap=True)
+        say(console, f"Computed by {run['runtime']} ({run['provider']}){threads}")
     if run["profile"]:
-        console.print(f"Tuning profile: {escape(run['profile'])}", highlight=False, soft_wrap=True)
+        say(console, f"Tuning profile: {plain_name(run['profile'])}")
     for notice in summary["notices"]:
-        console.print(f"note: {escape(notice)}", soft_wrap=True)
+        say(console, f"note: {plain_name(notice)}")
 
 
 def _percent(fraction: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import training_progress
+from microseg.cli.streams import plain_name
 from microseg.core.errors import GateError
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def distill(
     Exit status 4: on a field, a phase fraction of the student differs from the bag's by more than half a point. The run
     stays.
     """
-    from rich.console import Console
-
+    from microseg.cli.tables import output_console
     from microseg.core.domains.domain import load_domain
     from microseg.core.schemas.run import read_run
     from microseg.train.recipe_files import load_distill_recipe
@@ -58,7 +58,7 @@ def distill(
 
     from microseg.train.distillation.command import FAR_POINTS, is_far, run_distill
 
-    console = Console()
+    console = output_console()
     student = out or run.with_name(f"{run.resolve().name}-student")
     finished = (student / "summary.json").is_file()
     with training_progress("student") as on_fold:
@@ -78,24 +78,22 @@ def distill(
 
 def _print(console: Console, found: Distillation, far_points: float) -> None:
     from rich.markup import escape
-    from rich.table import Table
+
+    from microseg.cli.tables import TextTable
 
     count = len(found.compared)
     seen = (
         f"{count} field{'s' * (count != 1)} that it did not learn from" if count else "the fields that it learned from"
     )
-    table = Table(title=f"Student compared with its bag on {seen}", title_justify="left")
-    table.add_column("")
-    for phase in found.points:
-        table.add_column(escape(phase), justify="right")
+    table = TextTable(f"Student compared with its bag on {seen}", [""], [plain_name(phase) for phase in found.points])
     rows = {
         "largest difference of the fraction, points": found.points,
         "spread of the heads, points": found.spread_points,
         "spread of the bag's folds, points": found.bag_spread_points,
     }
     for title, values in rows.items():
-        table.add_row(title, *(f"{value:.2f}" for value in values.values()))
-    console.print(table)
+        table.add(title, *(f"{value:.2f}" for value in values.values()))
+    table.print(console)
     console.print(
         f"mIoU of the labels with the bag's: {found.agreement:.3f}; of the heads with the folds: "
         f"{', '.join(f'{value:.3f}' for value in found.heads)}",
@@ -105,7 +103,7 @@ def _print(console: Console, found: Distillation, far_points: float) -> None:
     phase = max(found.points, key=lambda name: found.points[name])
     if found.points[phase] > far_points:
         console.print(
-            f"[yellow]Warning:[/yellow] on one field the fraction of {escape(phase)} differs from the bag's by "
+            f"[yellow]Warning:[/yellow] on one field the fraction of {escape(plain_name(phase))} differs from the bag's by "
             f"{found.points[phase]:.2f} points, more than {far_points:g}. Remedy: more fields, more steps (--set steps=N), or "
             "--set narrow=1; else use the bag.",
             soft_wrap=True,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microseg.cli.streams import plain_name
+
 if TYPE_CHECKING:
-    from rich.table import Table
+    from microseg.cli.tables import TextTable
 
 
 def evaluate(
@@ -24,8 +25,7 @@ def evaluate(
     json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")] = None,
 ) -> None:
     """Score whole fields on their native grid: per phase, per field, per fold and for the bag."""
-    from rich.console import Console
-
+    from microseg.cli.progress import status
     from microseg.cli.tables import output_console
     from microseg.core.evaluation.scoring import rdt
     from microseg.core.system.files import require_writable, write_json, writing
@@ -34,14 +34,14 @@ def evaluate(
         require_writable(json_path, (model, domain, source))
 
     def run(data: Path) -> dict[str, Any]:
-        with Console(stderr=True).status(f"scoring {data}") as status:
+        with status(f"scoring {data}") as show:
             if model.is_dir():
                 from microseg.train.analysis.evaluate import evaluate_run
 
-                return evaluate_run(model, data, domain_name, lambda name: status.update(f"scoring {name}"))
+                return evaluate_run(model, data, domain_name, lambda name: show(f"scoring {name}"))
             from microseg.deploy.evaluate import evaluate_engine
 
-            return evaluate_engine(model, data, domain_name, lambda name: status.update(f"scoring {name}"))
+            return evaluate_engine(model, data, domain_name, lambda name: show(f"scoring {name}"))
 
     result = run(domain)
     if source is not None:
@@ -56,27 +56,27 @@ def evaluate(
 def _print(console: Any, result: dict[str, Any]) -> None:
     from rich.markup import escape
 
-    from microseg.cli.tables import fitting_table
-
     phases = list(result["iou"])
-    rows = _rows(result)
-    console.print(fitting_table(console, [name for name, *_ in rows], lambda names: _table(phases, rows, names)))
+    _table(phases, _rows(result)).print(console)
     folds = result["folds"]
     if folds["miou_std"] is not None:
-        console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)")
+        console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)", soft_wrap=True)
     low, high = result["spread"]["miou"] or (None, None)
     spread = f", bootstrap over fields {_cell(low)} to {_cell(high)} (95 %)" if len(result["fields"]) > 1 else ""
-    console.print(f"Bag: mIoU {_cell(result['miou'])}{spread}")
+    console.print(f"Bag: mIoU {_cell(result['miou'])}{spread}", soft_wrap=True)
     errors = ", ".join(f"{phase} {_percent(result['fractions'][phase]['error'], 2)}" for phase in phases)
-    console.print(f"Mean absolute error of the fraction per field, points: {escape(errors)}")
+    console.print(
+        f"Mean absolute error of the fraction per field, points: {escape(plain_name(errors))}", soft_wrap=True
+    )
     if "rdt" in result:
         change = "undefined" if result["rdt"] is None else f"{100 * result['rdt']:+.1f} %"
-        console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source")
+        console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source", soft_wrap=True)
     seen = sum(field["seen_in_training"] for field in result["fields"])
     if seen:
         console.print(
             f"[yellow]{seen} of {len(result['fields'])} fields were seen in training. Their scores do not hold for new "
-            "fields.[/yellow]"
+            "fields.[/yellow]",
+            soft_wrap=True,
         )
 
 
@@ -95,26 +95,21 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any], str, bool]]
     return rows
 
 
-def _table(phases: list[str], rows: list[tuple[str, dict[str, Any], str, bool]], names: Sequence[str]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
+def _table(phases: list[str], rows: list[tuple[str, dict[str, Any], str, bool]]) -> TextTable:
+    from microseg.cli.tables import TextTable
 
-    table = Table(title="Pooled over fields, native grid (n: number of fields)", title_justify="left")
-    table.add_column("", no_wrap=True)
-    for phase in phases:
-        table.add_column(f"IoU {escape(phase)}", justify="right", overflow="fold")
-    table.add_column("mIoU", justify="right", no_wrap=True)
-    for phase in phases:
-        table.add_column(f"{escape(phase)} %\ntrue/found", justify="right", overflow="fold")
-    for name, (_, item, style, is_end) in zip(names, rows, strict=True):
-        shown = [item["fractions"][phase] for phase in phases]
-        table.add_row(
-            escape(name),
+    shown = [plain_name(phase) for phase in phases]
+    heads = [*(f"IoU {phase}" for phase in shown), "mIoU", *(f"{phase} %\ntrue/found" for phase in shown)]
+    table = TextTable("Pooled over fields, native grid (n: number of fields)", [""], heads, shortens=True)
+    for name, item, style, is_end in rows:
+        fractions = [item["fractions"][phase] for phase in phases]
+        table.add(
+            name,
             *(_cell(item["iou"][phase]) for phase in phases),
             _cell(item["miou"]),
-            *(f"{_percent(fraction['true'])}/{_percent(fraction['predicted'])}" for fraction in shown),
+            *(f"{_percent(fraction['true'])}/{_percent(fraction['predicted'])}" for fraction in fractions),
             style=style,
-            end_section=is_end,
+            ends_section=is_end,
         )
     return table
 

@@ -20,11 +20,10 @@ def explain(
     fold: Annotated[int, typer.Option(min=0, help="Fold of the run, or head of a student.")] = 0,
 ) -> None:
     """Draw which pixels a network uses to predict a phase (Grad-CAM), beside field, label and prediction."""
-    from rich.console import Console
-
+    from microseg.cli.progress import status
     from microseg.train.analysis.explain import explain as run_explain
 
-    with Console(stderr=True).status("explaining") as status:
-        found = run_explain(run, images, out, phase, layer, fold, lambda name: status.update(f"explaining {name}"))
+    with status("explaining") as show:
+        found = run_explain(run, images, out, phase, layer, fold, lambda name: show(f"explaining {name}"))
     used, where, pictures = found
     typer.echo(f"{len(pictures)} pictures of {used!r} at layer {where} in {out}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from microseg.cli.progress import training_progress
+from microseg.cli.streams import plain_name
 
 
 class BurnedIn(StrEnum):
@@ -40,8 +41,7 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Train an encoder to classify micrographs. `supervised --set encoder.weights=RUN` begins with it."""
-    from rich.console import Console
-
+    from microseg.cli.tables import output_console, say
     from microseg.train.recipe_files import load_pretrain_recipe
 
     name, loaded = load_pretrain_recipe(recipe, settings or [], init=init, seed=seed)
@@ -49,7 +49,7 @@ def pretrain(
 
     from microseg.train.pretraining.command import run_pretrain
 
-    console = Console()
+    console = output_console()
     with training_progress("pre-training") as on_fold:
         found = run_pretrain(
             folder, name, loaded, run, resume=resume, crop_bottom_px=crop_bottom_px,
@@ -57,16 +57,13 @@ def pretrain(
         )  # fmt: skip
     if found.annotated:
         treated = "left out" if annotated is BurnedIn.REFUSE else "used nevertheless"
-        console.print(
-            f"Images with burned-in annotations, {treated}: {', '.join(found.annotated)}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        names = ", ".join(map(plain_name, found.annotated))
+        say(console, f"Images with burned-in annotations, {treated}: {names}")
     summary = found.summary
-    console.print(
+    say(
+        console,
         f"{summary.encoder} from {summary.init}: recognises {100 * summary.accuracy:.1f} % of unseen files, mean over "
         f"{len(summary.classes)} classes ({summary.seconds / 60:.1f} min). Run: {run}",
-        soft_wrap=True,
     )
     encoder = f"--set encoder.name={summary.encoder} --set encoder.weights={run}"
-    console.print(f"Next: microseg train supervised DOMAIN {encoder}", soft_wrap=True)
+    say(console, f"Next: microseg train supervised DOMAIN {encoder}")

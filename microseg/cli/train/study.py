@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microseg.cli.streams import plain, plain_name
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,52 +27,46 @@ def study(
     list_rows: Annotated[bool, typer.Option("--list", help="Print the rows and their numbers; train nothing.")] = False,
 ) -> None:
     """Train and score every row of a table. Finished rows are skipped, and a row that fails does not stop the others."""
-    from rich.console import Console
-
     from microseg.cli.progress import training_progress
+    from microseg.cli.tables import output_console, say
     from microseg.train.analysis.study import load_study, run_study
 
-    console = Console()
+    console = output_console()
     folder = out or Path("runs") / file.stem
     if list_rows:
         for number, entry in enumerate(load_study(file)[0].rows, start=1):
-            console.print(f"{number:3d}  {entry.name}  {entry.title}", highlight=False, markup=False)
+            say(console, f"{number:3d}  {entry.name}  {plain_name(entry.title)}")
         return
     with training_progress() as on_fold:
-        result = run_study(file, folder, lambda name: console.print(f"row {name}", highlight=False), on_fold, row)
+        result = run_study(file, folder, lambda name: say(console, f"row {name}"), on_fold, row)
     if row is None:
         _print_table(console, load_study(file)[0], result, folder)
     else:
-        console.print(
-            f"Done: {', '.join(result.rows) or 'nothing'}. The table: microseg study {file} --out {folder}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        say(console, f"Done: {', '.join(result.rows) or 'nothing'}. The table: microseg study {file} --out {folder}")
     for name, reason in result.failed.items():
-        typer.echo(f"row {name} failed: {reason}", err=True)
+        typer.echo(f"row {name} failed: {plain(reason)}", err=True)
     if result.failed:
         raise typer.Exit(3)
 
 
 def _print_table(console: Console, study: Study, result: StudyResult, folder: Path) -> None:
     """Print a line for each row and domain, which fits a terminal. The files hold the paper's wide table."""
-    from rich.table import Table
-
+    from microseg.cli.tables import TextTable, say
     from microseg.train.analysis.study import SOURCE, entries
 
     domains = [SOURCE, *study.targets]
     columns = list(dict.fromkeys(column for name in reversed(domains) for column in entries(study, None, None, name)))
-    shown = Table(title="mIoU, RDT and fractions in percent, mean ± std over folds", title_justify="left")
-    for head in ("row", "domain", *columns):
-        shown.add_column(head, justify="left" if head in ("row", "domain") else "right")
+    heads = [plain_name(column) for column in columns]
+    shown = TextTable("mIoU, RDT and fractions in percent, mean ± std over folds", ["row", "domain"], heads)
     for row in study.rows:
         if row.name not in result.rows:
-            shown.add_row(f"{row.name}\n{row.title}", "failed" if row.name in result.failed else "", end_section=True)
+            titles = f"{row.name} {row.title}".strip(), "failed" if row.name in result.failed else ""
+            shown.add(*titles, *("" for _ in heads), ends_section=True)
             continue
         for name in domains:
             found = entries(study, row, result.rows[row.name], name)
             title = {0: row.name, 1: row.title}.get(domains.index(name), "")
             cells = (found.get(column, "") for column in columns)
-            shown.add_row(title, name, *cells, end_section=name == domains[-1])
-    console.print(shown)
-    console.print(f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}", soft_wrap=True)
+            shown.add(title, name, *cells, ends_section=name == domains[-1])
+    shown.print(console)
+    say(console, f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}")

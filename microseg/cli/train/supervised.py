@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import is_first_rank, training_progress
+from microseg.cli.streams import plain, plain_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,16 +45,16 @@ def supervised(
     ] = False,
 ) -> None:
     """Train one network for each fold. Each is scored on the whole fields that its fold holds out."""
-    from rich.console import Console
-
+    from microseg.cli.tables import output_console, say
     from microseg.train.api import train_supervised
 
-    console = Console(quiet=not is_first_rank())
+    console = output_console()
+    console.quiet = not is_first_rank()
     with training_progress() as on_fold:
         run = train_supervised(
             domain, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings, init=init, resume=resume,
             workers=workers, progress=on_fold,
-            notice=lambda text: console.print(f"{text}.", soft_wrap=True, highlight=False, markup=False),
+            notice=lambda text: say(console, f"{plain(text)}."),
         )  # fmt: skip
     _print(console, run, init)
     if label_curve:
@@ -62,41 +63,34 @@ def supervised(
         with training_progress("fold {task.fields[fold]}, fewer labels") as on_fold:
             curve = run_label_curve(domain, run.path, on_fold, workers)
         _print_curve(console, curve, run.path)
-    console.print(f"Next: microseg export {run.path} --out bagged.onnx", soft_wrap=True)
+    say(console, f"Next: microseg export {run.path} --out bagged.onnx")
 
 
 def _print(console: Console, run: Run, init: Path | None) -> None:
-    from rich.table import Table
+    from microseg.cli.tables import TextTable, say
 
     summary = run.summary
-    table = Table(title="IoU on held-out fields", title_justify="left")
-    table.add_column("fold")
     phases = list(summary.folds[0].iou)
-    for column in (*phases, "mIoU"):
-        table.add_column(column, justify="right")
+    table = TextTable("IoU on held-out fields", ["fold"], [*map(plain_name, phases), "mIoU"])
     for info in summary.folds:
-        table.add_row(str(info.index), *(_cell(info.iou[phase]) for phase in phases), f"{info.miou:.3f}")
+        table.add(str(info.index), *(_cell(info.iou[phase]) for phase in phases), f"{info.miou:.3f}")
     spread = [f"{_cell(summary.iou_mean[p])} ± {_cell(summary.iou_std[p])}" for p in phases]
-    table.add_row("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
-    console.print(table)
-    console.print(
-        f"Run: {run.path} ({summary.seconds / 60:.1f} min). Learning curves: {run.path / 'history.png'}", soft_wrap=True
-    )
+    table.add("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
+    table.print(console)
+    say(console, f"Run: {run.path} ({summary.seconds / 60:.1f} min). Learning curves: {run.path / 'history.png'}")
     if summary.earlier_miou is not None:
-        console.print(f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}", soft_wrap=True)
+        say(console, f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}")
 
 
 def _print_curve(console: Console, curve: LabelCurve, run: Path) -> None:
-    from rich.table import Table
+    from microseg.cli.tables import TextTable, say
 
-    table = Table(title="mIoU on held-out fields by labels", title_justify="left")
-    for column in ("labels", "fields", "mIoU"):
-        table.add_column(column, justify="right")
+    table = TextTable("mIoU on held-out fields by labels", [], ["labels", "fields", "mIoU"])
     for point in curve.points:
         score = f"{point.miou_mean:.3f} ± {point.miou_std:.3f}"
-        table.add_row(f"{100 * point.share:.0f} %", f"{point.fields:g}", score)
-    console.print(table)
-    console.print(f"{curve.verdict} Plot: {run / 'labels.png'}", soft_wrap=True, highlight=False)
+        table.add(f"{100 * point.share:.0f} %", f"{point.fields:g}", score)
+    table.print(console)
+    say(console, f"{curve.verdict} Plot: {run / 'labels.png'}")
 
 
 def _cell(value: float | None) -> str:

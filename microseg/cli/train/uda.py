@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import training_progress
+from microseg.cli.streams import plain, plain_name
 from microseg.train import ADAPTATION_METHODS
 
 if TYPE_CHECKING:
@@ -59,53 +60,50 @@ def uda(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Adapt networks to a new etchant, microscope or modality without labels, and decide whether to use them."""
-    from rich.console import Console
-
+    from microseg.cli.tables import output_console, say
     from microseg.train.api import train_uda
 
-    console = Console()
+    console = output_console()
     with training_progress() as on_fold:
         run = train_uda(
             target, run=source, method=method, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings,
             invert=invert, pixel_size_um=pixel_size_um, source_data=source_data, control=control, oracle=oracle,
             resume=resume, workers=workers, progress=on_fold,
-            notice=lambda text: console.print(f"note: {text}", soft_wrap=True, highlight=False, markup=False),
+            notice=lambda text: say(console, f"note: {plain(text)}"),
         )  # fmt: skip
     _print(console, run)
 
 
 def _print(console: Console, run: Run) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
+    from microseg.cli.tables import TextTable, say
     from microseg.train.uda.verdict import chosen_sentence
 
     found = run.summary.adaptation
     assert found is not None
-    table = Table(title="Without labels of the target", title_justify="left")
     phases = list(found.candidates[0].fractions)
-    columns = ("", "self-consistency", "folds agree", "source mIoU", *(f"{escape(phase)} %" for phase in phases), "min")
-    for column in columns:
-        table.add_column(column, justify="left" if not column else "right")
+    columns = ["self-consistency", "folds agree", "source mIoU", *(f"{plain_name(phase)} %" for phase in phases), "min"]
+    table = TextTable("Without labels of the target", [""], columns)
     for item in found.candidates:
-        table.add_row(
+        table.add(
             item.name, f"{item.self_consistency:.3f}", f"{item.fold_agreement:.3f}", f"{item.source_miou:.3f}",
             *(f"{100 * item.fractions[phase]:.1f}" for phase in phases), f"{item.minutes:.1f}",
-            style="bold" if item.name == found.chosen else None,
+            style="bold" if item.name == found.chosen else "",
         )  # fmt: skip
     if found.otsu is not None:
-        table.add_row("Otsu's threshold", "", "", "", *(f"{100 * found.otsu[phase]:.1f}" for phase in phases), "")
-    console.print(table)
+        table.add("Otsu's threshold", "", "", "", *(f"{100 * found.otsu[phase]:.1f}" for phase in phases), "")
+    table.print(console)
     for item in found.candidates:
         for warning in item.warnings:
-            console.print(f"{item.name}, {warning}", soft_wrap=True, highlight=False, markup=False)
+            say(console, f"{item.name}, {warning}")
+    why = escape(plain(found.evidence))
     console.print(
-        f"Verdict: [bold]{found.verdict}[/]. The run holds {chosen_sentence(found.chosen)}. Why: {escape(found.evidence)}.",
+        f"Verdict: [bold]{found.verdict}[/]. The run holds {chosen_sentence(found.chosen)}. Why: {why}.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
     if found.oracle:
-        console.print("Target labels chose the candidate: for studies only.", style="bold red")
+        console.print("Target labels chose the candidate: for studies only.", style="bold red", soft_wrap=True)
     if found.to_label:
-        console.print(f"Label these first: {', '.join(found.to_label)}", soft_wrap=True, highlight=False, markup=False)
-    text = f"Run: {run.path}\nNext: microseg export {shlex.quote(str(run.path))} --out bagged.onnx"
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+        say(console, f"Label these first: {', '.join(map(plain_name, found.to_label))}")
+    say(console, f"Run: {run.path}\nNext: microseg export {shlex.quote(str(run.path))} --out bagged.onnx")
