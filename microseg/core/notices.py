@@ -24,3 +24,7 @@ class Notice(str):
         notice = super().__new__(cls, text)
         notice.kind = kind
         return notice
+
+    def __getnewargs__(self) -> tuple[NoticeKind, str]:  # type: ignore[override]
+        """What a copy is made of."""
+        return self.kind, str(self)

@@ -18,8 +18,8 @@ from tests.chain import microseg
 FIGURES = ["12.34", "0.970 ± 0.010", "100.00"]
 
 
-def table(**options: bool) -> TextTable:
-    found = TextTable("Fields of a wafer", ["field", "phase"], ["area %", "mean ± std", "n"], **options)
+def table(*, shortens: bool = False) -> TextTable:
+    found = TextTable("Fields of a wafer", ["field", "phase"], ["area %", "mean ± std", "n"], shortens=shortens)
     found.add("specimen-17-field-3.tif", phase_label("martensite austenite", "#0072b2"), *FIGURES)
     found.add("[red]b[/red].tif", "ferrite", "-", "", "2", style="bold", ends_section=True)
     return found
