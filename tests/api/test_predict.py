@@ -174,7 +174,7 @@ def test_arrays_that_are_not_contiguous(engine: LoadedEngine) -> None:
 def test_arrays_of_three_dimensions_are_treated_as_files(engine: LoadedEngine) -> None:
     grey = micrograph(90, 120, 4)
     wanted = engine.predict(grey).labels
-    alpha = np.full_like(grey, 7)
+    alpha = np.full_like(grey, 255)
     for channels in ([grey], [grey, grey, grey]):
         found = engine.predict(np.stack(channels, 2))
         assert np.array_equal(found.labels, wanted) and found.notices == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.pairing import DomainField
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError, MicrosegError
+from microseg.core.images.exclusion import not_measured_notices
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import open_prepared, read_through
 from microseg.core.schemas.preparation import Grid, Intensity
@@ -144,11 +146,12 @@ def check_domain(domain: Domain, folds: int) -> DomainCheck:
 
 
 def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCheck:
-    base = FieldCheck(item.name, item.group, fold, item.is_test)
     values: dict[str, Any] = {}
     problems: list[str] = []
-    try:
-        with open_prepared(item.image, domain.preparation, Grid()) as prepared:
+    with ExitStack() as stack:
+        prepared = None
+        try:
+            prepared = stack.enter_context(open_prepared(item.image, domain.preparation, Grid()))
             values = {
                 "height_px": prepared.full_shape[0],
                 "width_px": prepared.full_shape[1],
@@ -157,16 +160,18 @@ def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCh
                 "notices": prepared.notices,
                 "intensity": prepared.intensity,
             }
-            read_through(prepared)
-    except MicrosegError as error:
-        problems.append(str(error))
-    if item.mask is not None:
-        try:
-            counts = np.bincount(native_labels(item, domain).ravel(), minlength=UNLABELLED + 1)
-            values["pixels"] = (*counts[: len(domain.phases)].tolist(), int(counts[UNLABELLED]))
+            height, width = prepared.native_shape
+            values["notices"] += not_measured_notices(read_through(prepared), height * width)
         except MicrosegError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
+            problems.append(str(error))
+        if item.mask is not None:
+            try:
+                counts = np.bincount(native_labels(item, domain, prepared).ravel(), minlength=UNLABELLED + 1)
+                values["pixels"] = (*counts[: len(domain.phases)].tolist(), int(counts[UNLABELLED]))
+            except MicrosegError as error:
+                if str(error) not in problems:
+                    problems.append(str(error))
+    base = FieldCheck(item.name, item.group, fold, item.is_test)
     return replace(base, **values, problems=tuple(problems))
 
 

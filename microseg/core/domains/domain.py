@@ -15,12 +15,12 @@ from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.inference import infer_phases, refuse_mixed_folder
 from microseg.core.domains.labels import read_mask, to_phases
 from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
-from microseg.core.domains.phases import PhaseSpec
+from microseg.core.domains.phases import UNLABELLED, PhaseSpec
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.image_file import stored_grid
 from microseg.core.images.micrograph import find_images
 from microseg.core.preparation.intensity import combined_rule
-from microseg.core.preparation.prepared_field import cropped_shape, labels_to_grid, open_prepared
+from microseg.core.preparation.prepared_field import PreparedField, cropped_shape, labels_to_grid, open_prepared
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, Intensity, Preparation
 
@@ -199,13 +199,29 @@ def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] 
     return to_phases(pixels, palette, phases if phases is not None else domain.phases, domain.unlabelled, field.mask)
 
 
-def native_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
-    """`read_labels` after the domain's crop: the grid on which phase fractions and scores are counted."""
-    labels = read_labels(field, domain, phases)
-    crop = domain.preparation.crop
+def native_labels(field: DomainField, domain: Domain, prepared: PreparedField | None = None) -> NDArray[np.uint8]:
+    """`read_labels` of the measured part of a field: the grid on which phase fractions and scores are counted.
+
+    Args:
+        field: the field.
+        domain: its domain.
+        prepared: the open field, which knows what is not measured; None: all that the domain's crop leaves is.
+
+    Returns:
+        uint8 (h, w) after the crop; UNLABELLED (255) also where nothing is measured.
+
+    Raises:
+        InputError: as `read_labels`.
+    """
+    labels = read_labels(field, domain)
+    crop = domain.preparation.crop if prepared is None else prepared.crop
     with _as_input_error():
         height, width = cropped_shape(labels.shape, crop, field.image)
-    return labels[crop.top_px : crop.top_px + height, crop.left_px : crop.left_px + width]
+        labels = labels[crop.top_px : crop.top_px + height, crop.left_px : crop.left_px + width]
+        excluded = [] if prepared is None else prepared.excluded_rows(0, height)
+    for outside in excluded:
+        labels = np.where(outside, np.uint8(UNLABELLED), labels)
+    return labels
 
 
 def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -223,7 +239,7 @@ def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple
         InputError: image or mask cannot be read.
     """
     with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
-        return prepared.whole(), labels_to_grid(native_labels(field, domain), prepared.shape)
+        return prepared.whole(), labels_to_grid(native_labels(field, domain, prepared), prepared.shape)
 
 
 def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:

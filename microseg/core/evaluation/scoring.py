@@ -115,11 +115,11 @@ def _score_field(
     predict: Predict,
 ) -> FieldScore:
     cropped = replace(domain, preparation=preparation)
-    truth = to_engine[native_labels(field, cropped)]
     try:
         with open_prepared(field.image, preparation, grid, fallback_pixel_size_um=fallback_um) as prepared:
+            truth = to_engine[native_labels(field, cropped, prepared)]
             prediction = predict(prepared, sha256_of(field.image))
-            native = prepared.native_rows(0, prepared.native_shape[0])
+            native = prepared.filled_rows(0, prepared.native_shape[0])
     except FieldError as error:
         raise InputError(str(error)) from error
     shape = truth.shape

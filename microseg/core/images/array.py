@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.images.micrograph import Micrograph
 from microseg.core.images.raster import Raster
+from microseg.core.material.transparency import transparent_pixels
 from microseg.core.notices import Notice
 
 _ACCEPTED = "uint8, uint16, int16 without negative values, float16, float32 or float64"
@@ -27,7 +28,7 @@ def array_micrograph(array: NDArray[Any], name: str) -> Micrograph:
     Args:
         array: grey values (H, W); or (H, W, C) with C = 1, 2 (grey, alpha), 3 (equal channels) or 4 (equal channels, alpha).
             dtype uint8, uint16, int16 without negative values, float16, float32 or float64, in any byte order. It need not
-            be contiguous.
+            be contiguous. Pixels whose alpha is below the largest value of the type (floats: 1) are not measured.
         name: what messages call it.
 
     Returns:
@@ -58,5 +59,16 @@ def array_micrograph(array: NDArray[Any], name: str) -> Micrograph:
             rows = rows[..., 0] if rows.shape[2] == 1 else rows
         return np.ascontiguousarray(rows, native)
 
-    notices = (Notice("file", "alpha channel dropped"),) if channels in (2, 4) else ()
-    return Micrograph(Raster(Path(name), height, width, native, read, notices=notices))
+    if channels not in (2, 4):
+        return Micrograph(Raster(Path(name), height, width, native, read))
+    return Micrograph(
+        Raster(
+            Path(name),
+            height,
+            width,
+            native,
+            read,
+            exclusions=transparent_pixels(array[..., -1]),
+            notices=(Notice("file", "alpha channel dropped"),),
+        )
+    )

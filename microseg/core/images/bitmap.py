@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.orientation import StoredGrid, known_orientation
 from microseg.core.images.raster import Raster
+from microseg.core.material.transparency import transparent_pixels
 from microseg.core.notices import Notice
 
 _FORMATS = ("PNG", "BMP", "DIB", "JPEG")
@@ -39,9 +42,10 @@ def open_bitmap(path: Path) -> Raster:
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            pixels, palette, notices = _decode(path, image)
+            decoded = _decode(path, image)
             orientation, one_bit = _orientation(path, image), image.mode == "1"
             lossy = image.format in ("JPEG", "MPO")  # MPO: a JPEG with further pictures behind it
+            is_bmp = image.format in ("BMP", "DIB")
     except FieldError:
         raise
     except PIL.UnidentifiedImageError as error:
@@ -54,53 +58,109 @@ def open_bitmap(path: Path) -> Raster:
         ) from error
     except Exception as error:  # a damaged file makes decoders raise anything
         raise FieldError(f"{path}: is damaged or truncated ({error}). Remedy: copy or save the image again.") from error
+    pixels = decoded.pixels
     height, width = pixels.shape[:2]
+    exclusions, notices = _transparency(decoded.alpha, is_bmp)
     return Raster(
         path,
         height,
         width,
         pixels.dtype,
         lambda start, stop: pixels[start:stop],
-        palette=palette,
+        palette=decoded.palette,
         one_bit=one_bit,
         lossy=lossy,
         orientation=orientation,
+        exclusions=exclusions,
         notices=notices,
     )
 
 
-def _decode(path: Path, image: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None, tuple[Notice, ...]]:
-    """Pixels (h, w) or (h, w, 3), palette or None, and notices of an opened bitmap."""
-    alpha = (Notice("file", "alpha channel dropped"),)
+def _transparency(alpha: NDArray[Any] | None, is_bmp: bool) -> tuple[tuple[Exclusion, ...], tuple[Notice, ...]]:
+    """What is transparent, and notices, of an alpha channel (h, w)."""
+    if alpha is None:
+        return (), ()
+    if is_bmp and not alpha.any():  # many programs leave the fourth byte of a pixel unused
+        return (), (Notice("file", "alpha channel dropped: it is 0 everywhere"),)
+    return transparent_pixels(alpha), (Notice("file", "alpha channel dropped"),)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A decoded bitmap.
+
+    Attributes:
+        pixels: (h, w) or (h, w, 3).
+        palette: (256, 3) uint8 where the pixels are indices into it, else None.
+        alpha: opacity (h, w), or None.
+    """
+
+    pixels: NDArray[Any]
+    palette: NDArray[np.uint8] | None = None
+    alpha: NDArray[Any] | None = None
+
+    @classmethod
+    def of(cls, pixels: NDArray[Any]) -> _Decoded:
+        """Pixels (h, w) or (h, w, C); the last of 2 or 4 channels is alpha."""
+        if pixels.ndim == 2:
+            return cls(pixels)
+        match pixels.shape[2]:
+            case 2:
+                return cls(pixels[..., 0], alpha=pixels[..., 1])
+            case 4:
+                return cls(pixels[..., :3], alpha=pixels[..., 3])
+            case _:
+                return cls(pixels)
+
+
+def _decode(path: Path, image: Image.Image) -> _Decoded:
+    """The content of an opened bitmap."""
     if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bit_depth(path) == 16:
         image.load()  # Pillow keeps 8 of 16 bits here, but it is the one that notices truncation
-        pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))
-        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-        grey = pixels[..., 0] if channels == 2 else pixels
-        return (grey, None, alpha) if channels == 2 else (grey[..., :3], None, alpha if channels == 4 else ())
+        return _without_key(_Decoded.of(np.asarray(imagecodecs.png_decode(path.read_bytes()))), image)
     match image.mode:
         case "P":
             colors = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
             palette = np.zeros((256, 3), dtype=np.uint8)
             palette[: len(colors)] = colors
-            return np.asarray(image), palette, alpha if "transparency" in image.info else ()
+            pixels = np.asarray(image)
+            return _Decoded(pixels, palette, _palette_alpha(pixels, image))
         case "1":
-            return np.asarray(image.convert("L")), None, ()
-        case "LA":
-            return np.asarray(image)[..., 0], None, alpha
-        case "RGBA":
-            return np.asarray(image)[..., :3], None, alpha
+            return _without_key(_Decoded(np.asarray(image.convert("L"))), image)
+        case "L" | "RGB" | "F" | "LA" | "RGBA":
+            return _without_key(_Decoded.of(np.asarray(image)), image)
         case "I":
             wide = np.asarray(image)
             if wide.min() < 0 or wide.max() > np.iinfo(np.uint16).max:
                 raise FieldError(f"{path}: holds values beyond 16 bit. Remedy: save it with 8 or 16 bit.")
-            return wide.astype(np.uint16), None, ()
-        case "L" | "RGB" | "F":
-            return np.asarray(image), None, ()
+            return _without_key(_Decoded(wide.astype(np.uint16)), image)
         case mode if mode.startswith("I;16"):
-            return np.asarray(image).astype(np.uint16), None, ()
+            return _without_key(_Decoded(np.asarray(image).astype(np.uint16)), image)
         case _:
-            return np.asarray(image.convert("RGB")), None, ()
+            return _Decoded(np.asarray(image.convert("RGB")))
+
+
+def _palette_alpha(pixels: NDArray[np.uint8], image: Image.Image) -> NDArray[np.uint8] | None:
+    """Opacity by the palette's (PNG's tRNS chunk, one byte for each entry); None without one."""
+    stated = image.info.get("transparency")
+    if stated is None:
+        return None
+    table = np.full(256, 255, np.uint8)
+    if isinstance(stated, bytes):
+        table[: len(stated)] = np.frombuffer(stated, np.uint8)[:256]
+    else:
+        table[stated] = 0
+    return table[pixels]
+
+
+def _without_key(decoded: _Decoded, image: Image.Image) -> _Decoded:
+    """Adds the opacity of a PNG whose tRNS chunk names one grey value or colour as transparent."""
+    key = image.info.get("transparency")
+    if decoded.alpha is not None or not isinstance(key, int | tuple):
+        return decoded
+    is_key = decoded.pixels == np.asarray(key)
+    is_key = is_key.all(axis=2) if is_key.ndim == 3 else is_key
+    return replace(decoded, alpha=np.where(is_key, np.uint8(0), np.uint8(255)))
 
 
 def _orientation(path: Path, image: Image.Image) -> int:

@@ -63,7 +63,8 @@ class Micrograph(Closing):
             right: the column after the last; None: to the end.
 
         Returns:
-            (stop - start, columns) of `dtype`. Memory is bounded by this and, in TIFF, by one row of tiles.
+            (stop - start, columns) of `dtype`; 0 where the file marks a pixel as no part of the picture. Memory is bounded by
+            this and, in TIFF, by one row of tiles.
 
         Raises:
             FieldError: the part is coloured, holds values that are not finite, or the file is damaged.
@@ -73,13 +74,18 @@ class Micrograph(Closing):
         if start == stop:
             return np.empty((0, len(range(self.width)[left:right])), self.dtype)
         block = self._raster.read(start, stop)[:, left:right]
+        hidden = self._hidden(start, stop, left, right)
+        if hidden is not None and self._raster.palette is None:
+            # What such a pixel holds may be a colour, or not a number.
+            block = np.where(hidden if block.ndim == 2 else hidden[..., None], block.dtype.type(0), block)
         if self._raster.palette is not None:
-            grey = self._through_palette(block, self._raster.palette)
+            grey = self._through_palette(block, self._raster.palette, hidden)
         elif block.ndim == 3:
             grey = self._equal_channel(block)
         else:
             grey = block
-        return self._converted(grey)
+        grey = self._converted(grey)
+        return grey if hidden is None else np.where(hidden, grey.dtype.type(0), grey)
 
     @property
     def pixel_size_um(self) -> float | None:
@@ -90,9 +96,17 @@ class Micrograph(Closing):
         """Close the file."""
         self._raster.close()
 
-    def _through_palette(self, block: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _hidden(self, start: int, stop: int, left: int, right: int | None) -> NDArray[np.bool_] | None:
+        """Pixels that the file marks as no part of the picture, or None: whatever they hold does not matter."""
+        if not self.exclusions:
+            return None
+        return np.asarray(np.logical_or.reduce([each.rows(start, stop)[:, left:right] for each in self.exclusions]))
+
+    def _through_palette(
+        self, block: NDArray[Any], palette: NDArray[np.uint8], hidden: NDArray[np.bool_] | None
+    ) -> NDArray[np.uint8]:
         is_grey = (palette == palette[:, :1]).all(axis=1)
-        if not is_grey.all() and not is_grey[np.unique(block)].all():
+        if not is_grey.all() and not is_grey[np.unique(block if hidden is None else block[~hidden])].all():
             raise self._colored()
         return np.take(palette[:, 0], block)
 

@@ -17,9 +17,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.metadata import stated_pixel_size
 from microseg.core.images.orientation import StoredGrid, known_orientation
 from microseg.core.images.raster import Raster
+from microseg.core.material.transparency import TRANSPARENT, is_transparent
 from microseg.core.notices import Notice
 
 # A page up to this size is decoded at once and the file closed: one read, and an error comes before the measurement.
@@ -27,6 +29,8 @@ _WHOLE_BYTES = 64 << 20
 # A strip or tile is the smallest part that can be decoded. A larger one would take more memory than a station has.
 _MAX_SEGMENT_BYTES = 1 << 30
 _JPEG = (6, 7, 33007, 34892)
+# ExtraSamples of an alpha channel, associated (1) and unassociated (2): TIFF 6.0, section 18.
+_ALPHA = ((1,), (2,))
 _DAMAGED = "Remedy: copy or save the image again."
 
 
@@ -48,13 +52,20 @@ def open_tiff(path: Path) -> Raster:
         with _decoding(path):
             raster = _raster(path, tif)
             if raster.height * raster.width * _samples(tif.pages.first) * raster.dtype.itemsize <= _WHOLE_BYTES:
-                pixels = raster.read(0, raster.height)
-                raster.read = lambda start, stop: pixels[start:stop]
-                raster.close()
+                _hold(raster)
     except BaseException:
         tif.close()
         raise
     return raster
+
+
+def _hold(raster: Raster) -> None:
+    """Decode a page as a whole and close its file."""
+    pixels = raster.read(0, raster.height)
+    held = [Exclusion.of(each.reason, each.rows(0, raster.height)) for each in raster.exclusions]
+    raster.read = lambda start, stop: pixels[start:stop]
+    raster.exclusions = tuple(each for each in held if each.rows(0, raster.height).any())
+    raster.close()
 
 
 def tiff_grid(path: Path) -> StoredGrid:
@@ -100,25 +111,17 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
 
     planes = samples if page.planarconfig == 2 else 1
     read_planes = _plain_reader(tif, page, planes) if is_plain else _segment_reader(tif, page, planes)
-    colors = 3 if samples >= 3 else 1
     notices: list[Notice] = []
     if samples > 4 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
         raise FieldError(f"{path}: {samples} channels (not grey, not RGB). Remedy: save the one to measure as grey.")
+    has_alpha = samples in (2, 4) and page.extrasamples[-1:] in _ALPHA
     if samples in (2, 4):
-        notices.append(Notice("file", "alpha channel dropped" if any(page.extrasamples) else "last channel dropped"))
+        notices.append(Notice("file", "alpha channel dropped" if has_alpha else "last channel dropped"))
     pages = max(len(tif.pages), int((tif.imagej_metadata or {}).get("images", 1)))
     if pages > 1:
         notices.append(Notice("page", f"{pages} pages: only the first is used"))
 
-    def read(start: int, stop: int) -> NDArray[Any]:
-        with _decoding(path):
-            block = read_planes(start, stop)  # (planes, n, width, samples of a plane)
-            pixels = np.moveaxis(block[..., 0], 0, -1) if planes > 1 else block[0]
-            pixels = pixels[..., 0] if colors == 1 else pixels[..., :3]
-            if pixels.dtype == np.bool_ or page.bitspersample == 1:
-                return np.where(pixels, np.uint8(255), np.uint8(0))
-            return pixels
-
+    rows = _PageRows(path, page, read_planes, has_alpha)
     palette = None
     if page.colormap is not None and page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         palette = np.ascontiguousarray((np.asarray(page.colormap) >> 8).astype(np.uint8).T)
@@ -128,16 +131,49 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
         height,
         width,
         np.dtype(np.uint8) if is_binary else np.dtype(page.dtype).newbyteorder("="),
-        read,
+        rows.read,
         palette=palette,
         white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         one_bit=is_binary,
         lossy=page.compression in _JPEG,
         pixel_size=stated_pixel_size(tif),
         orientation=known_orientation(page.tags.valueof(274)),
+        exclusions=(Exclusion(TRANSPARENT, rows.transparent),) if has_alpha else (),
         notices=tuple(notices),
         close=tif.close,
     )
+
+
+class _PageRows:
+    """Rows of a page: its grey values, indices or colours, and where its alpha channel is transparent."""
+
+    def __init__(self, path: Path, page: Any, read_planes: Callable[[int, int], NDArray[Any]], has_alpha: bool) -> None:
+        self._path = path
+        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+        self._colors = 3 if page.samplesperpixel >= 3 else 1
+        self._one_bit = page.bitspersample == 1
+        self._read_planes = read_planes
+        self._has_alpha = has_alpha
+        self._kept: tuple[int, int, NDArray[np.bool_]] | None = None
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows as `Raster.read` gives them."""
+        with _decoding(self._path):
+            block = self._read_planes(start, stop)  # (planes, n, width, samples of a plane)
+            pixels = np.moveaxis(block[..., 0], 0, -1) if self._planes > 1 else block[0]
+            if self._has_alpha:
+                self._kept = (start, stop, is_transparent(pixels[..., -1]))
+            pixels = pixels[..., 0] if self._colors == 1 else pixels[..., :3]
+            if pixels.dtype == np.bool_ or self._one_bit:
+                return np.where(pixels, np.uint8(255), np.uint8(0))
+            return pixels
+
+    def transparent(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Where the rows are transparent, bool (n, width). Rows that `read` gave last are not decoded again."""
+        if self._kept is None or self._kept[:2] != (start, stop):
+            self.read(start, stop)
+        assert self._kept is not None
+        return self._kept[2]
 
 
 def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:

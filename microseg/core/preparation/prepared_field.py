@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.images.exclusion import Exclusion
+from microseg.core.images.exclusion import Exclusion, merged
 from microseg.core.images.micrograph import Micrograph, open_micrograph
 from microseg.core.images.pixel_size import ASSUMED, PixelSize
 from microseg.core.notices import Notice
+from microseg.core.preparation.filling import filled
 from microseg.core.preparation.intensity import EightBit, eight_bit
 from microseg.core.preparation.resampling import nearest_indices, network_side, resample_rows, source_rows
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
@@ -47,7 +48,7 @@ class PreparedField(Closing):
         invert: whether dark and bright are exchanged.
         orientation: how viewers turn the picture, 1 to 8. It is not turned here.
         notices: what the user should know.
-        exclusions: pixels that are not measured, by reason.
+        exclusions: pixels that are not measured, by reason. The network sees their surroundings mirrored there.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class PreparedField(Closing):
     exclusions: tuple[Exclusion, ...]
     _micrograph: Micrograph = field(repr=False)
     _eight_bit: EightBit = field(repr=False)
+    _level: int = field(repr=False, default=0)
     _tone: NDArray[np.uint8] | None = field(repr=False, default=None)
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
@@ -82,10 +84,10 @@ class PreparedField(Closing):
         if start == stop:
             return np.empty((0, self.shape[1]), np.uint8)
         if self.shape == self.native_shape:
-            rows = self.native_rows(start, stop)
+            rows = self.filled_rows(start, stop)
         else:
             first, last = source_rows(self.native_shape[0], self.shape[0], start, stop)
-            native = self.native_rows(first, last)
+            native = self.filled_rows(first, last)
             rows = resample_rows(native, first, self.native_shape, self.shape, start, stop)
         rows = 255 - rows if self.invert else rows
         return rows if self._tone is None else self._tone[rows]
@@ -103,6 +105,13 @@ class PreparedField(Closing):
         top, left = self.crop.top_px, self.crop.left_px
         columns = slice(left, left + self.native_shape[1])
         return [each.rows(top + start, top + stop)[:, columns] for each in self.exclusions]
+
+    def filled_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """`native_rows` with what is not measured filled from its surroundings, so that it does not change their labels."""
+        rows = self.native_rows(start, stop)
+        if not self.exclusions:
+            return rows
+        return filled(rows, np.logical_or.reduce(self.excluded_rows(start, stop)), self._level)
 
     @property
     def pixel_size_um(self) -> float | None:
@@ -165,10 +174,14 @@ def _prepared(
             "larger field, or a smaller `crop`."
         )
     factor = _factor(path, None if pixel_size is None else pixel_size.width_um, grid)
-    looks = _first_look(micrograph, crop)
+    exclusions = micrograph.exclusions
+    looks = _first_look(micrograph, crop, exclusions)
     convert, intensity, notices = eight_bit(
-        preparation.intensity, micrograph.dtype, lambda: stripes(micrograph, crop), str(path)
+        preparation.intensity, micrograph.dtype, lambda: _measured_stripes(micrograph, crop, exclusions), str(path)
     )
+    level = 0
+    if exclusions:
+        level = int(np.median(convert(next(iter(_measured_stripes(micrograph, crop, exclusions))))))
     return PreparedField(
         path=path,
         dtype=micrograph.dtype,
@@ -181,9 +194,10 @@ def _prepared(
         invert=preparation.invert,
         orientation=micrograph.orientation,
         notices=micrograph.notices + looks + notices,
-        exclusions=micrograph.exclusions,
+        exclusions=exclusions,
         _micrograph=micrograph,
         _eight_bit=convert,
+        _level=level,
         _tone=None if preparation.tone is None else np.array(preparation.tone, np.uint8),
     )
 
@@ -239,30 +253,63 @@ def _cropped_rows(micrograph: Micrograph, crop: Crop, start: int, stop: int) -> 
     return micrograph.rows(start + crop.top_px, stop + crop.top_px, crop.left_px, right)
 
 
-def _first_look(micrograph: Micrograph, crop: Crop) -> tuple[Notice, ...]:
+def _measured_stripes(micrograph: Micrograph, crop: Crop, exclusions: tuple[Exclusion, ...]) -> Iterator[NDArray[Any]]:
+    """`stripes` without what is not measured: (n, width), or (n,) where pixels are left out. No stripe is empty."""
+    top = crop.top_px
+    for stripe in stripes(micrograph, crop):
+        if exclusions:
+            columns = slice(crop.left_px, crop.left_px + stripe.shape[1])
+            outside = [each.rows(top, top + len(stripe))[:, columns] for each in exclusions]
+            top += len(stripe)
+            stripe = stripe[~np.logical_or.reduce(outside)]
+        if stripe.size:
+            yield stripe
+
+
+def _first_look(micrograph: Micrograph, crop: Crop, exclusions: tuple[Exclusion, ...]) -> tuple[Notice, ...]:
     """Notices on the grey values. Ends at the first stripe that has two of them.
 
-    Raises FieldError for a blank capture, which is no field of the material.
+    Raises FieldError for a blank capture, which is no field of the material, and for one of which nothing is measured.
     """
-    first = _cropped_rows(micrograph, crop, 0, 1)[0, 0]
-    for stripe in stripes(micrograph, crop):
+    first = None
+    for stripe in _measured_stripes(micrograph, crop, exclusions):
+        first = stripe.flat[0] if first is None else first
         if stripe.min() == first == stripe.max():
             continue
         if stripe.dtype != np.uint8:
             return ()
-        values = np.count_nonzero(np.bincount(stripe[::4, ::4].ravel()))
+        values = np.count_nonzero(np.bincount(stripe[(slice(None, None, 4),) * stripe.ndim].ravel()))
         if values > _FEW_VALUES:
             return ()
         return (Notice("grey values", f"holds only {values} grey values, as masks and thresholded images do"),)
+    if first is None:
+        why = " or ".join(each.reason for each in exclusions)
+        raise FieldError(
+            f"{micrograph.path}: every pixel is {why}: nothing is left to measure. Remedy: give the picture itself."
+        )
     raise FieldError(
         f"{micrograph.path}: every pixel is {first:g}: the capture is blank. Remedy: capture it again, or remove it."
     )
 
 
-def read_through(prepared: PreparedField) -> None:
-    """Read a field once and keep nothing. Raises FieldError for damage that only reading shows."""
-    for _ in stripes(prepared._micrograph, prepared.crop):
-        pass
+def read_through(prepared: PreparedField) -> dict[str, int]:
+    """Read a field once and keep nothing.
+
+    Args:
+        prepared: the open field.
+
+    Returns:
+        Native pixels after the crop that are not measured, by reason.
+
+    Raises:
+        FieldError: damage that only reading shows.
+    """
+    counts = {each.reason: 0 for each in prepared.exclusions}
+    start = 0
+    for stripe in stripes(prepared._micrograph, prepared.crop):
+        merged(prepared.exclusions, prepared.excluded_rows(start, start + len(stripe)), counts)
+        start += len(stripe)
+    return counts
 
 
 def labels_to_native(

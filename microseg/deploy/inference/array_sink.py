@@ -143,6 +143,7 @@ class ArraySink:
                     height, width, manifest.stride, manifest.halo_px, self._max_tile_pixels, manifest.max_side_px
                 )
                 (found,) = predict_tiled(field.whole(), plan, predict)
+                excluded = field.excluded_rows(0, field.native_shape[0])
         except OSError as error:
             raise FieldError(reason(Path(source.name), error)) from error
         if not is_same:
@@ -154,4 +155,6 @@ class ArraySink:
         inside = np.s_[crop.top_px : crop.top_px + native_height, crop.left_px : crop.left_px + native_width]
         for whole, phase in zip(native, found, strict=True):
             whole[inside] = phase[rows[:, None], columns]
+        for outside in excluded:
+            native[:, *inside][:, outside] = np.nan
         return native

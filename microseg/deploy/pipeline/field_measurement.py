@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.images.exclusion import NOT_MEASURED
+from microseg.core.images.exclusion import NOT_MEASURED, merged, not_measured_notices
 from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.preparation.resampling import nearest_indices
@@ -80,22 +80,18 @@ class FieldMeasurement:
         Raises:
             FieldError: the field cannot be a micrograph.
         """
-        if not self._counts[0].any():
-            why = " and ".join(each.reason for each in self._field.exclusions)
-            raise FieldError(
-                f"{self._field.path}: every pixel is {why}: nothing is left to measure. Remedy: give the picture itself."
-            )
+        height, width = self._field.native_shape
+        notices = not_measured_notices(self.not_measured, height * width)
         values = np.flatnonzero(self._greys)
         if len(values) > _FEWEST_GREYS:
-            return self._counts, ()
+            return self._counts, notices
         if values[-1] < _DARKEST_WHITE:
             raise FieldError(
                 f"{self._field.path}: holds only the values {', '.join(map(str, values))}. It is a label mask, not a "
                 "micrograph. Remedy: give the folder of images."
             )
-        return self._counts, (
-            Notice("grey values", f"only {len(values)} different grey values: is this a micrograph?"),
-        )
+        few = Notice("grey values", f"only {len(values)} different grey values: is this a micrograph?")
+        return self._counts, (*notices, few)
 
     def _finish_band(self, top: int, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
         """Network rows `top` and on of the bag (h, w) and the folds (F, h, w), to native rows."""
@@ -106,18 +102,8 @@ class FieldMeasurement:
                 excluded = self._field.excluded_rows(first, last)
             for begin, end in _parts(first, last, _STRIPE_PX // self._field.native_shape[1]):
                 part = slice(begin - first, end - first)
-                outside = self._outside([rows[part] for rows in excluded])
+                outside = merged(self._field.exclusions, [rows[part] for rows in excluded], self.not_measured)
                 self._finish_rows(block[part], outside, self._rows_of[begin:end] - top, labels, votes)
-
-    def _outside(self, excluded: list[NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
-        """Pixels that are not measured, bool (n, width), or None; each is counted for the first reason that it has."""
-        if not excluded:
-            return None
-        outside = np.zeros_like(excluded[0])
-        for each, rows in zip(self._field.exclusions, excluded, strict=True):
-            self.not_measured[each.reason] += int(np.count_nonzero(rows & ~outside))
-            outside |= rows
-        return outside
 
     def _finish_rows(
         self,
@@ -130,7 +116,7 @@ class FieldMeasurement:
         """Native rows of the micrograph, and the network rows of a band that they lie on, to the counts and on."""
         phases = self._counts.shape[1]
         if np.count_nonzero(self._greys) <= _FEWEST_GREYS:  # a field of more raises no doubt
-            self._greys += _grey_histogram(grey)
+            self._greys += _grey_histogram(grey if outside is None else grey[~outside][None])
         native = self._native(labels, rows, outside)
         self._rows.add(grey, native)
         self._counts[0] += _pixels_per_phase(native, phases, outside)
@@ -166,4 +152,6 @@ def _pixels_per_phase(labels: NDArray[np.uint8], phases: int, outside: NDArray[n
 
 def _grey_histogram(grey: NDArray[np.uint8]) -> NDArray[np.int64]:
     """How often 0 ... 255 occur. Exact: OpenCV counts in float32, up to 2**24, and a stripe has fewer pixels."""
+    if not grey.size:
+        return np.zeros(256, np.int64)
     return np.asarray(cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])).astype(np.int64).ravel()

@@ -1,4 +1,7 @@
-"""Overlays: the phases' colours over the micrograph, as JPEG. Large fields are reduced by area averaging."""
+"""Overlays: the phases' colours over the micrograph, as JPEG. Large fields are reduced by area averaging.
+
+What is not measured is pale and has no colour.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.images.exclusion import NOT_MEASURED
+
 MAX_SIDE_PX = 2048
 THUMBNAIL_SIDE_PX = 360
-_OPACITY = 0.4
+_OPACITY, _PALENESS = 0.4, 0.65
 _QUALITY, _THUMBNAIL_QUALITY = 85, 72
 
 
@@ -31,11 +36,11 @@ class Overlay:
         self._table = _color_table(colors)
 
     def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Append rows: grey values and phase indices, both uint8 (n, width)."""
+        """Append rows: grey values and phase indices (NOT_MEASURED: none), both uint8 (n, width)."""
         codes = labels.astype(np.uint16)
         codes <<= 8
         codes |= grey
-        pixels = np.take(self._table, codes, mode="clip").view(np.uint8).reshape(*labels.shape, 4)
+        pixels = np.take(self._table, codes).view(np.uint8).reshape(*labels.shape, 4)
         colored = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR), np.uint8)
         if self._factor == 1:
             self._put(colored)
@@ -93,9 +98,10 @@ def _encoded(picture: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def _color_table(colors: Sequence[str]) -> NDArray[np.uint32]:
-    """One BGRA pixel for each phase and grey value, at the index phase * 256 + grey."""
+    """One BGRA pixel for each mask value and grey value, at the index mask value * 256 + grey."""
     rgb = np.array([[int(color[i : i + 2], 16) for i in (5, 3, 1)] for color in colors], np.float32)
     grey = np.arange(256, dtype=np.float32)[None, :, None]
-    table = np.full((len(colors), 256, 4), 255, np.uint8)
-    table[..., :3] = np.rint((1 - _OPACITY) * grey + _OPACITY * rgb[:, None, :])
+    table = np.full((256, 256, 4), 255, np.uint8)
+    table[: len(colors), :, :3] = np.rint((1 - _OPACITY) * grey + _OPACITY * rgb[:, None, :])
+    table[NOT_MEASURED, :, :3] = np.rint((1 - _PALENESS) * grey[0] + _PALENESS * 255)
     return table.reshape(-1, 4).view(np.uint32).ravel()

@@ -187,11 +187,11 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
         try:
             with open_prepared(image, preparation, record.grid, fallback_pixel_size_um=fallback) as prepared:
                 pixels = prepared.whole()
+                labels = None
+                if domain is not None and domain.phases and field.mask is not None:
+                    labels = labels_to_grid(native_labels(field, domain, prepared), prepared.shape)
         except FieldError as error:
             raise InputError(str(error)) from error
-        labels = None
-        if domain is not None and domain.phases and field.mask is not None:
-            labels = labels_to_grid(native_labels(field, domain), (pixels.shape[0], pixels.shape[1]))
         full_height, full_width = pixels.shape
         tile = plan_tiles(full_height, full_width, record.stride, 0, MAX_EXPLAINED_PIXELS)[0]
         height, width = min(tile.height, full_height), min(tile.width, full_width)

@@ -137,16 +137,8 @@ def test_white_is_zero_is_shown_as_viewers_do(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(tmp_path / "a.tif"), 255 - grey)
 
 
-def test_alpha_and_further_pages_are_dropped_with_a_notice(tmp_path: Path) -> None:
+def test_further_pages_are_left_out_with_a_notice(tmp_path: Path) -> None:
     grey = noise(20, 30)
-    Image.fromarray(np.dstack([grey, grey, grey, grey // 2])).save(tmp_path / "rgba.png")
-    Image.fromarray(np.dstack([grey, grey // 2]), mode="LA").save(tmp_path / "la.png")
-    rgba = np.dstack([grey, grey, grey, grey // 2])
-    tifffile.imwrite(tmp_path / "rgba.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
-    for name in ("rgba.png", "la.png", "rgba.tif"):
-        np.testing.assert_array_equal(whole(tmp_path / name), grey)
-        with open_micrograph(tmp_path / name) as micrograph:
-            assert micrograph.notices == ("alpha channel dropped",)
     tifffile.imwrite(tmp_path / "pages.tif", np.stack([grey, 255 - grey, grey]), photometric="minisblack")
     np.testing.assert_array_equal(whole(tmp_path / "pages.tif"), grey)
     with open_micrograph(tmp_path / "pages.tif") as micrograph:

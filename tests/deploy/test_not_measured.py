@@ -1,0 +1,125 @@
+"""Pixels that show no material are in no fraction: through reading, statistics, network, counting, mask, overlay and tables."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from microseg.core.domains.checking import check_domain
+from microseg.core.domains.domain import load_domain, prepared_and_labels
+from microseg.core.errors import FieldError
+from microseg.core.schemas.preparation import Grid
+from microseg.deploy.api import load_engine
+from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
+from tests.deploy.conftest import micrograph
+from tests.engines import write_threshold_engine
+
+GREY = micrograph(90, 120, 5)
+OUTSIDE = np.zeros(GREY.shape, bool)
+OUTSIDE[:20, 70:] = OUTSIDE[30:, :25] = OUTSIDE[85:] = True
+BESIDE = cv2.dilate(OUTSIDE.astype(np.uint8), np.ones((7, 7))) > 0
+NOTICE = "27.55 % of the pixels are transparent: they are not measured"
+
+
+def save(path: Path, hidden: Any = 0) -> Path:
+    grey = np.where(OUTSIDE, hidden, GREY).astype(np.uint8)
+    Image.fromarray(np.dstack([grey, np.where(OUTSIDE, 0, 255).astype(np.uint8)]), mode="LA").save(path)
+    return path
+
+
+def rows_of(report: Path) -> list[dict[str, str]]:
+    with (report / "fields.csv").open(newline="", encoding="utf-8-sig") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_what_is_transparent_is_in_no_count(tmp_path: Path, tiny_engine: Path) -> None:
+    assert OUTSIDE.sum() == 2975
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for name, hidden in (("black", 0), ("white", 255), ("noise", rng.integers(0, 256, GREY.shape))):
+        save(tmp_path / "in" / f"{name}.png", hidden)
+    Image.fromarray(GREY).save(tmp_path / "in" / "whole.png")
+    result = segment(SegmentOptions(tmp_path / "in", tiny_engine))
+    masks = {path.stem: np.asarray(Image.open(path)) for path in (result.report / "masks").iterdir()}
+    whole = masks.pop("whole.png")
+    assert not (whole == 255).any()
+    for mask in masks.values():
+        assert np.array_equal(mask == 255, OUTSIDE)
+        assert np.array_equal(mask[~BESIDE], whole[~BESIDE])
+        assert np.array_equal(mask, masks["black.png"])
+    inside = int((~OUTSIDE).sum())
+    for row in rows_of(result.report):
+        if row["field"] == "whole.png":
+            assert (row["not_measured_px"], row["not_measured"], row["notices"]) == ("0", "", "")
+            continue
+        assert int(row["measured_px"]) == inside and int(row["not_measured_px"]) == OUTSIDE.sum()
+        assert row["not_measured"] == f"transparent: {OUTSIDE.sum()} px"
+        assert float(row["fraction_bainite"]) == np.mean(masks[row["field"]][~OUTSIDE] == 1)
+        assert float(row["fraction_ferrite"]) + float(row["fraction_bainite"]) == pytest.approx(1)
+        assert NOTICE in row["notices"]
+    assert NOTICE in (result.report / "report.html").read_text(encoding="utf-8")
+    overlay = np.asarray(Image.open(result.report / "overlays" / "white.png.jpg")).astype(int)
+    assert np.abs(overlay[:12, 90:] - overlay[:12, 90:, :1]).max() < 12  # no colour
+    assert overlay[:12, 90:].min() > 150
+
+
+@pytest.mark.parametrize("grid", [Grid(), Grid(scale=0.5), Grid(scale=1.5)], ids=str)
+def test_arrays_and_files_agree_on_every_grid(tmp_path: Path, grid: Grid) -> None:
+    engine = write_threshold_engine(tmp_path / "engine.onnx", grid=grid)
+    with load_engine(engine) as opened:
+        of_file = opened.predict(save(tmp_path / "a.png"))
+        of_array = opened.predict(np.asarray(Image.open(tmp_path / "a.png")))
+        for found in (of_file, of_array):
+            assert np.array_equal(found.labels == 255, OUTSIDE)
+            assert all(np.array_equal(vote == 255, OUTSIDE) for vote in found.votes)
+            assert found.measured_px == (~OUTSIDE).sum() and NOTICE in found.notices
+            assert found.fractions["bainite"] == np.mean(found.labels[~OUTSIDE] == 1)
+            assert np.array_equal(np.isnan(found.probability).any(axis=0), OUTSIDE)
+        assert np.array_equal(of_file.labels, of_array.labels)
+
+
+def statistics_of(grey: NDArray[Any], alpha: NDArray[Any], engine: Path) -> NDArray[np.uint8]:
+    with load_engine(engine) as opened:
+        return opened.predict(np.dstack([grey, alpha])).labels
+
+
+def test_hidden_values_are_in_no_statistics(tiny_engine: Path) -> None:
+    grey = GREY.astype(np.uint16) * 16  # 12 bits
+    alpha = np.where(OUTSIDE, 0, 65535).astype(np.uint16)
+    wanted = statistics_of(np.where(OUTSIDE, 0, grey), alpha, tiny_engine)
+    assert np.array_equal(statistics_of(np.where(OUTSIDE, 65535, grey), alpha, tiny_engine), wanted)
+    unit = grey.astype(np.float32)
+    alpha = np.where(OUTSIDE, 0, 1).astype(np.float32)
+    wanted = statistics_of(np.where(OUTSIDE, 0, unit), alpha, tiny_engine)
+    assert np.array_equal(statistics_of(np.where(OUTSIDE, np.nan, unit), alpha, tiny_engine), wanted)
+
+
+def test_nothing_to_measure_and_one_grey_value_are_told_apart(tiny_engine: Path) -> None:
+    with load_engine(tiny_engine) as opened:
+        with pytest.raises(FieldError, match="every pixel is transparent: nothing is left to measure"):
+            opened.predict(np.dstack([GREY, np.zeros_like(GREY)]))
+        visible = np.where(OUTSIDE, GREY, 40).astype(np.uint8)
+        with pytest.raises(FieldError, match="every pixel is 40: the capture is blank"):
+            opened.predict(np.dstack([visible, np.where(OUTSIDE, 0, 255).astype(np.uint8)]))
+
+
+def test_training_and_check_do_not_see_it(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray((GREY > 100).astype(np.uint8)).save(tmp_path / "masks" / f"{name}.png")
+    domain = load_domain(tmp_path)
+    _, labels = prepared_and_labels(domain.fields[0], domain, Grid())
+    assert np.array_equal(labels, np.where(OUTSIDE, 255, GREY > 100))
+    found = check_domain(domain, 2)
+    assert found.problems == () and f"a.png: {NOTICE}" in found.notices
+    assert found.pixels[-1] == 2 * OUTSIDE.sum()
