@@ -12,6 +12,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from microseg.core.images.scale.statement import StatedScale
+
 
 def noise(height: int, width: int, dtype: str = "uint8", seed: int = 0) -> NDArray[Any]:
     """Random grey values over the whole range of `dtype`; floats 0..1."""
@@ -19,6 +21,12 @@ def noise(height: int, width: int, dtype: str = "uint8", seed: int = 0) -> NDArr
     if dtype.startswith("float"):
         return rng.random((height, width)).astype(dtype)
     return rng.integers(0, np.iinfo(dtype).max, (height, width), dtype=dtype, endpoint=True)
+
+
+def edges_and_source(scale: StatedScale) -> tuple[float, float, str] | None:
+    """Width and height of a pixel in um, rounded to seven digits, and where they are stated; None without a size."""
+    size = scale.pixel_size
+    return None if size is None else (float(f"{size.width_um:.7g}"), float(f"{size.height_um:.7g}"), size.source)
 
 
 def write_domain(

@@ -11,7 +11,7 @@ import tifffile
 from microseg.cli.look.synth import synth
 from microseg.core.domains.domain import load_domain, native_labels
 from microseg.core.errors import InputError
-from microseg.core.images.metadata import stated_pixel_size
+from microseg.core.images.micrograph import open_micrograph
 from microseg.synthetic.appearance import DOMAINS
 from microseg.synthetic.field import synthesise_field
 from microseg.synthetic.folder import field_fraction, field_seed, write_domain
@@ -37,8 +37,8 @@ def test_domain_loads(tmp_path: Path, domain: str) -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_pixel_size_is_in_the_file(tmp_path: Path, domain: str) -> None:
     image = write_domain(tmp_path / "out", domain, 1, 0, field_um=SMALL_UM)[0]
-    with tifffile.TiffFile(image) as tif:
-        stated = stated_pixel_size(tif)
+    with open_micrograph(image) as micrograph:
+        stated = micrograph.pixel_size
     assert stated is not None
     assert stated.width_um == pytest.approx(DOMAINS[domain].pixel_size_um, rel=1e-4)
 

@@ -15,6 +15,8 @@ from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
 from microseg.core.images.image_file import open_raster
 from microseg.core.images.pixel_size import PixelSize
 from microseg.core.images.raster import Raster
+from microseg.core.images.scale.sidecars import sidecar_scale
+from microseg.core.images.scale.statement import FileScale, StatedScale
 from microseg.core.notices import Notice
 from microseg.core.system.files import Closing
 
@@ -31,19 +33,23 @@ class Micrograph(Closing):
         path: the file.
         height, width: size in native pixels.
         dtype: uint8, uint16 or float32.
-        pixel_size: size of a pixel as the file states it, or None.
+        scale: size of a pixel as the file and the texts beside it state it.
         exclusions: pixels that the file marks as no part of the picture.
         orientation: how viewers turn the picture, 1 to 8. Everything here is on the stored grid.
         notices: what was dropped or changed, for the user.
     """
 
-    def __init__(self, raster: Raster) -> None:
+    def __init__(self, raster: Raster, beside: FileScale = FileScale()) -> None:
+        """Args:
+        raster: the pixels.
+        beside: what texts beside the file state about the size of a pixel.
+        """
         self._raster = raster
         self.path: Path = raster.path
         self.height: int = raster.height
         self.width: int = raster.width
         self.dtype: np.dtype[Any] = np.dtype(np.uint8) if raster.palette is not None else _grey_dtype(raster)
-        self.pixel_size: PixelSize | None = raster.pixel_size
+        self.scale: StatedScale = (raster.scale + beside).checked(raster.width)
         self.exclusions: tuple[Exclusion, ...] = raster.exclusions
         self.notices: tuple[Notice, ...] = raster.notices
         self.orientation: int = raster.orientation
@@ -86,6 +92,11 @@ class Micrograph(Closing):
             grey = block
         grey = self._converted(grey)
         return grey if hidden is None else np.where(hidden, grey.dtype.type(0), grey)
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """Size of a pixel as the file and the texts beside it state it; None where nothing or a contradiction does."""
+        return self.scale.pixel_size
 
     @property
     def pixel_size_um(self) -> float | None:
@@ -173,7 +184,7 @@ def open_micrograph(path: Path) -> Micrograph:
     """
     raster = open_raster(path)
     try:
-        return Micrograph(raster)
+        return Micrograph(raster, sidecar_scale(path))
     except BaseException:
         raster.close()
         raise

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.images.exclusion import Exclusion
-from microseg.core.images.pixel_size import PixelSize
+from microseg.core.images.scale.statement import FileScale
 from microseg.core.notices import Notice
 
 
@@ -33,7 +33,7 @@ class Raster:
         one_bit: whether the file stores one bit a pixel; `read` gives 0 and 255.
         lossy: whether the values come from JPEG, whose equal channels differ by rounding.
         orientation: how viewers turn the stored pixels, 1 to 8 (EXIF and TIFF tag 274); `read` does not turn them.
-        pixel_size: size of a pixel as the file states it, or None.
+        scale: what the file states about the size of a pixel.
         exclusions: pixels that the file marks as no part of the picture.
         notices: what was dropped, for the user.
         close: closes the file.
@@ -49,7 +49,7 @@ class Raster:
     one_bit: bool = False
     lossy: bool = False
     orientation: int = 1
-    pixel_size: PixelSize | None = None
+    scale: FileScale = field(default_factory=FileScale)
     exclusions: tuple[Exclusion, ...] = ()
     notices: tuple[Notice, ...] = ()
     close: Callable[[], None] = field(default=_nothing)

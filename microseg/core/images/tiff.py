@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion
-from microseg.core.images.metadata import stated_pixel_size
 from microseg.core.images.orientation import StoredGrid, known_orientation
 from microseg.core.images.raster import Raster
+from microseg.core.images.scale.tiff_scale import tiff_scale
 from microseg.core.material.transparency import TRANSPARENT, is_transparent
 from microseg.core.notices import Notice
 
@@ -136,9 +136,9 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
         white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         one_bit=is_binary,
         lossy=page.compression in _JPEG,
-        pixel_size=stated_pixel_size(tif),
         orientation=known_orientation(page.tags.valueof(274)),
         exclusions=(Exclusion(TRANSPARENT, rows.transparent),) if has_alpha else (),
+        scale=tiff_scale(tif, page),
         notices=tuple(notices),
         close=tif.close,
     )

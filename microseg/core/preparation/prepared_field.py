@@ -15,19 +15,15 @@ from microseg.core.images.exclusion import Exclusion, merged
 from microseg.core.images.micrograph import Micrograph, open_micrograph
 from microseg.core.images.pixel_size import ASSUMED, PixelSize
 from microseg.core.notices import Notice
+from microseg.core.preparation.field_scale import COMMAND_LINE, DOMAIN_FILE, factors, field_pixel_size
 from microseg.core.preparation.filling import filled
 from microseg.core.preparation.intensity import EightBit, eight_bit
 from microseg.core.preparation.resampling import nearest_indices, network_side, resample_rows, source_rows
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from microseg.core.system.files import Closing
 
-COMMAND_LINE, DOMAIN_FILE = "command line", "domain.yaml"
-"""Sources of a pixel size that the user states."""
-
 MIN_SIDE_PX = 16
 _FEW_VALUES = 8
-# A factor beyond these is an error of units (nm for um), and upscaling would fill the memory.
-_MAX_FACTOR = 32.0
 # Statistics need about ten times this while they count.
 _STRIPE_BYTES = 4 << 20
 
@@ -133,8 +129,8 @@ def open_prepared(
     """Open a field for the network.
 
     The native pixel size is the argument, else the preparation's, else the file's, else the fallback. Divided by the grid's it
-    gives the factor of the rescaling; a grid without pixel size has a factor of its own. A field whose shape the factor does
-    not change is not resampled.
+    gives the factors of the rescaling along columns and rows; a grid without pixel size has a factor of its own. A field
+    whose shape the factors do not change is not resampled.
 
     Args:
         source: the file, or a micrograph that is open.
@@ -145,25 +141,25 @@ def open_prepared(
 
     Raises:
         FieldError: the file cannot be read, the crop leaves nothing, the field is too small or blank, or its pixel size is
-            missing or out of range.
+            missing, contradictory or out of range.
     """
     micrograph = source if isinstance(source, Micrograph) else open_micrograph(source)
     try:
-        given = (
-            (pixel_size_um, COMMAND_LINE),
-            (preparation.pixel_size_um, DOMAIN_FILE),
-        )
-        stated = next((PixelSize.square(edge, source) for edge, source in given if edge), micrograph.pixel_size)
-        if stated is None and fallback_pixel_size_um is not None:
-            stated = PixelSize.square(fallback_pixel_size_um, ASSUMED)
-        return _prepared(micrograph, preparation, grid, stated)
+        edges = ((pixel_size_um, COMMAND_LINE), (preparation.pixel_size_um, DOMAIN_FILE))
+        given = [PixelSize.square(edge, source) for edge, source in edges if edge]
+        assumed = None if fallback_pixel_size_um is None else PixelSize.square(fallback_pixel_size_um, ASSUMED)
+        return _prepared(micrograph, preparation, grid, *field_pixel_size(micrograph, given, assumed))
     except BaseException:
         micrograph.close()
         raise
 
 
 def _prepared(
-    micrograph: Micrograph, preparation: Preparation, grid: Grid, pixel_size: PixelSize | None
+    micrograph: Micrograph,
+    preparation: Preparation,
+    grid: Grid,
+    pixel_size: PixelSize | None,
+    on_scale: tuple[Notice, ...],
 ) -> PreparedField:
     path, crop = micrograph.path, preparation.crop
     full = (micrograph.height, micrograph.width)
@@ -173,7 +169,7 @@ def _prepared(
             f"{path}: is too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: give a "
             "larger field, or a smaller `crop`."
         )
-    factor = _factor(path, None if pixel_size is None else pixel_size.width_um, grid)
+    down, across = factors(path, pixel_size, grid)
     exclusions = micrograph.exclusions
     looks = _first_look(micrograph, crop, exclusions)
     convert, intensity, notices = eight_bit(
@@ -188,36 +184,18 @@ def _prepared(
         full_shape=full,
         native_shape=native,
         crop=crop,
-        shape=(network_side(native[0], factor), network_side(native[1], factor)),
+        shape=(network_side(native[0], down), network_side(native[1], across)),
         pixel_size=pixel_size,
         intensity=intensity,
         invert=preparation.invert,
         orientation=micrograph.orientation,
-        notices=micrograph.notices + looks + notices,
+        notices=micrograph.notices + on_scale + looks + notices,
         exclusions=exclusions,
         _micrograph=micrograph,
         _eight_bit=convert,
         _level=level,
         _tone=None if preparation.tone is None else np.array(preparation.tone, np.uint8),
     )
-
-
-def _factor(path: Path, pixel_um: float | None, grid: Grid) -> float:
-    """Network pixels per native pixel."""
-    if grid.pixel_size_um is None:
-        return grid.scale
-    if pixel_um is None:
-        raise FieldError(
-            f"{path}: its pixel size is unknown, and the engine works at {grid.pixel_size_um:g} um. Remedy: --pixel-size-um, "
-            "or `pixel_size_um` in domain.yaml."
-        )
-    factor = pixel_um / grid.pixel_size_um
-    if not 1 / _MAX_FACTOR <= factor <= _MAX_FACTOR:
-        raise FieldError(
-            f"{path}: its pixel size of {pixel_um:g} um is far from the engine's {grid.pixel_size_um:g} um. "
-            "Remedy: check the unit (um), then give --pixel-size-um."
-        )
-    return factor
 
 
 def cropped_shape(full: tuple[int, int], crop: Crop, path: Path) -> tuple[int, int]:

@@ -149,7 +149,7 @@ def test_pixel_size_unknown_or_beyond_reason_names_the_option(tmp_path: Path) ->
     path = write(tmp_path / "a.tif", noise(40, 40))
     with pytest.raises(FieldError, match=r"a\.tif: its pixel size is unknown.*--pixel-size-um"):
         prepared(path, Grid(pixel_size_um=0.0277))
-    with pytest.raises(FieldError, match=r"27\.7 um is far from the engine's 0\.0277 um.*unit"):
+    with pytest.raises(FieldError, match=r"27\.7 um \(command line\) is far from the engine's 0\.0277 um.*unit"):
         prepared(path, Grid(pixel_size_um=0.0277), 27.7)
 
 
