@@ -92,7 +92,7 @@ def _phase_table(found: DomainCheck) -> TextTable:
     from microseg.cli.tables import TextTable, phase_label
     from microseg.core.domains.checking import area_shares
 
-    inferred = " (inferred: the masks hold indices)" if found.domain.phases_inferred else ""
+    inferred = " (inferred from the values in the masks)" if found.domain.phases_inferred else ""
     table = TextTable(f"Phases{inferred}", ["phase", "colour", "mask values"], ["area", "fields"])
     for index, (phase, share) in enumerate(zip(found.domain.phases, area_shares(found.pixels), strict=True)):
         fields = sum(item.pixels is not None and item.pixels[index] > 0 for item in found.fields)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from microseg.core.domains.domain import Domain, native_labels
+from microseg.core.domains.domain import Domain, measured_labels
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.pairing import DomainField
 from microseg.core.domains.phases import UNLABELLED
@@ -166,13 +166,26 @@ def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCh
             problems.append(str(error))
         if item.mask is not None:
             try:
-                counts = np.bincount(native_labels(item, domain, prepared).ravel(), minlength=UNLABELLED + 1)
+                labels, notices = measured_labels(item, domain, prepared)
+                counts = np.bincount(labels.ravel(), minlength=UNLABELLED + 1)
                 values["pixels"] = (*counts[: len(domain.phases)].tolist(), int(counts[UNLABELLED]))
+                values["notices"] = (*values.get("notices", ()), *notices)
+                if not item.is_test and not sum(values["pixels"][:-1]):
+                    problems.append(nothing_labelled(item))
             except MicrosegError as error:
                 if str(error) not in problems:
                     problems.append(str(error))
     base = FieldCheck(item.name, item.group, fold, item.is_test)
     return replace(base, **values, problems=tuple(problems))
+
+
+def nothing_labelled(item: DomainField) -> str:
+    """What stops training on a field without a labelled pixel: it teaches nothing, and has no score as a held-out field.
+
+    Args:
+        item: the field.
+    """
+    return f"{item.mask}: every pixel is unlabelled. Remedy: label some, or list the field under `test` in domain.yaml."
 
 
 def _missing_phases(domain: Domain, fields: tuple[FieldCheck, ...]) -> list[str]:
@@ -191,7 +204,12 @@ def _missing_phases(domain: Domain, fields: tuple[FieldCheck, ...]) -> list[str]
 
 def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
     """What a user should know although training runs."""
-    notices = [f"{item.name}: {text}" for item in fields for text in item.notices]
+    notices = _by_text(fields)
+    if _may_be_scribbles(domain, fields):
+        notices.append(
+            f"mask value 0 covers most of the area and is taken as {domain.phases[0].name!r}: where it means that nothing is "
+            "labelled (scribbles), write `unlabelled: 0` in domain.yaml"
+        )
     sizes = {item.pixel_size_um for item in fields if item.dtype is not None}
     if None in sizes and len(sizes) > 1:
         nameless = sum(item.pixel_size_um is None for item in fields)
@@ -205,3 +223,23 @@ def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
                 f"phase {phase.name!r} occurs in group {min(groups)!r} alone: the fold that holds it out cannot learn it"
             )
     return tuple(notices)
+
+
+def _by_text(fields: tuple[FieldCheck, ...]) -> list[str]:
+    """The notices of the fields. One that several fields share is told once."""
+    names: dict[str, list[str]] = {}
+    for item in fields:
+        for text in item.notices:
+            names.setdefault(text, []).append(item.name)
+    return [
+        f"{found[0]}: {text}" if len(found) == 1 else f"{len(found)} fields ({found[0]} ...): {text}"
+        for text, found in names.items()
+    ]
+
+
+def _may_be_scribbles(domain: Domain, fields: tuple[FieldCheck, ...]) -> bool:
+    """Whether 0 is an inferred phase beside several others and covers most of the area."""
+    if not domain.phases_inferred or len(domain.phases) < 3 or domain.phases[0].values != (0,):
+        return False
+    counted = np.sum([item.pixels for item in fields if item.pixels is not None] or [(0,)], axis=0)
+    return bool(2 * counted[0] > counted.sum())

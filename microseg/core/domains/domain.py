@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.inference import infer_phases, refuse_mixed_folder
-from microseg.core.domains.labels import read_mask, to_phases
-from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
+from microseg.core.domains.labels import mask_notices, on_stored_grid, read_mask, to_phases
+from microseg.core.domains.pairing import (
+    DomainField,
+    field_groups,
+    named_images,
+    pair_fields,
+    suffix_beside,
+    with_test,
+)
 from microseg.core.domains.phases import UNLABELLED, PhaseSpec
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.image_file import stored_grid
@@ -30,6 +37,7 @@ __all__ = [
     "PhaseSpec",
     "assign_folds",
     "load_domain",
+    "measured_labels",
     "native_labels",
     "preparation_as",
     "prepared_and_labels",
@@ -74,21 +82,28 @@ class Domain:
         return base.model_copy(update={key: getattr(self.preparation, key) for key in self.explicit})
 
     def with_phases(self, phases: Sequence[PhaseInfo]) -> Domain:
-        """The domain with an engine's phases in place of inferred ones. A mask value is a place in the list.
+        """The domain with an engine's phases in place of inferred ones. An index in the masks is a place in the list.
 
         Args:
             phases: the engine's phases.
 
         Raises:
-            InputError: the masks hold more phases.
+            InputError: the masks hold more phases, or fewer that do not begin at 0, so that their places are unknown.
         """
-        if len(self.phases) > len(phases):
+        values = [value for phase in self.phases for value in phase.values]
+        are_places = values == list(range(len(values)))
+        if len(values) > len(phases) or (len(values) < len(phases) and not are_places):
             raise InputError(
-                f"{self.source}: masks hold {len(self.phases)} values, the engine knows {len(phases)} phases. "
-                "Remedy: a domain.yaml with `phases`."
+                f"{self.source}: masks hold {len(values)} values{'' if are_places else f' ({_told(values)})'}, the engine "
+                f"knows {len(phases)} phases. Remedy: a domain.yaml with `phases`."
             )
-        named = tuple(PhaseSpec(phase.name, phase.color, (index,)) for index, phase in enumerate(phases))
+        values += range(len(values), len(phases))
+        named = tuple(PhaseSpec(phase.name, phase.color, (value,)) for phase, value in zip(phases, values, strict=True))
         return replace(self, phases=named, phases_inferred=False)
+
+
+def _told(values: Sequence[int | str]) -> str:
+    return ", ".join(str(value) for value in values)
 
 
 def load_domain(path: Path, *, masks: bool = True) -> Domain:
@@ -158,18 +173,21 @@ def _from_folder(path: Path, with_masks: bool) -> Domain:
     layout = DomainFile()
     images = [path / name for name in layout.image_folders(path)]
     masks = [path / name for name in layout.mask_folders(path)]
+    suffix = None if masks or images != [path] else suffix_beside(path)
+    masks = [path] if suffix else masks
     if not with_masks:
-        return Domain(path.resolve().name, path, (), _without_masks(path, images, masks, layout), Preparation())
+        fields = _without_masks(path, images, masks, DomainFile(mask_suffix=suffix))
+        return Domain(path.resolve().name, path, (), fields, Preparation())
     if not masks:
         refuse_mixed_folder(path, find_images(path))
-    fields = pair_fields(path, images, masks, None, None, ())
-    domain = Domain(path.resolve().name, path, (), fields, Preparation())
+    domain = Domain(path.resolve().name, path, (), pair_fields(path, images, masks, suffix, None, ()), Preparation())
     return _with_inferred_phases(domain) if masks else domain
 
 
 def _with_inferred_phases(domain: Domain) -> Domain:
     masks = [field.mask for field in domain.fields if field.mask is not None]
-    return replace(domain, phases=infer_phases(domain.source, masks, domain.unlabelled), phases_inferred=True)
+    found = infer_phases(domain.source, masks, domain.unlabelled)
+    return replace(domain, phases=found.phases, unlabelled=found.unlabelled, phases_inferred=True)
 
 
 def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
@@ -186,17 +204,20 @@ def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] 
     Raises:
         InputError: no mask, a mask that cannot be read, values that no phase names, or another size than the image's.
     """
+    return _labels_and_notices(field, domain, domain.phases if phases is None else phases)[0]
+
+
+def _labels_and_notices(
+    field: DomainField, domain: Domain, phases: Sequence[PhaseSpec]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """`read_labels`, with what the user should know about the mask."""
     if field.mask is None:
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
-    pixels, palette = read_mask(field.mask)
+    mask = read_mask(field.mask)
     with _as_input_error():
-        size = stored_grid(field.image).shape
-    if pixels.shape[:2] != size:
-        raise InputError(
-            f"mask {field.mask}: {pixels.shape[1]} x {pixels.shape[0]} px, its image {field.image.name} has "
-            f"{size[1]} x {size[0]} px. Remedy: export the mask at the image's size, data bar included."
-        )
-    return to_phases(pixels, palette, phases if phases is not None else domain.phases, domain.unlabelled, field.mask)
+        grid = stored_grid(field.image)
+    mask = on_stored_grid(mask, grid, field.image)
+    return to_phases(mask, phases, domain.unlabelled), mask_notices(mask, phases)
 
 
 def native_labels(field: DomainField, domain: Domain, prepared: PreparedField | None = None) -> NDArray[np.uint8]:
@@ -213,7 +234,14 @@ def native_labels(field: DomainField, domain: Domain, prepared: PreparedField | 
     Raises:
         InputError: as `read_labels`.
     """
-    labels = read_labels(field, domain)
+    return measured_labels(field, domain, prepared)[0]
+
+
+def measured_labels(
+    field: DomainField, domain: Domain, prepared: PreparedField | None
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """`native_labels`, with what the user should know about the mask."""
+    labels, notices = _labels_and_notices(field, domain, domain.phases)
     crop = domain.preparation.crop if prepared is None else prepared.crop
     with _as_input_error():
         height, width = cropped_shape(labels.shape, crop, field.image)
@@ -221,7 +249,7 @@ def native_labels(field: DomainField, domain: Domain, prepared: PreparedField | 
         excluded = [] if prepared is None else prepared.excluded_rows(0, height)
     for outside in excluded:
         labels = np.where(outside, np.uint8(UNLABELLED), labels)
-    return labels
+    return labels, notices
 
 
 def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from microseg.core.domains import layout
 from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
@@ -49,7 +50,8 @@ class PhaseEntry(FrozenModel):
     value: MaskValue | None = Field(
         None,
         description='Its mask value: an index or grey value from 0 to 65535, an overlay colour "#rrggbb", "grey" (any grey '
-        'that no other phase names) or "other" (anything else). By default its place in the list.',
+        'that no other phase names) or "other" (anything else). By default its place in the list, from 0, or from 1 '
+        "where `unlabelled` is 0.",
     )
     values: Annotated[list[MaskValue], BeforeValidator(_as_list)] | None = Field(
         None, description="Several mask values in place of `value`."
@@ -74,10 +76,12 @@ class DomainFile(FrozenModel):
 
     name: str | None = Field(None, description="Name of the domain; by default that of its folder or file.")
     images: Folders | None = Field(
-        None, description="Image folder or folders; by default `images` where it exists, else the folder itself."
+        None,
+        description="Image folder or folders; by default `images` or alike where it exists, else the folder itself.",
     )
     masks: Folders | None = Field(
-        None, description="Mask folder, one for each image folder; null: no masks. By default `masks` where it exists."
+        None,
+        description="Mask folder, one for each image folder; null: no masks. By default `masks`, `labels`, `GT` or alike.",
     )
     mask_suffix: str | None = Field(
         None, description="What a mask's name has after the image's, such as `_mask`; by default found out."
@@ -120,34 +124,41 @@ class DomainFile(FrozenModel):
 
     def phase_specs(self) -> tuple[PhaseSpec, ...]:
         """The phases with their colours and mask values filled in."""
+        first = 1 if self.unlabelled == 0 else 0
         return tuple(
             PhaseSpec(
                 phase.name,
                 (phase.color or COLORS[index % len(COLORS)]).lower(),
-                tuple(phase.values) if phase.values else (index if phase.value is None else phase.value,),
+                tuple(phase.values) if phase.values else (first + index if phase.value is None else phase.value,),
             )
             for index, phase in enumerate(self.phases or ())
         )
 
     def image_folders(self, base: Path) -> list[str]:
-        """The image folders as stated, else `images` where it exists, else the folder itself.
+        """The image folders as stated, else as their names tell, else the folder itself.
 
         Args:
             base: the folder of the domain.yaml.
+
+        Raises:
+            InputError: several folders have such names.
         """
         if self.images is not None:
             return self.images
-        return ["images"] if (base / "images").is_dir() else ["."]
+        return layout.image_folders(base)
 
     def mask_folders(self, base: Path) -> list[str]:
-        """The mask folders as stated (null: none), else `masks` where it exists.
+        """The mask folders as stated (null: none), else as their names tell.
 
         Args:
             base: the folder of the domain.yaml.
+
+        Raises:
+            InputError: several folders have such names.
         """
         if "masks" in self.model_fields_set:
             return self.masks or []
-        return ["masks"] if (base / "masks").is_dir() else []
+        return layout.mask_folders(base)
 
 
 def read_domain_file(path: Path) -> DomainFile:

@@ -5,47 +5,129 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.domain_file import COLORS
-from microseg.core.domains.labels import read_mask
-from microseg.core.domains.pairing import MASK_SUFFIXES
-from microseg.core.domains.phases import PhaseSpec
+from microseg.core.domains.labels import NO_BLUR, Mask, read_mask
+from microseg.core.domains.layout import mask_suffix
+from microseg.core.domains.phases import UNLABELLED, PhaseSpec
 from microseg.core.errors import InputError
 
 # More indices than this in a mask are grey values rather than phases.
 _MAX_INFERRED = 16
+# From so many values on, a mask whose values are one object each numbers objects.
+_MIN_OBJECTS = 6
+_MOST_PARTS = 1.1
+_OBJECTS_LOOKED_AT = 64
 _LISTED = 8
 _MASK_WORDS = {"mask", "masks", "annot", "annotation", "annotations", "label", "labels", "gt", "groundtruth"}
 
 
-def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | None) -> tuple[PhaseSpec, ...]:
-    """Phases phase0 ... phaseP-1 of masks that hold small indices alone.
+@dataclass(frozen=True)
+class InferredPhases:
+    """Phases that masks show without a domain.yaml.
+
+    Attributes:
+        phases: phase0, phase1 ...
+        unlabelled: mask value of pixels without label, or None.
+    """
+
+    phases: tuple[PhaseSpec, ...]
+    unlabelled: int | str | None
+
+
+def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | None) -> InferredPhases:
+    """Phases of masks that hold indices alone, or black and white.
+
+    Understood are the indices 0 to P-1 (also where some never occur), 1 to P without 0 (as ilastik numbers them; 0 may be
+    stated as unlabelled), and 0 with the white of 8 or 16 bit. 255 beside indices is taken as unlabelled.
 
     Args:
         source: the domain, for messages.
         masks: files of the masks.
-        unlabelled: the value of pixels without label, or None.
+        unlabelled: the value of pixels without label as stated, or None.
 
     Raises:
-        InputError: the masks hold colours, grey values or something else. The message shows the domain.yaml to write.
+        InputError: the masks hold colours, grey values, instance labels or something else. The message shows the domain.yaml to
+            write.
     """
-    counts: Counter[int | str] = Counter()
-    for mask in masks:
-        counts.update(_value_counts(*read_mask(mask)))
-    values = [value for value in counts if value != unlabelled]
-    indices = [value for value in values if isinstance(value, int)]
-    if len(indices) == len(values) and max(indices, default=0) < _MAX_INFERRED:
-        number = max(2, max(indices, default=0) + 1)
-        return tuple(PhaseSpec(f"phase{i}", COLORS[i % len(COLORS)], (i,)) for i in range(number))
+    counts = _counts(source, masks)
+    values = sorted(value for value in counts if isinstance(value, int) and value != unlabelled)
+    if len(values) + (unlabelled in counts) < len(counts):
+        raise InputError(_proposal(source, counts))
+    if unlabelled is None and values in ([0, 255], [0, 65535]):
+        return InferredPhases(_numbered(values), None)
+    if unlabelled is None and len(values) > 2 and values[-1] == UNLABELLED:
+        unlabelled = values.pop()
+    first = 1 if unlabelled == 0 or (len(values) > 1 and values == list(range(1, len(values) + 1))) else 0
+    last = max(values, default=0)
+    # Fewer than half of the numbers up to the largest: rather grey values than indices.
+    if last < _MAX_INFERRED and (len(values) < 2 or 2 * len(values) > last):
+        return InferredPhases(_numbered(range(first, max(2 + first, last + 1))), unlabelled)
     raise InputError(_proposal(source, counts))
 
 
-def _value_counts(pixels: NDArray[Any], palette: NDArray[np.uint8] | None) -> Counter[int | str]:
+def _numbered(values: Sequence[int]) -> tuple[PhaseSpec, ...]:
+    return tuple(PhaseSpec(f"phase{i}", COLORS[i % len(COLORS)], (value,)) for i, value in enumerate(values))
+
+
+def _counts(source: Path, masks: Sequence[Path]) -> Counter[int | str]:
+    """Pixels of each value over all masks. Palettes count by index where all masks agree on its colour, else by colour."""
+    counts: Counter[int | str] = Counter()
+    colors: dict[int, bytes] = {}
+    for path in masks:
+        mask = read_mask(path)
+        if mask.palette is not None:
+            for index in np.unique(mask.pixels).tolist():
+                if colors.setdefault(index, mask.palette[index].tobytes()) != mask.palette[index].tobytes():
+                    return sum((_value_counts(_through_palette(read_mask(path))) for path in masks), Counter())
+        found = _value_counts(mask.pixels)
+        if len(found) >= _MIN_OBJECTS and is_numbered_by_object(mask.pixels):
+            raise InputError(_instances(source, path, len(found)))
+        counts.update(found)
+    return counts
+
+
+def _through_palette(mask: Mask) -> NDArray[Any]:
+    return mask.pixels if mask.palette is None else mask.palette[mask.pixels]
+
+
+def is_numbered_by_object(pixels: NDArray[Any]) -> bool:
+    """Whether the values beside 0 follow one another and are one connected object each, as in instance labels.
+
+    Args:
+        pixels: (h, w) of values; colours are none.
+    """
+    if pixels.ndim != 2:
+        return False
+    values, counts = np.unique(pixels[pixels > 0], return_counts=True)
+    # Of objects that were numbered, a part of the field may lack some.
+    if not len(values) or values[-1] > 2 * len(values):
+        return False
+    parts = 0
+    looked_at = values[np.argsort(counts, kind="stable")[:_OBJECTS_LOOKED_AT]]
+    for value in looked_at:
+        rows, columns = (np.flatnonzero((pixels == value).any(axis)) for axis in (1, 0))
+        box = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        parts += cv2.connectedComponents((box == value).astype(np.uint8), connectivity=8)[0] - 1
+    return parts <= _MOST_PARTS * len(looked_at)
+
+
+def _instances(source: Path, mask: Path, values: int) -> str:
+    return (
+        f"{source}: {mask.name} holds instance labels: {values} values, each of them one object. They number objects "
+        f"and name no phases.\nRemedy: write {_target(source)} (0 is what is no object), or export a mask of classes:\n\n"
+        'phases:\n  - {name: phase0, value: 0}\n  - {name: phase1, value: "other"}\n'
+    )
+
+
+def _value_counts(pixels: NDArray[Any]) -> Counter[int | str]:
     if pixels.ndim == 2 or (pixels == pixels[..., :1]).all():
         values, counts = np.unique(pixels if pixels.ndim == 2 else pixels[..., 0], return_counts=True)
         return Counter({int(value): int(count) for value, count in zip(values, counts, strict=True)})
@@ -60,19 +142,31 @@ def _value_counts(pixels: NDArray[Any], palette: NDArray[np.uint8] | None) -> Co
 
 def _proposal(source: Path, counts: Counter[int | str]) -> str:
     """An error that shows the domain.yaml to write, with the commonest values of the masks."""
+    if any(isinstance(value, str) for value in counts):
+        # Masks that hold no colour, among others that do: their greys are the micrograph.
+        greys = [value for value in counts if isinstance(value, int)]
+        counts = counts + Counter({"grey": sum(counts.pop(value) for value in greys)}) if greys else counts
     total = sum(counts.values())
-    lines = []
     commonest = counts.most_common(_LISTED)
+    if len(counts) > _MAX_INFERRED:
+        share = 100 * sum(count for _, count in commonest) / total
+        listed = ", ".join(str(value) for value, _ in commonest)
+        found = f"{source}: the masks hold {len(counts)} different values; {listed} cover {share:.1f} % of the area."
+        return f"{found} Masks have one value for each phase. {NO_BLUR}"
+    lines = []
     for value, count in commonest if len(counts) > _LISTED else sorted(commonest, key=lambda item: str(item[0])):
         shown = value if isinstance(value, int) else f'"{value}"'
         lines.append(f"  - {{name: NAME, value: {shown}}}   # {100 * count / total:.2f} % of the area")
     more = f"  # ... {len(counts) - _LISTED} more values\n" if len(counts) > _LISTED else ""
-    target = source / "domain.yaml" if source.is_dir() else source
     return (
         f"{source}: the masks hold {len(counts)} different values that are not phase indices, and their meaning "
-        f'is unknown.\nRemedy: write {target} with names for them ("other" is anything else, `unlabelled: VALUE` is for '
-        "pixels without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
+        f'is unknown.\nRemedy: write {_target(source)} with names for them ("other" is anything else, `unlabelled: VALUE` is '
+        "for pixels without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
     )
+
+
+def _target(source: Path) -> Path:
+    return source / "domain.yaml" if source.is_dir() else source
 
 
 def refuse_mixed_folder(folder: Path, images: Sequence[Path]) -> None:
@@ -87,7 +181,7 @@ def refuse_mixed_folder(folder: Path, images: Sequence[Path]) -> None:
         {part for path in relative for part in path.parts[:-1] if _MASK_WORDS & set(re.split("[^a-z]+", part.lower()))}
     )
     stems = {path.with_suffix("").as_posix() for path in relative}
-    by_suffix = [s for s in stems if any(s.endswith(end) and s.removesuffix(end) in stems for end in MASK_SUFFIXES)]
+    by_suffix = [s for s in stems if (end := mask_suffix(s)) and s.removesuffix(end) in stems]
     if not by_folder and not by_suffix:
         return
     seen = f"the folders {', '.join(by_folder)}" if by_folder else f"files such as {min(by_suffix)}"

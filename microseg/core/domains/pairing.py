@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microseg.core.domains.layout import MASK_SUFFIXES, mask_suffix
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, find_masks, readable
 
-MASK_SUFFIXES = ("_mask", "_annot", "_label", "_labels", "_seg")
 # `groups: folder`: the fields of one folder are one group.
 BY_FOLDER = "folder"
 _LISTED = 10
@@ -47,7 +48,9 @@ def pair_fields(
 ) -> tuple[DomainField, ...]:
     """The fields of the image folders, each with the mask of the same relative path and stem.
 
-    A mask folder may lie in its image folder, or be the same folder where `mask_suffix` tells masks from images.
+    A mask has the image's stem (a.png for a.tif), its whole name (a.tif.png) or its stem without nnU-Net's channel (a.png for
+    a_0000.png), followed by a suffix of `MASK_SUFFIXES`; case does not count. A mask folder may lie in its image folder, or be
+    the same folder where `mask_suffix` tells masks from images.
 
     Args:
         source: the domain, for messages.
@@ -116,7 +119,7 @@ def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: s
         if here == there:
             if not mask_suffix:
                 raise InputError(f"{source}: images and masks lie in one folder. Remedy: `mask_suffix` in domain.yaml.")
-            found = [path for path in found if not path.stem.endswith(mask_suffix)]
+            found = [path for path in found if not path.stem.lower().endswith(mask_suffix.lower())]
         elif there.is_relative_to(here):
             inside = there.relative_to(here).parts
             found = [path for path in found if path.relative_to(folder).parts[: len(inside)] != inside]
@@ -125,36 +128,96 @@ def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: s
     return found
 
 
-def _stems(folder: Path, files: Sequence[Path], what: str) -> dict[str, Path]:
-    """File by relative path without suffix. Raises InputError for two files with one stem."""
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
-    twice = [" and ".join(path.name for path in paths) for paths in by_stem.values() if len(paths) > 1]
-    if twice:
-        raise InputError(
-            f"{folder}: {what} with the same stem: {_list(twice)}. A mask belongs to one image. "
-            "Remedy: rename or remove one."
-        )
-    return {stem: paths[0] for stem, paths in by_stem.items()}
-
-
-def _pairs(folder: Path, images: list[Path], masks: Path, mask_suffix: str | None) -> dict[Path, Path]:
+def _pairs(folder: Path, images: list[Path], masks: Path, suffix: str | None) -> dict[Path, Path]:
     """Mask by image. Masks without image are left out: the images may be a selection."""
-    image_of = _stems(folder, images, "images")
-    mask_of = _stems(masks, [path for path in find_masks(masks) if path not in set(images)], "masks")
-    if not mask_of:
+    found = _ByName(masks, [path for path in find_masks(masks) if path not in set(images)])
+    if not found:
         raise InputError(f"{masks}: holds no masks. Remedy: `masks: null` in domain.yaml for a domain without labels.")
-    suffixes = ("", *MASK_SUFFIXES) if mask_suffix is None else (mask_suffix,)
-    suffix = max(suffixes, key=lambda text: sum(stem + text in mask_of for stem in image_of))
-    missing = [image.name for stem, image in image_of.items() if stem + suffix not in mask_of]
+    names = {image: image.relative_to(folder) for image in images}
+    ways = [(form, end) for form in _FORMS for end in (("", *MASK_SUFFIXES) if suffix is None else (suffix,))]
+    form, end = max(ways, key=lambda way: sum(way[0](name) + way[1] in found for name in names.values()))
+    missing = [image.name for image, name in names.items() if form(name) + end not in found]
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(image_of)} images have no mask in {masks}: {_list(missing)}. "
-            f"A mask has the image's name{f' with {suffix!r} after it' if suffix else ''}. Remedy: add the masks, move "
+            f"{folder}: {len(missing)} of {len(images)} images have no mask in {masks}: {_list(missing)}. "
+            f"A mask has the image's name{f' with {end!r} after it' if end else ''}. Remedy: add the masks, move "
             "these images elsewhere, or set `mask_suffix` in domain.yaml."
         )
-    return {image: mask_of[stem + suffix] for stem, image in image_of.items()}
+    pairs = {image: found[form(name) + end] for image, name in names.items()}
+    twice = _shared(pairs)
+    if twice:
+        raise InputError(
+            f"{folder}: images with the same stem: {_list(twice)}. A mask belongs to one image. Remedy: rename or remove one."
+        )
+    return pairs
+
+
+def suffix_beside(folder: Path) -> str | None:
+    """The suffix that tells masks from the images that they lie beside; None where not every image has its mask so.
+
+    Args:
+        folder: the folder of images.
+    """
+    stems = {_folded(_stem(path)) for path in find_masks(folder)}
+    ends = {stem: mask_suffix(stem) for stem in stems}
+    masks = {stem: end for stem, end in ends.items() if end and stem.removesuffix(end) in stems}
+    paired = {stem.removesuffix(end) for stem, end in masks.items()}
+    suffixes = set(masks.values())
+    return suffixes.pop() if len(suffixes) == 1 and paired == stems - masks.keys() else None
+
+
+def _stem(name: Path) -> str:
+    return name.with_suffix("").as_posix()
+
+
+# What of an image's name its mask repeats: the stem; the whole name, as the masks of `segment` do (a.tif.png); the stem without
+# the number of the channel, as nnU-Net's do.
+_FORMS: tuple[Callable[[Path], str], ...] = (_stem, Path.as_posix, lambda name: re.sub("_[0-9]{4}$", "", _stem(name)))
+
+
+def _shared(pairs: dict[Path, Path]) -> list[str]:
+    """Names of the images that share a mask."""
+    images_of: dict[Path, list[str]] = defaultdict(list)
+    for image, mask in pairs.items():
+        images_of[mask].append(image.name)
+    return [" and ".join(sorted(names)) for names in images_of.values() if len(names) > 1]
+
+
+class _ByName:
+    """Masks by their name without the last suffix. Case and Unicode form count only where they tell two masks apart."""
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        self._exact: dict[str, list[Path]] = defaultdict(list)
+        self._alike: dict[str, list[Path]] = defaultdict(list)
+        for path in files:
+            name = _stem(path.relative_to(folder))
+            self._exact[name].append(path)
+            self._alike[_folded(name)].append(path)
+        twice = [" and ".join(path.name for path in paths) for paths in self._exact.values() if len(paths) > 1]
+        if twice:
+            raise InputError(
+                f"{folder}: masks with the same stem: {_list(twice)}. A mask belongs to one image. "
+                "Remedy: rename or remove one."
+            )
+
+    def __len__(self) -> int:
+        return len(self._exact)
+
+    def __contains__(self, name: str) -> bool:
+        return self._paths(name) != []
+
+    def __getitem__(self, name: str) -> Path:
+        return self._paths(name)[0]
+
+    def _paths(self, name: str) -> list[Path]:
+        if name in self._exact:
+            return self._exact[name]
+        alike = self._alike.get(_folded(name), [])
+        return alike if len(alike) == 1 else []
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def field_groups(source: Path, names: list[Path], groups: str | dict[str, list[str]] | None) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from microseg.core.domains.checking import nothing_labelled
 from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.phases import UNLABELLED
@@ -167,13 +168,10 @@ def common_pixel_size(domain: Domain) -> float | None:
 
 
 def _refuse_unlabelled(fields: list[LabelledField]) -> None:
-    """Raise InputError for a field without a labelled pixel: it teaches nothing, and has no score as a held-out field."""
+    """Raise InputError for a field without a labelled pixel, as `check` does."""
     for item in fields:
         if (item.labels == UNLABELLED).all():
-            raise InputError(
-                f"{item.field.mask}: every pixel is unlabelled. Remedy: label some, or list the field under `test` in "
-                "domain.yaml."
-            )
+            raise InputError(nothing_labelled(item.field))
 
 
 def _refuse_missing_phases(domain: Domain, fields: list[LabelledField]) -> None:

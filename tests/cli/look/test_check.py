@@ -165,3 +165,42 @@ def test_shortened() -> None:
     assert shortened("field.tif", 9) == "field.tif"
     assert shortened("specimen-17-field-3.tif", 12) == "spec…d-3.tif"
     assert [len(shortened("x" * 40, columns)) for columns in (12, 13, 39)] == [12, 13, 39]
+
+
+def test_a_field_without_a_label_stops_training_unless_it_is_a_test(tmp_path: Path) -> None:
+    masks = {"a": halves(), "b": halves(), "c": halves(values=(255,))}
+    folder = write_domain(tmp_path / "steel", masks, {"phases": NAMED, "unlabelled": 255})
+    result = run(folder, "--folds", "2")
+    assert result.exit_code == 2
+    assert "c.png: every pixel is unlabelled. Remedy: label some, or list the field under `test`" in result.output
+    described = {"phases": NAMED, "unlabelled": 255, "test": ["c"]}
+    assert run(write_domain(tmp_path / "other", masks, described), "--folds", "2").exit_code == 0
+
+
+def test_one_hot_masks_are_named_once_for_all_fields(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path, {"a": halves(), "b": halves()}, {"phases": NAMED})
+    for name in "ab":
+        (folder / "masks" / f"{name}.png").unlink()
+        tifffile.imwrite(
+            folder / "masks" / f"{name}.tif", np.stack([halves() == 0, halves() == 1]), photometric="minisblack"
+        )
+    result = run(folder, "--folds", "2")
+    assert result.exit_code == 0, result.output
+    assert "2 fields (a.tif ...): one-hot mask: of its pages or channels, 1 is ferrite, 2 is bainite" in result.output
+
+
+def test_0_of_scribbles_is_told_and_can_be_declared_unlabelled(tmp_path: Path) -> None:
+    scribbles = np.zeros((32, 40), np.uint8)
+    scribbles[4:8, :20], scribbles[4:8, 20:] = 1, 2
+    folder = write_domain(tmp_path, {"a": scribbles, "b": scribbles})
+    assert (
+        "where it means that nothing is labelled (scribbles), write `unlabelled: 0`"
+        in run(folder, "--folds", "2").output
+    )
+    (folder / "domain.yaml").write_text("unlabelled: 0\n")
+    result = run(folder, "--folds", "2", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [phase["area_share"] for phase in found["phases"]] == [0.5, 0.5]
+    assert [phase["values"] for phase in found["phases"]] == [[1], [2]]
+    assert found["unlabelled_share"] == 0.875

@@ -22,8 +22,10 @@ from microseg.core.domains.domain import (
     resolve_intensity,
 )
 from microseg.core.errors import InputError
+from microseg.core.images.orientation import shown
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
+from microseg.deploy.report.png import MaskWriter
 from tests.core.samples import halves, noise, write_domain
 
 REPOSITORY = Path(__file__).parents[3]
@@ -89,11 +91,11 @@ def test_inferred_phases_become_the_engines(tmp_path: Path) -> None:
 
 
 def test_grey_values_show_the_domain_yaml_to_write(tmp_path: Path) -> None:
-    folder = write_domain(tmp_path, {"a": halves(values=(0, 255))})
+    folder = write_domain(tmp_path, {"a": halves(values=(0, 128, 255, 255))})
     with pytest.raises(InputError, match="their meaning is unknown") as caught:
         load_domain(folder)
     proposed = str(caught.value).partition("\n\n")[2].replace("NAME", "x")
-    assert [entry["value"] for entry in yaml.safe_load(proposed)["phases"]] == [0, 255]
+    assert [entry["value"] for entry in yaml.safe_load(proposed)["phases"]] == [0, 128, 255]
     assert "50.00 % of the area" in proposed
 
 
@@ -108,11 +110,11 @@ def test_colours_show_the_domain_yaml_to_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("train/a.tif", "train_annot/a.tif"), ("a.tif", "a_mask.tif"), ("img/a.tif", "labels/a.png")]
+    "names", [("train/a.tif", "train_annot/a.tif"), ("a.tif", "b.tif", "a_mask.tif"), ("x/a.tif", "x/labels/a.png")]
 )
 def test_masks_that_look_like_images_show_the_domain_yaml_to_write(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(noise(20, 20)).save(tmp_path / name)
     with pytest.raises(InputError, match="look like masks among the images") as caught:
         load_domain(tmp_path)
@@ -327,6 +329,55 @@ def test_a_mask_of_another_size(tmp_path: Path) -> None:
     Image.fromarray(halves(30, 40)).save(folder / "masks" / "a.png")
     domain = load_domain(folder)
     with pytest.raises(InputError, match=r"a\.png: 40 x 30 px, its image a\.tif has 40 x 32 px"):
+        read_labels(domain.fields[0], domain)
+
+
+def turned_domain(folder: Path, orientation: int, suffix: str = ".png") -> tuple[Path, Any]:
+    """A domain of one image that states an orientation; the labels on its stored grid."""
+    labels = noise(32, 40) % 2
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    exif = Image.Exif()
+    exif[274] = orientation
+    image = Image.fromarray(noise(32, 40))
+    if suffix == ".tif":
+        tifffile.imwrite(folder / "images" / "a.tif", noise(32, 40), extratags=[(274, "H", 1, orientation, True)])
+    else:
+        image.save(folder / "images" / f"a{suffix}", exif=exif)
+    return folder, labels
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_labels_drawn_on_the_picture_as_viewers_turn_it(tmp_path: Path, orientation: int, suffix: str) -> None:
+    folder, labels = turned_domain(tmp_path, orientation, suffix)
+    Image.fromarray(shown(labels, orientation)).save(folder / "masks" / "a.png")
+    domain = load_domain(folder)
+    np.testing.assert_array_equal(read_labels(domain.fields[0], domain), labels)
+    image, truth = prepared_and_labels(domain.fields[0], domain, Grid())
+    assert image.shape == truth.shape == (32, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_that_state_the_orientation_of_their_image(tmp_path: Path, orientation: int) -> None:
+    folder, labels = turned_domain(tmp_path, orientation)
+    with (folder / "masks" / "a.png.png").open("wb") as stream:
+        writer = MaskWriter(stream, 32, 40, ["#0072b2", "#e69f00"], orientation)
+        writer.write(labels)
+        writer.finish()
+    domain = load_domain(folder)
+    np.testing.assert_array_equal(read_labels(domain.fields[0], domain), labels)
+
+
+def test_a_mask_that_fits_the_stored_grid_alone_was_drawn_on_it(tmp_path: Path) -> None:
+    folder, labels = turned_domain(tmp_path, 6)
+    Image.fromarray(labels).save(folder / "masks" / "a.png")
+    domain = load_domain(folder)
+    np.testing.assert_array_equal(read_labels(domain.fields[0], domain), labels)
+    Image.fromarray(labels[:-1]).save(folder / "masks" / "a.png")
+    with pytest.raises(
+        InputError, match=r"40 x 31 px, its image a\.png has 32 x 40 px as viewers show it \(orientation 6\)"
+    ):
         read_labels(domain.fields[0], domain)
 
 

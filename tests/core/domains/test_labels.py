@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from microseg.core.domains.labels import UNLABELLED, PhaseSpec, read_mask, to_phases
 from microseg.core.errors import InputError
@@ -20,7 +21,7 @@ A, B, C = "#111111", "#222222", "#333333"
 
 def labels(path: Path, *values: tuple[int | str, ...], unlabelled: int | str | None = None) -> NDArray[np.uint8]:
     phases = [PhaseSpec(f"p{index}", A, value) for index, value in enumerate(values)]
-    return to_phases(*read_mask(path), phases, unlabelled, path)
+    return to_phases(read_mask(path), phases, unlabelled)
 
 
 def overlay(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -73,7 +74,7 @@ def test_exact_values_win_over_grey_and_grey_over_other(tmp_path: Path) -> None:
     assert labels(tmp_path / "a.png", ("other",), ("#5a5a5a",), ("#070707",))[15, 25] == 2
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "int64", "uint32", "float32", "float64"])
 def test_index_masks_of_any_number_type(tmp_path: Path, dtype: str) -> None:
     mask = halves(values=(0, 1, 2))
     tifffile.imwrite(tmp_path / "a.tif", mask.astype(dtype))
@@ -96,6 +97,137 @@ def test_a_palette_mask_by_index_or_by_its_colours(tmp_path: Path) -> None:
 def test_black_and_white_masks(tmp_path: Path) -> None:
     Image.fromarray(halves().astype(bool)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(labels(tmp_path / "a.png", (0,), (255,)), halves())
+
+
+@pytest.mark.parametrize("values", [((0,), (1,)), ((0,), (255,)), (("#000000",), ("#ffffff",))])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_one_bit_is_1_and_white(tmp_path: Path, name: str, values: Any) -> None:
+    Image.fromarray(halves().astype(bool)).save(tmp_path / name)
+    np.testing.assert_array_equal(labels(tmp_path / name, *values), halves())
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16"])
+def test_white_is_zero_counts_as_viewers_show_it(tmp_path: Path, dtype: str) -> None:
+    white = 255 if dtype == "bool" else np.iinfo(dtype).max
+    shown = halves().astype(dtype) * white if dtype != "bool" else halves().astype(bool)
+    tifffile.imwrite(tmp_path / "a.tif", ~shown, photometric="miniswhite")
+    np.testing.assert_array_equal(labels(tmp_path / "a.tif", (0,), (int(white),)), halves())
+    stored = np.where(halves(), 0, 1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "b.tif", stored, photometric="miniswhite")
+    with pytest.raises(InputError, match=r"254 \(640 px\).*stores white as zero"):
+        labels(tmp_path / "b.tif", (0,), (1,))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_is_turned_as_viewers_turn_it(tmp_path: Path, orientation: int) -> None:
+    mask = noise(20, 30) % 3
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(mask).save(tmp_path / "a.png", exif=exif)
+    tifffile.imwrite(tmp_path / "a.tif", mask, extratags=[(274, "H", 1, orientation, True)])
+    with Image.open(tmp_path / "a.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    for name in ("a.png", "a.tif"):
+        np.testing.assert_array_equal(labels(tmp_path / name, (0,), (1,), (2,)), expected)
+
+
+def test_a_fiji_lut_counts_by_index(tmp_path: Path) -> None:
+    lut = np.zeros((3, 256), np.uint16)
+    lut[0, 1] = lut[1, 2] = 65535
+    tifffile.imwrite(tmp_path / "a.tif", halves() + 1, photometric="palette", colormap=lut)
+    np.testing.assert_array_equal(labels(tmp_path / "a.tif", (1,), (2,)), halves())
+    np.testing.assert_array_equal(labels(tmp_path / "a.tif", ("#ff0000",), ("#00ff00",)), halves())
+
+
+def test_a_palette_of_greys_counts_by_its_greys_where_they_are_stated(tmp_path: Path) -> None:
+    image = Image.fromarray(1 - halves(), mode="P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(labels(tmp_path / "a.png", (0,), (255,)), halves())
+    np.testing.assert_array_equal(labels(tmp_path / "a.png", (0,), (1,)), 1 - halves())
+    with pytest.raises(InputError, match=r'1, in the palette "#000000" \(640 px\)'):
+        labels(tmp_path / "a.png", (0,), (2,))
+
+
+ONE_HOT = np.stack([halves(values=(0, 1, 2)) == value for value in range(3)])
+
+
+@pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("layout", ["pages", "channels", "planes"])
+def test_one_hot_pages_and_channels(tmp_path: Path, white: int, dtype: str, layout: str) -> None:
+    planes = (ONE_HOT * white).astype(dtype)
+    if layout == "pages":
+        tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
+    elif layout == "channels":
+        tifffile.imwrite(
+            tmp_path / "a.tif", np.moveaxis(planes, 0, -1), photometric="minisblack", planarconfig="contig"
+        )
+    else:
+        tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack", planarconfig="separate")
+    mask = read_mask(tmp_path / "a.tif")
+    assert mask.one_hot == 3
+    for values in (
+        ((0,), (1,), (2,)),
+        ((1,), (2,), (3,)),
+        ((0,), (128,), (255,)),
+        (("#000000",), ("grey",), ("other",)),
+    ):
+        np.testing.assert_array_equal(labels(tmp_path / "a.tif", *values), halves(values=(0, 1, 2)))
+    np.testing.assert_array_equal(labels(tmp_path / "a.tif", (2,), (1,), (0,)), halves(values=(2, 1, 0)))
+    with pytest.raises(InputError, match="one-hot with 3 pages or channels, and 2 phases are stated"):
+        labels(tmp_path / "a.tif", (0,), (255,))
+
+
+def test_one_hot_pages_that_follow_one_another_without_headers(tmp_path: Path) -> None:
+    planes = ONE_HOT.astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack", truncate=True)
+    np.testing.assert_array_equal(labels(tmp_path / "a.tif", (0,), (1,), (2,)), halves(values=(0, 1, 2)))
+    tifffile.imwrite(tmp_path / "b.tif", ~(planes * 255), photometric="miniswhite")
+    np.testing.assert_array_equal(labels(tmp_path / "b.tif", (0,), (1,), (2,)), halves(values=(0, 1, 2)))
+
+
+def test_a_page_marked_as_reduced_is_no_page_of_a_mask(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(halves()[::4, ::4], subfiletype=1)
+        tif.write(halves())
+    assert read_mask(tmp_path / "a.tif").one_hot == 0
+
+
+@pytest.mark.parametrize(
+    ("planes", "reason"),
+    [
+        (np.stack([noise(20, 30), noise(20, 30)]), r"2 pages that are not one-hot \(values from 1 to 255"),
+        (ONE_HOT[:2].astype(np.uint8), r"2 pages that are not one-hot \(384 pixels are on none of them, 0 on more"),
+        (np.ones((2, 20, 30), np.uint8), r"2 pages that are not one-hot \(0 pixels are on none of them, 600 on more"),
+        (np.full((2, 20, 30), 0.5, np.float32), "600 on more"),
+    ],
+)
+def test_pages_that_are_not_one_hot(tmp_path: Path, planes: NDArray[Any], reason: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
+    with pytest.raises(InputError, match=reason) as caught:
+        read_mask(tmp_path / "a.tif")
+    assert "Remedy: save the labels as one page" in str(caught.value)
+
+
+def test_pages_of_different_sizes(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(halves())
+        tif.write(halves()[::4, ::4])
+    with pytest.raises(InputError, match="2 pages that are not one-hot"):
+        read_mask(tmp_path / "a.tif")
+
+
+def test_blurred_borders_are_refused_with_a_remedy_that_works(tmp_path: Path) -> None:
+    mask = cv2.GaussianBlur(halves(values=(0, 255)) * np.uint8(1), (9, 9), 0)
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="They lie between the values of the phases") as caught:
+        labels(tmp_path / "a.png", (0,), (255,))
+    assert "without anti-aliasing" in str(caught.value)
+    assert "add them to `phases`" not in str(caught.value)
+    # The remedy: a threshold.
+    Image.fromarray(np.where(mask > 127, np.uint8(255), np.uint8(0))).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(labels(tmp_path / "b.png", (0,), (255,)), halves())
 
 
 @pytest.mark.parametrize("value", [9, "#090909"])
@@ -128,8 +260,13 @@ def test_the_commonest_of_many_unknown_values_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
-        (lambda path: Image.fromarray(halves()).save(path, format="JPEG"), "JPEG has blurred values"),
-        (lambda path: tifffile.imwrite(path, halves() + np.float32(0.5)), "whole numbers"),
+        (lambda path: Image.fromarray(halves()).save(path, format="JPEG"), "compressed with loss"),
+        (
+            lambda path: tifffile.imwrite(path, halves() + np.float32(0.5)),
+            r"1280 values are not whole numbers, such as 0\.5",
+        ),
+        (lambda path: tifffile.imwrite(path, halves() * np.float32(np.nan)), "not whole numbers, such as nan"),
+        (lambda path: tifffile.imwrite(path, halves().astype(np.int64) * 70000), "values from 0 to 70000"),
         (lambda path: tifffile.imwrite(path, halves().astype(np.int32) - 1), "whole numbers"),
         (lambda path: tifffile.imwrite(path, overlay(noise(20, 30)).astype(np.uint16), photometric="rgb"), "8 bit"),
         (lambda path: path.write_bytes(b""), "empty"),
