@@ -121,5 +121,5 @@ def test_training_and_check_do_not_see_it(tmp_path: Path) -> None:
     _, labels = prepared_and_labels(domain.fields[0], domain, Grid())
     assert np.array_equal(labels, np.where(OUTSIDE, 255, GREY > 100))
     found = check_domain(domain, 2)
-    assert found.problems == () and f"a.png: {NOTICE}" in found.notices
+    assert found.problems == () and f"2 fields (a.png ...): {NOTICE}" in found.notices
     assert found.pixels[-1] == 2 * OUTSIDE.sum()
