@@ -101,8 +101,9 @@ def _phase_table(found: DomainCheck) -> TextTable:
         table.add(phase.name, phase_label(phase.color, phase.color), values, area, str(fields))
     pixels = found.pixels
     if pixels[-1]:
+        value = found.domain.unlabelled
         share = pixels[-1] / sum(pixels)
-        table.add("unlabelled", "", str(found.domain.unlabelled), f"{_percent(share)} % of all", "")
+        table.add("unlabelled", "", "-" if value is None else str(value), f"{_percent(share)} % of all", "")
     return table
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from microseg.core.domains import layout
-from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, PhaseSpec
+from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, TRANSPARENT, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import Crop, Intensity
@@ -24,15 +24,16 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _mask_value(value: Any) -> Any:
-    """0..65535, "#rrggbb" in lower case, "grey" or "other"."""
+    """0..65535, "#rrggbb" in lower case, "grey", "transparent" or "other"."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
         return value
     text = value.lower() if isinstance(value, str) else ""
     if text == "gray":
         return GREY
-    if text in (GREY, OTHER) or _HEX.fullmatch(text):
+    if text in (GREY, TRANSPARENT, OTHER) or _HEX.fullmatch(text):
         return text
-    raise ValueError(f'{value!r} is no mask value: a whole number 0 to 65535, "#rrggbb", "grey" or "other" (in quotes)')
+    allowed = 'a whole number 0 to 65535, "#rrggbb", "grey", "transparent" or "other" (in quotes)'
+    raise ValueError(f"{value!r} is no mask value: {allowed}")
 
 
 def _as_list(value: Any) -> Any:
@@ -50,8 +51,8 @@ class PhaseEntry(FrozenModel):
     value: MaskValue | None = Field(
         None,
         description='Its mask value: an index or grey value from 0 to 65535, an overlay colour "#rrggbb", "grey" (any grey '
-        'that no other phase names) or "other" (anything else). By default its place in the list, from 0, or from 1 '
-        "where `unlabelled` is 0.",
+        'that no other phase names), "transparent" (hidden by the alpha channel) or "other" (anything else). By default its '
+        "place in the list, from 0, or from 1 where `unlabelled` is 0.",
     )
     values: Annotated[list[MaskValue], BeforeValidator(_as_list)] | None = Field(
         None, description="Several mask values in place of `value`."

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.domain_file import COLORS
-from microseg.core.domains.labels import NO_BLUR, Mask, read_mask
+from microseg.core.domains.labels import NO_BLUR, Mask, hidden_index, read_mask
 from microseg.core.domains.layout import mask_suffix
-from microseg.core.domains.phases import UNLABELLED, PhaseSpec
+from microseg.core.domains.phases import TRANSPARENT, UNLABELLED, PhaseSpec
 from microseg.core.errors import InputError
 
 # More indices than this in a mask are grey values rather than phases.
@@ -86,16 +86,23 @@ def _counts(source: Path, masks: Sequence[Path]) -> Counter[int | str]:
         if mask.palette is not None:
             for index in np.unique(mask.pixels).tolist():
                 if colors.setdefault(index, mask.palette[index].tobytes()) != mask.palette[index].tobytes():
-                    return sum((_value_counts(_through_palette(read_mask(path))) for path in masks), Counter())
-        found = _value_counts(mask.pixels)
+                    return sum((_opaque_counts(read_mask(path), by_colour=True) for path in masks), Counter())
+        found = _opaque_counts(mask)
         if len(found) >= _MIN_OBJECTS and is_numbered_by_object(mask.pixels):
             raise InputError(_instances(source, path, len(found)))
         counts.update(found)
     return counts
 
 
-def _through_palette(mask: Mask) -> NDArray[Any]:
-    return mask.pixels if mask.palette is None else mask.palette[mask.pixels]
+def _opaque_counts(mask: Mask, by_colour: bool = False) -> Counter[int | str]:
+    """Pixels of each value. Transparent ones count as such, or not at all where the mask is that of a report."""
+    pixels = mask.palette[mask.pixels] if by_colour and mask.palette is not None else mask.pixels
+    if mask.transparent is None:
+        return _value_counts(pixels)
+    counts = _value_counts(pixels[~mask.transparent][None])
+    if mask.palette is None or hidden_index(mask, ()) is None:
+        counts[TRANSPARENT] = int(np.count_nonzero(mask.transparent))
+    return counts
 
 
 def is_numbered_by_object(pixels: NDArray[Any]) -> bool:
@@ -142,7 +149,7 @@ def _value_counts(pixels: NDArray[Any]) -> Counter[int | str]:
 
 def _proposal(source: Path, counts: Counter[int | str]) -> str:
     """An error that shows the domain.yaml to write, with the commonest values of the masks."""
-    if any(isinstance(value, str) for value in counts):
+    if any(isinstance(value, str) and value != TRANSPARENT for value in counts):
         # Masks that hold no colour, among others that do: their greys are the micrograph.
         greys = [value for value in counts if isinstance(value, int)]
         counts = counts + Counter({"grey": sum(counts.pop(value) for value in greys)}) if greys else counts

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.mask_planes import joined, read_planes
-from microseg.core.domains.phases import GREY, OTHER, UNLABELLED, PhaseSpec
+from microseg.core.domains.phases import GREY, OTHER, TRANSPARENT, UNLABELLED, PhaseSpec
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.image_file import open_raster
 from microseg.core.images.orientation import StoredGrid, as_stored, shown
+from microseg.core.images.raster import Raster
 
 __all__ = ["UNLABELLED", "Mask", "PhaseSpec", "mask_notices", "on_stored_grid", "read_mask", "to_phases"]
 
@@ -41,6 +42,8 @@ class Mask:
         is_turned: whether its file states an orientation of its own, which `pixels` follow.
         white_is_zero: whether the file stores white as zero; `pixels` have it as the largest value.
         one_bit: whether the file stores one bit a pixel; the values are 0 and 255.
+        transparent: (h, w), True where an alpha channel or a palette's transparency hides the pixel; None where it hides none
+            or all.
         one_hot: number of pages or channels that say each for one phase where it is; the values are their places, from 0.
             0 for any other mask.
     """
@@ -51,6 +54,7 @@ class Mask:
     is_turned: bool = False
     white_is_zero: bool = False
     one_bit: bool = False
+    transparent: NDArray[np.bool_] | None = None
     one_hot: int = 0
 
 
@@ -87,9 +91,18 @@ def read_mask(path: Path) -> Mask:
                 is_turned=raster.orientation != 1,
                 white_is_zero=inverted,
                 one_bit=raster.one_bit,
+                transparent=_transparent(raster),
             )
     except FieldError as error:
         raise InputError(f"mask {error}") from error
+
+
+def _transparent(raster: Raster) -> NDArray[np.bool_] | None:
+    hidden = np.zeros((raster.height, raster.width), np.bool_)
+    for exclusion in raster.exclusions:
+        if exclusion.reason == TRANSPARENT:
+            hidden |= exclusion.rows(0, raster.height)
+    return shown(hidden, raster.orientation) if hidden.any() and not hidden.all() else None
 
 
 def _whole_numbers(pixels: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -130,6 +143,46 @@ def to_phases(mask: Mask, phases: Sequence[PhaseSpec], unlabelled: int | str | N
     entries = [(value, index) for index, phase in enumerate(phases) for value in phase.values]
     if unlabelled is not None:
         entries.append((unlabelled, UNLABELLED))
+    index = hidden_index(mask, entries)
+    if index is None:
+        return _by_value(mask, entries)
+    assert mask.transparent is not None
+    # What is hidden takes any value that is not: it is overwritten.
+    pixels = mask.pixels.copy()
+    pixels[mask.transparent] = mask.pixels[~mask.transparent][0]
+    return np.where(mask.transparent, np.uint8(index), _by_value(replace(mask, pixels=pixels), entries))
+
+
+def hidden_index(mask: Mask, entries: Sequence[tuple[int | str, int]]) -> int | None:
+    """The phase index of transparent pixels; None where they count by the value that the mask has there.
+
+    In masks of a report, the value 255 is transparent: it is not labelled.
+
+    Args:
+        mask: the mask.
+        entries: mask values with their phase indices.
+
+    Raises:
+        InputError: transparent pixels have a colour of opaque ones, so that it means two things.
+    """
+    if mask.transparent is None:
+        return None
+    stated = dict(entries)
+    if TRANSPARENT in stated:
+        return stated[TRANSPARENT]
+    if mask.palette is not None:
+        is_report = UNLABELLED not in stated and (mask.pixels[mask.transparent] == UNLABELLED).all()
+        return UNLABELLED if is_report else None
+    hidden, opaque = (np.unique(mask.pixels[where], axis=0) for where in (mask.transparent, ~mask.transparent))
+    if {item.tobytes() for item in hidden} & {item.tobytes() for item in opaque}:
+        raise InputError(
+            f"mask {mask.path}: {np.count_nonzero(mask.transparent)} transparent pixels have a colour that opaque pixels have, "
+            "too. Remedy: give them a meaning in domain.yaml: a phase with `value: transparent`, or `unlabelled: transparent`."
+        )
+    return None
+
+
+def _by_value(mask: Mask, entries: list[tuple[int | str, int]]) -> NDArray[np.uint8]:
     pixels = _stated_values(mask, {value for value, _ in entries if isinstance(value, int)})
     if pixels.ndim == 3:
         red, green, blue = cv2.split(np.ascontiguousarray(pixels))
@@ -159,7 +212,9 @@ def on_stored_grid(mask: Mask, grid: StoredGrid, image: Path) -> Mask:
     """
     size = mask.pixels.shape[:2]
     if size == grid.shown_shape:
-        return replace(mask, pixels=np.ascontiguousarray(as_stored(mask.pixels, grid.orientation)))
+        pixels = np.ascontiguousarray(as_stored(mask.pixels, grid.orientation))
+        hidden = None if mask.transparent is None else as_stored(mask.transparent, grid.orientation)
+        return replace(mask, pixels=pixels, transparent=hidden)
     if size == grid.shape and not mask.is_turned:
         return mask
     height, width = grid.shown_shape

@@ -9,6 +9,7 @@ UNLABELLED = 255
 MAX_PHASES = 250
 GREY = "grey"
 OTHER = "other"
+TRANSPARENT = "transparent"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class PhaseSpec:
         name: name of the phase.
         color: `#rrggbb`, for overlays and reports.
         values: a number is an index or grey value, "#rrggbb" an overlay colour, "grey" any grey that no other value names,
-            "other" anything else.
+            "transparent" what the mask's alpha channel hides, "other" anything else.
     """
 
     name: str

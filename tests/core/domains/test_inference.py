@@ -16,6 +16,7 @@ from microseg.core.domains.domain import load_domain, read_labels
 from microseg.core.domains.inference import infer_phases, is_numbered_by_object
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import PhaseInfo
+from microseg.deploy.report.png import MaskWriter
 from tests.core.samples import halves, noise, write_domain
 
 
@@ -142,3 +143,30 @@ def test_inferred_values_become_the_engines_phases_in_order(tmp_path: Path) -> N
         domain.with_phases(engine)
     domain = load_domain(write_domain(tmp_path / "three", {"a": halves(values=(0, 1))}))
     assert [phase.values for phase in domain.with_phases(engine).phases] == [(0,), (1,), (2,)]
+
+
+def test_a_transparent_ground_is_a_value_of_its_own(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 40, 4), np.uint8)
+    pixels[:, 20:] = (255, 0, 0, 255)
+    folder = write_domain(tmp_path, {"a": pixels})
+    with pytest.raises(InputError, match="meaning is unknown") as caught:
+        load_domain(folder)
+    proposed = yaml.safe_load(str(caught.value).partition("\n\n")[2])
+    assert [entry["value"] for entry in proposed["phases"]] == ["#ff0000", "transparent"]
+    described = {"phases": [{"name": "a", "value": "transparent"}, {"name": "b", "value": "#ff0000"}]}
+    domain = load_domain(write_domain(tmp_path / "described", {"a": pixels}, described))
+    np.testing.assert_array_equal(read_labels(domain.fields[0], domain), halves())
+
+
+def test_the_masks_of_a_report_need_no_domain_yaml(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path, {"a": halves(), "b": halves()})
+    for name, values in (("a", (0, 1, 255)), ("b", (0, 255))):
+        (folder / "masks" / f"{name}.png").unlink()
+        with (folder / "masks" / f"{name}.tif.png").open("wb") as stream:
+            writer = MaskWriter(stream, 32, 40, ["#0072b2", "#e69f00"])
+            writer.write(halves(values=values))
+            writer.finish()
+    domain = load_domain(folder)
+    assert [phase.values for phase in domain.phases] == [(0,), (1,)]
+    np.testing.assert_array_equal(read_labels(domain.fields[0], domain), halves(values=(0, 1, 255)))
+    np.testing.assert_array_equal(read_labels(domain.fields[1], domain), halves(values=(0, 255)))

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from microseg.core.domains.labels import UNLABELLED, PhaseSpec, read_mask, to_phases
 from microseg.core.errors import InputError
+from microseg.deploy.report.png import MaskWriter
 from tests.core.samples import halves, noise
 
 A, B, C = "#111111", "#222222", "#333333"
@@ -227,6 +228,43 @@ def test_blurred_borders_are_refused_with_a_remedy_that_works(tmp_path: Path) ->
     assert "add them to `phases`" not in str(caught.value)
     # The remedy: a threshold.
     Image.fromarray(np.where(mask > 127, np.uint8(255), np.uint8(0))).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(labels(tmp_path / "b.png", (0,), (255,)), halves())
+
+
+def painted(path: Path, hidden: tuple[int, int, int]) -> None:
+    """Red on the right half, and nothing but a hidden colour on the left."""
+    pixels = np.zeros((32, 40, 4), np.uint8)
+    pixels[..., :3] = hidden
+    pixels[:, 20:] = (255, 0, 0, 255)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("hidden", [(255, 255, 255), (0, 0, 0), (255, 0, 0), (255, 0, 1)])
+def test_transparent_pixels_can_be_named(tmp_path: Path, name: str, hidden: tuple[int, int, int]) -> None:
+    painted(tmp_path / name, hidden)
+    np.testing.assert_array_equal(labels(tmp_path / name, ("transparent",), ("#ff0000",)), halves())
+    found = labels(tmp_path / name, ("#0000ff",), ("#ff0000",), unlabelled="transparent")
+    np.testing.assert_array_equal(found, halves(values=(UNLABELLED, 1)))
+
+
+def test_transparent_pixels_that_are_not_named_count_by_their_colour_unless_it_means_two_things(tmp_path: Path) -> None:
+    painted(tmp_path / "a.png", (255, 255, 255))
+    for rest in ("#ffffff", "grey", "other"):
+        np.testing.assert_array_equal(labels(tmp_path / "a.png", (rest,), ("#ff0000",)), halves())
+    painted(tmp_path / "b.png", (255, 0, 0))
+    with pytest.raises(InputError, match=r"640 transparent pixels have a colour that opaque.*value: transparent"):
+        labels(tmp_path / "b.png", ("other",), ("#ff0000",))
+
+
+def test_255_of_a_reports_mask_is_not_labelled(tmp_path: Path) -> None:
+    for name, values in (("a.png", (0, 1, 255)), ("b.png", (0, 255))):
+        with (tmp_path / name).open("wb") as stream:
+            writer = MaskWriter(stream, 32, 40, ["#0072b2", "#e69f00"])
+            writer.write(halves(values=values))
+            writer.finish()
+        np.testing.assert_array_equal(labels(tmp_path / name, (0,), (1,)), halves(values=values))
+        np.testing.assert_array_equal(labels(tmp_path / name, (0,), ("other",)), halves(values=values))
     np.testing.assert_array_equal(labels(tmp_path / "b.png", (0,), (255,)), halves())
 
 
