@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from microseg import __version__
-from microseg.cli.streams import columns, lost_output, plain, settle_streams
+from microseg.cli.streams import columns, lost_output, plain, settle_columns, settle_streams
 from microseg.core.errors import MicrosegError
 
 # Command -> panel of the help, in the order of the workflow. Each panel has a folder, each command a module and a function of
@@ -97,8 +97,7 @@ def main() -> None:
     # saves first (StopRequest).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settle_streams()
-    if "COLUMNS" in os.environ and columns(None) is None:
-        del os.environ["COLUMNS"]  # at 0 columns, libraries print nothing at all
+    settle_columns()
     # Without this the interpreter collects garbage at its end, which takes 50 ms.
     atexit.register(gc.freeze)
     # A command starts sooner without the options of the others.

@@ -105,14 +105,25 @@ def print_result(text: str) -> None:
 
 
 def columns(stream: Any) -> int | None:
-    """Columns to fill: those that COLUMNS states, else a terminal's; None for a file or a pipe, which has no width."""
-    stated = os.environ.get("COLUMNS", "")
-    if stated.isdecimal() and int(stated) > 0:
-        return int(stated)
+    """Columns to fill: what COLUMNS states, but no more than a terminal has; None for a file or a pipe, which has no width."""
+    text = os.environ.get("COLUMNS", "")
+    stated = int(text) if text.isdecimal() and int(text) > 0 else None
     try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_COLUMNS if stream.isatty() else None
+        found = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
     except (OSError, ValueError, AttributeError):
-        return None
+        found = 0
+    if stated is not None:
+        return min(stated, found or stated)
+    return found or (_USUAL_COLUMNS if stream.isatty() else None)
+
+
+def settle_columns() -> None:
+    """Let libraries that read COLUMNS themselves fill as many columns as there are: at 0 they print nothing at all."""
+    if "COLUMNS" in os.environ:
+        if (found := columns(sys.stdout)) is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = str(found)
 
 
 def plain(text: str) -> str:

@@ -139,6 +139,21 @@ def test_columns(monkeypatch: pytest.MonkeyPatch, stated: str, wanted: int | Non
     assert columns(io.StringIO()) == wanted
 
 
+@pytest.mark.parametrize(
+    ("stated", "terminal", "wanted"),
+    [("", 20, 20), ("160", 20, 20), ("12", 20, 12), ("0", 20, 20), ("", 0, 80), ("160", 0, 160)],
+)
+def test_no_more_columns_than_a_terminal_has(
+    monkeypatch: pytest.MonkeyPatch, stated: str, terminal: int, wanted: int
+) -> None:
+    termios = pytest.importorskip("termios")
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (25, terminal))
+    monkeypatch.setenv("COLUMNS", stated)
+    with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb"):
+        assert columns(stream) == wanted
+
+
 def test_text_that_a_terminal_would_obey() -> None:
     assert plain("a\x1b[2Jb\r\nc\u202egpj.tif\x9b") == "a\\x1b[2Jb\\r\nc\\u202egpj.tif\\x9b"
     assert plain_name("two\nlines\t.tif") == "two\\nlines\\t.tif"

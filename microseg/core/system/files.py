@@ -23,6 +23,7 @@ _PART = re.compile(r"\.(?P<process>\d+)(-[0-9a-f]+)?\.part$")
 # File systems allow 255 bytes. The ending of a temporary name comes on top of this.
 _MOST_NAME_BYTES = 225
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR)
 
 
 class Closing:
@@ -88,9 +89,8 @@ def unwritable(path: Path, error: OSError) -> InputError:
             f"{where}: the disk is full. Finished results are complete. Remedy: free some space, then repeat the same "
             "command."
         )
-    return InputError(
-        f"{where}: cannot be written ({error.strerror or error}). Remedy: check its rights, or choose another place."
-    )
+    remedy = "give the name of a file" if error.errno in _NO_FILE else "check its rights, or choose another place"
+    return InputError(f"{where}: cannot be written ({error.strerror or error}). Remedy: {remedy}.")
 
 
 def path_of(error: OSError) -> str | None:
