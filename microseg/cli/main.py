@@ -15,8 +15,9 @@ import typer
 import typer.core
 
 from microseg import __version__
-from microseg.cli.streams import columns, lost_output, plain, settle_columns, settle_streams
+from microseg.cli.streams import columns, lost_output, settle_columns, settle_streams
 from microseg.core.errors import MicrosegError
+from microseg.core.plain_text import plain
 
 # Command -> panel of the help, in the order of the workflow. Each panel has a folder, each command a module and a function of
 # its name there. `train` is a group of commands: `app` in its module.

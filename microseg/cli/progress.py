@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from microseg.cli.streams import plain, plain_name
+from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from microseg.cli.streams import columns, plain, plain_name
+from microseg.cli.streams import columns
+from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -82,6 +82,7 @@ def segment_folder(
     device: Device | None = None,
     runtime: Runtime | None = None,
     use_profile: bool = True,
+    decimal_comma: bool | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Report:
     """Measure micrographs and write a report, as `microseg segment` does. The same call again continues the report.
@@ -99,6 +100,8 @@ def segment_folder(
         device: as in `load_engine`.
         runtime: as in `load_engine`.
         use_profile: whether to use what `microseg tune` measured on this machine.
+        decimal_comma: whether numbers in fields.csv have a decimal comma, with semicolons between columns; None for a
+            decimal point, or as the report has that is continued.
         progress: gets the number of fields that are finished since its last call, as fractions of a field.
 
     Returns:
@@ -121,6 +124,7 @@ def segment_folder(
         device=device,
         runtime=runtime,
         use_profile=use_profile,
+        decimal_comma=decimal_comma,
     )
     return read_report(segment(options, on_advance=progress or (lambda amount: None)).report)
 

@@ -25,6 +25,7 @@ class SegmentOptions:
         device: what computes.
         runtime: the library that computes.
         use_profile: whether to use what `tune` measured.
+        decimal_comma: whether numbers in fields.csv have a decimal comma; None for as the report has.
     """
 
     input: Path
@@ -39,3 +40,4 @@ class SegmentOptions:
     device: Device | None = None
     runtime: Runtime | None = None
     use_profile: bool = True
+    decimal_comma: bool | None = None

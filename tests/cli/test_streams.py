@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from microseg.cli.streams import Outlet, columns, plain, plain_name
+from microseg.cli.streams import Outlet, columns
+from microseg.core.plain_text import plain, plain_name
 from microseg.core.schemas.keys import METADATA_KEY
 from microseg.runtime import read_manifest
 from microseg.runtime.engine_metadata import append_metadata

@@ -44,7 +44,7 @@ def mask_of(report: Path, name: str) -> NDArray[np.uint8]:
 
 
 def rows_of(report: Path) -> dict[str, dict[str, str]]:
-    with (report / "fields.csv").open(newline="", encoding="utf-8") as stream:
+    with (report / "fields.csv").open(newline="", encoding="utf-8-sig") as stream:
         return {row["field"]: row for row in csv.DictReader(stream)}
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microseg.cli.streams import plain, plain_name, print_result
+from microseg.cli.streams import print_result
+from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
     from microseg.cli.tables import Cell

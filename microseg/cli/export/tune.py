@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microseg.cli.measure.segment import DeviceOption, RuntimeOption
+from microseg.cli.measure.options import DeviceOption, RuntimeOption
 
 if TYPE_CHECKING:
     from microseg.deploy.tuning.bench import Trial

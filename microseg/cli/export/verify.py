@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microseg.cli.measure.segment import DeviceOption, RuntimeOption, ThreadsOption
-from microseg.cli.streams import plain, plain_name
+from microseg.cli.measure.options import DeviceOption, RuntimeOption, ThreadsOption
+from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
     from microseg.deploy.acceptance.verify import RunLabeller

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microseg.cli.streams import plain, plain_name
+from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
     from rich.console import Console

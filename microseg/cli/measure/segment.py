@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import importlib
 import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from microseg.cli.streams import plain_name
+from microseg.cli.measure.options import (
+    BatchOption,
+    DecimalCommaOption,
+    DeviceOption,
+    DomainOption,
+    EngineOption,
+    InputArgument,
+    InvertOption,
+    JsonOption,
+    MemoryOption,
+    PixelSizeOption,
+    ProfileOption,
+    ReportOption,
+    RuntimeOption,
+    ThreadsOption,
+)
+from microseg.core.plain_text import plain_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -19,83 +34,25 @@ if TYPE_CHECKING:
     from microseg.deploy.segment_options import SegmentOptions
 
 _NOTHING = "\N{EN DASH}"
-
-
-class DeviceName(StrEnum):
-    """Devices that compute; `tensorrt` is ONNX Runtime's TensorRT execution provider."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-    tensorrt = "tensorrt"
-
-
-class RuntimeName(StrEnum):
-    """Libraries that run an engine."""
-
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-    tensorrt = "tensorrt"
-
-
-RuntimeOption = Annotated[
-    RuntimeName | None,
-    typer.Option("--runtime", help="Library that runs the engine. Default: by file, precision and hardware."),
-]
-DeviceOption = Annotated[
-    DeviceName | None,
-    typer.Option(
-        "--device", help="Device that computes. One that does not load is an error. Default: a usable GPU, else cpu."
-    ),
-]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, help="CPU threads. Default: one for each physical core that the process may use."),
-]
+# Of notices on fields: names in a line, and texts of a kind.
+_NAMES, _TEXTS = 3, 5
 
 
 def segment(
-    input_path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            help="A micrograph, a folder of micrographs with its sub-folders, a domain folder or its YAML file.",
-        ),
-    ],
-    engine: Annotated[Path, typer.Option(help="Engine file that `microseg export` wrote.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the report. Default: INPUT-report beside the input.")
-    ] = None,
-    domain: Annotated[
-        str | None,
-        typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's default domain."),
-    ] = None,
-    pixel_size_um: Annotated[
-        float | None,
-        typer.Option(min=1e-6, max=1e6, help="Native pixel size in µm. It wins over domain.yaml and the files."),
-    ] = None,
-    invert: Annotated[
-        bool | None,
-        typer.Option(
-            "--invert/--no-invert", help="Invert grey values (bright field) or not. Default: as the domain says."
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Tiles under way at once. Default: 1 or 2 on a CPU, 8 on a GPU.")
-    ] = None,
+    input_path: InputArgument,
+    engine: EngineOption,
+    out: ReportOption = None,
+    domain: DomainOption = None,
+    pixel_size_um: PixelSizeOption = None,
+    invert: InvertOption = None,
+    batch: BatchOption = None,
     threads: ThreadsOption = None,
-    memory_mb: Annotated[
-        int | None,
-        typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or more where the engine needs it."),
-    ] = None,
+    memory_mb: MemoryOption = None,
     device: DeviceOption = None,
     runtime: RuntimeOption = None,
-    use_profile: Annotated[
-        bool,
-        typer.Option(
-            "--profile/--no-profile", help="Use the profile of `microseg tune` for this machine, or ignore it."
-        ),
-    ] = True,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
+    use_profile: ProfileOption = True,
+    json_path: JsonOption = None,
+    decimal_comma: DecimalCommaOption = None,
 ) -> None:
     """Measure the phase fractions of micrographs. Write masks, overlays, tables and a report to sign."""
     from microseg.deploy.segment_options import SegmentOptions
@@ -118,6 +75,7 @@ def segment(
             device=device.value if device else None,
             runtime=runtime.value if runtime else None,
             use_profile=use_profile,
+            decimal_comma=decimal_comma,
         )
     )
     _print(result.summary)
@@ -203,6 +161,24 @@ def _print(summary: dict[str, Any]) -> None:
         say(console, f"Tuning profile: {plain_name(run['profile'])}")
     for notice in summary["notices"]:
         say(console, f"note: {plain_name(notice)}")
+    for line in _field_notices(summary["field_notices"]):
+        say(console, line)
+
+
+def _field_notices(notices: list[dict[str, Any]]) -> Iterator[str]:
+    """A line for each kind and text, with the fields; of a kind with many texts the first few."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for notice in notices:
+        by_kind.setdefault(notice["kind"], []).append(notice)
+    for kind, found in by_kind.items():
+        for notice in found[:_TEXTS]:
+            more = f" and {notice['count'] - _NAMES} more" if notice["count"] > _NAMES else ""
+            names = ", ".join(map(plain_name, notice["fields"][:_NAMES]))
+            fields = "1 field" if notice["count"] == 1 else f"{notice['count']} fields"
+            yield f"note: {kind}, {fields} ({names}{more}): {plain_name(notice['text'])}"
+        if left := found[_TEXTS:]:
+            count = sum(notice["count"] for notice in left)
+            yield f"note: {kind}: {count} fields more, each with a notice of its own. summary.json and fields.csv list them."
 
 
 def _percent(fraction: float | None) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import training_progress
-from microseg.cli.streams import plain_name
 from microseg.core.errors import GateError
+from microseg.core.plain_text import plain_name
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from microseg.cli.streams import plain_name
+from microseg.core.plain_text import plain_name
 
 if TYPE_CHECKING:
     from microseg.cli.tables import TextTable

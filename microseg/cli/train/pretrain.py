@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from microseg.cli.progress import training_progress
-from microseg.cli.streams import plain_name
+from microseg.core.plain_text import plain_name
 
 
 class BurnedIn(StrEnum):

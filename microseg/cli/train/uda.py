@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microseg.cli.progress import training_progress
-from microseg.cli.streams import plain, plain_name
+from microseg.core.plain_text import plain, plain_name
 from microseg.train import ADAPTATION_METHODS
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ class MeasurementRun:
             device=config.runtime_config.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        return cls(report, manifest, given, check_report(report, settings), limits, config)
+        return cls(report, manifest, given, check_report(report, settings, options.decimal_comma), limits, config)
 
     def measure(
         self,
@@ -136,14 +136,15 @@ class MeasurementRun:
         """Write tables, page and summary. Raises InputError."""
         # Imported here: the schema and the template are slow to import. They load while the network computes.
         from microseg.deploy.report.html import report_html
-        from microseg.deploy.report.summary import Findings, fields_csv, summary
+        from microseg.deploy.report.summary import Findings, summary
         from microseg.deploy.report.summary_file import SummaryRun
+        from microseg.deploy.report.table import fields_csv
 
         findings = Findings(
             settings=settings,
             manifest=self.manifest,
             outcomes=tuple(sink.outcomes[field.name] for field in self.given.fields),
-            left_over=count_left_over(self.report, sink.outcomes),
+            left_over=count_left_over(self.report, sink.places_taken()),
         )
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:
@@ -164,7 +165,10 @@ class MeasurementRun:
         )
         content = summary(findings, run, engine.runs if engine else 0).content()
         with writing(self.report):
-            write_text(self.report / "fields.csv", fields_csv(findings))
+            write_text(
+                self.report / "fields.csv",
+                fields_csv(findings.outcomes, [phase.name for phase in self.manifest.phases], settings.decimal_comma),
+            )
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
+from microseg.core.plain_text import plain, plain_name
 from microseg.core.preparation.wording import preparation_text
 from microseg.core.schemas.manifest import Manifest
 from microseg.deploy.measurement.astm_e562 import t_quantile_975
@@ -52,8 +54,11 @@ def report_html(report: Path, findings: Findings) -> str:
 @cache
 def load_template() -> Template:
     """The page's template, compiled."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
     environment.filters |= {"percent": _percent, "points": _points, "area": _area, "url": quote, "figure": _figure}
+    environment.filters["name"] = plain_name
     return environment.from_string(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8"))
 
 
@@ -75,10 +80,15 @@ def _fields(report: Path, records: list[FieldRecord]) -> list[dict[str, Any]]:
     fields = []
     used = 0
     for record in records:
-        thumbnail = read_thumbnail(report, record.name) if used < _THUMBNAIL_BYTES else None
+        thumbnail = read_thumbnail(report, record) if used < _THUMBNAIL_BYTES else None
         used += len(thumbnail or "")
-        fields.append({"record": record, "fold_std": record.fold_std, "thumbnail": thumbnail})
+        fields.append({"record": record, "fold_std": record.fold_std, "thumbnail": thumbnail and Markup(thumbnail)})
     return fields
+
+
+def _finalize(value: object) -> object:
+    """Every text of the page: control characters and marks of direction become visible. Thumbnails are long and need none."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _percent(fraction: float | None, digits: int = 2) -> str:

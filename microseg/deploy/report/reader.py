@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from functools import cached_property
 from html import escape
 from os import PathLike
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microseg.core.errors import InputError, MissingExtraError
+from microseg.deploy.report.names import report_path
+from microseg.deploy.report.records import mask_path, overlay_path
 from microseg.deploy.report.summary_file import ReportSummary
+from microseg.deploy.report.table import TEXT_COLUMNS, read_cell, read_rows, separator
 
 if TYPE_CHECKING:
     import pandas
 
 _NOTHING = "\N{EN DASH}"
-_TEXT = ("field", "status", "reason", "notices", "mask", "overlay", "sha256")
 
 
 class Report:
@@ -48,26 +51,40 @@ class Report:
             raise MissingExtraError("The table of a report's fields", "notebook") from error
         table = self.path / "fields.csv"
         try:
+            has_commas = separator(table) == ";"
             # A field or phase may be called NA; only an empty cell is missing.
-            return pandas.read_csv(
-                table, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""], encoding="utf-8-sig"
+            found = pandas.read_csv(
+                table,
+                sep=";" if has_commas else ",",
+                decimal="," if has_commas else ".",
+                dtype=dict.fromkeys(TEXT_COLUMNS, str),
+                keep_default_na=False,
+                na_values=[""],
+                encoding="utf-8-sig",
             )
+            for column in TEXT_COLUMNS:
+                if column in found:  # a report of an earlier version has fewer
+                    found[column] = found[column].map(read_cell, na_action="ignore")
+            return found
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"{table}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again."
-            ) from error
+            raise _unreadable(table, error) from error
 
     def mask_path(self, field: str) -> Path:
         """Path of the mask of a measured field: a PNG of phase indices, 255 where nothing is measured."""
-        from microseg.deploy.report.records import mask_path
-
-        return self.path / mask_path(field)
+        return self.path / (self._pictures.get(field, ("", ""))[0] or mask_path(report_path(field)))
 
     def overlay_path(self, field: str) -> Path:
         """Path of the overlay of a measured field: a JPEG."""
-        from microseg.deploy.report.records import overlay_path
+        return self.path / (self._pictures.get(field, ("", ""))[1] or overlay_path(report_path(field)))
 
-        return self.path / overlay_path(field)
+    @cached_property
+    def _pictures(self) -> dict[str, tuple[str, str]]:
+        """Paths of mask and overlay by field, as `fields.csv` states them."""
+        table = self.path / "fields.csv"
+        try:
+            return {row["field"]: (row["mask"], row["overlay"]) for row in read_rows(table)}
+        except (OSError, ValueError, KeyError, csv.Error) as error:
+            raise _unreadable(table, error) from error
 
     def __repr__(self) -> str:
         fields = self.summary.fields
@@ -85,6 +102,7 @@ class Report:
             for name, phase in summary.phases.items()
         )
         notices = [f"{failed.field}: {failed.reason}" for failed in summary.failed] + summary.notices
+        notices += [f"{each.text} ({each.count} fields)" for each in summary.field_notices]
         listed = f"<ul>{''.join(f'<li>{escape(notice)}</li>' for notice in notices)}</ul>" if notices else ""
         return (
             f"<div><p><b>{escape(summary.input)}</b>: {summary.fields.measured} of {summary.fields.total} fields measured, "
@@ -115,6 +133,10 @@ def read_report(folder: str | PathLike[str]) -> Report:
     return Report(
         path, ReportSummary.read_json(file, "the summary", "repeat `microseg segment`, which writes it again")
     )
+
+
+def _unreadable(table: Path, error: Exception) -> InputError:
+    return InputError(f"{table}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again.")
 
 
 def _percent(fraction: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -13,9 +13,10 @@ from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.versioned import VersionedModel
 from microseg.core.system.files import write_text, writing
 from microseg.deploy.measurement.astm_e562 import standard_deviation
-from microseg.deploy.report.names import report_path
+from microseg.deploy.report.names import distinct_path, report_path
 
 RECORD_VERSION = 1
+_MASK_SUFFIX = ".png"
 
 
 class FieldRecord(FrozenModel):
@@ -51,6 +52,11 @@ class FieldRecord(FrozenModel):
         if not pixels or any(sum(counts) != pixels for counts in (self.counts, *self.fold_counts)):
             raise ValueError("the pixels of the phases do not add up to those of the field")
         return self
+
+    @property
+    def place(self) -> str:
+        """Path of the field in the report, to which folders and suffixes are added."""
+        return self.mask.partition("/")[2].removesuffix(_MASK_SUFFIX)
 
     @property
     def measured_px(self) -> int:
@@ -99,9 +105,14 @@ class StoredRecord(VersionedModel):
     thumbnail: str = Field(description="Small overlay for the page, JPEG in base64.")
 
 
-def record_path(report: Path, name: str) -> Path:
-    """Path of the record of the field `name`."""
-    return report / "records" / f"{report_path(name)}.json"
+def record_path(report: Path, place: str) -> Path:
+    """Path of a record.
+
+    Args:
+        report: the report's folder.
+        place: path of the field in the report (`report_paths`).
+    """
+    return report / "records" / f"{place}.json"
 
 
 def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
@@ -117,15 +128,27 @@ def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
     """
     stored = StoredRecord(field=record, thumbnail=thumbnail)
     with writing(report):
-        write_text(record_path(report, record.name), stored.model_dump_json(indent=2) + "\n")
+        write_text(record_path(report, record.place), stored.model_dump_json(indent=2) + "\n")
 
 
-def find_record(report: Path, name: str, sha256: str) -> FieldRecord | None:
-    """The record of the field `name` if it has this content and its mask and overlay exist, else None."""
-    stored = _read(record_path(report, name))
-    if stored is None or stored.field.name != name or stored.field.sha256 != sha256:
-        return None
-    return stored.field if has_pictures(report, stored.field) else None
+def find_record(report: Path, name: str, sha256: str, place: str | None = None) -> FieldRecord | None:
+    """The result that an earlier run left for this content of a field.
+
+    Args:
+        report: the report's folder.
+        name: the field's name.
+        sha256: SHA-256 of its file.
+        place: path of the field in the report; None for that of a field whose name is like no other one.
+
+    Returns:
+        The record with mask and overlay on disk; else None. A damaged record counts as none.
+    """
+    # Beside names that were like its own then, the field may have got its distinct path, which no other field takes.
+    for each in dict.fromkeys((place or report_path(name), distinct_path(name))):
+        stored = _read(record_path(report, each))
+        if stored is not None and stored.field.name == name and stored.field.sha256 == sha256:
+            return stored.field if has_pictures(report, stored.field) else None
+    return None
 
 
 def has_pictures(report: Path, field: FieldRecord) -> bool:
@@ -133,34 +156,43 @@ def has_pictures(report: Path, field: FieldRecord) -> bool:
     return all((report / picture).is_file() for picture in (field.mask, field.overlay))
 
 
-def count_left_over(report: Path, names: Iterable[str]) -> int:
-    """Number of records of fields other than `names`."""
-    known = {record_path(report, name) for name in names}
+def count_left_over(report: Path, places: Iterable[str]) -> int:
+    """Number of records in other places than these."""
+    known = {record_path(report, place) for place in places}
     return sum(path not in known for path in (report / "records").rglob("*.json"))
 
 
-def read_thumbnail(report: Path, name: str) -> str | None:
+def read_thumbnail(report: Path, record: FieldRecord) -> str | None:
     """The thumbnail of a measured field, JPEG in base64; None without a record."""
-    stored = _read(record_path(report, name))
+    stored = _read(record_path(report, record.place))
     return None if stored is None else stored.thumbnail
 
 
-def discard(report: Path, name: str) -> None:
-    """Remove the earlier result of a field. The record goes first: no incomplete result counts. Raises InputError."""
+def discard(report: Path, name: str, place: str) -> None:
+    """Remove the earlier results of a field. A record goes first: no incomplete result counts. Raises InputError."""
     with writing(report):
-        record_path(report, name).unlink(missing_ok=True)
-        for path in (mask_path(name), overlay_path(name)):
-            (report / path).unlink(missing_ok=True)
+        for each in (place, *_other_places(report, name, place)):
+            record_path(report, each).unlink(missing_ok=True)
+            for path in (mask_path(each), overlay_path(each)):
+                (report / path).unlink(missing_ok=True)
 
 
-def mask_path(name: str) -> str:
-    """Path of a field's mask in the report."""
-    return f"masks/{report_path(name)}.png"
+def _other_places(report: Path, name: str, place: str) -> Iterator[str]:
+    """Where else a record of this very field is: earlier, other names were like its own, or were not."""
+    for other in {report_path(name), distinct_path(name)} - {place}:
+        stored = _read(record_path(report, other))
+        if stored is not None and stored.field.name == name:
+            yield other
 
 
-def overlay_path(name: str) -> str:
-    """Path of a field's overlay in the report."""
-    return f"overlays/{report_path(name)}.jpg"
+def mask_path(place: str) -> str:
+    """Path of a field's mask below the report; `place` is that of the field."""
+    return f"masks/{place}{_MASK_SUFFIX}"
+
+
+def overlay_path(place: str) -> str:
+    """Path of a field's overlay below the report; `place` is that of the field."""
+    return f"overlays/{place}.jpg"
 
 
 def _read(path: Path) -> StoredRecord | None:

@@ -20,6 +20,7 @@ from microseg.core.system.files import file_identity, replacing, sha256_of, writ
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLabels, field_task, reason
 from microseg.deploy.pipeline.inputs import InputField, SegmentInput
+from microseg.deploy.report.names import report_paths
 from microseg.deploy.report.overlay import Overlay, jpeg, thumbnail
 from microseg.deploy.report.png import MaskWriter
 from microseg.deploy.report.records import (
@@ -37,7 +38,13 @@ Outcome = FieldRecord | FailedField
 
 
 class ReportSink:
-    """The pipeline's sink that writes a report. `outcomes`: results by field name, `resumed`: how many existed already."""
+    """The pipeline's sink that writes a report.
+
+    Attributes:
+        outcomes: results by name of the field.
+        resumed: how many of them existed already.
+        places: path of each field in the report, by its name.
+    """
 
     def __init__(self, report: Path, given: SegmentInput, manifest: Manifest, settings: ReportSettings) -> None:
         self.outcomes: dict[str, Outcome] = {}
@@ -48,13 +55,14 @@ class ReportSink:
         self._pixel_size_um = settings.pixel_size_um
         self._max_tile_pixels = settings.max_tile_pixels
         self._outdated: list[str] = []
+        self.places = report_paths(field.name for field in given.fields)
 
     def open(self, source: InputField) -> FieldTask | FailedSource | None:
         """The field ready to be cut, why it fails, or None where an earlier run measured it."""
         try:
             identity = file_identity(source.path)
             sha256 = sha256_of(source.path)
-            if record := find_record(self._report, source.name, sha256):
+            if record := find_record(self._report, source.name, sha256, self.places[source.name]):
                 self.resumed += 1
                 self.outcomes[source.name] = record
                 return None
@@ -78,8 +86,9 @@ class ReportSink:
     def measure(self, task: FieldTask, tiles: Iterator[TileLabels]) -> None:
         """Take the results of one field to the report. Raises FieldError."""
         # An earlier result is removed only once the engine is open; until then the report may be refused.
-        discard(self._report, task.name)
-        with _mask_and_overlay(self._report, task, self._manifest.phases) as rows:
+        place = self.places[task.name]
+        discard(self._report, task.name, place)
+        with _mask_and_overlay(self._report / mask_path(place), task, self._manifest.phases) as rows:
             phases, folds = len(self._manifest.phases), len(self._manifest.folds)
             measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, rows)
             for item in tiles:
@@ -89,18 +98,25 @@ class ReportSink:
             counts, notices = measurement.finish()
             picture = rows.finish()
             task.require_unchanged()
-        record = _record(task, counts, measurement.not_measured, (*task.prepared.notices, *notices))
-        write_record(self._report, record, _write_overlay(self._report, task.name, picture))
+        record = _record(task, place, counts, measurement.not_measured, (*task.prepared.notices, *notices))
+        write_record(self._report, record, _write_overlay(self._report / record.overlay, picture))
         self.outcomes[task.name] = record
 
     def fail(self, name: str, reason: str) -> None:
         """Keep the reason why a field fails."""
         self.outcomes[name] = FailedField(name=name, reason=reason)
 
+    def places_taken(self) -> list[str]:
+        """Where results of the input's fields are or would be, by their paths in the report."""
+        return [
+            outcome.place if isinstance(outcome, FieldRecord) else self.places[name]
+            for name, outcome in self.outcomes.items()
+        ]
+
     def finish(self) -> None:
         """Remove earlier results of files that are unusable now. Call it after the run: the engine may refuse the report."""
         for name in self._outdated:
-            discard(self._report, name)
+            discard(self._report, name, self.places[name])
 
 
 class _MaskAndOverlay:
@@ -134,26 +150,26 @@ class _MaskAndOverlay:
 
 
 @contextmanager
-def _mask_and_overlay(report: Path, task: FieldTask, phases: Sequence[PhaseInfo]) -> Iterator[_MaskAndOverlay]:
-    """Rows whose mask appears in `report` if the block ends well; otherwise nothing of them stays."""
+def _mask_and_overlay(mask: Path, task: FieldTask, phases: Sequence[PhaseInfo]) -> Iterator[_MaskAndOverlay]:
+    """Rows whose mask appears as the file `mask` if the block ends well; otherwise nothing of them stays."""
     colors = [phase.color for phase in phases]
     # The order matters: Windows renames closed files only.
-    with writing(report), replacing(report / mask_path(task.name)) as part, part.open("wb") as stream:
+    with writing(mask), replacing(mask) as part, part.open("wb") as stream:
         field = task.prepared
         yield _MaskAndOverlay(field, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors)
 
 
-def _write_overlay(report: Path, name: str, picture: NDArray[np.uint8]) -> str:
+def _write_overlay(path: Path, picture: NDArray[np.uint8]) -> str:
     """Write the overlay (BGR) of a field; returns its thumbnail, JPEG in base64."""
-    with writing(report):
-        write_bytes(report / overlay_path(name), jpeg(picture))
+    with writing(path):
+        write_bytes(path, jpeg(picture))
     return base64.b64encode(thumbnail(picture)).decode("ascii")
 
 
 def _record(
-    task: FieldTask, counts: NDArray[np.int64], not_measured: dict[str, int], notices: tuple[Notice, ...]
+    task: FieldTask, place: str, counts: NDArray[np.int64], not_measured: dict[str, int], notices: tuple[Notice, ...]
 ) -> FieldRecord:
-    """The record of a measured field; `counts` is (1 + F, P): the bag, then the folds."""
+    """The record of a measured field at `place` in the report; `counts` is (1 + F, P): the bag, then the folds."""
     field, size = task.prepared, task.prepared.pixel_size
     own = None if size is None or size.is_assumed else size
     return FieldRecord(
@@ -171,6 +187,6 @@ def _record(
         not_measured=not_measured,
         notices=list(notices),
         notice_kinds=[notice.kind for notice in notices],
-        mask=mask_path(task.name),
-        overlay=overlay_path(task.name),
+        mask=mask_path(place),
+        overlay=overlay_path(place),
     )

@@ -17,7 +17,7 @@ REPORT_VERSION = 1
 _SETTINGS = "settings.json"
 _FILES = (_SETTINGS, "fields.csv", "report.html", "summary.json")
 _FOLDERS = ("masks", "overlays", "records")
-_LATER = {"created", "runtime_version"}
+_LATER = {"created", "runtime_version", "decimal_comma"}
 _TUNED = {"runtime", "device", "max_tile_pixels"}
 
 
@@ -25,7 +25,7 @@ class ReportSettings(VersionedModel):
     """`settings.json`. A report is continued with equal settings only; `created` is not compared."""
 
     schema_name: ClassVar[str] = "report-settings"
-    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 0)
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 1)
     version_key: ClassVar[str] = "report_version"
 
     report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
@@ -45,15 +45,19 @@ class ReportSettings(VersionedModel):
     runtime_version: str | None = Field(
         None, description="Version of the library; known, and compared, once the engine is open."
     )
+    decimal_comma: bool = Field(
+        False, description="Whether numbers in fields.csv have a decimal comma, and semicolons separate its columns."
+    )
     created: str = Field(description="Day of the first run, ISO 8601.")
 
 
-def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
+def check_report(report: Path, settings: ReportSettings, decimal_comma: bool | None = None) -> ReportSettings:
     """Make sure that `report` is absent, empty, or a report with these settings.
 
     Args:
         report: the report's folder.
         settings: the settings of this run.
+        decimal_comma: how this run writes numbers in `fields.csv`; None for as the report does.
 
     Returns:
         The settings, with the day and the runtime's version of a report that is continued.
@@ -65,7 +69,7 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
     if report.exists() and not report.is_dir():
         raise InputError(f"{report}: is a file. Remedy: another --out.")
     if not report.is_dir() or all(_is_ours(entry.name) for entry in report.iterdir()):
-        return settings
+        return settings.model_copy(update={"decimal_comma": bool(decimal_comma)})
     if not (report / _SETTINGS).is_file():
         raise InputError(f"{report}: is not empty and no report of `microseg segment`. Remedy: another --out.")
     content = _content(report / _SETTINGS)
@@ -84,7 +88,9 @@ def check_report(report: Path, settings: ReportSettings) -> ReportSettings:
             + "".join(f"  {key}: {_shown(content.get(key))} there, {_shown(wanted[key])} now\n" for key in differing)
             + f"Remedy: {tuned}the options of its first run, another --out, or delete that report."
         )
-    return settings.model_copy(update={key: content.get(key) for key in _LATER})
+    kept = {key: content.get(key) for key in _LATER}
+    kept["decimal_comma"] = bool(content.get("decimal_comma")) if decimal_comma is None else decimal_comma
+    return settings.model_copy(update=kept)
 
 
 def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSettings:

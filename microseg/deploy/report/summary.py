@@ -1,14 +1,12 @@
-"""From records to figures: `fields.csv` and `summary.json`."""
+"""From records to figures: `summary.json`."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from itertools import zip_longest
 
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.processor import instruction_sets, saturation_notice
@@ -16,6 +14,7 @@ from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statist
 from microseg.deploy.report.records import FailedField, FieldRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import (
+    FieldNotice,
     FoldScore,
     FromFloat32,
     ReportSummary,
@@ -28,6 +27,8 @@ from microseg.deploy.report.summary_file import (
 )
 
 _LISTED = 5
+# Of notices in records of an earlier version.
+_KIND_UNKNOWN = "field"
 # Standard deviation of a phase's fraction over the folds of a bag, 0-1. It is 0.001 to 0.013 on fields like the training fields
 # and 0.1 on another etchant (microseg/docs/figures/distillation.md).
 _LARGE_SPREAD = 0.05
@@ -139,66 +140,22 @@ class Findings:
             )
         return found
 
+    @cached_property
+    def field_notices(self) -> list[FieldNotice]:
+        """Notices of the measured fields by kind and text, in the order in which they first occur."""
+        names: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for record in self.measured:
+            for text, kind in zip_longest(record.notices, record.notice_kinds, fillvalue=_KIND_UNKNOWN):
+                names[kind][text].append(record.name)
+        return [
+            FieldNotice(kind=kind, text=text, count=len(fields), fields=fields[:_LISTED])
+            for kind, texts in names.items()
+            for text, fields in texts.items()
+        ]
+
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
-
-
-def fields_csv(findings: Findings) -> str:
-    """The content of `fields.csv`: one row per micrograph, failed ones with the reason. Fractions and spreads are 0-1."""
-    names = [phase.name for phase in findings.manifest.phases]
-    columns = [
-        "field",
-        "status",
-        "reason",
-        *(f"fraction_{name}" for name in names),
-        *(f"fold_std_{name}" for name in names),
-        "width_px",
-        "height_px",
-        "measured_px",
-        "pixel_size_um",
-        "area_um2",
-        "notices",
-        "mask",
-        "overlay",
-        "sha256",
-        "pixel_height_um",
-        "pixel_size_source",
-        "not_measured_px",
-        "not_measured",
-    ]
-    text = io.StringIO()
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    table.writeheader()
-    for outcome in findings.outcomes:
-        table.writerow(_failed_row(outcome) if isinstance(outcome, FailedField) else _measured_row(outcome, names))
-    return text.getvalue()
-
-
-def _failed_row(failed: FailedField) -> dict[str, Any]:
-    return {"field": failed.name, "status": "failed", "reason": failed.reason}
-
-
-def _measured_row(record: FieldRecord, names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "field": record.name,
-        "status": "measured",
-        **{f"fraction_{name}": value for name, value in zip(names, record.fractions, strict=True)},
-        **{f"fold_std_{name}": value for name, value in zip(names, record.fold_std, strict=True)},
-        "width_px": record.width_px,
-        "height_px": record.height_px,
-        "measured_px": record.measured_px,
-        "pixel_size_um": record.pixel_size_um,
-        "area_um2": record.area_um2,
-        "notices": "; ".join(record.notices),
-        "mask": record.mask,
-        "overlay": record.overlay,
-        "sha256": record.sha256,
-        "pixel_height_um": record.pixel_height_um or record.pixel_size_um,
-        "pixel_size_source": record.pixel_size_source,
-        "not_measured_px": sum(record.not_measured.values()),
-        "not_measured": "; ".join(f"{reason}: {count} px" for reason, count in record.not_measured.items() if count),
-    }
 
 
 def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSummary:
@@ -239,6 +196,7 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
         },
         failed=[SummaryFailure(field=failed.name, reason=failed.reason) for failed in findings.failed],
         notices=findings.notices,
+        field_notices=findings.field_notices,
         engine_calls=engine_calls,
         run=run,
     )

@@ -99,6 +99,15 @@ class SummaryFailure(FrozenModel):
     reason: str = Field(description="Why it failed, and the remedy.")
 
 
+class FieldNotice(FrozenModel):
+    """What readers must know about fields, once for all fields that it is said of."""
+
+    kind: str = Field(description="What it is about: pixel size, data bar, grey values, ...")
+    text: str = Field(description="The notice.")
+    count: int = Field(description="Number of fields that it is said of.")
+    fields: list[str] = Field(description="Names of the first five of them.")
+
+
 class SummaryRun(FrozenModel):
     """What the last run of the command did. It differs between a resumed and an uninterrupted report."""
 
@@ -116,7 +125,7 @@ class ReportSummary(VersionedModel):
     """`summary.json`. Between two equal runs only `created`, `engine_calls` and `run` differ."""
 
     schema_name: ClassVar[str] = "report-summary"
-    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 0)
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 1)
     version_key: ClassVar[str] = "report_version"
 
     report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
@@ -132,6 +141,9 @@ class ReportSummary(VersionedModel):
     phases: dict[str, SummaryPhase] = Field(description="Statistics by phase, in the engine's order.")
     failed: list[SummaryFailure] = Field(description="Fields without a result, with the reason.")
     notices: list[str] = Field(description="What a reader must know before signing.")
+    field_notices: list[FieldNotice] = Field(
+        default_factory=list, description="Notices on measured fields, grouped by kind and text. Not in version 1.0."
+    )
     engine_calls: int = Field(description="Calls of the engine in the last run.")
     run: SummaryRun = Field(description="What the last run did.")
 

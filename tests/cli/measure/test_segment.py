@@ -15,8 +15,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from microseg.cli.measure.segment import segment
+from microseg.cli.measure.segment import _field_notices, segment
 from microseg.core.errors import InputError
+from tests.chain import microseg
 
 runner = CliRunner()
 
@@ -94,3 +95,30 @@ def test_failed_fields_exit_with_3(app: typer.Typer, folder: Path, tiny_engine: 
 def test_wrong_usage_exits_with_2(app: typer.Typer, folder: Path, tiny_engine: Path, option: list[str]) -> None:
     result = runner.invoke(app, [str(folder), "--engine", str(tiny_engine), *option])
     assert result.exit_code == 2
+
+
+def test_notices_of_fields_are_lines_with_their_number() -> None:
+    def notice(kind: str, text: str, count: int) -> dict[str, object]:
+        names = [f"f{index}.tif" for index in range(min(count, 5))]
+        return {"kind": kind, "text": text, "count": count, "fields": names}
+
+    found = [notice("pixel size", "assumed", 12), notice("page", "page 2 of 3\x1b", 1)]
+    found += [notice("data bar", f"{index} rows", 2) for index in range(7)]
+    lines = list(_field_notices(found))
+    assert lines[:3] == [
+        "note: pixel size, 12 fields (f0.tif, f1.tif, f2.tif and 9 more): assumed",
+        "note: page, 1 field (f0.tif): page 2 of 3\\x1b",
+        "note: data bar, 2 fields (f0.tif, f1.tif): 0 rows",
+    ]
+    assert len(lines) == 2 + 5 + 1
+    assert lines[-1].startswith("note: data bar: 4 fields more, each with a notice of its own.")
+
+
+def test_notices_of_fields_reach_the_terminal(folder: Path, tiny_engine: Path) -> None:
+    noise = np.random.default_rng(5).integers(0, 4096, (40, 50), np.uint16)
+    Image.fromarray(noise).save(folder / "deep.png")
+    outcome = microseg("segment", folder, "--engine", tiny_engine, "--json", folder.parent / "told.json")
+    assert outcome.status == 0, outcome.err
+    (notice,) = [each for each in json.loads((folder.parent / "told.json").read_text())["field_notices"]
+                 if each["kind"] == "grey values"]  # fmt: skip
+    assert f"note: grey values, 1 field (deep.png): {notice['text']}" in outcome.out

@@ -98,3 +98,30 @@ def test_fields_on_which_the_networks_differ_are_named() -> None:
     notices = _findings(_manifest(), _field("same", 40, 42), _field("torn", 20, 60)).notices
     told = [notice for notice in notices if "bag's networks differ" in notice]
     assert len(told) == 1 and "torn" in told[0] and "same" not in told[0]
+
+
+def _noticed(name: str, *notices: tuple[str, str]) -> FieldRecord:
+    kinds, texts = [kind for kind, _ in notices], [text for _, text in notices]
+    return _field(name, 40, 40).model_copy(update={"notices": texts, "notice_kinds": kinds})
+
+
+def test_notices_of_fields_are_grouped_by_kind_and_text(tmp_path: Path) -> None:
+    assumed, bar = ("pixel size", "assumed from the training images"), ("data bar", "59 rows at the bottom")
+    fields = [_noticed(f"f{index}", assumed) for index in range(7)]
+    fields += [_noticed("g", bar, assumed), _noticed("<h>", ("data bar", "60 rows\u202e")), _noticed("plain")]
+    findings = _findings(_manifest(), *fields)
+    found = summary(findings, RUN, 0).content()["field_notices"]
+    assert found == [
+        {"kind": "pixel size", "text": assumed[1], "count": 8, "fields": ["f0", "f1", "f2", "f3", "f4"]},
+        {"kind": "data bar", "text": bar[1], "count": 1, "fields": ["g"]},
+        {"kind": "data bar", "text": "60 rows\u202e", "count": 1, "fields": ["<h>"]},
+    ]
+    page = report_html(tmp_path, findings)
+    assert "Pixel size, 8 fields\n (f0, f1, f2, f3, f4 and others): assumed from the training images" in page
+    assert "Data bar, 1 field\n (&lt;h&gt;): 60 rows\\u202e" in page
+
+
+def test_notices_of_an_earlier_version_have_no_kind() -> None:
+    old = _field("a", 40, 40).model_copy(update={"notices": ["16 bit are read with 12 significant bits"]})
+    (found,) = _findings(_manifest(), old).field_notices
+    assert (found.kind, found.count) == ("field", 1)

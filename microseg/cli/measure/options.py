@@ -1,0 +1,83 @@
+"""Options of `microseg segment`, of which other commands take some."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class DeviceName(StrEnum):
+    """Devices that compute; `tensorrt` is ONNX Runtime's TensorRT execution provider."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
+class RuntimeName(StrEnum):
+    """Libraries that run an engine."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+
+
+RuntimeOption = Annotated[
+    RuntimeName | None,
+    typer.Option("--runtime", help="Library that runs the engine. Default: by file, precision and hardware."),
+]
+DeviceOption = Annotated[
+    DeviceName | None,
+    typer.Option(
+        "--device", help="Device that computes. One that does not load is an error. Default: a usable GPU, else cpu."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads. Default: one for each physical core that the process may use."),
+]
+InputArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="A micrograph, a folder of micrographs with its sub-folders, a domain folder or its YAML file.",
+    ),
+]
+EngineOption = Annotated[Path, typer.Option(help="Engine file that `microseg export` wrote.")]
+ReportOption = Annotated[
+    Path | None, typer.Option(help="Folder of the report. Default: INPUT-report beside the input.")
+]
+DomainOption = Annotated[
+    str | None,
+    typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's default domain."),
+]
+PixelSizeOption = Annotated[
+    float | None,
+    typer.Option(min=1e-6, max=1e6, help="Native pixel size in µm. It wins over domain.yaml and the files."),
+]
+InvertOption = Annotated[
+    bool | None,
+    typer.Option("--invert/--no-invert", help="Invert grey values (bright field) or not. Default: as the domain says."),
+]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Tiles under way at once. Default: 1 or 2 on a CPU, 8 on a GPU.")
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Memory to stay within, in MB. Default: 1900, or more where the engine needs it."),
+]
+ProfileOption = Annotated[
+    bool,
+    typer.Option("--profile/--no-profile", help="Use the profile of `microseg tune` for this machine, or ignore it."),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")]
+DecimalCommaOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--decimal-comma/--decimal-point",
+        help="Write fields.csv with decimal commas and semicolons. Default: point and comma, or as the report has.",
+    ),
+]
