@@ -25,7 +25,8 @@ from benchmarks.uda_tables import CRITERIA, criteria_table, regrets_table, table
 from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 from microseg.core.schemas.run import RunRecord, read_record
-from microseg.core.system.files import read_yaml, write_json, write_yaml
+from microseg.core.system.files import write_json, write_yaml
+from microseg.core.system.yaml_file import read_yaml
 from microseg.synthetic.folder import write_domain
 from microseg.train.analysis.evaluate import evaluate_networks, evaluate_run
 from microseg.train.common.prediction import predict_field

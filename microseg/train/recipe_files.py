@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from microseg.core.errors import InputError
 from microseg.core.schemas.run import read_record, refuse_student
 from microseg.core.schemas.validation import Problem, problems
-from microseg.core.system.files import read_yaml
+from microseg.core.system.yaml_file import read_yaml
 from microseg.train.common.recipe import Recipe
 from microseg.train.distillation.recipe import DistillRecipe
 from microseg.train.pretraining.recipe import PretrainRecipe

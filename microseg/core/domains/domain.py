@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.domains.domain_file import (
+    DOMAIN_FILES,
+    DomainFile,
+    domain_file_in,
+    expanded_path,
+    read_domain_file,
+)
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.inference import infer_phases, refuse_mixed_folder
 from microseg.core.domains.labels import mask_notices, on_stored_grid, read_mask, to_phases
@@ -118,8 +124,8 @@ def load_domain(path: Path, *, masks: bool = True) -> Domain:
             whose phases are unknown. The last message shows the domain.yaml to write.
     """
     if path.is_dir():
-        described = path / "domain.yaml"
-        return _from_file(described, masks) if described.is_file() else _from_folder(path, masks)
+        described = domain_file_in(path)
+        return _from_file(described, masks) if described else _from_folder(path, masks)
     if path.suffix.lower() in (".yaml", ".yml"):
         if not path.is_file():
             raise InputError(f"{path}: does not exist. Remedy: check the path.")
@@ -140,7 +146,7 @@ def _from_file(path: Path, with_masks: bool) -> Domain:
         fields = _without_masks(path, folders, masks, content)
     stated = frozenset(key for key in STATED if key in content.model_fields_set)
     domain = Domain(
-        name=content.name or (base.resolve().name if path.name == "domain.yaml" else path.stem),
+        name=content.name or (base.resolve().name if path.name.lower() in DOMAIN_FILES else path.stem),
         source=path,
         phases=content.phase_specs(),
         fields=fields,

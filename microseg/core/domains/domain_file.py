@@ -15,11 +15,15 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import Crop, Intensity
 from microseg.core.schemas.validation import problems
-from microseg.core.system.files import read_yaml
+from microseg.core.system.yaml_file import parse_yaml, read_text
 
 # Colours that people with colour-vision deficiency distinguish (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 _HEX = re.compile(r"#[0-9a-f]{6}")
+_COLOUR_AS_COMMENT = re.compile(r"\b(value|values|color|unlabelled):\s+(#[0-9a-fA-F]{6})\b")
+_SIZE = re.compile(r"((?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:e[+-]?[0-9]+)?)\s*(pm|nm|um|µm|μm|mm)?", re.IGNORECASE)
+_PER_UM = {"pm": 1e6, "nm": 1e3, "um": 1, "µm": 1, "μm": 1, "mm": 1e-3}
+DOMAIN_FILES = ("domain.yaml", "domain.yml")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -40,6 +44,19 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) or value is None else [value]
 
 
+def _micrometres(value: Any) -> Any:
+    """A pixel size as people write it, in um: with decimal comma, as 277e-4, or with a unit."""
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        if isinstance(value, str):
+            raise ValueError(
+                f"{value!r} is no size: a number of micrometres such as 0.0277, or with a unit such as 27.7 nm"
+            )
+        return value
+    return float(found[1].replace(",", ".")) / _PER_UM[(found[2] or "um").lower()]
+
+
+Micrometres = Annotated[PositiveFloat, BeforeValidator(_micrometres)]
 MaskValue = Annotated[int | str, BeforeValidator(_mask_value)]
 Folders = Annotated[list[str], BeforeValidator(_as_list)]
 
@@ -93,8 +110,9 @@ class DomainFile(FrozenModel):
     unlabelled: MaskValue | None = Field(
         None, description="Mask value of pixels without label, which losses and scores leave out."
     )
-    pixel_size_um: PositiveFloat | None = Field(
-        None, description="Edge of a native pixel in micrometres; by default what the files state."
+    pixel_size_um: Micrometres | None = Field(
+        None,
+        description="Edge of a native pixel in micrometres, or with its unit (27.7 nm); by default what the files state.",
     )
     invert: bool = Field(False, description="Whether dark and bright are exchanged (bright-field light micrographs).")
     crop: Crop = Field(Crop(), description="Native pixels that are cut off each side, such as the data bar.")
@@ -171,7 +189,9 @@ def read_domain_file(path: Path) -> DomainFile:
     Raises:
         InputError: the file cannot be read, or holds problems; the message lists all of them, one a line.
     """
-    content = read_yaml(path)
+    text = read_text(path)
+    _refuse_colours_as_comments(text, path)
+    content = parse_yaml(text, path)
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -183,6 +203,37 @@ def read_domain_file(path: Path) -> DomainFile:
     except ValidationError as error:
         found = problems(error, content, DomainFile)
         raise InputError(f"{path}:\n" + "\n".join(f"  {problem.text}" for problem in found)) from error
+
+
+def domain_file_in(folder: Path) -> Path | None:
+    """The file that describes a domain folder: domain.yaml or domain.yml, in any case; None without one.
+
+    Args:
+        folder: the domain folder.
+
+    Raises:
+        InputError: there are two of them.
+    """
+    try:
+        found = sorted(
+            entry.name for entry in os.scandir(folder) if entry.name.lower() in DOMAIN_FILES and entry.is_file()
+        )
+    except OSError:  # whoever lists its images says why
+        return None
+    if len(found) > 1:
+        raise InputError(f"{folder}: has {' and '.join(found)}. Remedy: keep the one that describes it.")
+    return folder / found[0] if found else None
+
+
+def _refuse_colours_as_comments(text: str, path: Path) -> None:
+    """`value: #0000ff` is valid YAML without a value."""
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _COLOUR_AS_COMMENT.search(line)
+        if found and "#" not in line[: found.start()]:
+            raise InputError(
+                f"{path}: line {number} has {found[0]!r}, where # begins a comment. Remedy: write the colour in quotes, as in "
+                f'{found[1]}: "{found[2]}".'
+            )
 
 
 def expanded_path(text: str, base: Path, source: Path) -> Path:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"})
@@ -99,13 +99,22 @@ def _is_mask_beside(stem: str, stems: set[str], suffix: str | None) -> bool:
     return bool(suffix) and stem.endswith(suffix or "") and stem.removesuffix(suffix or "") in stems
 
 
+def _described(folder: Path) -> Path | None:
+    """The domain.yaml of a folder; None without one, and for two of them, which `load_domain` reports."""
+    try:
+        return domain_file_in(folder)
+    except InputError:
+        return None
+
+
 def _masks_of(folder: Path) -> _Masks:
     """The mask folders that the domain.yaml of `folder` states, and the folder `masks`."""
     named: list[Path] = [folder / "masks"]
     suffix = None
-    if (folder / "domain.yaml").is_file():
+    described = _described(folder)
+    if described is not None:
         try:
-            content = read_domain_file(folder / "domain.yaml")
+            content = read_domain_file(described)
             stated = [expanded_path(text, folder, folder) for text in content.mask_folders(folder)]
         except InputError:
             content, stated = DomainFile(), []  # `load_domain` reports a broken domain.yaml

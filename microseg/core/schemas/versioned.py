@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.validation import problems, told
-from microseg.core.system.files import read_yaml, unreadable
+from microseg.core.system.files import unreadable
+from microseg.core.system.yaml_file import read_yaml
 
 UPGRADE = "pip install --upgrade microseg"
 

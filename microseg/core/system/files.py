@@ -218,18 +218,6 @@ def write_yaml(path: Path, value: Any) -> None:
     write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises InputError: it cannot be read, or is no YAML; the message names the line."""
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Remedy: check the path and its rights.") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not valid YAML: {error}. Remedy: correct that line.") from error
-
-
 def file_identity(path: Path) -> tuple[int, int]:
     """Size in bytes and time of change in ns: what changes when a file is replaced or written. Raises OSError.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from microseg.core.domains.domain_file import DomainFile, expanded_path, read_domain_file
+from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.domains.pairing import named_images
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, readable
@@ -113,8 +113,8 @@ def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:
     """The YAML file that describes `path` and its content; None without one."""
     if path.suffix.lower() in _YAML and path.is_file():
         return path, read_domain_file(path)
-    described = path / "domain.yaml"
-    return (described, read_domain_file(described)) if described.is_file() else None
+    described = domain_file_in(path) if path.is_dir() else None
+    return (described, read_domain_file(described)) if described else None
 
 
 def _stated(content: DomainFile) -> dict[str, object]:

@@ -11,7 +11,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.plan import HardwareCompatibility, SizeRange
 from microseg.core.schemas.validation import problems, told
-from microseg.core.system.files import read_yaml
+from microseg.core.system.yaml_file import read_yaml
 
 PACKAGED = Path(__file__).parents[1] / "profiles"
 CHECKOUT = Path(__file__).parents[3] / "export"

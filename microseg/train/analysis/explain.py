@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from microseg.core.domains.domain import load_domain, native_labels
+from microseg.core.domains.domain_file import domain_file_in
+from microseg.core.domains.layout import mask_folders
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_images, readable
@@ -169,7 +171,7 @@ def _module(network: Network, layer: str) -> nn.Module:
 
 def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8], NDArray[np.uint8] | None]]:
     """Name, image uint8 (h, w) and labels (None where there are none) of every field, on the network's grid."""
-    is_domain = path.suffix in (".yaml", ".yml") or (path / "domain.yaml").is_file() or (path / "masks").is_dir()
+    is_domain = path.suffix in (".yaml", ".yml") or domain_file_in(path) is not None or mask_folders(path) != []
     domain = load_domain(path) if is_domain else None
     preparation = record.domains[-1].preparation
     fallback = preparation.pixel_size_um

@@ -18,7 +18,8 @@ from microseg.core.evaluation.scoring import rdt
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.run import read_run
 from microseg.core.schemas.validation import problems, told
-from microseg.core.system.files import read_yaml, replacing, write_json, write_text
+from microseg.core.system.files import replacing, write_json, write_text
+from microseg.core.system.yaml_file import read_yaml
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.common.progress import FoldCallback, no_fold_progress
 from microseg.train.common.recipe import Recipe

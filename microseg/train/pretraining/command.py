@@ -11,7 +11,7 @@ from typing import Any, Literal
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.preparation import Crop, Grid, Preparation
 from microseg.core.schemas.run import PretrainSummary
-from microseg.core.system.files import read_yaml
+from microseg.core.system.yaml_file import read_yaml
 from microseg.train.common.progress import NoticeCallback, ProgressCallback, no_notice, no_progress
 from microseg.train.common.run_folder import claim_folder, refuse_existing
 from microseg.train.pretraining.classified_data import (

@@ -236,6 +236,27 @@ def test_paths_are_relative_to_the_yaml_and_take_variables(tmp_path: Path, monke
         load_domain(described)
 
 
+@pytest.mark.parametrize(
+    "text", ["0,0277", "27.7 nm", "27,7nm", "277e-4", "2.77e-2", '"0.0277"', "0.0277 µm", "27700 pm"]
+)
+def test_pixel_sizes_as_people_write_them(tmp_path: Path, text: str) -> None:
+    folder = labelled(tmp_path, "a")
+    (folder / "domain.yaml").write_text(f"pixel_size_um: {text}\n", encoding="utf-8")
+    assert load_domain(folder).preparation.pixel_size_um == pytest.approx(0.0277, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["domain.yml", "Domain.yaml", "DOMAIN.YML"])
+def test_names_of_the_domain_yaml(tmp_path: Path, name: str) -> None:
+    folder = labelled(tmp_path / "steel", "a")
+    (folder / name).write_text("unlabelled: 9  # value: #0000ff\n")
+    assert load_domain(folder).unlabelled == 9
+    assert load_domain(folder).name == load_domain(folder / name).name == "steel"
+    (folder / "domain.yaml").write_text("")
+    if len(list(folder.glob("*.y*"))) + len(list(folder.glob("*.Y*"))) > 1:
+        with pytest.raises(InputError, match=r"domain\.yaml.*Remedy: keep the one"):
+            load_domain(folder)
+
+
 def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
     folder = labelled(tmp_path, "a", masks=None)
     assert load_domain(folder).fields[0].mask is None
@@ -265,6 +286,15 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
         ("phases: [{name: a, value: -1}, {name: b}]", "-1 is no mask value"),
         ("phases: [{name: a, value: 0, color: red}, {name: b}]", "color 'red' is not"),
         ("pixel_size_um: 0", r"pixel_size_um = 0: .*greater than 0"),
+        ("pixel_size_um: 27.7 miles", r"pixel_size_um = '27\.7 miles': .* is no size: .*27\.7 nm"),
+        ("pixel_size_um: 1,234.5", "is no size"),
+        ("pixel_size_um: 0.1\npixel_size_um: 0.2", "key 'pixel_size_um' is given twice, in lines 1 and 2"),
+        ("phases: [{name: no, value: 0}, {name: yes}]", r"phases\.0\.name = False: .* in quotes"),
+        (
+            "phases:\n- {name: a, value: #0000ff}\n- {name: b}",
+            r"line 2 has 'value: #0000ff', where # begins a comment.*quotes",
+        ),
+        ("phases:\n- name: a\n  value: #0000ff\n- {name: b}", r"line 3 has 'value: #0000ff'"),
         (
             "intensity: {rule: full_range}",
             r"intensity\.rule = 'full_range': .*'full', 'significant_bits' or 'percentiles'",
