@@ -189,7 +189,7 @@ def prepared_batches(manifest: Manifest, engine: Path, folder: Path) -> tuple[Ba
     """Tiles of all micrographs as the engine gets them, in batches of one shape; the fields; native megapixels."""
     limit = max_tile_pixels(manifest, engine.stat().st_size, None)
     by_shape: dict[tuple[int, ...], list[NDArray[np.uint8]]] = {}
-    given = resolve_input(folder, manifest, None, None)
+    given = resolve_input(folder, manifest, None, {})
     pixels = 0
     for source in given.fields:
         with open_prepared(

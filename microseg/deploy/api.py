@@ -76,6 +76,7 @@ def segment_folder(
     domain: str | None = None,
     pixel_size_um: float | None = None,
     invert: bool | None = None,
+    allow_coloured: float | None = None,
     batch: int | None = None,
     threads: int | None = None,
     memory_mb: int | None = None,
@@ -94,6 +95,7 @@ def segment_folder(
         domain: name of the engine's domain to measure as; None for its default.
         pixel_size_um: native pixel size in micrometres, instead of what files or domain.yaml say.
         invert: whether grey values are inverted (bright field); None for what domain.yaml or the engine says.
+        allow_coloured: share of coloured pixels, in percent, up to which a field is measured without them.
         batch: tiles under way at once; None for the default.
         threads: CPU threads; None for one per physical core.
         memory_mb: memory to stay within, in 10**6 bytes; None for the default.
@@ -118,6 +120,7 @@ def segment_folder(
         domain=domain,
         pixel_size_um=pixel_size_um,
         invert=invert,
+        allow_coloured=allow_coloured,
         batch=batch,
         threads=threads,
         memory_mb=memory_mb,

@@ -19,6 +19,7 @@ class SegmentOptions:
         domain: name of the engine's domain to measure as.
         pixel_size_um: native pixel size in micrometres.
         invert: whether grey values are inverted.
+        allow_coloured: share of coloured pixels up to which a field is measured without them, %.
         batch: tiles under way at once.
         threads: CPU threads.
         memory_mb: memory to stay within, in 10**6 bytes.
@@ -34,6 +35,7 @@ class SegmentOptions:
     domain: str | None = None
     pixel_size_um: float | None = None
     invert: bool | None = None
+    allow_coloured: float | None = None
     batch: int | None = None
     threads: int | None = None
     memory_mb: int | None = None
@@ -41,3 +43,9 @@ class SegmentOptions:
     runtime: Runtime | None = None
     use_profile: bool = True
     decimal_comma: bool | None = None
+
+    @property
+    def preparation(self) -> dict[str, object]:
+        """The values of `Preparation` that the user gives, by key."""
+        given = {"invert": self.invert, "allow_coloured_percent": self.allow_coloured}
+        return {key: value for key, value in given.items() if value is not None}

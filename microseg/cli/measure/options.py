@@ -62,6 +62,16 @@ InvertOption = Annotated[
     bool | None,
     typer.Option("--invert/--no-invert", help="Invert grey values (bright field) or not. Default: as the domain says."),
 ]
+AllowColouredOption = Annotated[
+    float | None,
+    typer.Option(
+        "--allow-coloured",
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="Measure fields of which at most so many percent of the pixels are coloured, without these pixels.",
+    ),
+]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Tiles under way at once. Default: 1 or 2 on a CPU, 8 on a GPU.")
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from microseg.cli.measure.options import (
+    AllowColouredOption,
     BatchOption,
     DecimalCommaOption,
     DeviceOption,
@@ -45,6 +46,7 @@ def segment(
     domain: DomainOption = None,
     pixel_size_um: PixelSizeOption = None,
     invert: InvertOption = None,
+    allow_coloured: AllowColouredOption = None,
     batch: BatchOption = None,
     threads: ThreadsOption = None,
     memory_mb: MemoryOption = None,
@@ -69,6 +71,7 @@ def segment(
             domain=domain,
             pixel_size_um=pixel_size_um,
             invert=invert,
+            allow_coloured=allow_coloured,
             batch=batch,
             threads=threads,
             memory_mb=memory_mb,

@@ -301,7 +301,7 @@ def resolve_intensity(domain: Domain) -> Intensity:
     Opens every field where the bits are open. Raises InputError for one that cannot be read.
     """
     rule = domain.preparation.intensity
-    if rule.rule != "significant_bits" or rule.bits is not None:
+    if rule.rule not in ("bit_depth", "significant_bits") or rule.bits is not None:
         return rule
     resolved = []
     for field in domain.fields:

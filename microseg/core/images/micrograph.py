@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.colour import coloured_rows, find_coloured, grey_channel
 from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
 from microseg.core.images.image_file import open_raster
@@ -18,12 +19,10 @@ from microseg.core.images.raster import Raster
 from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.images.scale.statement import FileScale, StatedScale
 from microseg.core.notices import Notice
+from microseg.core.schemas.preparation import Crop
 from microseg.core.system.files import Closing
 
 __all__ = ["IMAGE_SUFFIXES", "Micrograph", "find_images", "open_micrograph"]
-
-# JPEG stores grey as colour and rounds: the channels of a grey image may differ by this much.
-_JPEG_TOLERANCE = 3
 
 
 class Micrograph(Closing):
@@ -36,6 +35,7 @@ class Micrograph(Closing):
         scale: size of a pixel as the file and the texts beside it state it.
         exclusions: pixels that the file marks as no part of the picture.
         orientation: how viewers turn the picture, 1 to 8. Everything here is on the stored grid.
+        white_is_zero: whether the file stores white as 0: the grey values are inverted within their type.
         notices: what was dropped or changed, for the user.
     """
 
@@ -56,7 +56,8 @@ class Micrograph(Closing):
         if raster.orientation != 1:
             stated = f"the file states orientation {raster.orientation}, by which viewers turn the picture"
             self.notices += (Notice("file", f"{stated}: mask and overlay keep the stored rows and columns"),)
-        if raster.white_is_zero:
+        self.white_is_zero: bool = raster.white_is_zero and self.dtype.kind == "u"
+        if self.white_is_zero:
             self.notices += (Notice("file", "the file stores white as zero: it is inverted, as viewers do"),)
 
     def rows(self, start: int, stop: int, left: int = 0, right: int | None = None) -> NDArray[Any]:
@@ -87,11 +88,33 @@ class Micrograph(Closing):
         if self._raster.palette is not None:
             grey = self._through_palette(block, self._raster.palette, hidden)
         elif block.ndim == 3:
-            grey = self._equal_channel(block)
+            channel = grey_channel(block, self._raster.lossy)
+            if channel is None:
+                raise self._coloured()
+            grey = channel
         else:
             grey = block
         grey = self._converted(grey)
         return grey if hidden is None else np.where(hidden, grey.dtype.type(0), grey)
+
+    def allow_coloured(self, percent: float, crop: Crop) -> None:
+        """Take coloured pixels as not measured, where they are no more than so many percent of what the crop leaves.
+
+        Args:
+            percent: the largest share, 0-100.
+            crop: native pixels that are cut off.
+
+        Raises:
+            FieldError: more pixels are coloured.
+        """
+        found = find_coloured(self._raster, crop) if percent else None
+        if found is None:
+            return
+        if 100 * found.share > percent:
+            raise found.refused(self.path)
+        rows = partial(coloured_rows, self._raster)
+        self.exclusions += (Exclusion("coloured", rows),)
+        self.notices += (Notice("colour", f"{found.text}: they are not measured"),)
 
     @property
     def pixel_size(self) -> PixelSize | None:
@@ -118,22 +141,13 @@ class Micrograph(Closing):
     ) -> NDArray[np.uint8]:
         is_grey = (palette == palette[:, :1]).all(axis=1)
         if not is_grey.all() and not is_grey[np.unique(block if hidden is None else block[~hidden])].all():
-            raise self._colored()
+            raise self._coloured()
         return np.take(palette[:, 0], block)
 
-    def _equal_channel(self, block: NDArray[Any]) -> NDArray[Any]:
-        red, green, blue = cv2.split(np.ascontiguousarray(block))
-        if np.array_equal(red, green) and np.array_equal(green, blue):
-            return green
-        if self._raster.lossy and max(cv2.absdiff(red, green).max(), cv2.absdiff(green, blue).max()) <= _JPEG_TOLERANCE:
-            return green
-        raise self._colored()
-
-    def _colored(self) -> FieldError:
-        return FieldError(
-            f"{self.path}: is a colour image. Remedy: save it as grey, or save the one channel to be measured; "
-            "a coloured data bar can be cut off with `crop` in domain.yaml."
-        )
+    def _coloured(self) -> FieldError:
+        found = find_coloured(self._raster, Crop())
+        assert found is not None
+        return found.refused(self.path)
 
     def _converted(self, grey: NDArray[Any]) -> NDArray[Any]:
         if grey.dtype.kind == "f":
@@ -151,7 +165,7 @@ class Micrograph(Closing):
                     f"{self.path}: signed 16 bit with negative values. Remedy: save it as unsigned 16 bit."
                 )
             grey = grey.astype(np.uint16)
-        if self._raster.white_is_zero and grey.dtype.kind == "u":
+        if self.white_is_zero:
             grey = np.iinfo(grey.dtype).max - grey
         return grey
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,35 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.notices import Notice
+from microseg.core.preparation.bit_depth import (
+    Stripes,
+    common_bits,
+    doubtful_bits,
+    float_range,
+    integer_range,
+    resolve_bits,
+)
+from microseg.core.preparation.percentiles import percentiles
 from microseg.core.schemas.preparation import Intensity
 
 EightBit = Callable[[NDArray[Any]], NDArray[np.uint8]]
-_HALF_BITS = 16
+
+
+@dataclass(frozen=True)
+class ToEightBit:
+    """How the grey values of one field become 8 bit.
+
+    Attributes:
+        convert: the function from grey values to uint8.
+        rule: the rule as the field resolves it.
+        notices: what the user should know.
+        burnt_in: a grey value that no detector gives: pixels that hold it are no material; or None.
+    """
+
+    convert: EightBit
+    rule: Intensity
+    notices: tuple[Notice, ...] = ()
+    burnt_in: int | None = None
 
 
 def uint8_identity(grey: NDArray[Any]) -> NDArray[np.uint8]:
@@ -49,15 +74,6 @@ def _rounded(scaled: NDArray[Any]) -> NDArray[np.uint8]:
     return rounded
 
 
-def resolve_bits(maximum: int) -> int:
-    """Significant bits of integer values up to `maximum`: 8, 10, 12, 14 or 16.
-
-    Cameras have even numbers of bits. Rounding up to them gives the dark fields of one camera the scale of the bright ones.
-    """
-    bits = int(maximum).bit_length()
-    return max(8, bits + bits % 2)
-
-
 def combined_rule(rule: Intensity, fields: Sequence[Intensity]) -> Intensity:
     """The rule of a domain.
 
@@ -66,10 +82,15 @@ def combined_rule(rule: Intensity, fields: Sequence[Intensity]) -> Intensity:
         fields: the rule as each field resolved it.
 
     Returns:
-        `significant_bits` without bits takes the most bits of any 16-bit field. It stays open where all fields are 8 bit, and
-        becomes `percentiles` where all are float, which has no bits. Other rules stay as stated.
+        `bit_depth` without bits takes those of `common_bits`, which one outlier does not change. `significant_bits` without
+        bits takes the most bits of any 16-bit field. It stays open where all fields are 8 bit, and becomes `percentiles` where
+        all are float, which has no bits. Other rules stay as stated.
     """
-    if rule.rule != "significant_bits" or rule.bits is not None:
+    if rule.bits is not None:
+        return rule
+    if rule.rule == "bit_depth":
+        return rule.model_copy(update={"bits": common_bits(fields)})
+    if rule.rule != "significant_bits":
         return rule
     if bits := [field.bits for field in fields if field.rule == "significant_bits" and field.bits is not None]:
         return rule.model_copy(update={"bits": max(bits)})
@@ -78,104 +99,87 @@ def combined_rule(rule: Intensity, fields: Sequence[Intensity]) -> Intensity:
     return rule
 
 
-def percentiles(stripes: Callable[[], Iterable[NDArray[Any]]], low: float, high: float) -> tuple[float, float]:
-    """Exact nearest-rank percentiles of all values of a field.
-
-    The result does not depend on how the field is cut into stripes. For floats, the histogram of the upper 16 bits of an
-    order-keeping key finds the bucket, and that of the lower 16 bits the value in it.
-
-    Args:
-        stripes: gives the field's stripes; called once for integers, twice for floats.
-        low: a percentile, 0-100.
-        high: another one.
-
-    Returns:
-        The grey values of both percentiles.
-    """
-    upper = np.zeros(1 << _HALF_BITS, np.int64)
-    is_float = False
-    for stripe in stripes():
-        is_float = stripe.dtype.kind == "f"
-        values = _keys(stripe) >> _HALF_BITS if is_float else stripe
-        upper += np.bincount(values.ravel(), minlength=upper.size)
-    total = int(upper.sum())
-    ranks = [min(total, max(1, math.ceil(p / 100.0 * total))) for p in (low, high)]
-    below = np.cumsum(upper)
-    buckets = [int(np.searchsorted(below, rank)) for rank in ranks]
-    if not is_float:
-        return float(buckets[0]), float(buckets[1])
-    lower = {bucket: np.zeros(1 << _HALF_BITS, np.int64) for bucket in buckets}
-    for stripe in stripes():
-        keys = _keys(stripe).ravel()
-        for bucket, counts in lower.items():
-            inside = keys[keys >> _HALF_BITS == bucket]
-            counts += np.bincount(inside & ((1 << _HALF_BITS) - 1), minlength=counts.size)
-    found = []
-    for rank, bucket in zip(ranks, buckets, strict=True):
-        offset = rank - int(below[bucket - 1]) if bucket else rank
-        key = np.uint32((bucket << _HALF_BITS) + int(np.searchsorted(np.cumsum(lower[bucket]), offset)))
-        found.append(float(_from_key(key)))
-    return found[0], found[1]
-
-
-def _keys(values: NDArray[Any]) -> NDArray[np.uint32]:
-    """uint32 in the order of the float32 values (IEEE 754: flip the sign bit, or every bit of negatives)."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return bits ^ np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-
-
-def _from_key(key: np.uint32) -> np.float32:
-    flip = np.uint32(0x80000000) if key >> 31 else np.uint32(0xFFFFFFFF)
-    return np.float32(np.array([key ^ flip], np.uint32).view(np.float32)[0])
-
-
 def eight_bit(
-    rule: Intensity, dtype: np.dtype[Any], stripes: Callable[[], Iterable[NDArray[Any]]], name: str
-) -> tuple[EightBit, Intensity, tuple[Notice, ...]]:
+    rule: Intensity, dtype: np.dtype[Any], stripes: Stripes, name: str, *, white_is_zero: bool = False
+) -> ToEightBit:
     """The map to 8 bit for one field.
 
     Args:
-        rule: the domain's rule. `full`: uint8 unchanged, uint16 / 257, float 0 to 1. `significant_bits`: uint8 unchanged;
-            uint16 by `bits`, or by the field's own maximum where that is None; float by percentiles. `percentiles`: of the
-            field, any dtype; where both are equal, all values above become 255.
+        rule: the domain's rule. `bit_depth`: uint8 unchanged; uint16 by `integer_range`; float by `float_range`. `full`:
+            uint8 unchanged, uint16 / 257, float 0 to 1. `significant_bits`: uint8 unchanged; uint16 by `bits`, or by the
+            field's own maximum where that is None; float by percentiles. `percentiles`: of the field, any dtype; where both
+            are equal, all values above become 255.
         dtype: data type of the field.
         stripes: gives the field's stripes, each call from the start.
         name: the field, for messages.
+        white_is_zero: whether the file stores white as 0, and its unsigned values come inverted within their type.
 
     Returns:
-        The function from grey values to uint8, the rule as resolved, and notices for the user.
+        The map, the rule as resolved, and notices.
 
     Raises:
-        FieldError: a float beyond 0 to 1 for the rule `full`.
+        FieldError: a float beyond 0 to 1 for the rule `full`; or, for `bit_depth`, values whose scale is not known.
     """
-    notices: tuple[Notice, ...]
-    match rule.rule:
-        case "full" if dtype.kind == "f":
-            return _checked_unit_range(scale_to_8_bit(0.0, 1.0, dtype), name), rule, ()
-        case "full" | "significant_bits" if dtype == np.uint8:
-            return uint8_identity, rule, ()
-        case "full":
-            return scale_to_8_bit(0, np.iinfo(dtype).max, dtype), rule, ()
-        case "significant_bits" if dtype.kind != "f":
-            brightest = max(int(stripe.max()) for stripe in stripes())
-            bits = rule.bits or resolve_bits(brightest)
-            notices = ()
-            if rule.bits is None:
-                told = f"16 bit are read with {bits} significant bits, which the brightest pixel of the field decides"
-                notices = (Notice("grey values", told),)
-            elif brightest >= 2**bits:
-                told = (
-                    f"the brightest pixel, {brightest}, is beyond the {bits} bits of the domain: such pixels become 255"
-                )
-                notices = (Notice("grey values", told),)
-            return scale_to_8_bit(0, 2**bits - 1, dtype), rule.model_copy(update={"bits": bits}), notices
+    if dtype == np.uint8 and rule.rule != "percentiles":
+        return ToEightBit(uint8_identity, rule)
+    match rule.rule, dtype.kind:
+        case "bit_depth", "f":
+            found = float_range(stripes, name)
+            return ToEightBit(found.of_floats, rule, found.notices)
+        case "bit_depth", _:
+            return _by_bit_depth(rule, stripes, name, white_is_zero)
+        case "full", "f":
+            return ToEightBit(_checked_unit_range(scale_to_8_bit(0.0, 1.0, dtype), name), rule)
+        case "full" | "significant_bits", "u":
+            return _by_type_or_maximum(rule, dtype, stripes)
     low, high = percentiles(stripes, rule.low, rule.high)
-    resolved, notices = rule, ()
+    resolved: Intensity = rule
+    notices: tuple[Notice, ...] = ()
     if rule.rule == "significant_bits":
         resolved = rule.model_copy(update={"rule": "percentiles"})
         told = f"float field has no significant bits: percentiles {rule.low:g} to {rule.high:g} used instead"
         notices = (Notice("grey values", told),)
-    return scale_to_8_bit(low, high if high > low else low + 1.0, dtype), resolved, notices
+    return ToEightBit(scale_to_8_bit(low, high if high > low else low + 1.0, dtype), resolved, notices)
+
+
+def _by_bit_depth(rule: Intensity, stripes: Stripes, name: str, white_is_zero: bool) -> ToEightBit:
+    counts = _histogram(stripes)
+    if white_is_zero:
+        counts = counts[::-1]
+    found = integer_range(counts, rule.bits, name)
+    table = found.of_integers(np.arange(counts.size))
+    if white_is_zero:
+        table = np.ascontiguousarray(255 - table[::-1])
+    burnt_in = found.burnt_in
+    if burnt_in is not None and white_is_zero:
+        burnt_in = counts.size - 1 - burnt_in
+    resolved = rule.model_copy(update={"bits": found.bits})
+    return ToEightBit(lambda grey: np.take(table, grey), resolved, found.notices, burnt_in)
+
+
+def _by_type_or_maximum(rule: Intensity, dtype: np.dtype[Any], stripes: Stripes) -> ToEightBit:
+    """The rules of earlier engines for 16 bit. Both may read more bits than the picture has, and say so."""
+    counts = _histogram(stripes)
+    brightest = int(np.flatnonzero(counts)[-1])
+    bits, told = 16, ""
+    if rule.rule == "significant_bits":
+        bits = rule.bits or resolve_bits(brightest)
+        if rule.bits is None:
+            told = f"16 bit are read with {bits} significant bits, which the brightest pixel of the field decides"
+        elif brightest >= 2**bits:
+            told = f"the brightest pixel, {brightest}, is beyond the {bits} bits of the domain: such pixels become 255"
+        rule = rule.model_copy(update={"bits": bits})
+    doubt = doubtful_bits(counts, bits)
+    notices = tuple(Notice("grey values", text) for text in (told, doubt) if text)
+    return ToEightBit(scale_to_8_bit(0, 2**bits - 1, dtype), rule, notices)
+
+
+def _histogram(stripes: Stripes) -> NDArray[np.int64]:
+    """How often each value of a 16-bit field occurs, int64 (65536,)."""
+    counts = np.zeros(1 << 16, np.int64)
+    for stripe in stripes():
+        counts += np.bincount(stripe.ravel(), minlength=counts.size)
+    return counts
 
 
 def _checked_unit_range(convert: EightBit, name: str) -> EightBit:

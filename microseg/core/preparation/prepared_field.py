@@ -170,14 +170,21 @@ def _prepared(
             "larger field, or a smaller `crop`."
         )
     down, across = factors(path, pixel_size, grid)
+    micrograph.allow_coloured(preparation.allow_coloured_percent, crop)
     exclusions = micrograph.exclusions
     looks = _first_look(micrograph, crop, exclusions)
-    convert, intensity, notices = eight_bit(
-        preparation.intensity, micrograph.dtype, lambda: _measured_stripes(micrograph, crop, exclusions), str(path)
+    found = eight_bit(
+        preparation.intensity,
+        micrograph.dtype,
+        lambda: _measured_stripes(micrograph, crop, exclusions),
+        str(path),
+        white_is_zero=micrograph.white_is_zero,
     )
+    burnt_in = _burnt_in(micrograph, found.burnt_in)
     level = 0
-    if exclusions:
-        level = int(np.median(convert(next(iter(_measured_stripes(micrograph, crop, exclusions))))))
+    if exclusions or burnt_in:
+        first = next(iter(_measured_stripes(micrograph, crop, exclusions + burnt_in)))
+        level = int(np.median(found.convert(first)))
     return PreparedField(
         path=path,
         dtype=micrograph.dtype,
@@ -186,16 +193,23 @@ def _prepared(
         crop=crop,
         shape=(network_side(native[0], down), network_side(native[1], across)),
         pixel_size=pixel_size,
-        intensity=intensity,
+        intensity=found.rule,
         invert=preparation.invert,
         orientation=micrograph.orientation,
-        notices=micrograph.notices + on_scale + looks + notices,
-        exclusions=exclusions,
+        notices=micrograph.notices + on_scale + looks + found.notices,
+        exclusions=exclusions + burnt_in,
         _micrograph=micrograph,
-        _eight_bit=convert,
+        _eight_bit=found.convert,
         _level=level,
         _tone=None if preparation.tone is None else np.array(preparation.tone, np.uint8),
     )
+
+
+def _burnt_in(micrograph: Micrograph, value: int | None) -> tuple[Exclusion, ...]:
+    """The pixels of a scale bar or text that software wrote into the picture with this grey value."""
+    if value is None:
+        return ()
+    return (Exclusion("burnt-in white", lambda start, stop: micrograph.rows(start, stop) == value),)
 
 
 def cropped_shape(full: tuple[int, int], crop: Crop, path: Path) -> tuple[int, int]:

@@ -28,9 +28,9 @@ def intensity_text(rule: Intensity) -> str:
     match rule.rule:
         case "percentiles":
             return f"percentiles {rule.low:g} to {rule.high:g} of each field"
-        case "significant_bits" if rule.bits is not None:
+        case "bit_depth" | "significant_bits" if rule.bits is not None:
             return f"{rule.bits} significant bits"
-        case "significant_bits":
+        case "bit_depth" | "significant_bits":
             return "significant bits"
         case _:
             return "full range"

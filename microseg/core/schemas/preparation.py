@@ -21,14 +21,18 @@ class Crop(FrozenModel):
 class Intensity(FrozenModel):
     """How grey values become 8 bit."""
 
-    rule: Literal["full", "significant_bits", "percentiles"] = Field(
-        "significant_bits",
-        description="full: the range of the data type becomes 0 to 255 (uint8 unchanged, uint16 / 257, float 0 to 1). "
-        "significant_bits: 2**bits - 1 becomes 255. percentiles: the percentiles `low` and `high` of the whole field "
-        "become 0 and 255.",
+    rule: Literal["bit_depth", "full", "significant_bits", "percentiles"] = Field(
+        "bit_depth",
+        description="bit_depth: the upper 8 of the bits that 99.9 % of a field's pixels need; an offset of 32768 is taken "
+        "off; uint8 stays; float values are read as 0 to 1 or by their bits. full: the range of the data type becomes 0 to "
+        "255 (uint8 unchanged, uint16 / 257, float 0 to 1). significant_bits (runs of version 0.1): 2**bits - 1 becomes 255. "
+        "percentiles: the percentiles `low` and `high` of the whole field become 0 and 255.",
     )
     bits: int | None = Field(
-        None, ge=8, le=16, description="Bits of `significant_bits`; null: found once from the domain's brightest pixel."
+        None,
+        ge=8,
+        le=16,
+        description="Bits of `bit_depth` and `significant_bits`; null: found from the domain's fields, else from each field.",
     )
     low: float = Field(0.5, ge=0, lt=100, description="Percentile that becomes 0, for `percentiles`.")
     high: float = Field(99.5, gt=0, le=100, description="Percentile that becomes 255, for `percentiles`.")
@@ -43,6 +47,12 @@ class Preparation(FrozenModel):
         None, description="Edge of a native pixel in micrometres; null: unknown, and pixels are taken as they are."
     )
     intensity: Intensity = Field(Intensity(), description="How grey values become 8 bit.")
+    allow_coloured_percent: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Share of coloured pixels up to which a field is measured without them, %; a field with more is refused.",
+    )
     tone: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=256, max_length=256)] | None = (
         Field(
             None,

@@ -255,7 +255,7 @@ def _compare_fields(
 ) -> None:
     assert options.fields is not None and options.against is not None
     manifest = engine.manifest
-    given = resolve_input(options.fields, manifest, options.domain, None)
+    given = resolve_input(options.fields, manifest, options.domain, {})
 
     def opening(path: Path) -> OpenField:
         fallback_um = given.fallback_pixel_size_um

@@ -21,6 +21,8 @@ from microseg.core.preparation.tiling import Tile
 # Native pixels that are read at a time, because files are compressed in pieces; and that are mapped, counted and written at a
 # time: as many as a processor's cache holds.
 _BLOCK_PX, _STRIPE_PX = 4 << 20, 1 << 16
+# A field of which one grey value takes this share shows no structure. A clipped share beyond the other is told.
+_BLANK_SHARE, _TOLD_SHARE = 0.99, 0.01
 # A micrograph has neither so few grey values nor so dark ones; a mask of phase indices has both.
 _FEWEST_GREYS, _DARKEST_WHITE = 8, 16
 
@@ -82,16 +84,29 @@ class FieldMeasurement:
         """
         height, width = self._field.native_shape
         notices = not_measured_notices(self.not_measured, height * width)
-        values = np.flatnonzero(self._greys)
-        if len(values) > _FEWEST_GREYS:
-            return self._counts, notices
-        if values[-1] < _DARKEST_WHITE:
+        return self._counts, notices + self._about_grey_values()
+
+    def _about_grey_values(self) -> tuple[Notice, ...]:
+        """Notices on the 8-bit grey values. Raises FieldError where they cannot be those of a micrograph."""
+        total, values = int(self._greys.sum()), np.flatnonzero(self._greys)
+        commonest = int(self._greys.argmax())
+        if (share := self._greys[commonest] / total) >= _BLANK_SHARE:
             raise FieldError(
-                f"{self._field.path}: holds only the values {', '.join(map(str, values))}. It is a label mask, not a "
-                "micrograph. Remedy: give the folder of images."
+                f"{self._field.path}: {share:.4%} of the pixels have the grey value {commonest} (of 255): there is no "
+                "structure to measure. Remedy: capture it again, or remove it."
             )
-        few = Notice("grey values", f"only {len(values)} different grey values: is this a micrograph?")
-        return self._counts, (*notices, few)
+        if len(values) <= _FEWEST_GREYS and values[-1] < _DARKEST_WHITE:
+            raise FieldError(
+                f"{self._field.path}: holds only the grey values {', '.join(map(str, values))} (of 255), as label masks do. "
+                "Remedy: give the folder of images."
+            )
+        told = []
+        if len(values) <= _FEWEST_GREYS:
+            told.append(f"only {len(values)} different grey values: is this a micrograph?")
+        for value, what in ((255, "saturated (255)"), (0, "black (0)")):
+            if (share := self._greys[value] / total) >= _TOLD_SHARE:
+                told.append(f"{share:.1%} of the pixels are {what}")
+        return tuple(Notice("grey values", text) for text in told)
 
     def _finish_band(self, top: int, labels: NDArray[np.uint8], votes: NDArray[np.uint8]) -> None:
         """Network rows `top` and on of the bag (h, w) and the folds (F, h, w), to native rows."""
@@ -115,8 +130,7 @@ class FieldMeasurement:
     ) -> None:
         """Native rows of the micrograph, and the network rows of a band that they lie on, to the counts and on."""
         phases = self._counts.shape[1]
-        if np.count_nonzero(self._greys) <= _FEWEST_GREYS:  # a field of more raises no doubt
-            self._greys += _grey_histogram(grey if outside is None else grey[~outside][None])
+        self._greys += _grey_histogram(grey, outside)
         native = self._native(labels, rows, outside)
         self._rows.add(grey, native)
         self._counts[0] += _pixels_per_phase(native, phases, outside)
@@ -150,8 +164,10 @@ def _pixels_per_phase(labels: NDArray[np.uint8], phases: int, outside: NDArray[n
     return [measured - sum(counts), *counts]
 
 
-def _grey_histogram(grey: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _grey_histogram(grey: NDArray[np.uint8], outside: NDArray[np.bool_] | None) -> NDArray[np.int64]:
     """How often 0 ... 255 occur. Exact: OpenCV counts in float32, up to 2**24, and a stripe has fewer pixels."""
     if not grey.size:
         return np.zeros(256, np.int64)
-    return np.asarray(cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])).astype(np.int64).ravel()
+    inside = None if outside is None else (~outside).view(np.uint8)
+    counts = cv2.calcHist([np.ascontiguousarray(grey)], [0], inside, [256], [0, 256])
+    return np.asarray(counts).astype(np.int64).ravel()

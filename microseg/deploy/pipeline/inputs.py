@@ -51,24 +51,24 @@ class SegmentInput:
     fallback_pixel_size_um: float | None
 
 
-def resolve_input(path: Path, manifest: Manifest, domain: str | None, invert: bool | None) -> SegmentInput:
+def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Mapping[str, object]) -> SegmentInput:
     """Find the micrographs of an input and their preparation.
 
-    `invert` wins over a domain.yaml, and that wins over the engine's domain. The pixel size of a file's metadata wins over the
+    `given` wins over a domain.yaml, and that wins over the engine's domain. The pixel size of a file's metadata wins over the
     engine's, which describes the training images.
 
     Args:
         path: a file, a folder, a domain folder, or a domain's YAML file.
         manifest: the engine's manifest.
         domain: name of the engine's domain (`--as`); None for its default.
-        invert: whether grey values are inverted; None for what domain.yaml or the engine says.
+        given: values of `Preparation` by key, as the command line gives them.
 
     Raises:
         InputError: no such path, no images, unknown domain, or a broken domain.yaml.
     """
     described = _domain_file(path)
     stated = {} if described is None else _stated(described[1])
-    entry, preparation = domain_preparation(manifest, domain, stated | ({} if invert is None else {"invert": invert}))
+    entry, preparation = domain_preparation(manifest, domain, stated | dict(given))
     fields = tuple(_fields(path) if described is None else _described_fields(*described))
     _refuse_one_name(path, fields)
     return SegmentInput(

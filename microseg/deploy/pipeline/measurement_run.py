@@ -65,7 +65,7 @@ class MeasurementRun:
         Raises:
             InputError: wrong input or settings, or a report of other settings.
         """
-        given = resolve_input(options.input, manifest, options.domain, options.invert)
+        given = resolve_input(options.input, manifest, options.domain, options.preparation)
         limits = config.limits(manifest, options.engine.stat().st_size, options.memory_mb)
         settings = ReportSettings(
             microseg=__version__,

@@ -37,7 +37,7 @@ def steel(folder: Path, number: int = 6, **described: object) -> Path:
 def test_a_domain_that_can_be_trained_on(tmp_path: Path) -> None:
     result = run(steel(tmp_path / "steel"), "--folds", "3", "--json", tmp_path / "found.json")
     assert result.exit_code == 0, result.output
-    for text in ("ferrite", "bainite", "50.00 %", "spot2", "40 x 32 px, uint8", "significant_bits", "training can run"):
+    for text in ("ferrite", "bainite", "50.00 %", "spot2", "40 x 32 px, uint8", "bit_depth", "training can run"):
         assert text in result.output
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["can_train"] is True
@@ -71,7 +71,7 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
         "spot0_0.tif: is empty",
         "40 x 30 px, its image spot0_1.tif has 40 x 32 px",
         "spot1_2.png: 640 pixels have values that no phase names: 77 (640 px)",
-        "spot1_3.tif: is a colour image",
+        "are coloured, in rows 0 to 31 and columns 0 to 39",
         "phase 'crack' (mask value 9) never occurs",
     ):
         assert text in problems

@@ -465,12 +465,12 @@ def test_bits_are_resolved_over_all_fields(tmp_path: Path) -> None:
     assert check_domain(domain, 2).resolved.bits == 12
 
 
-def test_8_bit_needs_no_bits_and_float_takes_percentiles(tmp_path: Path) -> None:
+def test_8_bit_and_float_need_no_bits(tmp_path: Path) -> None:
     for name, dtype in (("byte", "uint8"), ("float", "float32")):
         (tmp_path / name).mkdir()
         tifffile.imwrite(tmp_path / name / "a.tif", noise(32, 32, dtype))
     assert resolve_intensity(load_domain(tmp_path / "byte")) == Intensity()
-    assert resolve_intensity(load_domain(tmp_path / "float")) == Intensity(rule="percentiles")
+    assert resolve_intensity(load_domain(tmp_path / "float")) == Intensity()
 
 
 # The real data

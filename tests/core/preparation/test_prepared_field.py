@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.preparation.intensity import combined_rule, percentiles, resolve_bits
+from microseg.core.preparation.bit_depth import resolve_bits
+from microseg.core.preparation.intensity import combined_rule
+from microseg.core.preparation.percentiles import percentiles
 from microseg.core.preparation.prepared_field import labels_to_grid, labels_to_native, open_prepared
 from microseg.core.preparation.resampling import network_side, resample_rows, resampling_weights, source_rows
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from tests.core.samples import noise
 
 FULL = Intensity(rule="full")
+BY_MAXIMUM = Intensity(rule="significant_bits")
 PERCENTILES = Intensity(rule="percentiles", low=2, high=90)
 
 
@@ -40,7 +43,7 @@ def prepared(path: Path, grid: Grid | None = None, argument_um: float | None = N
     height=st.integers(16, 90),
     width=st.integers(16, 90),
     dtype=st.sampled_from(["uint8", "uint16", "float32"]),
-    rule=st.sampled_from([FULL, PERCENTILES, Intensity()]),
+    rule=st.sampled_from([FULL, PERCENTILES, BY_MAXIMUM, Intensity()]),
     scale=st.sampled_from([1.0, 0.5, 0.37, 0.9, 1.31, 2.0]),
     crop=st.sampled_from([Crop(), Crop(top_px=1, bottom_px=3, left_px=2, right_px=5)]),
     tiled=st.booleans(),
@@ -188,14 +191,16 @@ def test_full_rule(tmp_path: Path) -> None:
 def test_significant_bits(tmp_path: Path) -> None:
     narrow = noise(40, 40, "uint16") >> 4
     path = write(tmp_path / "a.tif", narrow)
-    field, rows = prepared(path)
+    field, rows = prepared(path, intensity=BY_MAXIMUM)
     assert field.intensity.bits == 12
     assert "12 significant bits" in field.notices[0]
     np.testing.assert_array_equal(rows, np.rint(narrow * (255 / 4095)))
-    field, rows = prepared(path, intensity=Intensity(bits=16))
+    field, rows = prepared(path, intensity=Intensity(rule="significant_bits", bits=14))
     assert field.notices == ()
+    field, rows = prepared(path, intensity=Intensity(rule="significant_bits", bits=16))
+    assert "the fractions may be wrong. Remedy: `intensity: {rule: bit_depth}`" in field.notices[0]
     np.testing.assert_array_equal(rows, np.rint(narrow / 257))
-    field, rows = prepared(path, intensity=Intensity(bits=10))
+    field, rows = prepared(path, intensity=Intensity(rule="significant_bits", bits=10))
     assert "beyond the 10 bits" in field.notices[0]
     assert (rows == 255).mean() > 0.7
 
@@ -215,8 +220,8 @@ def test_bits_are_those_of_cameras(brightest: int, bits: int) -> None:
     assert resolve_bits(brightest) == bits
 
 
-def test_float_without_a_rule_takes_percentiles_and_says_so(tmp_path: Path) -> None:
-    field, rows = prepared(write(tmp_path / "a.tif", noise(50, 50, "float32") * 1000 - 300))
+def test_floats_of_earlier_runs_take_percentiles_and_say_so(tmp_path: Path) -> None:
+    field, rows = prepared(write(tmp_path / "a.tif", noise(50, 50, "float32") * 1000 - 300), intensity=BY_MAXIMUM)
     assert field.intensity.rule == "percentiles"
     assert "percentiles 0.5 to 99.5" in field.notices[0]
     assert rows.min() == 0
@@ -247,7 +252,7 @@ def test_one_hot_pixel_does_not_spoil_percentiles(tmp_path: Path) -> None:
 
 
 def test_the_rule_of_a_domain() -> None:
-    stated = Intensity()
+    stated = BY_MAXIMUM
     bits = [stated.model_copy(update={"bits": value}) for value in (10, 12)]
     floats = stated.model_copy(update={"rule": "percentiles"})
     assert combined_rule(stated, bits).bits == 12
