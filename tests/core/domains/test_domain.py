@@ -465,6 +465,15 @@ def test_bits_are_resolved_over_all_fields(tmp_path: Path) -> None:
     assert check_domain(domain, 2).resolved.bits == 12
 
 
+def test_a_field_of_other_bits_is_named_and_does_not_decide(tmp_path: Path) -> None:
+    for name, factor in (("a", 16), ("b", 16), ("c", 16), ("odd", 257)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", noise(32, 32).astype(np.uint16) * np.uint16(factor))
+    found = check_domain(load_domain(tmp_path), 2)
+    assert found.resolved.bits == 12 and resolve_intensity(load_domain(tmp_path)).bits == 12
+    named = [text for text in found.notices if "and the domain has 12: it keeps its own" in text]
+    assert len(named) == 1 and named[0].startswith("odd.tif: 16 significant bits")
+
+
 def test_8_bit_and_float_need_no_bits(tmp_path: Path) -> None:
     for name, dtype in (("byte", "uint8"), ("float", "float32")):
         (tmp_path / name).mkdir()
