@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.errors import FieldError
+from microseg.core.errors import FieldError, MicrosegError
 from microseg.core.images.colour import coloured_rows, find_coloured, grey_channel
 from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
@@ -80,6 +82,10 @@ class Micrograph(Closing):
             raise ValueError(f"rows {start}:{stop} of {self.height}")
         if start == stop:
             return np.empty((0, len(range(self.width)[left:right])), self.dtype)
+        with damage_told(self.path):
+            return self._rows(start, stop, left, right)
+
+    def _rows(self, start: int, stop: int, left: int, right: int | None) -> NDArray[Any]:
         block = self._raster.read(start, stop)[:, left:right]
         hidden = self._hidden(start, stop, left, right)
         if hidden is not None and self._raster.palette is None:
@@ -196,9 +202,24 @@ def open_micrograph(path: Path) -> Micrograph:
     Raises:
         FieldError: the file is missing, empty, damaged, cut off or not supported.
     """
-    raster = open_raster(path)
+    with damage_told(path):
+        raster = open_raster(path)
+        try:
+            return Micrograph(raster, sidecar_scale(path))
+        except BaseException:
+            raster.close()
+            raise
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """A block that reads a file. Sizes, tables and texts of a damaged file contradict each other, which can raise anything."""
     try:
-        return Micrograph(raster, sidecar_scale(path))
-    except BaseException:
-        raster.close()
+        yield
+    except (MicrosegError, OSError):
         raise
+    except Exception as error:
+        raise FieldError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}). Remedy: save it again as TIFF with the program that "
+            "shows it, or remove it."
+        ) from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion, merged
-from microseg.core.images.micrograph import Micrograph, open_micrograph
+from microseg.core.images.micrograph import Micrograph, damage_told, open_micrograph
 from microseg.core.images.pixel_size import ASSUMED, PixelSize
 from microseg.core.notices import Notice
 from microseg.core.preparation.field_scale import COMMAND_LINE, DOMAIN_FILE, factors, field_pixel_size
@@ -148,7 +148,8 @@ def open_prepared(
         edges = ((pixel_size_um, COMMAND_LINE), (preparation.pixel_size_um, DOMAIN_FILE))
         given = [PixelSize.square(edge, source) for edge, source in edges if edge]
         assumed = None if fallback_pixel_size_um is None else PixelSize.square(fallback_pixel_size_um, ASSUMED)
-        return _prepared(micrograph, preparation, grid, *field_pixel_size(micrograph, given, assumed))
+        with damage_told(micrograph.path):
+            return _prepared(micrograph, preparation, grid, *field_pixel_size(micrograph, given, assumed))
     except BaseException:
         micrograph.close()
         raise
