@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.errors import FieldError, InputError
+from microseg.core.images.formats.known import NOT_READ
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.system import files
 from microseg.deploy.pipeline import field_measurement
@@ -624,3 +625,12 @@ from microseg.deploy.segment_options import SegmentOptions
 assert segment(SegmentOptions(*map(Path, sys.argv[1:]))).summary["engine_calls"] == 1
 """
     subprocess.run([sys.executable, "-c", code, str(wafer(1)), str(tiny_engine)], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".lif", ".oib", ".oir", ".vsi", ".nd2", ".emd"])
+def test_a_format_that_is_not_read_is_named_in_the_report(wafer: Wafer, tiny_engine: Path, suffix: str) -> None:
+    folder = wafer(1)
+    (folder / f"b{suffix.upper()}").write_bytes(b"data")
+    content = segment(SegmentOptions(folder, tiny_engine)).summary
+    assert content["fields"] == {"total": 2, "measured": 1, "failed": 1}
+    assert f"not read: a {NOT_READ[suffix]} file. Remedy: save it as TIFF" in content["failed"][0]["reason"]

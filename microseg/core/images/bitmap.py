@@ -1,9 +1,10 @@
-"""PNG, BMP and JPEG, decoded as a whole: their decoders cannot start in the middle."""
+"""PNG, BMP, JPEG, JPEG 2000 and WebP, decoded as a whole: their decoders cannot start in the middle."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from microseg.core.images.raster import Raster
 from microseg.core.material.transparency import transparent_pixels
 from microseg.core.notices import Notice
 
-_FORMATS = ("PNG", "BMP", "DIB", "JPEG")
+_FORMATS = ("PNG", "BMP", "DIB", "JPEG", "JPEG2000", "WEBP")
+# Pillow tells size and mode; these keep 16 bits of colour and of grey.
+_CODECS: dict[str, Callable[[bytes], Any]] = {"JPEG2000": imagecodecs.jpeg2k_decode, "WEBP": imagecodecs.webp_decode}
 _MAX_EXIF_BYTES = 1 << 20
 
 
@@ -50,7 +53,7 @@ def open_bitmap(path: Path) -> Raster:
         raise
     except PIL.UnidentifiedImageError as error:
         raise FieldError(
-            f"{path}: is no image that can be read (TIFF, PNG, BMP, JPEG). Remedy: save it as TIFF."
+            f"{path}: is no image that can be read (TIFF, PNG, BMP, JPEG, JPEG 2000, WebP). Remedy: save it as TIFF."
         ) from error
     except Image.DecompressionBombError as error:
         raise FieldError(
@@ -118,6 +121,8 @@ def _decode(path: Path, image: Image.Image) -> _Decoded:
     if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and _png_bit_depth(path) == 16:
         image.load()  # Pillow keeps 8 of 16 bits here, but it is the one that notices truncation
         return _without_key(_Decoded.of(np.asarray(imagecodecs.png_decode(path.read_bytes()))), image)
+    if image.format in _CODECS:
+        return _Decoded.of(np.asarray(_CODECS[image.format](path.read_bytes())))
     match image.mode:
         case "P":
             colors = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.errors import InputError
+from microseg.core.images.formats.known import NOT_READ, READ_WITH_EXTRA
 
-IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg"})
-IMAGE_KINDS = "TIFF, PNG, BMP or JPEG"
+IMAGE_SUFFIXES = frozenset(
+    {".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".jfif", ".jp2", ".j2k", ".webp", *READ_WITH_EXTRA, *NOT_READ}
+)
+IMAGE_KINDS = "TIFF, PNG, BMP, JPEG, JPEG 2000, WebP, CZI or DM3/DM4"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from microseg.core.errors import FieldError
+from microseg.core.images.formats.known import microscope_reader
 from microseg.core.images.orientation import StoredGrid
 from microseg.core.images.raster import Raster
 
@@ -22,7 +23,7 @@ def open_raster(path: Path) -> Raster:
     """
     try:
         with path.open("rb") as stream:
-            magic = stream.read(4)
+            magic = stream.read(16)
     except OSError as error:
         raise FieldError(
             f"{path}: cannot be opened ({error.strerror or error}). Remedy: check the path and its rights."
@@ -30,7 +31,9 @@ def open_raster(path: Path) -> Raster:
     if not magic:
         raise FieldError(f"{path}: is empty (0 bytes). Remedy: copy or save the image again.")
     # Imported here: a station that reads TIFF alone starts without the other decoders.
-    if magic in _TIFF_MAGIC:
+    if reader := microscope_reader(path, magic):
+        return reader(path)
+    if magic[:4] in _TIFF_MAGIC:
         from microseg.core.images.tiff import open_tiff
 
         return open_tiff(path)

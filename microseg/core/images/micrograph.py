@@ -194,7 +194,7 @@ def open_micrograph(path: Path) -> Micrograph:
     """Open an image file as a grey micrograph.
 
     Args:
-        path: a TIFF, PNG, BMP or JPEG file.
+        path: an image, or a file of a microscope.
 
     Returns:
         The micrograph. Small files are decoded here, large TIFF files while rows are read.
