@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from microseg.core.schemas.preparation import Crop
 from microseg.deploy.evaluate import evaluate_engine as evaluate_file
 from microseg.deploy.evaluate import evaluate_opened
-from microseg.deploy.inference.loaded_engine import LoadedEngine
+from microseg.deploy.inference.loaded_engine import LoadedEngine, checked_crop
 from microseg.deploy.inference.result import FieldResult
 from microseg.deploy.report.reader import Report, read_report
 from microseg.deploy.segment import segment
@@ -77,6 +78,8 @@ def segment_folder(
     pixel_size_um: float | None = None,
     invert: bool | None = None,
     allow_coloured: float | None = None,
+    crop: Crop | Mapping[str, int] | None = None,
+    keep_padding: bool | None = None,
     batch: int | None = None,
     threads: int | None = None,
     memory_mb: int | None = None,
@@ -96,6 +99,9 @@ def segment_folder(
         pixel_size_um: native pixel size in micrometres, instead of what files or domain.yaml say.
         invert: whether grey values are inverted (bright field); None for what domain.yaml or the engine says.
         allow_coloured: share of coloured pixels, in percent, up to which a field is measured without them.
+        crop: native pixels to leave out, for instance {"bottom_px": 60}; None for what domain.yaml or the engine says.
+        keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
+            domain.yaml or the engine says, which is no by default.
         batch: tiles under way at once; None for the default.
         threads: CPU threads; None for one per physical core.
         memory_mb: memory to stay within, in 10**6 bytes; None for the default.
@@ -121,6 +127,8 @@ def segment_folder(
         pixel_size_um=pixel_size_um,
         invert=invert,
         allow_coloured=allow_coloured,
+        crop=None if crop is None else checked_crop(crop),
+        keep_padding=keep_padding,
         batch=batch,
         threads=threads,
         memory_mb=memory_mb,

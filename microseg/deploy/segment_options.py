@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from microseg.core.schemas.preparation import Crop
 from microseg.runtime import Device, Runtime
 
 
@@ -20,6 +21,8 @@ class SegmentOptions:
         pixel_size_um: native pixel size in micrometres.
         invert: whether grey values are inverted.
         allow_coloured: share of coloured pixels up to which a field is measured without them, %.
+        crop: native pixels that are cut off each side.
+        keep_padding: whether padding is measured.
         batch: tiles under way at once.
         threads: CPU threads.
         memory_mb: memory to stay within, in 10**6 bytes.
@@ -36,6 +39,8 @@ class SegmentOptions:
     pixel_size_um: float | None = None
     invert: bool | None = None
     allow_coloured: float | None = None
+    crop: Crop | None = None
+    keep_padding: bool | None = None
     batch: int | None = None
     threads: int | None = None
     memory_mb: int | None = None
@@ -47,5 +52,10 @@ class SegmentOptions:
     @property
     def preparation(self) -> dict[str, object]:
         """The values of `Preparation` that the user gives, by key."""
-        given = {"invert": self.invert, "allow_coloured_percent": self.allow_coloured}
+        given = {
+            "invert": self.invert,
+            "allow_coloured_percent": self.allow_coloured,
+            "crop": self.crop,
+            "keep_padding": self.keep_padding,
+        }
         return {key: value for key, value in given.items() if value is not None}

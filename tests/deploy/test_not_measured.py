@@ -15,7 +15,7 @@ from PIL import Image
 from microseg.core.domains.checking import check_domain
 from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.errors import FieldError
-from microseg.core.schemas.preparation import Grid
+from microseg.core.schemas.preparation import Crop, Grid
 from microseg.deploy.api import load_engine
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
@@ -123,3 +123,35 @@ def test_training_and_check_do_not_see_it(tmp_path: Path) -> None:
     found = check_domain(domain, 2)
     assert found.problems == () and f"2 fields (a.png ...): {NOTICE}" in found.notices
     assert found.pixels[-1] == 2 * OUTSIDE.sum()
+
+
+def test_padding_is_left_out_unless_it_is_kept(tmp_path: Path, tiny_engine: Path) -> None:
+    grey = np.zeros((300, 400), np.uint8)
+    grey[20:, 30:] = micrograph(280, 370, 6)
+    outside = np.zeros(grey.shape, bool)
+    outside[:20] = outside[:, :30] = True
+    (tmp_path / "in").mkdir()
+    Image.fromarray(grey).save(tmp_path / "in" / "a.png")
+    left_out = segment(SegmentOptions(tmp_path / "in", tiny_engine, tmp_path / "out"))
+    (row,) = rows_of(left_out.report)
+    mask = np.asarray(Image.open(left_out.report / row["mask"]))
+    assert ((mask == 255) ^ outside).sum() <= 2
+    assert row["not_measured"] == f"padding: {(mask == 255).sum()} px"
+    assert "padding: they are not measured" in row["notices"]
+    kept = segment(SegmentOptions(tmp_path / "in", tiny_engine, tmp_path / "kept", keep_padding=True))
+    (row,) = rows_of(kept.report)
+    assert int(row["measured_px"]) == grey.size and "padding" not in row["notices"]
+    assert kept.summary["settings"]["preparation"]["keep_padding"] is True
+    cropped = segment(SegmentOptions(tmp_path / "in", tiny_engine, tmp_path / "cropped", crop=Crop(top_px=10)))
+    (row,) = rows_of(cropped.report)
+    assert int(row["measured_px"]) + int(row["not_measured_px"]) == 290 * 400
+    again = np.asarray(Image.open(cropped.report / row["mask"]))
+    assert np.array_equal(again == 255, mask == 255)
+    (tmp_path / "domain").mkdir()
+    Image.fromarray(grey).save(tmp_path / "domain" / "a.png")
+    (tmp_path / "domain" / "domain.yaml").write_text("keep_padding: true\n")
+    by_file = segment(SegmentOptions(tmp_path / "domain", tiny_engine))
+    assert int(rows_of(by_file.report)[0]["measured_px"]) == grey.size
+    with load_engine(tiny_engine) as opened:
+        assert np.array_equal(opened.predict(grey).labels, mask)
+        assert opened.predict(grey, keep_padding=True).measured_px == grey.size

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from microseg.core.schemas.preparation import Crop
 
 
 class DeviceName(StrEnum):
@@ -72,6 +75,21 @@ AllowColouredOption = Annotated[
         help="Measure fields of which at most so many percent of the pixels are coloured, without these pixels.",
     ),
 ]
+CropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="SIDE=N,...",
+        help="Native pixels to cut off, such as bottom=60,left=4. It wins over domain.yaml and the engine.",
+    ),
+]
+KeepPaddingOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-padding/--no-keep-padding",
+        help="Measure the one-valued margins of stitched or turned pictures as material. Default: they are left out.",
+    ),
+]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Tiles under way at once. Default: 1 or 2 on a CPU, 8 on a GPU.")
 ]
@@ -91,3 +109,33 @@ DecimalCommaOption = Annotated[
         help="Write fields.csv with decimal commas and semicolons. Default: point and comma, or as the report has.",
     ),
 ]
+
+
+def crop_of(text: str | None) -> Crop | None:
+    """The crop of `--crop`.
+
+    Args:
+        text: sides with native pixels, such as "bottom=60,left=4"; None without the option.
+
+    Raises:
+        InputError: it names no side, a side twice, or no whole number of pixels.
+    """
+    if text is None:
+        return None
+    from microseg.core.errors import InputError
+    from microseg.core.schemas.preparation import Crop
+
+    sides: dict[str, int] = {}
+    for part in text.split(","):
+        side, _, pixels = (word.strip() for word in part.partition("="))
+        if (
+            side not in ("top", "bottom", "left", "right")
+            or side in sides
+            or not (pixels.isascii() and pixels.isdigit())
+        ):
+            raise InputError(
+                f"--crop {text}: {part.strip()!r} is no side with its pixels. Remedy: top, bottom, left or right, each at most "
+                "once, with native pixels, for instance --crop bottom=60,left=4."
+            )
+        sides[side] = int(pixels)
+    return Crop(**{f"{side}_px": pixels for side, pixels in sides.items()})

@@ -12,6 +12,7 @@ import typer
 from microseg.cli.measure.options import (
     AllowColouredOption,
     BatchOption,
+    CropOption,
     DecimalCommaOption,
     DeviceOption,
     DomainOption,
@@ -19,12 +20,14 @@ from microseg.cli.measure.options import (
     InputArgument,
     InvertOption,
     JsonOption,
+    KeepPaddingOption,
     MemoryOption,
     PixelSizeOption,
     ProfileOption,
     ReportOption,
     RuntimeOption,
     ThreadsOption,
+    crop_of,
 )
 from microseg.core.plain_text import plain_name
 
@@ -47,6 +50,8 @@ def segment(
     pixel_size_um: PixelSizeOption = None,
     invert: InvertOption = None,
     allow_coloured: AllowColouredOption = None,
+    crop: CropOption = None,
+    keep_padding: KeepPaddingOption = None,
     batch: BatchOption = None,
     threads: ThreadsOption = None,
     memory_mb: MemoryOption = None,
@@ -72,6 +77,8 @@ def segment(
             pixel_size_um=pixel_size_um,
             invert=invert,
             allow_coloured=allow_coloured,
+            crop=crop_of(crop),
+            keep_padding=keep_padding,
             batch=batch,
             threads=threads,
             memory_mb=memory_mb,

@@ -51,7 +51,7 @@ __all__ = [
     "resolve_intensity",
 ]
 
-STATED = ("invert", "crop", "pixel_size_um", "intensity")
+STATED = ("invert", "crop", "pixel_size_um", "intensity", "keep_padding")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Domain:
         fields: its micrographs.
         preparation: how they are prepared.
         unlabelled: mask value of pixels without label, or None.
-        explicit: which of invert, crop, pixel_size_um and intensity the domain.yaml states; these win over a manifest's.
+        explicit: which keys of `STATED` the domain.yaml states; these win over a manifest's.
         phases_inferred: whether the phases are unnamed: the masks hold the indices 0 to P-1, called phase0, phase1 ...
     """
 

@@ -36,6 +36,7 @@ class Micrograph(Closing):
         dtype: uint8, uint16 or float32.
         scale: size of a pixel as the file and the texts beside it state it.
         exclusions: pixels that the file marks as no part of the picture.
+        is_lossy: whether the values come from JPEG.
         orientation: how viewers turn the picture, 1 to 8. Everything here is on the stored grid.
         white_is_zero: whether the file stores white as 0: the grey values are inverted within their type.
         notices: what was dropped or changed, for the user.
@@ -54,6 +55,7 @@ class Micrograph(Closing):
         self.scale: StatedScale = (raster.scale + beside).checked(raster.width)
         self.exclusions: tuple[Exclusion, ...] = raster.exclusions
         self.notices: tuple[Notice, ...] = raster.notices
+        self.is_lossy: bool = raster.lossy
         self.orientation: int = raster.orientation
         if raster.orientation != 1:
             stated = f"the file states orientation {raster.orientation}, by which viewers turn the picture"

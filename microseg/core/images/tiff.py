@@ -31,6 +31,7 @@ _MAX_SEGMENT_BYTES = 1 << 30
 _JPEG = (6, 7, 33007, 34892)
 # ExtraSamples of an alpha channel, associated (1) and unassociated (2): TIFF 6.0, section 18.
 _ALPHA = ((1,), (2,))
+NEVER_WRITTEN = "in tiles that were never written"
 _DAMAGED = "Remedy: copy or save the image again."
 
 
@@ -104,12 +105,9 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
     is_plain = bool(page.is_final) and page.bitspersample >= 8
     if not is_plain and segment * samples * page.dtype.itemsize > _MAX_SEGMENT_BYTES:
         raise FieldError(f"{path}: one strip of more than 1 GiB. Remedy: save it as TIFF with tiles or short strips.")
-    size = path.stat().st_size
-    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
-    if not ends or max(ends) > size or 0 in page.databytecounts:
-        raise FieldError(f"{path}: is truncated ({size} bytes, {max(ends, default=0)} needed). {_DAMAGED}")
-
     planes = samples if page.planarconfig == 2 else 1
+    never_written = _never_written(path, page, planes)
+    is_plain = is_plain and never_written is None
     read_planes = _plain_reader(tif, page, planes) if is_plain else _segment_reader(tif, page, planes)
     notices: list[Notice] = []
     if samples > 4 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
@@ -137,11 +135,46 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
         one_bit=is_binary,
         lossy=page.compression in _JPEG,
         orientation=known_orientation(page.tags.valueof(274)),
-        exclusions=(Exclusion(TRANSPARENT, rows.transparent),) if has_alpha else (),
+        exclusions=(
+            *((Exclusion(TRANSPARENT, rows.transparent),) if has_alpha else ()),
+            *(() if never_written is None else (Exclusion(NEVER_WRITTEN, never_written),)),
+        ),
         scale=tiff_scale(tif, page),
         notices=tuple(notices),
         close=tif.close,
     )
+
+
+def _never_written(path: Path, page: Any, planes: int) -> Callable[[int, int], NDArray[np.bool_]] | None:
+    """Strips or tiles that a sparse file leaves out: neither an offset nor a length is stated for them.
+
+    Args:
+        path: the file.
+        page: its page.
+        planes: planes of the page that are stored one after the other.
+
+    Returns:
+        A function that gives rows, bool (n, width), True for pixels that were never written; None where all were.
+
+    Raises:
+        FieldError: the file is cut off, or nothing was written.
+    """
+    offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+    segments = min(len(offsets), len(counts))
+    offsets, counts = offsets[:segments], counts[:segments]
+    size, needed = path.stat().st_size, int((offsets + counts).max(initial=0))
+    missing = (offsets == 0) & (counts == 0)
+    if not segments or needed > size or (counts[~missing] == 0).any():
+        raise FieldError(f"{path}: is truncated ({size} bytes, {needed} needed). {_DAMAGED}")
+    if missing.all():
+        raise FieldError(f"{path}: none of its {segments} strips or tiles was ever written. Remedy: save it again.")
+    if not missing.any():
+        return None
+    height, width = int(page.imagelength), int(page.imagewidth)
+    high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
+    down, across = math.ceil(height / high), math.ceil(width / wide)
+    blocks = missing.reshape(planes, down, across).any(axis=0)
+    return lambda start, stop: blocks[np.arange(start, stop) // high].repeat(wide, axis=1)[:, :width]
 
 
 class _PageRows:
@@ -202,7 +235,8 @@ def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[
     """Rows of strips or tiles. The last row of tiles, or the last strip, is kept, because stripes overlap."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
     band_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
-    across = math.ceil(width / page.tilewidth) if page.is_tiled else 1
+    band_width = page.tilewidth if page.is_tiled else width
+    across = math.ceil(width / band_width)
     bands = math.ceil(height / band_rows)
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
     # Looked up here: these read tags of the file, and would move the position between seek and read.
@@ -216,6 +250,9 @@ def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[
         for plane in range(planes):
             for column in range(across):
                 index = (plane * bands + band) * across + column
+                if not counts[index]:  # never written
+                    block[plane, :, column * band_width : (column + 1) * band_width] = 0
+                    continue
                 handle.seek(offsets[index])
                 encoded = handle.read(counts[index])
                 data, (_, _, _, left, _), _ = decode_segment(encoded, index, **tables)

@@ -14,6 +14,7 @@ from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion, merged
 from microseg.core.images.micrograph import Micrograph, damage_told, open_micrograph
 from microseg.core.images.pixel_size import ASSUMED, PixelSize
+from microseg.core.material.material import find_material
 from microseg.core.notices import Notice
 from microseg.core.preparation.field_scale import COMMAND_LINE, DOMAIN_FILE, factors, field_pixel_size
 from microseg.core.preparation.filling import filled
@@ -162,17 +163,13 @@ def _prepared(
     pixel_size: PixelSize | None,
     on_scale: tuple[Notice, ...],
 ) -> PreparedField:
-    path, crop = micrograph.path, preparation.crop
+    path = micrograph.path
     full = (micrograph.height, micrograph.width)
+    _require_size(path, cropped_shape(full, preparation.crop, path))
+    material = find_material(micrograph, preparation)
+    crop, exclusions = material.crop, material.exclusions
     native = cropped_shape(full, crop, path)
-    if min(native) < MIN_SIDE_PX:
-        raise FieldError(
-            f"{path}: is too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: give a "
-            "larger field, or a smaller `crop`."
-        )
     down, across = factors(path, pixel_size, grid)
-    micrograph.allow_coloured(preparation.allow_coloured_percent, crop)
-    exclusions = micrograph.exclusions
     looks = _first_look(micrograph, crop, exclusions)
     found = eight_bit(
         preparation.intensity,
@@ -197,7 +194,7 @@ def _prepared(
         intensity=found.rule,
         invert=preparation.invert,
         orientation=micrograph.orientation,
-        notices=micrograph.notices + on_scale + looks + found.notices,
+        notices=micrograph.notices + on_scale + material.notices + looks + found.notices,
         exclusions=exclusions + burnt_in,
         _micrograph=micrograph,
         _eight_bit=found.convert,
@@ -211,6 +208,14 @@ def _burnt_in(micrograph: Micrograph, value: int | None) -> tuple[Exclusion, ...
     if value is None:
         return ()
     return (Exclusion("burnt-in white", lambda start, stop: micrograph.rows(start, stop) == value),)
+
+
+def _require_size(path: Path, native: tuple[int, int]) -> None:
+    if min(native) < MIN_SIDE_PX:
+        raise FieldError(
+            f"{path}: is too small ({native[1]} x {native[0]} px; at least {MIN_SIDE_PX} x {MIN_SIDE_PX}). Remedy: give a "
+            "larger field, or a smaller `crop`."
+        )
 
 
 def cropped_shape(full: tuple[int, int], crop: Crop, path: Path) -> tuple[int, int]:

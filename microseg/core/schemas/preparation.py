@@ -8,6 +8,11 @@ from pydantic import Field
 
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 
+KEEP_PADDING = (
+    "Whether regions of one exact value with straight edges at the border, such as the margins of a stitched mosaic, are "
+    "measured as material."
+)
+
 
 class Crop(FrozenModel):
     """Native pixels that are cut off each side before anything else, such as the data bar."""
@@ -53,6 +58,7 @@ class Preparation(FrozenModel):
         le=100,
         description="Share of coloured pixels up to which a field is measured without them, %; a field with more is refused.",
     )
+    keep_padding: bool = Field(False, description=KEEP_PADDING)
     tone: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=256, max_length=256)] | None = (
         Field(
             None,

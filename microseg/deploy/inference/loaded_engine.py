@@ -77,16 +77,20 @@ class LoadedEngine(Closing):
         domain: str | None = None,
         invert: bool | None = None,
         crop: Crop | Mapping[str, int] | None = None,
+        keep_padding: bool | None = None,
     ) -> FieldResult:
         """Measure one field, exactly as `microseg segment` measures it.
 
         Args:
             source: the path of an image file, or an array: uint8, uint16, int16 without negative values, float16, float32
-                or float64, of the shape (H, W), or (H, W, 3) with three equal channels. An alpha channel is dropped.
+                or float64, of the shape (H, W), or (H, W, 3) with three equal channels. What a further channel, alpha, hides
+                is not measured.
             pixel_size_um: native pixel size in micrometres, instead of what the file or the engine says.
             domain: name of the engine's domain to measure as; None for its default.
             invert: whether grey values are inverted (bright field); None for what the domain says.
             crop: native pixels to leave out, for instance {"bottom_px": 60}; None for what the domain says.
+            keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
+                the domain says, which is no by default.
 
         Returns:
             Labels, votes and fractions on the native grid.
@@ -96,7 +100,7 @@ class LoadedEngine(Closing):
             InputError: unknown domain, a wrong crop or pixel size, or the engine is closed, also while it computes.
             TypeError: `source` is neither a path nor an array.
         """
-        prepared_as = self._prepared_as(pixel_size_um, domain, invert, crop)
+        prepared_as = self._prepared_as(pixel_size_um, domain, invert=invert, crop=crop, keep_padding=keep_padding)
         name = "array" if isinstance(source, np.ndarray) else None
         (result,) = self._results([_field_source(source, name)], prepared_as)
         if result.error is not None:
@@ -111,6 +115,7 @@ class LoadedEngine(Closing):
         domain: str | None = None,
         invert: bool | None = None,
         crop: Crop | Mapping[str, int] | None = None,
+        keep_padding: bool | None = None,
     ) -> Iterator[FieldResult]:
         """Measure fields one after another, reading and computing at the same time, as `microseg segment` does.
 
@@ -124,6 +129,7 @@ class LoadedEngine(Closing):
             domain: as in `predict`.
             invert: as in `predict`.
             crop: as in `predict`.
+            keep_padding: as in `predict`.
 
         Returns:
             An iterator over one result for each source.
@@ -137,7 +143,7 @@ class LoadedEngine(Closing):
             raise TypeError(
                 "predict_many takes several paths or arrays, not one path; for a folder: microseg.segment_folder"
             )
-        prepared_as = self._prepared_as(pixel_size_um, domain, invert, crop)
+        prepared_as = self._prepared_as(pixel_size_um, domain, invert=invert, crop=crop, keep_padding=keep_padding)
         named = (
             _field_source(source, f"array {index}" if isinstance(source, np.ndarray) else None)
             for index, source in enumerate(sources)
@@ -152,26 +158,20 @@ class LoadedEngine(Closing):
         self,
         pixel_size_um: float | None,
         domain: str | None,
-        invert: bool | None,
+        *,
         crop: Crop | Mapping[str, int] | None,
+        **stated: bool | None,
     ) -> FieldPreparation:
+        """How fields are prepared; `stated` are other keys of the preparation, None where the domain decides."""
         self.shared.require_open()
         if pixel_size_um is not None and not 1e-6 <= pixel_size_um <= 1e6:
             raise InputError(
                 f"pixel_size_um={pixel_size_um!r}: must lie between 1e-06 and 1e+06 µm. Remedy: check the unit."
             )
-        stated: dict[str, object] = {}
-        if invert is not None:
-            stated["invert"] = invert
+        values: dict[str, object] = {key: value for key, value in stated.items() if value is not None}
         if crop is not None:
-            try:
-                stated["crop"] = crop if isinstance(crop, Crop) else Crop.model_validate(dict(crop))
-            except (ValidationError, TypeError, ValueError) as error:
-                raise InputError(
-                    f"crop={crop!r}: is no crop. Remedy: native pixels by side, for instance {{'bottom_px': 60}} "
-                    "(top_px, bottom_px, left_px, right_px)."
-                ) from error
-        entry, preparation = domain_preparation(self.manifest, domain, stated)
+            values["crop"] = checked_crop(crop)
+        entry, preparation = domain_preparation(self.manifest, domain, values)
         return FieldPreparation(preparation, pixel_size_um, entry.preparation.pixel_size_um)
 
     def _results(self, sources: Iterable[FieldSource], prepared_as: FieldPreparation) -> Iterator[FieldResult]:
@@ -198,6 +198,17 @@ class LoadedEngine(Closing):
             waiting.set()
             work.set()
             thread.join()
+
+
+def checked_crop(crop: Crop | Mapping[str, int]) -> Crop:
+    """A crop as a caller states it. Raises InputError where it is none."""
+    try:
+        return crop if isinstance(crop, Crop) else Crop.model_validate(dict(crop))
+    except (ValidationError, TypeError, ValueError) as error:
+        raise InputError(
+            f"crop={crop!r}: is no crop. Remedy: native pixels by side, for instance {{'bottom_px': 60}} "
+            "(top_px, bottom_px, left_px, right_px)."
+        ) from error
 
 
 def _run(run: Callable[[], None], results: Channel[FieldResult], failed: list[BaseException]) -> None:

@@ -352,3 +352,35 @@ def test_find_images_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(InputError, match="no image file"):
         find_images(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("whole_bytes", [64 << 20, 0], ids=["held", "in stripes"])
+@pytest.mark.parametrize("options", [{"tile": (32, 48)}, {"rowsperstrip": 32, "compression": "zlib"}], ids=str)
+def test_tiles_that_were_never_written_are_excluded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], whole_bytes: int
+) -> None:
+    monkeypatch.setattr("microseg.core.images.tiff._WHOLE_BYTES", whole_bytes)
+    grey = noise(100, 130)
+    tifffile.imwrite(tmp_path / "a.tif", grey, metadata=None, **options)
+    without_segments(tmp_path / "a.tif", {1, 3})
+    tiled = "tile" in options
+    outside = np.zeros(grey.shape, bool)
+    outside[np.s_[:32, 48:96] if tiled else np.s_[32:64]] = True
+    outside[np.s_[32:64, :48] if tiled else np.s_[96:]] = True
+    with open_micrograph(tmp_path / "a.tif") as micrograph:
+        (found,) = micrograph.exclusions
+        assert found.reason == "in tiles that were never written"
+        np.testing.assert_array_equal(found.rows(20, 99), outside[20:99])
+        np.testing.assert_array_equal(micrograph.rows(20, 99), np.where(outside, 0, grey)[20:99])
+    without_segments(tmp_path / "a.tif", set(range(12 if tiled else 4)))
+    with pytest.raises(FieldError, match="was ever written"):
+        open_micrograph(tmp_path / "a.tif")
+
+
+def without_segments(path: Path, left_out: set[int]) -> None:
+    """Make a TIFF sparse, as GDAL and libtiff write tiles that they never got."""
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        page = tif.pages.first
+        offsets, counts = (324, 325) if page.is_tiled else (273, 279)
+        for code, values in ((offsets, page.dataoffsets), (counts, page.databytecounts)):
+            page.tags[code].overwrite([0 if index in left_out else value for index, value in enumerate(values)])
