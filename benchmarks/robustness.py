@@ -19,6 +19,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -345,11 +346,23 @@ class Run:
 def _run(command: Sequence[str]) -> Run:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)  # so that nothing waits for it again
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _peak_mb(process.pid))
+            time.sleep(0.02)
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
-    return Run(process.returncode, text, usage.ru_maxrss * 1024 / 1e6)
+    return Run(process.returncode, text, peak)
+
+
+def _peak_mb(process: int) -> float:
+    """Peak memory of a process so far; 0 where the system does not tell. What `wait` tells includes that of the parent."""
+    try:
+        status = Path("/proc", str(process), "status").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
 def _segment(fields: Path, engine: Path, report: Path) -> list[str]:
