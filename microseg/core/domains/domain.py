@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.domain_file import (
+    COLORS,
     DOMAIN_FILES,
     DomainFile,
     domain_file_in,
@@ -18,16 +20,14 @@ from microseg.core.domains.domain_file import (
     read_domain_file,
 )
 from microseg.core.domains.folds import assign_folds
-from microseg.core.domains.inference import infer_phases, refuse_mixed_folder
+from microseg.core.domains.imports import nnunet
+from microseg.core.domains.imports.drawing import areas, drawn
+from microseg.core.domains.imports.finding import MASKS, read_label_file
+from microseg.core.domains.inference import infer_phases, named_phases, refuse_mixed_folder
+from microseg.core.domains.label_places import LabelPlaces, label_places, mask_places
 from microseg.core.domains.labels import mask_notices, on_stored_grid, read_mask, to_phases
-from microseg.core.domains.pairing import (
-    DomainField,
-    field_groups,
-    named_images,
-    pair_fields,
-    suffix_beside,
-    with_test,
-)
+from microseg.core.domains.layout import is_test_folder
+from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.domains.phases import UNLABELLED, PhaseSpec
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.image_file import stored_grid
@@ -66,6 +66,7 @@ class Domain:
         preparation: how they are prepared.
         unlabelled: mask value of pixels without label, or None.
         explicit: which keys of `STATED` the domain.yaml states; these win over a manifest's.
+        labels: what the labels are: masks, or the tool that wrote the label files.
         phases_inferred: whether the phases are unnamed: the masks hold the indices 0 to P-1, called phase0, phase1 ...
     """
 
@@ -77,6 +78,7 @@ class Domain:
     unlabelled: int | str | None = None
     explicit: frozenset[str] = frozenset()
     phases_inferred: bool = False
+    labels: str = MASKS
 
     @property
     def training_fields(self) -> tuple[DomainField, ...]:
@@ -125,36 +127,51 @@ def load_domain(path: Path, *, masks: bool = True) -> Domain:
     """
     if path.is_dir():
         described = domain_file_in(path)
-        return _from_file(described, masks) if described else _from_folder(path, masks)
+        return _loaded(described or path, masks)
     if path.suffix.lower() in (".yaml", ".yml"):
         if not path.is_file():
             raise InputError(f"{path}: does not exist. Remedy: check the path.")
-        return _from_file(path, masks)
+        return _loaded(path, masks)
     if not path.exists():
         raise InputError(f"{path}: does not exist. Remedy: give a folder of images or a YAML file that describes one.")
     raise InputError(f"{path}: is no domain. Remedy: give a folder of images or a YAML file that describes one.")
 
 
-def _from_file(path: Path, with_masks: bool) -> Domain:
-    content = read_domain_file(path)
-    base = path.parent
-    folders = _existing([expanded_path(text, base, path) for text in content.image_folders(base)], path)
-    masks = [expanded_path(text, base, path) for text in content.mask_folders(base)]
-    if with_masks:
-        fields = pair_fields(path, folders, _existing(masks, path), content.mask_suffix, content.groups, content.test)
-    else:
-        fields = _without_masks(path, folders, masks, content)
+def _loaded(source: Path, with_masks: bool) -> Domain:
+    """A domain from its folder, or from the YAML file that describes it."""
+    base, content = (source, DomainFile()) if source.is_dir() else (source.parent, read_domain_file(source))
+    images = _existing([expanded_path(text, base, source) for text in content.image_folders(base)], source)
     stated = frozenset(key for key in STATED if key in content.model_fields_set)
     domain = Domain(
-        name=content.name or (base.resolve().name if path.name.lower() in DOMAIN_FILES else path.stem),
-        source=path,
+        name=content.name or (base.resolve().name if source == base or _describes(source) else source.stem),
+        source=source,
         phases=content.phase_specs(),
-        fields=fields,
+        fields=(),
         preparation=Preparation(**{key: getattr(content, key) for key in stated}),
         unlabelled=content.unlabelled,
         explicit=stated,
     )
-    return _with_inferred_phases(domain) if with_masks and masks and not domain.phases else domain
+    if not with_masks:
+        return replace(domain, fields=_without_masks(source, images, mask_places(source, content, images), content))
+    places = label_places(source, content, images)
+    if source.is_dir() and not places.masks and places.files is None:
+        refuse_mixed_folder(source, find_images(source))
+    masks = _existing(places.masks, source)
+    found = pair_fields(source, images, masks, places.suffix, content.groups, content.test, files=places.files)
+    fields = tuple(replace(item, is_test=item.is_test or _is_test(item)) for item in found)
+    if places.files is not None:
+        labelled = replace(domain, fields=fields, labels=places.files.format, phases=content.phase_specs(by_name=True))
+        return labelled if labelled.phases else _with_named_phases(labelled)
+    labelled = replace(domain, fields=fields)
+    return _with_inferred_phases(labelled, masks[0]) if masks and not domain.phases else labelled
+
+
+def _describes(path: Path) -> bool:
+    return path.name.lower() in DOMAIN_FILES
+
+
+def _is_test(field: DomainField) -> bool:
+    return any(is_test_folder(part) for part in Path(field.name).parts[:-1])
 
 
 def _existing(folders: list[Path], path: Path) -> list[Path]:
@@ -167,33 +184,37 @@ def _existing(folders: list[Path], path: Path) -> list[Path]:
     return folders
 
 
-def _without_masks(source: Path, images: list[Path], masks: list[Path], content: DomainFile) -> tuple[DomainField, ...]:
+def _without_masks(
+    source: Path, images: list[Path], places: LabelPlaces, content: DomainFile
+) -> tuple[DomainField, ...]:
     """The fields of a labelled domain without their labels. Masks among the images are known by their names."""
-    named = named_images(source, images, masks, content.mask_suffix)
+    named = named_images(source, images, places.masks, places.suffix)
     groups = field_groups(source, [Path(name) for name, _ in named], content.groups)
     fields = [DomainField(name, path, None, group) for (name, path), group in zip(named, groups, strict=True)]
     return with_test(source, fields, content.test)
 
 
-def _from_folder(path: Path, with_masks: bool) -> Domain:
-    layout = DomainFile()
-    images = [path / name for name in layout.image_folders(path)]
-    masks = [path / name for name in layout.mask_folders(path)]
-    suffix = None if masks or images != [path] else suffix_beside(path)
-    masks = [path] if suffix else masks
-    if not with_masks:
-        fields = _without_masks(path, images, masks, DomainFile(mask_suffix=suffix))
-        return Domain(path.resolve().name, path, (), fields, Preparation())
-    if not masks:
-        refuse_mixed_folder(path, find_images(path))
-    domain = Domain(path.resolve().name, path, (), pair_fields(path, images, masks, suffix, None, ()), Preparation())
-    return _with_inferred_phases(domain) if masks else domain
-
-
-def _with_inferred_phases(domain: Domain) -> Domain:
-    masks = [field.mask for field in domain.fields if field.mask is not None]
-    found = infer_phases(domain.source, masks, domain.unlabelled)
+def _with_inferred_phases(domain: Domain, masks: Path) -> Domain:
+    """The phases that nnU-Net's dataset.json names, else those that the masks show."""
+    values, ignored = nnunet.read(masks.parent / "dataset.json")
+    if len(values) > 1:
+        unlabelled = ignored if domain.unlabelled is None else domain.unlabelled
+        phases = tuple(PhaseSpec(name, COLORS[i % len(COLORS)], (v,)) for i, (name, v) in enumerate(values.items()))
+        return replace(domain, phases=phases, unlabelled=unlabelled)
+    found = infer_phases(domain.source, [item.mask for item in domain.fields if item.mask], domain.unlabelled)
     return replace(domain, phases=found.phases, unlabelled=found.unlabelled, phases_inferred=True)
+
+
+def _with_named_phases(domain: Domain) -> Domain:
+    """The phases that label files name."""
+    counts: Counter[str] = Counter()
+    for item in domain.fields:
+        assert item.mask is not None
+        with _as_input_error():
+            grid = stored_grid(item.image)
+        labels = read_label_file(item.mask, domain.labels)[item.entry]
+        counts.update(areas(labels, item.mask, grid, item.image))
+    return replace(domain, phases=named_phases(domain.source, domain.labels, counts, domain.unlabelled))
 
 
 def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:
@@ -219,10 +240,14 @@ def _labels_and_notices(
     """`read_labels`, with what the user should know about the mask."""
     if field.mask is None:
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
-    mask = read_mask(field.mask)
     with _as_input_error():
         grid = stored_grid(field.image)
-    mask = on_stored_grid(mask, grid, field.image)
+    if domain.labels != MASKS:
+        labels = read_label_file(field.mask, domain.labels)[field.entry]
+        pixels = drawn(labels, field.mask, grid, field.image, phases=phases, unlabelled=domain.unlabelled)
+        count = labels.without_area
+        return pixels, (f"{count} points, lines or boxes outline no region and are left out",) if count else ()
+    mask = on_stored_grid(read_mask(field.mask), grid, field.image)
     return to_phases(mask, phases, domain.unlabelled), mask_notices(mask, phases)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,6 +19,7 @@ from microseg.core.system.yaml_file import parse_yaml, read_text
 
 # Colours that people with colour-vision deficiency distinguish (Okabe & Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
+_VALUES = 'a whole number 0 to 65535, "#rrggbb", "grey", "transparent" or "other" (in quotes)'
 _HEX = re.compile(r"#[0-9a-f]{6}")
 _COLOUR_AS_COMMENT = re.compile(r"\b(value|values|color|unlabelled):\s+(#[0-9a-fA-F]{6})\b")
 _SIZE = re.compile(r"((?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:e[+-]?[0-9]+)?)\s*(pm|nm|um|µm|μm|mm)?", re.IGNORECASE)
@@ -28,7 +29,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _mask_value(value: Any) -> Any:
-    """0..65535, "#rrggbb" in lower case, "grey", "transparent" or "other"."""
+    """0..65535, "#rrggbb" in lower case, "grey", "transparent", "other", or the name of a label."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
         return value
     text = value.lower() if isinstance(value, str) else ""
@@ -36,8 +37,18 @@ def _mask_value(value: Any) -> Any:
         return GREY
     if text in (GREY, TRANSPARENT, OTHER) or _HEX.fullmatch(text):
         return text
-    allowed = 'a whole number 0 to 65535, "#rrggbb", "grey", "transparent" or "other" (in quotes)'
-    raise ValueError(f"{value!r} is no mask value: {allowed}")
+    if text:
+        return value
+    raise ValueError(f"{value!r} is no mask value: {_VALUES}")
+
+
+def _is_mask_value(value: str) -> bool:
+    return value in (GREY, TRANSPARENT, OTHER) or _HEX.fullmatch(value) is not None
+
+
+def _tool(value: Any) -> Any:
+    text = value.lower() if isinstance(value, str) else value
+    return "qupath" if text == "geojson" else text
 
 
 def _as_list(value: Any) -> Any:
@@ -57,6 +68,7 @@ def _micrometres(value: Any) -> Any:
 
 
 Micrometres = Annotated[PositiveFloat, BeforeValidator(_micrometres)]
+LabelFormat = Literal["masks", "labelme", "coco", "cvat", "qupath"]
 MaskValue = Annotated[int | str, BeforeValidator(_mask_value)]
 Folders = Annotated[list[str], BeforeValidator(_as_list)]
 
@@ -99,7 +111,13 @@ class DomainFile(FrozenModel):
     )
     masks: Folders | None = Field(
         None,
-        description="Mask folder, one for each image folder; null: no masks. By default `masks`, `labels`, `GT` or alike.",
+        description="Mask folder, one for each image folder, or where the label files are; null: no masks. By default `masks`, "
+        "`labels`, `GT` or alike, else beside the images.",
+    )
+    labels: Annotated[LabelFormat, BeforeValidator(_tool)] | None = Field(
+        None,
+        description="What the labels are: `masks`, or files of `labelme`, `coco`, `cvat` (for images) or `qupath` (GeoJSON): "
+        "their phases have names of labels as values. By default found out.",
     )
     mask_suffix: str | None = Field(
         None, description="What a mask's name has after the image's, such as `_mask`; by default found out."
@@ -136,20 +154,33 @@ class DomainFile(FrozenModel):
         values: list[int | str] = [value for phase in phases for value in phase.values]
         if self.unlabelled is not None:
             values.append(self.unlabelled)
+        names_of_labels = [value for value in values if isinstance(value, str) and not _is_mask_value(value)]
+        if names_of_labels and self.labels in (None, "masks"):
+            raise ValueError(
+                f"{names_of_labels[0]!r} is no mask value: {_VALUES}. The name of a label needs `labels`: labelme, coco, cvat "
+                "or qupath"
+            )
         for what, items in (("name", names), ("mask value", [str(value) for value in values])):
             twice = sorted({item for item in items if items.count(item) > 1})
             if twice:
                 raise ValueError(f"phases: {what} {', '.join(twice)} is used twice")
         return self
 
-    def phase_specs(self) -> tuple[PhaseSpec, ...]:
-        """The phases with their colours and mask values filled in."""
+    def phase_specs(self, *, by_name: bool = False) -> tuple[PhaseSpec, ...]:
+        """The phases with their colours and mask values filled in.
+
+        Args:
+            by_name: whether a phase without value has its name as one, as in files that name their labels.
+        """
         first = 1 if self.unlabelled == 0 else 0
+        usual: list[int | str] = [
+            phase.name if by_name else first + index for index, phase in enumerate(self.phases or ())
+        ]
         return tuple(
             PhaseSpec(
                 phase.name,
                 (phase.color or COLORS[index % len(COLORS)]).lower(),
-                tuple(phase.values) if phase.values else (first + index if phase.value is None else phase.value,),
+                tuple(phase.values) if phase.values else (usual[index] if phase.value is None else phase.value,),
             )
             for index, phase in enumerate(self.phases or ())
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from microseg.core.domains.domain_file import COLORS
 from microseg.core.domains.labels import NO_BLUR, Mask, hidden_index, read_mask
 from microseg.core.domains.layout import mask_suffix
-from microseg.core.domains.phases import TRANSPARENT, UNLABELLED, PhaseSpec
+from microseg.core.domains.phases import OTHER, TRANSPARENT, UNLABELLED, PhaseSpec
 from microseg.core.errors import InputError
 
 # More indices than this in a mask are grey values rather than phases.
@@ -169,6 +170,51 @@ def _proposal(source: Path, counts: Counter[int | str]) -> str:
         f"{source}: the masks hold {len(counts)} different values that are not phase indices, and their meaning "
         f'is unknown.\nRemedy: write {_target(source)} with names for them ("other" is anything else, `unlabelled: VALUE` is '
         "for pixels without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
+    )
+
+
+def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int | str | None) -> tuple[PhaseSpec, ...]:
+    """Phases with the names of the labels of label files, where those leave no doubt.
+
+    They do not where the labels cover all pixels, or what is in no shape is stated as unlabelled. Beside one label alone, what
+    is in no shape is the other phase.
+
+    Args:
+        source: the domain, for messages.
+        tool: the tool that wrote the files.
+        areas: pixels of each label; those in no shape under an empty name.
+        unlabelled: the value of pixels without label as stated, or None.
+
+    Raises:
+        InputError: several labels and pixels in no shape, or no labels. The message shows the domain.yaml to write.
+    """
+    names = sorted(name for name in areas if name and name != unlabelled)
+    ground = next(name for name in ("background", "rest", "") if name not in names)
+    if names and areas[""] and unlabelled != OTHER:
+        names = [ground, *names]
+        if len(names) > 2:
+            raise InputError(_named_proposal(source, tool, names, areas))
+    if len(names) < 2:
+        raise InputError(
+            f"{source}: the {tool} files hold {len(names)} labels ({', '.join(names)}). Remedy: label two phases at least."
+        )
+    values = [name if name in areas else OTHER for name in names]
+    return tuple(
+        PhaseSpec(name, COLORS[index % len(COLORS)], (value,))
+        for index, (name, value) in enumerate(zip(names, values, strict=True))
+    )
+
+
+def _named_proposal(source: Path, tool: str, names: Sequence[str], areas: Counter[str]) -> str:
+    total = sum(areas.values())
+    lines = [f"  - {{name: {names[0]}, value: other}}   # {100 * areas[''] / total:.2f} % of the area"]
+    lines += [
+        f"  - {{name: {json.dumps(name)}}}   # {100 * areas[name] / total:.2f} % of the area" for name in names[1:]
+    ]
+    return (
+        f"{source}: the {tool} files hold {len(names) - 1} labels, and {100 * areas[''] / total:.2f} % of the area lie in no "
+        f"shape; what that means is unknown.\nRemedy: write {_target(source)} (where it means that nothing is labelled, "
+        f"`unlabelled: other` in place of the first phase):\n\nlabels: {tool}\nphases:\n" + "\n".join(lines) + "\n"
     )
 
 

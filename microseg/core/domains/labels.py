@@ -210,17 +210,30 @@ def on_stored_grid(mask: Mask, grid: StoredGrid, image: Path) -> Mask:
     Raises:
         InputError: mask and image differ in size.
     """
-    size = mask.pixels.shape[:2]
-    if size == grid.shown_shape:
+    require_size(mask.pixels.shape[:2], grid, mask.path, image, is_turned=mask.is_turned)
+    if mask.pixels.shape[:2] == grid.shown_shape:
         pixels = np.ascontiguousarray(as_stored(mask.pixels, grid.orientation))
         hidden = None if mask.transparent is None else as_stored(mask.transparent, grid.orientation)
         return replace(mask, pixels=pixels, transparent=hidden)
-    if size == grid.shape and not mask.is_turned:
-        return mask
+    return mask
+
+
+def require_size(size: tuple[int, ...], grid: StoredGrid, mask: Path, image: Path, *, is_turned: bool) -> None:
+    """Raise InputError where labels are not of the size of their image.
+
+    Args:
+        size: height and width of the labels.
+        grid: the image's grid.
+        mask: the file of the labels, for messages.
+        image: that of the image, for messages.
+        is_turned: whether the labels state an orientation of their own: without, they may lie on the stored grid.
+    """
+    if size == grid.shown_shape or (size == grid.shape and not is_turned):
+        return
     height, width = grid.shown_shape
     turned = "" if grid.orientation == 1 else f" as viewers show it (orientation {grid.orientation})"
     raise InputError(
-        f"mask {mask.path}: {size[1]} x {size[0]} px, its image {image.name} has {width} x {height} px{turned}. "
+        f"mask {mask}: {size[1]} x {size[0]} px, its image {image.name} has {width} x {height} px{turned}. "
         "Remedy: export the mask at the image's size, data bar included, and do not scale it."
     )
 

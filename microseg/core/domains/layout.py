@@ -22,6 +22,7 @@ MASK_FOLDERS = frozenset(
         "annotation",
         "annotations",
         "labelstr",
+        "labelsts",
     }
 )
 # Cellpose writes _cp_masks, ilastik _Simple Segmentation. The longer ones come first: they end in shorter ones.
@@ -65,7 +66,8 @@ def image_folders(base: Path) -> list[str]:
     Raises:
         InputError: several folders have such names.
     """
-    return [_only(base, IMAGE_FOLDERS, "images") or "."]
+    found = _only(base, IMAGE_FOLDERS, "images") or "."
+    return [found, *_test_folders(base, found, "images")]
 
 
 def mask_folders(base: Path) -> list[str]:
@@ -77,8 +79,23 @@ def mask_folders(base: Path) -> list[str]:
     Raises:
         InputError: several folders have such names.
     """
-    found = _only(base, MASK_FOLDERS, "masks")
-    return [] if found is None else [found]
+    found = _only(base, MASK_FOLDERS - {"labelsts"}, "masks")
+    return [] if found is None else [found, *_test_folders(base, found, "labels")]
+
+
+def is_test_folder(name: str) -> bool:
+    """Whether a folder of this name holds nnU-Net's test images.
+
+    Args:
+        name: the folder's name without its path.
+    """
+    return name.lower() == "imagests"
+
+
+def _test_folders(base: Path, found: str, kind: str) -> list[str]:
+    """nnU-Net's imagesTs or labelsTs beside imagesTr or labelsTr, where both are there."""
+    has_both = found.lower() == f"{kind}tr" and (base / "imagesTs").is_dir() and (base / "labelsTs").is_dir()
+    return [f"{kind}Ts"] if has_both else []
 
 
 def _only(base: Path, names: Iterable[str], usual: str) -> str | None:

@@ -7,9 +7,10 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from microseg.core.domains.imports.finding import ONE_IMAGE, LabelFiles, by_image
 from microseg.core.domains.layout import MASK_SUFFIXES, mask_suffix
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, find_masks, readable
@@ -29,6 +30,7 @@ class DomainField:
         mask: the file of its mask, or None.
         group: specimen or spot.
         is_test: whether it is left out of training.
+        entry: what a label file of several images calls it; empty for masks and files of one image.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DomainField:
     mask: Path | None
     group: str
     is_test: bool = False
+    entry: str = ""
 
 
 def pair_fields(
@@ -45,6 +48,8 @@ def pair_fields(
     mask_suffix: str | None,
     groups: str | dict[str, list[str]] | None,
     test: Sequence[str],
+    *,
+    files: LabelFiles | None = None,
 ) -> tuple[DomainField, ...]:
     """The fields of the image folders, each with the mask of the same relative path and stem.
 
@@ -59,22 +64,45 @@ def pair_fields(
         mask_suffix: what a mask's stem has after the image's; None: found out.
         groups: the rule of the groups, see `field_groups`.
         test: stems or groups that are left out of training.
+        files: label files in place of masks.
 
     Raises:
         InputError: no images, images or masks with the same stem, images without mask, a group rule that misses fields, or
             unknown `test` names. The message lists all of one kind.
     """
-    if masks and len(masks) != len(images):
+    if files is None and masks and len(masks) != len(images):
         raise InputError(
             f"{source}: {len(images)} image folders, {len(masks)} mask folders. Remedy: name one mask folder for each."
         )
-    fields: list[tuple[str, Path, Path | None]] = []
+    fields: list[tuple[str, Path, Path | None, str]] = []
     for number, folder in enumerate(images):
         found = _images_of(source, folder, masks, mask_suffix)
-        pairs = _pairs(folder, found, masks[number], mask_suffix) if masks else {}
-        fields += [(name, path, pairs.get(path)) for name, path in _named(source, folder, images, found)]
-    group_of = field_groups(source, [Path(name) for name, _, _ in fields], groups)
-    return with_test(source, [DomainField(*item, group) for item, group in zip(fields, group_of, strict=True)], test)
+        named = _named(source, folder, images, found)
+        if files is not None and files.format not in ONE_IMAGE:
+            entries = _entries(folder, files, named)
+            fields += [(name, path, *entries[path]) for name, path in named]
+        else:
+            root = masks[number] if files is None and masks else None if files is None else files.root
+            pairs = {} if root is None else _pairs(folder, found, root, mask_suffix, files)
+            fields += [(name, path, pairs.get(path), "") for name, path in named]
+    group_of = field_groups(source, [Path(name) for name, _, _, _ in fields], groups)
+    found_fields = [
+        DomainField(name, image, mask, group, entry=entry)
+        for (name, image, mask, entry), group in zip(fields, group_of, strict=True)
+    ]
+    return with_test(source, found_fields, test)
+
+
+def _entries(folder: Path, files: LabelFiles, named: list[tuple[str, Path]]) -> dict[Path, tuple[Path, str]]:
+    """Label file and name in it of every image."""
+    found = by_image(files, named)
+    missing = [name for name, path in named if path not in found]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(named)} images are not named in {', '.join(map(str, files.files))}: "
+            f"{_list(missing)}. Remedy: add them to the labels, or move these images elsewhere."
+        )
+    return found
 
 
 def named_images(
@@ -128,9 +156,11 @@ def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: s
     return found
 
 
-def _pairs(folder: Path, images: list[Path], masks: Path, suffix: str | None) -> dict[Path, Path]:
-    """Mask by image. Masks without image are left out: the images may be a selection."""
-    found = _ByName(masks, [path for path in find_masks(masks) if path not in set(images)])
+def _pairs(
+    folder: Path, images: list[Path], masks: Path, suffix: str | None, files: LabelFiles | None
+) -> dict[Path, Path]:
+    """Mask or label file by image. Masks without image are left out: the images may be a selection."""
+    found = _ByName(masks, find_masks(masks) if files is None else files.files, set(images))
     if not found:
         raise InputError(f"{masks}: holds no masks. Remedy: `masks: null` in domain.yaml for a domain without labels.")
     names = {image: image.relative_to(folder) for image in images}
@@ -145,6 +175,11 @@ def _pairs(folder: Path, images: list[Path], masks: Path, suffix: str | None) ->
         )
     pairs = {image: found[form(name) + end] for image, name in names.items()}
     twice = _shared(pairs)
+    if twice and form is _without_channel:
+        raise InputError(
+            f"{folder}: several channels of a field: {_list(twice)}. One is measured. "
+            "Remedy: keep the files of one channel here."
+        )
     if twice:
         raise InputError(
             f"{folder}: images with the same stem: {_list(twice)}. A mask belongs to one image. Remedy: rename or remove one."
@@ -170,9 +205,13 @@ def _stem(name: Path) -> str:
     return name.with_suffix("").as_posix()
 
 
+def _without_channel(name: Path) -> str:
+    return re.sub("_[0-9]{4}$", "", _stem(name))
+
+
 # What of an image's name its mask repeats: the stem; the whole name, as the masks of `segment` do (a.tif.png); the stem without
 # the number of the channel, as nnU-Net's do.
-_FORMS: tuple[Callable[[Path], str], ...] = (_stem, Path.as_posix, lambda name: re.sub("_[0-9]{4}$", "", _stem(name)))
+_FORMS: tuple[Callable[[Path], str], ...] = (_stem, Path.as_posix, _without_channel)
 
 
 def _shared(pairs: dict[Path, Path]) -> list[str]:
@@ -186,10 +225,10 @@ def _shared(pairs: dict[Path, Path]) -> list[str]:
 class _ByName:
     """Masks by their name without the last suffix. Case and Unicode form count only where they tell two masks apart."""
 
-    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+    def __init__(self, folder: Path, files: Sequence[Path], images: set[Path]) -> None:
         self._exact: dict[str, list[Path]] = defaultdict(list)
         self._alike: dict[str, list[Path]] = defaultdict(list)
-        for path in files:
+        for path in (path for path in files if path not in images):
             name = _stem(path.relative_to(folder))
             self._exact[name].append(path)
             self._alike[_folded(name)].append(path)
@@ -278,9 +317,7 @@ def with_test(source: Path, fields: list[DomainField], test: Sequence[str]) -> t
             f"{source}: test: {_list(unknown)} is neither a stem nor a group of this domain. Remedy: correct `test`."
         )
     return tuple(
-        DomainField(field.name, field.image, field.mask, field.group, True)
-        if Path(field.name).stem in test or field.group in test
-        else field
+        replace(field, is_test=True) if Path(field.name).stem in test or field.group in test else field
         for field in fields
     )
 

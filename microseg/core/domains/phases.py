@@ -20,7 +20,7 @@ class PhaseSpec:
         name: name of the phase.
         color: `#rrggbb`, for overlays and reports.
         values: a number is an index or grey value, "#rrggbb" an overlay colour, "grey" any grey that no other value names,
-            "transparent" what the mask's alpha channel hides, "other" anything else.
+            "transparent" what the mask's alpha channel hides, "other" anything else, another text the name of a label.
     """
 
     name: str

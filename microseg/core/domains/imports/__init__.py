@@ -1,0 +1,1 @@
+"""Labels that annotation tools write as outlines: LabelMe, COCO, CVAT, QuPath."""
