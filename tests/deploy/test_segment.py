@@ -576,7 +576,7 @@ def test_names_and_links_that_lead_astray(wafer: Wafer, tiny_engine: Path) -> No
 def test_names(tmp_path: Path, tiny_engine: Path) -> None:
     folder = tmp_path / "Gefüge A, Probe <1>"
     (folder / "sub dir").mkdir(parents=True)
-    names = ["a.tif", "a.png", "sub dir/a b.png", "Ätzung.png", 'x,"y".png']
+    names = ["a.tif", "c.png", "sub dir/a b.png", "Ätzung.png", 'x,"y".png']
     if os.name != "nt":
         names += ["new\nline.png", "con.png", "<script>.png"]
     for index, name in enumerate(names):
@@ -634,3 +634,29 @@ def test_a_format_that_is_not_read_is_named_in_the_report(wafer: Wafer, tiny_eng
     content = segment(SegmentOptions(folder, tiny_engine)).summary
     assert content["fields"] == {"total": 2, "measured": 1, "failed": 1}
     assert f"not read: a {NOT_READ[suffix]} file. Remedy: save it as TIFF" in content["failed"][0]["reason"]
+
+
+def test_a_field_is_never_counted_twice(wafer: Wafer, tiny_engine: Path) -> None:
+    folder = wafer(3)
+    image = Image.open(folder / "field0.png")
+    image.save(folder / "field0.jpg")  # a preview
+    image.save(folder / "field1.tif")  # another file without loss
+    (folder / "Labels").mkdir()
+    image.save(folder / "Labels" / "field0.png")
+    image.save(folder / "field2_mask.png")
+    for name in ("notes.txt", "Thumbs.db", "more.txt", "README"):
+        (folder / name).write_text("text")
+    result = segment(SegmentOptions(folder, tiny_engine))
+    rows = rows_of(result.report)
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "field0.png": "measured", "field1.png": "failed", "field2.png": "measured",
+    }  # fmt: skip
+    assert "field1.png and field1.tif have one name" in rows["field1.png"]["reason"]
+    for told in (
+        "Left out as masks: 1 file in Labels.",
+        "Left out as masks beside their images: field2_mask.png.",
+        "Left out as second files of a field: field0.jpg (field0.png is taken).",
+        "Passed over: 2 .txt, 1 .db, 1 without suffix (no images).",
+    ):
+        assert told in result.summary["notices"]
+    assert "Left out as masks: 1 file in Labels." in (result.report / "report.html").read_text(encoding="utf-8")

@@ -30,8 +30,8 @@ from microseg.core.domains.layout import is_test_folder
 from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.domains.phases import UNLABELLED, PhaseSpec
 from microseg.core.errors import FieldError, InputError
+from microseg.core.images.folders import find_masks
 from microseg.core.images.image_file import stored_grid
-from microseg.core.images.micrograph import find_images
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import PreparedField, cropped_shape, labels_to_grid, open_prepared
 from microseg.core.schemas.bag import PhaseInfo
@@ -155,7 +155,7 @@ def _loaded(source: Path, with_masks: bool) -> Domain:
         return replace(domain, fields=_without_masks(source, images, mask_places(source, content, images), content))
     places = label_places(source, content, images)
     if source.is_dir() and not places.masks and places.files is None:
-        refuse_mixed_folder(source, find_images(source))
+        refuse_mixed_folder(source, find_masks(source))
     masks = _existing(places.masks, source)
     found = pair_fields(source, images, masks, places.suffix, content.groups, content.test, files=places.files)
     fields = tuple(replace(item, is_test=item.is_test or _is_test(item)) for item in found)

@@ -141,7 +141,7 @@ def _named(source: Path, folder: Path, folders: Sequence[Path], files: Sequence[
 
 def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: str | None) -> list[Path]:
     """The images of a folder without what lies in a mask folder, or is a mask beside its image."""
-    found = find_images(folder)
+    found = find_images(folder, stated=True)
     here = folder.resolve()
     for there in (mask.resolve() for mask in masks):
         if here == there:

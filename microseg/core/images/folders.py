@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
+from microseg.core.domains.layout import is_mask_folder, mask_suffix
 from microseg.core.errors import InputError
 from microseg.core.images.formats.known import NOT_READ, READ_WITH_EXTRA
 
@@ -14,6 +17,27 @@ IMAGE_SUFFIXES = frozenset(
     {".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".jfif", ".jp2", ".j2k", ".webp", *READ_WITH_EXTRA, *NOT_READ}
 )
 IMAGE_KINDS = "TIFF, PNG, BMP, JPEG, JPEG 2000, WebP, CZI or DM3/DM4"
+
+
+# Formats that lose detail: beside a file without loss they are previews of it.
+_LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp"})
+_SETTINGS = frozenset({"domain.yaml", "domain.yml"})
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of a folder, and what is left out.
+
+    Attributes:
+        images: the files, sorted by relative path.
+        doubtful: for each file whose field is stored in several files of equal standing: all of them.
+        left_out: what lies there and is no field, one sentence for each kind.
+    """
+
+    images: tuple[Path, ...]
+    doubtful: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,13 +48,21 @@ class _Masks:
     suffix: str | None
 
 
-def find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path, *, stated: bool = False) -> list[Path]:
+    """The images of `look_through`, all files of doubtful fields included."""
+    return list(look_through(folder, stated=stated).images)
+
+
+def look_through(folder: Path, *, stated: bool = False) -> FoundImages:
     """Image files below a folder, sorted by relative path.
 
-    Left out are hidden files and folders, reports of `segment`, folders named `masks`, and what a domain.yaml names as masks.
+    Left out are hidden files and folders, reports of `segment`, folders named as masks are (`masks`, `labels`, `GT` ..., in any
+    case), files named as masks beside their images are (`a_mask.png` beside `a.tif`), and what a domain.yaml names as masks. Of
+    several files of one stem, the one that is stored without loss is the field.
 
     Args:
         folder: a folder, or an image file, which is returned alone.
+        stated: whether a domain.yaml names this folder as one of images, whatever its own name tells.
 
     Raises:
         InputError: the path does not exist, is no image, or is a folder of masks.
@@ -38,19 +70,25 @@ def find_images(folder: Path) -> list[Path]:
     if folder.is_file():
         if folder.suffix.lower() not in IMAGE_SUFFIXES:
             raise InputError(f"{folder}: is no image file. Remedy: give a folder, or a {IMAGE_KINDS} file.")
-        return [folder]
+        return FoundImages((folder,))
     if not folder.is_dir():
         raise InputError(f"{folder}: does not exist. Remedy: give a folder of images or an image file.")
     resolved = folder.resolve()
-    above = _masks_of(resolved.parent)
-    if resolved in above.folders:
-        raise InputError(f"{folder}: holds the masks of a domain. Remedy: give its folder of images.")
-    return _walk(folder, with_masks=False)
+    if not stated and (is_mask_folder(resolved.name) or resolved in _masks_of(resolved.parent).folders):
+        raise InputError(
+            f"{folder}: holds the masks of a domain, as its name or a domain.yaml tells. Remedy: give the folder of images; or "
+            "rename this one, or name it under `images` in a domain.yaml, if it holds them."
+        )
+    walk = _Walk(folder)
+    walk.collect(folder)
+    return walk.found()
 
 
 def find_masks(folder: Path) -> list[Path]:
     """Image files below a folder that holds masks, sorted by relative path."""
-    return _walk(folder, with_masks=True)
+    walk = _Walk(folder, with_masks=True)
+    walk.collect(folder)
+    return list(walk.found().images)
 
 
 def readable(name: str) -> str:
@@ -58,48 +96,113 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _walk(folder: Path, with_masks: bool) -> list[Path]:
-    found: list[Path] = []
-    _collect(folder, with_masks, found, set())
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+class _Walk:
+    """Collects the images below a folder."""
+
+    def __init__(self, root: Path, *, with_masks: bool = False) -> None:
+        self._root = root
+        self._with_masks = with_masks
+        self._seen: set[Path] = set()
+        self._images: list[Path] = []
+        self._doubtful: dict[Path, tuple[Path, ...]] = {}
+        self._mask_folders: dict[str, int] = {}
+        self._masks_beside: list[str] = []
+        self._previews: list[str] = []
+        self._others: Counter[str] = Counter()
+
+    def collect(self, folder: Path) -> None:
+        """Add the images of `folder` and below. A linked folder is followed once."""
+        resolved = folder.resolve()
+        if resolved in self._seen:
+            return
+        self._seen.add(resolved)
+        images, folders = self._listed(folder)
+        if self._with_masks:
+            self._images += [folder / name for name in images]
+        else:
+            masks = _masks_of(folder)
+            beside = {name for name in images if _is_mask_beside(name, images, masks.suffix)}
+            self._masks_beside += [self._name(folder / name) for name in sorted(beside)]
+            self._choose(folder, [name for name in images if name not in beside])
+            for name in [name for name in folders if (folder / name).resolve() in masks.folders]:
+                folders.remove(name)
+                self._mask_folders[self._name(folder / name)] = len(find_masks(folder / name))
+        for name in folders:
+            if not _is_report(folder / name):
+                self.collect(folder / name)
+
+    def found(self) -> FoundImages:
+        """Everything that `collect` found."""
+        images = sorted(self._images, key=lambda path: path.relative_to(self._root).parts)
+        left_out = []
+        if self._mask_folders:
+            listed = [
+                f"{count} {'file' if count == 1 else 'files'} in {name}"
+                for name, count in sorted(self._mask_folders.items())
+            ]
+            left_out.append(f"Left out as masks: {_list(listed)}.")
+        if self._masks_beside:
+            left_out.append(f"Left out as masks beside their images: {_list(self._masks_beside)}.")
+        if self._previews:
+            left_out.append(f"Left out as second files of a field: {_list(self._previews)}.")
+        if self._others:
+            kinds = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
+            left_out.append(f"Passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)} (no images).")
+        return FoundImages(tuple(images), self._doubtful, tuple(left_out))
+
+    def _listed(self, folder: Path) -> tuple[list[str], list[str]]:
+        """Names of images and of folders; other files are counted."""
+        images: list[str] = []
+        folders: list[str] = []
+        try:
+            for entry in os.scandir(folder):
+                if entry.name.startswith("."):
+                    continue
+                # A broken link is kept, so that it fails by name. Pipes and devices are left out: reading them blocks.
+                leads = not entry.is_symlink() or (folder / entry.name).exists()
+                if leads and entry.is_dir():
+                    folders.append(entry.name)
+                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
+                    images.append(entry.name)
+                elif entry.name.lower() not in _SETTINGS:
+                    self._others[Path(entry.name).suffix.lower() or "without suffix"] += 1
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be listed ({error.strerror or error}). Remedy: check its rights."
+            ) from error
+        return sorted(images), sorted(folders)
+
+    def _choose(self, folder: Path, names: list[str]) -> None:
+        """Add one file for each stem: the one without loss; all, as doubtful, where that does not decide."""
+        by_stem: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            by_stem[Path(name).stem].append(name)
+        for several in by_stem.values():
+            paths = tuple(folder / name for name in several)
+            best = [path for path in paths if path.suffix.lower() not in _LOSSY | NOT_READ.keys()]
+            best = best or [path for path in paths if path.suffix.lower() in _LOSSY] or list(paths)
+            self._images += best
+            if len(best) > 1:
+                self._doubtful |= dict.fromkeys(best, tuple(best))
+            self._previews += [f"{self._name(path)} ({best[0].name} is taken)" for path in paths if path not in best]
+
+    def _name(self, path: Path) -> str:
+        return readable(path.relative_to(self._root).as_posix())
 
 
-def _collect(folder: Path, with_masks: bool, found: list[Path], seen: set[Path]) -> None:
-    """Add the images of `folder` and below. A linked folder is followed once."""
-    resolved = folder.resolve()
-    if resolved in seen:
-        return
-    seen.add(resolved)
-    masks = _Masks(frozenset(), None) if with_masks else _masks_of(folder)
-    images: list[str] = []
-    folders: list[str] = []
-    try:
-        for entry in os.scandir(folder):
-            if entry.name.startswith("."):
-                continue
-            # A broken link is kept, so that it fails by name. Pipes and devices are left out: reading them blocks.
-            leads = not entry.is_symlink() or (folder / entry.name).exists()
-            if leads and entry.is_dir():
-                folders.append(entry.name)
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
-                images.append(entry.name)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be listed ({error.strerror or error}). Remedy: check its rights."
-        ) from error
-    stems = {Path(name).stem for name in images}
-    found += [folder / name for name in images if not _is_mask_beside(Path(name).stem, stems, masks.suffix)]
-    for name in folders:
-        if not _is_report(folder / name) and (folder / name).resolve() not in masks.folders:
-            _collect(folder / name, with_masks, found, seen)
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
 
 
 def _is_report(folder: Path) -> bool:
     return (folder / "settings.json").is_file() and (folder / "records").is_dir()
 
 
-def _is_mask_beside(stem: str, stems: set[str], suffix: str | None) -> bool:
-    return bool(suffix) and stem.endswith(suffix or "") and stem.removesuffix(suffix or "") in stems
+def _is_mask_beside(name: str, names: Sequence[str], suffix: str | None) -> bool:
+    """Whether a file is the mask of another one: its stem is that one's with a suffix of masks."""
+    stem = Path(name).stem
+    end = suffix if suffix and stem.endswith(suffix) else mask_suffix(stem)
+    return bool(end) and any(Path(other).stem == stem.removesuffix(end) for other in names)
 
 
 def _described(folder: Path) -> Path | None:
@@ -110,18 +213,27 @@ def _described(folder: Path) -> Path | None:
         return None
 
 
+def _folders_of_masks(folder: Path) -> list[Path]:
+    """The folders below `folder` that have the names of folders of masks."""
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if is_mask_folder(entry.name) and entry.is_dir()]
+    except OSError:  # listing its images says why
+        return []
+
+
 def _masks_of(folder: Path) -> _Masks:
-    """The mask folders that the domain.yaml of `folder` states, and the folder `masks`."""
-    named: list[Path] = [folder / "masks"]
+    """The mask folders that the domain.yaml of `folder` states, and those that their names tell."""
+    named = _folders_of_masks(folder)
     suffix = None
     described = _described(folder)
     if described is not None:
         try:
             content = read_domain_file(described)
             stated = [expanded_path(text, folder, folder) for text in content.mask_folders(folder)]
+            images = {expanded_path(text, folder, folder).resolve() for text in content.images or ()}
         except InputError:
-            content, stated = DomainFile(), []  # `load_domain` reports a broken domain.yaml
-        named += stated
+            content, stated, images = DomainFile(), [], set()  # `load_domain` reports a broken domain.yaml
+        named = [path for path in named if path.resolve() not in images] + stated
         if any(path.resolve() == folder.resolve() for path in stated):
             suffix = content.mask_suffix
     return _Masks(frozenset(path.resolve() for path in named), suffix)

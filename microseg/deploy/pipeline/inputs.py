@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.domains.pairing import named_images
 from microseg.core.errors import InputError
-from microseg.core.images.folders import IMAGE_KINDS, find_images, readable
+from microseg.core.images.folders import IMAGE_KINDS, find_images, look_through, readable
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.deploy.report.names import absolute
@@ -26,10 +26,12 @@ class InputField:
     Attributes:
         name: its path below the input with suffix, posix. The report uses it.
         path: the file.
+        problem: why it cannot be measured, where its name or its place tells; else None.
     """
 
     name: str
     path: Path
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class SegmentInput:
         domain: name of the engine's domain to measure as.
         preparation: how the fields are prepared. Its pixel size wins over the one that a file states.
         fallback_pixel_size_um: pixel size in micrometres for files that state none.
+        left_out: what lies in the input and is no field, one sentence for each kind.
     """
 
     title: str
@@ -49,6 +52,7 @@ class SegmentInput:
     domain: str
     preparation: Preparation
     fallback_pixel_size_um: float | None
+    left_out: tuple[str, ...] = ()
 
 
 def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Mapping[str, object]) -> SegmentInput:
@@ -69,7 +73,10 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Map
     described = _domain_file(path)
     stated = {} if described is None else _stated(described[1])
     entry, preparation = domain_preparation(manifest, domain, stated | dict(given))
-    fields = tuple(_fields(path) if described is None else _described_fields(*described))
+    folders = [path] if described is None else _image_folders(*described)
+    found = [look_through(folder, stated=described is not None) for folder in folders]
+    named = _fields(path) if described is None else _described_fields(*described)
+    fields = _one_of_each(named, {file: paths for each in found for file, paths in each.doubtful.items()})
     _refuse_one_name(path, fields)
     return SegmentInput(
         title=readable(absolute(path).name or absolute(path).anchor),
@@ -77,7 +84,25 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Map
         domain=entry.name,
         preparation=preparation,
         fallback_pixel_size_um=entry.preparation.pixel_size_um,
+        left_out=tuple(dict.fromkeys(text for each in found for text in each.left_out)),
     )
+
+
+def _one_of_each(fields: list[InputField], doubtful: Mapping[Path, tuple[Path, ...]]) -> tuple[InputField, ...]:
+    """The fields, of which each that is stored in several files is one that cannot be measured."""
+    chosen = []
+    for field in fields:
+        paths = doubtful.get(field.path)
+        if paths is None:
+            chosen.append(field)
+        elif field.path == paths[0]:
+            names = " and ".join(readable(path.name) for path in paths)
+            problem = (
+                f"{readable(str(field.path))}: {names} have one name: they may be one field, saved twice. Remedy: keep the one "
+                "to be measured, or give each field a name of its own."
+            )
+            chosen.append(replace(field, problem=problem))
+    return tuple(chosen)
 
 
 def domain_preparation(
@@ -131,12 +156,18 @@ def _fields(path: Path) -> list[InputField]:
     return [InputField(readable(image.relative_to(path).as_posix()), image) for image in images]
 
 
-def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
-    """The images that a domain.yaml names, whether or not they have masks."""
-    base = source.parent
-    folders = [expanded_path(text, base, source) for text in content.image_folders(base)]
-    masks = [expanded_path(text, base, source) for text in content.mask_folders(base)]
+def _image_folders(source: Path, content: DomainFile) -> list[Path]:
+    """The folders of images that a domain.yaml names. Raises InputError where one does not exist."""
+    folders = [expanded_path(text, source.parent, source) for text in content.image_folders(source.parent)]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise InputError(f"{source}: these folders do not exist: {', '.join(missing)}. Remedy: correct the paths.")
+    return folders
+
+
+def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
+    """The images that a domain.yaml names, whether or not they have masks."""
+    base = source.parent
+    folders = _image_folders(source, content)
+    masks = [expanded_path(text, base, source) for text in content.mask_folders(base)]
     return [InputField(name, path) for name, path in named_images(source, folders, masks, content.mask_suffix)]

@@ -145,6 +145,7 @@ class MeasurementRun:
             manifest=self.manifest,
             outcomes=tuple(sink.outcomes[field.name] for field in self.given.fields),
             left_over=count_left_over(self.report, sink.places_taken()),
+            left_out=self.given.left_out,
         )
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:

@@ -59,6 +59,9 @@ class ReportSink:
 
     def open(self, source: InputField) -> FieldTask | FailedSource | None:
         """The field ready to be cut, why it fails, or None where an earlier run measured it."""
+        if source.problem:
+            self._outdated.append(source.name)
+            return FailedSource(source.name, source.problem)
         try:
             identity = file_identity(source.path)
             sha256 = sha256_of(source.path)

@@ -43,12 +43,14 @@ class Findings:
         manifest: the engine's manifest.
         outcomes: the result of each field, in the order of the fields' names.
         left_over: number of records whose files are no longer in the input.
+        left_out: what lies in the input and is no field, one sentence for each kind.
     """
 
     settings: ReportSettings
     manifest: Manifest
     outcomes: tuple[FieldRecord | FailedField, ...]
     left_over: int
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def measured(self) -> list[FieldRecord]:
@@ -134,6 +136,7 @@ class Findings:
             found.append("The fields differ in pixel size (magnification), or some of them state none.")
         if self.measured and self.area_um2 is None:
             found.append("The pixel size of at least one field is unknown. No area is stated. Remedy: --pixel-size-um.")
+        found += self.left_out
         if self.left_over:
             found.append(
                 f"The report holds {self.left_over} results of files that are no longer in the input. They do not count."

@@ -63,7 +63,7 @@ def find_classes(
         )
     files = []
     for label, name in enumerate(names):
-        images = [path for path in find_images(folder / name) if path not in left_out]
+        images = [path for path in find_images(folder / name, stated=True) if path not in left_out]
         if len(images) < 2:
             raise InputError(
                 f"{folder / name}: holds {len(images)} image{'s' * (len(images) != 1)} to use; a class needs one to train "
