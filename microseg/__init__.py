@@ -11,7 +11,14 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # true for type checkers; importing `typing` takes four times as long as all of this
 if TYPE_CHECKING:
-    from microseg.core.errors import FieldError, InputError, MicrosegError, MissingExtraError
+    from microseg.core.errors import (
+        FieldError,
+        GateError,
+        InputError,
+        MicrosegError,
+        MissingExtraError,
+        TrainingError,
+    )
     from microseg.deploy.api import (
         FieldResult,
         LoadedEngine,
@@ -30,12 +37,14 @@ __all__ = [
     "ExportedEngine",
     "FieldError",
     "FieldResult",
+    "GateError",
     "InputError",
     "LoadedEngine",
     "MicrosegError",
     "MissingExtraError",
     "Report",
     "Run",
+    "TrainingError",
     "evaluate_engine",
     "export_engine",
     "load_engine",
@@ -47,9 +56,11 @@ __all__ = [
 
 _HOMES = {
     "FieldError": "microseg.core.errors",
+    "GateError": "microseg.core.errors",
     "InputError": "microseg.core.errors",
     "MicrosegError": "microseg.core.errors",
     "MissingExtraError": "microseg.core.errors",
+    "TrainingError": "microseg.core.errors",
     "FieldResult": "microseg.deploy.api",
     "LoadedEngine": "microseg.deploy.api",
     "Report": "microseg.deploy.api",
@@ -64,12 +75,29 @@ _HOMES = {
     "export_engine": "microseg.export.api",
 }
 
+# Functions whose errors name arguments; of each, arguments whose options have other names.
+_FUNCTIONS: dict[str, dict[str, str]] = {
+    "load_engine": {"profile": "use_profile"},
+    "segment_folder": {"as": "domain", "profile": "use_profile"},
+    "evaluate_engine": {"as": "domain_name"},
+    "train_supervised": {"set": "settings"},
+    "train_uda": {"set": "settings", "source": "run"},
+    "export_engine": {},
+}
+
 
 def __getattr__(name: str) -> object:
     """The API's names, each from its home (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    found = getattr(import_module(_HOMES[name]), name)
+    if name in _FUNCTIONS:
+        from microseg.core.argument_names import naming_arguments
+
+        found = naming_arguments(**_FUNCTIONS[name])(found)
+        found.__module__ = __name__  # where other processes find it
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

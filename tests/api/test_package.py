@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,28 @@ check("segmented")
         tmp_path / "a.png",
         tmp_path / "report",
     )
+
+
+def test_every_error_of_the_api_is_there() -> None:
+    errors = {"FieldError", "GateError", "InputError", "MicrosegError", "MissingExtraError", "TrainingError"}
+    assert errors <= set(microseg.__all__)
+    assert all(issubclass(getattr(microseg, name), microseg.MicrosegError) for name in errors)
+
+
+def test_errors_name_arguments(tiny_engine: Path, tmp_path: Path) -> None:
+    Image.fromarray(micrograph(60, 70, 0)).save(tmp_path / "a.png")
+    with pytest.raises(microseg.InputError) as caught:
+        microseg.segment_folder(tmp_path, engine=tiny_engine, domain="lom", out=tmp_path.parent / "report")
+    assert str(caught.value).startswith("domain 'lom': ") and "--" not in str(caught.value)
+    with pytest.raises(microseg.InputError, match=r"^threads 9999: ") as caught:
+        microseg.load_engine(tiny_engine, threads=9999)
+    assert "--" not in str(caught.value)
+    with microseg.load_engine(tiny_engine) as engine, pytest.raises(microseg.InputError, match=r"^domain 'lom'"):
+        engine.predict(tmp_path / "a.png", domain="lom")
+    with pytest.raises(microseg.InputError, match=r"^method magic"):
+        microseg.train_uda(tmp_path, method="magic")
+
+
+def test_functions_can_be_sent_to_other_processes() -> None:
+    for name in ("segment_folder", "load_engine", "train_supervised", "export_engine"):
+        assert pickle.loads(pickle.dumps(getattr(microseg, name))) is getattr(microseg, name)

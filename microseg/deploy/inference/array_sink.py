@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from microseg.core.argument_names import in_arguments
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.array import array_micrograph
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
@@ -24,6 +25,9 @@ from microseg.deploy.inference.result import FieldResult, Measured, NativeArrays
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLabels, field_task, reason
 from microseg.runtime import Engine
+
+# What a reason may name: options that `LoadedEngine.predict` has as arguments.
+_ARGUMENTS = {name.replace("_", "-"): name for name in ("pixel_size_um", "invert", "crop", "keep_padding")}
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class ArraySink:
 
     def fail(self, name: str, reason: str) -> None:
         """Hand on a result that holds the reason why its field fails."""
-        self._hand_on(FieldResult(name, tuple(self._engine.manifest.phases), reason))
+        self._hand_on(FieldResult(name, tuple(self._engine.manifest.phases), in_arguments(reason, _ARGUMENTS)))
 
     def _probability(self, source: FieldSource, state: object) -> NDArray[np.float32]:
         """Mean probability of each phase on the native grid, float32 (P, H, W), NaN where nothing is measured."""

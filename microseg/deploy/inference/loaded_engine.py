@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from microseg.core.argument_names import naming_arguments
 from microseg.core.errors import FieldError, InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Crop
@@ -69,6 +70,7 @@ class LoadedEngine(Closing):
         """Whether the engine is closed."""
         return self.shared.is_closed
 
+    @naming_arguments(**{"as": "domain"})
     def predict(
         self,
         source: Input,
@@ -107,6 +109,7 @@ class LoadedEngine(Closing):
             raise FieldError(result.error)
         return result
 
+    @naming_arguments(**{"as": "domain"})
     def predict_many(
         self,
         sources: Iterable[Input],
