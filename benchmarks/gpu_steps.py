@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import MicrosegError
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.preparation.tiling import extract, plan_tiles
 from microseg.core.schemas.manifest import Manifest
@@ -192,9 +193,7 @@ def prepared_batches(manifest: Manifest, engine: Path, folder: Path) -> tuple[Ba
     given = resolve_input(folder, manifest, None, {})
     pixels = 0
     for source in given.fields:
-        with open_prepared(
-            source.path, given.preparation, manifest.grid, fallback_pixel_size_um=given.fallback_pixel_size_um
-        ) as field:
+        with open_prepared(source.path, given.preparation, manifest.grid, ScaleRules(assumed=given.assumed)) as field:
             pixels += field.native_shape[0] * field.native_shape[1]
             for tile in plan_tiles(*field.shape, manifest.stride, manifest.halo_px, limit, manifest.max_side_px):
                 found = extract(field.rows, tile, *field.shape)

@@ -86,6 +86,7 @@ def test_a_student_is_a_run_that_says_what_it_is(student: Path, trained: Path, s
     assert record.distillation.weights_sha256 == [fold.weights_sha256 for fold in bag.folds]
     assert [item.prepared_as for item in record.distillation.domains] == ["synthetic-s", "synthetic-s"]
     assert record.domains == bag_record.domains and record.grid == bag_record.grid
+    assert record.trained_pixel_sizes == bag_record.trained_pixel_sizes is not None
     learned = {field.sha256 for item in record.distillation.domains for field in item.fields}
     assert len(record.distillation.compared) == 1 and learned.isdisjoint(record.distillation.compared)
     assert {sha256_of(path) for path in bare.iterdir()} <= learned

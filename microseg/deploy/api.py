@@ -87,6 +87,9 @@ def segment_folder(
     runtime: Runtime | None = None,
     use_profile: bool = True,
     decimal_comma: bool | None = None,
+    assume_engine_scale: bool = False,
+    require_scale: bool = False,
+    force_scale: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Report:
     """Measure micrographs and write a report, as `microseg segment` does. The same call again continues the report.
@@ -110,6 +113,9 @@ def segment_folder(
         use_profile: whether to use what `microseg tune` measured on this machine.
         decimal_comma: whether numbers in fields.csv have a decimal comma, with semicolons between columns; None for a
             decimal point, or as the report has that is continued.
+        assume_engine_scale: accept, without a notice, the pixel size of the training images for files that state none.
+        require_scale: fail fields whose pixel size nothing states.
+        force_scale: measure also fields whose pixel size is more than 6 times beyond those of the training.
         progress: gets the number of fields that are finished since its last call, as fractions of a field.
 
     Returns:
@@ -136,6 +142,9 @@ def segment_folder(
         runtime=runtime,
         use_profile=use_profile,
         decimal_comma=decimal_comma,
+        assume_engine_scale=assume_engine_scale,
+        require_scale=require_scale,
+        force_scale=force_scale,
     )
     return read_report(segment(options, on_advance=progress or (lambda amount: None)).report)
 

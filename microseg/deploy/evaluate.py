@@ -54,5 +54,13 @@ def evaluate_opened(
         labels, votes = label_field(engine, prepared.whole(), largest)
         return Prediction(labels, dict(enumerate(votes)), seen=sha256 in trained_on)
 
-    scores = score_fields(load_domain(source), entry, manifest.grid, manifest.phases, predict, progress)
+    scores = score_fields(
+        load_domain(source),
+        entry,
+        manifest.grid,
+        manifest.phases,
+        predict,
+        progress,
+        trained=manifest.known_pixel_sizes,
+    )
     return evaluation(scores, manifest.phases)

@@ -30,6 +30,9 @@ class SegmentOptions:
         runtime: the library that computes.
         use_profile: whether to use what `tune` measured.
         decimal_comma: whether numbers in fields.csv have a decimal comma; None for as the report has.
+        assume_engine_scale: whether the pixel size of the training images is accepted where nothing states one.
+        require_scale: whether fields fail whose pixel size nothing states.
+        force_scale: whether fields far beyond the pixel sizes of the training are measured.
     """
 
     input: Path
@@ -48,6 +51,9 @@ class SegmentOptions:
     runtime: Runtime | None = None
     use_profile: bool = True
     decimal_comma: bool | None = None
+    assume_engine_scale: bool = False
+    require_scale: bool = False
+    force_scale: bool = False
 
     @property
     def preparation(self) -> dict[str, object]:

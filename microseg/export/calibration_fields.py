@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.domains.domain import load_domain, preparation_as
+from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
-from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.preparation.field_scale import ScaleRules, assumed_size
 from microseg.core.preparation.stitching import predict_tiled
 from microseg.core.preparation.tiling import Tile, extract, plan_tiles
 from microseg.core.schemas.run import RunRecord
@@ -94,11 +95,11 @@ def calibration_domain(source: Path, record: RunRecord) -> FieldSet:
     domain = load_domain(source, masks=False)
     entry = next((entry for entry in record.domains if entry.name == domain.name), record.domains[-1])
     preparation = preparation_as(domain, entry)
-    fallback_um = entry.preparation.pixel_size_um
+    rules = ScaleRules(assumed=assumed_size(entry, record.grid))
     fields = []
     for item in evenly(domain.fields, MAX_FIELDS):
         try:
-            with open_prepared(item.image, preparation, record.grid, fallback_pixel_size_um=fallback_um) as prepared:
+            with open_field(item, preparation, record.grid, rules) as prepared:
                 fields.append(Field(item.name, prepared.whole()))
         except FieldError as error:
             raise InputError(f"--calibrate: {error}") from error

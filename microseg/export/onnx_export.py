@@ -169,6 +169,7 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
         parity=[],
         fingerprints=summary.fingerprints,
         training_fields=record.fields,
+        trained_pixel_sizes=record.trained_pixel_sizes,
         distillation=summary.distillation,
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -159,7 +159,7 @@ def test_command_line_wins_over_domain_file_over_manifest(wafer: Wafer, tmp_path
         row = rows_of(tmp_path / out)["field0.png"]
         return result.summary["settings"]["preparation"]["invert"], row["pixel_size_um"], row["pixel_size_source"]
 
-    assert used("manifest") == (True, "", "assumed from the training images")  # not the field's own: never printed
+    assert used("manifest") == (True, "", "none (native pixels)")  # an engine in native pixels assumes none
     (folder / "domain.yaml").write_text("invert: false\npixel_size_um: 0.2\n")
     assert used("domain") == (False, "0.2", "domain.yaml")
     assert used("command", invert=True, pixel_size_um=0.3) == (True, "0.3", "command line")

@@ -49,6 +49,7 @@ def test_the_manifest_is_complete(exported: Path, trained: Path) -> None:
     assert manifest.folds == summary.folds
     assert manifest.fingerprints == summary.fingerprints
     assert manifest.training_fields == record.fields
+    assert manifest.trained_pixel_sizes == record.trained_pixel_sizes is not None
     assert (manifest.stride, manifest.halo_px, manifest.tile_core_px) == (8, 16, 48)
     assert [parity.fold for parity in manifest.parity] == [-1, 0, 1]
     assert all(set(parity.fraction_difference_points) == {"ferrite", "lath-bainite"} for parity in manifest.parity)

@@ -78,6 +78,9 @@ def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:
         "phases": Text(", ").join(phase_label(phase.name, phase.color) for phase in manifest.phases),
         "domains": ", ".join(f"{each.name} ({each.role})" for each in manifest.domains),
         "network's pixel": pixel,
+        "trained on": "native pixels"
+        if (sizes := manifest.known_pixel_sizes) is None
+        else f"native pixels of {sizes.text}",
         "tile": f"core {manifest.tile_core_px} px, halo {manifest.halo_px} px, stride {manifest.stride} px",
         "memory": f"{manifest.bytes_per_pixel:.0f} bytes per pixel of a tile",
         "precision": manifest.precision,

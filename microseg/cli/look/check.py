@@ -67,7 +67,7 @@ def _print(console: Console, found: DomainCheck) -> None:
 
 def _preparation_lines(found: DomainCheck) -> list[str]:
     """Lines on the rule to 8 bit, inversion, crop and pixel size, as stated and as resolved."""
-    from microseg.core.preparation.wording import crop_text, intensity_text
+    from microseg.core.preparation.wording import crop_text, intensity_text, pixel_sizes_text
 
     stated, rule = found.domain.preparation, found.resolved
     cut = crop_text(stated.crop) or "nothing"
@@ -75,13 +75,8 @@ def _preparation_lines(found: DomainCheck) -> list[str]:
     is_8_bit = rule.rule == "significant_bits" and rule.bits is None
     to_8_bit = "nothing to convert" if is_8_bit else intensity_text(rule)
     origin = "stated" if "intensity" in found.domain.explicit else "default"
-    sizes = {item.pixel_size_um for item in found.fields}
-    if stated.pixel_size_um is not None:
-        size = f"{stated.pixel_size_um:g} um, as domain.yaml states"
-    elif sizes <= {None}:
-        size = "unknown"
-    else:
-        size = ", ".join(sorted("unknown" if item is None else f"{item:.5g} um" for item in sizes)) + ", from the files"
+    read = [item for item in found.fields if item.dtype is not None]
+    size = pixel_sizes_text((item.pixel_size_um, item.pixel_size_source) for item in read)
     return [
         f"Grey values to 8 bit: {to_8_bit} ({origin} rule: {stated.intensity.rule}).",
         f"Inverted: {'yes' if stated.invert else 'no'}. Cut off: {cut}. Pixel size: {size}.",

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from microseg.core.plain_text import plain_name
+
 
 def preview(
     domain: Annotated[Path, typer.Argument(help="Labelled domain: a folder, or a YAML file that describes one.")],
@@ -20,11 +22,13 @@ def preview(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
 ) -> None:
     """Draw training tiles with their labels, before and after the augmentation."""
+    from microseg.core.preparation.wording import domain_pixel_size_text
     from microseg.train.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)[1]
 
     from microseg.train.analysis.preview import preview as draw
 
-    draw(domain, loaded, out, tiles)
+    entry = draw(domain, loaded, out, tiles)
     typer.echo(f"Tiles before and after: {out}")
+    typer.echo(f"Pixel size of the fields: {plain_name(domain_pixel_size_text(entry))}")

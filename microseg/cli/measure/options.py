@@ -10,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from microseg.core.schemas.preparation import Crop
+# A panel of its own: beside the longest pair of options its names would be cut at 80 columns.
+_SCALE = "Pixel size"
 
 
 class DeviceName(StrEnum):
@@ -59,7 +61,12 @@ DomainOption = Annotated[
 ]
 PixelSizeOption = Annotated[
     float | None,
-    typer.Option(min=1e-6, max=1e6, help="Native pixel size in µm. It wins over domain.yaml and the files."),
+    typer.Option(
+        min=1e-6,
+        max=1e6,
+        help="Native pixel size in µm. It wins over domain.yaml and the files.",
+        rich_help_panel=_SCALE,
+    ),
 ]
 InvertOption = Annotated[
     bool | None,
@@ -107,6 +114,26 @@ DecimalCommaOption = Annotated[
     typer.Option(
         "--decimal-comma/--decimal-point",
         help="Write fields.csv with decimal commas and semicolons. Default: point and comma, or as the report has.",
+    ),
+]
+AssumeScaleOption = Annotated[
+    bool,
+    typer.Option(
+        "--assume-engine-scale",
+        help="Accept, without a notice, the pixel size of the training images for files that state none.",
+        rich_help_panel=_SCALE,
+    ),
+]
+RequireScaleOption = Annotated[
+    bool,
+    typer.Option("--require-scale", help="Fail fields whose pixel size nothing states.", rich_help_panel=_SCALE),
+]
+ForceScaleOption = Annotated[
+    bool,
+    typer.Option(
+        "--force-scale",
+        help="Measure fields also where their pixel size is more than 6 times beyond those of the training.",
+        rich_help_panel=_SCALE,
     ),
 ]
 

@@ -11,12 +11,14 @@ import typer
 
 from microseg.cli.measure.options import (
     AllowColouredOption,
+    AssumeScaleOption,
     BatchOption,
     CropOption,
     DecimalCommaOption,
     DeviceOption,
     DomainOption,
     EngineOption,
+    ForceScaleOption,
     InputArgument,
     InvertOption,
     JsonOption,
@@ -25,6 +27,7 @@ from microseg.cli.measure.options import (
     PixelSizeOption,
     ProfileOption,
     ReportOption,
+    RequireScaleOption,
     RuntimeOption,
     ThreadsOption,
     crop_of,
@@ -58,6 +61,9 @@ def segment(
     device: DeviceOption = None,
     runtime: RuntimeOption = None,
     use_profile: ProfileOption = True,
+    assume_engine_scale: AssumeScaleOption = False,
+    require_scale: RequireScaleOption = False,
+    force_scale: ForceScaleOption = False,
     json_path: JsonOption = None,
     decimal_comma: DecimalCommaOption = None,
 ) -> None:
@@ -86,6 +92,9 @@ def segment(
             runtime=runtime.value if runtime else None,
             use_profile=use_profile,
             decimal_comma=decimal_comma,
+            assume_engine_scale=assume_engine_scale,
+            require_scale=require_scale,
+            force_scale=force_scale,
         )
     )
     _print(result.summary)
@@ -167,6 +176,10 @@ def _print(summary: dict[str, Any]) -> None:
         threads = f", {run['threads']} threads" if run["threads"] and summary["settings"]["device"] == "cpu" else ""
         threads += f" in {run['streams']} streams" if run["streams"] > 1 else ""
         say(console, f"Computed by {run['runtime']} ({run['provider']}){threads}")
+    if summary["pixel_size_sources"]:
+        from microseg.core.preparation.wording import sources_text
+
+        say(console, f"Pixel size: {plain_name(sources_text(summary['pixel_size_sources']))}")
     if run["profile"]:
         say(console, f"Tuning profile: {plain_name(run['profile'])}")
     for notice in summary["notices"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,7 @@ def _print(console: Any, result: dict[str, Any]) -> None:
     if "rdt" in result:
         change = "undefined" if result["rdt"] is None else f"{100 * result['rdt']:+.1f} %"
         console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source", soft_wrap=True)
+    _print_scale(console, result["fields"])
     seen = sum(field["seen_in_training"] for field in result["fields"])
     if seen:
         console.print(
@@ -78,6 +80,20 @@ def _print(console: Any, result: dict[str, Any]) -> None:
             "fields.[/yellow]",
             soft_wrap=True,
         )
+
+
+def _print_scale(console: Any, fields: list[dict[str, Any]]) -> None:
+    """The pixel sizes of the fields with their sources, and notices on them."""
+    from microseg.cli.tables import say
+    from microseg.core.preparation.wording import pixel_sizes_text, sources_text
+
+    known = [(field["pixel_size_um"], field["pixel_size_source"]) for field in fields if field["pixel_size_um"]]
+    others = dict(Counter(field["pixel_size_source"] for field in fields if not field["pixel_size_um"]))
+    texts = [*([pixel_sizes_text(known)] if known else []), *([sources_text(others)] if others else [])]
+    say(console, f"Pixel size: {plain_name('; '.join(texts))}")
+    for field in fields:
+        for notice in field["notices"]:
+            say(console, f"note: {plain_name(field['name'])}: {plain_name(notice)}")
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any], str, bool]]:

@@ -68,6 +68,7 @@ def supervised(
 
 def _print(console: Console, run: Run, init: Path | None) -> None:
     from microseg.cli.tables import TextTable, say
+    from microseg.core.preparation.wording import domain_pixel_size_text
 
     summary = run.summary
     phases = list(summary.folds[0].iou)
@@ -78,6 +79,7 @@ def _print(console: Console, run: Run, init: Path | None) -> None:
     table.add("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
     table.print(console)
     say(console, f"Run: {run.path} ({summary.seconds / 60:.1f} min). Learning curves: {run.path / 'history.png'}")
+    say(console, f"Pixel size of the fields: {plain_name(domain_pixel_size_text(run.record.domain))}")
     if summary.earlier_miou is not None:
         say(console, f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}")
 

@@ -13,11 +13,12 @@ from microseg.core.domains.domain import Domain, measured_labels
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.pairing import DomainField
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.images.exclusion import not_measured_notices
 from microseg.core.preparation.bit_depth import is_outlier
 from microseg.core.preparation.intensity import combined_rule
-from microseg.core.preparation.prepared_field import open_prepared, read_through
+from microseg.core.preparation.prepared_field import read_through
 from microseg.core.schemas.preparation import Grid, Intensity
 
 
@@ -33,6 +34,7 @@ class FieldCheck:
         height_px, width_px: size in native pixels before the crop, or None where the file cannot be read.
         dtype: data type of the grey values.
         pixel_size_um: edge of a native pixel in micrometres, or None.
+        pixel_size_source: where it is stated, or None.
         pixels: native pixels of each phase after the crop, then those without label.
         notices: what the user should know.
         problems: what stops training.
@@ -47,6 +49,7 @@ class FieldCheck:
     width_px: int | None = None
     dtype: str | None = None
     pixel_size_um: float | None = None
+    pixel_size_source: str | None = None
     pixels: tuple[int, ...] | None = None
     notices: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -153,12 +156,13 @@ def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCh
     with ExitStack() as stack:
         prepared = None
         try:
-            prepared = stack.enter_context(open_prepared(item.image, domain.preparation, Grid()))
+            prepared = stack.enter_context(open_field(item, domain.preparation, Grid()))
             values = {
                 "height_px": prepared.full_shape[0],
                 "width_px": prepared.full_shape[1],
                 "dtype": prepared.dtype.name,
                 "pixel_size_um": prepared.pixel_size_um,
+                "pixel_size_source": None if prepared.pixel_size is None else prepared.pixel_size.source,
                 "notices": prepared.notices,
                 "intensity": prepared.intensity,
             }
@@ -216,7 +220,7 @@ def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
     if None in sizes and len(sizes) > 1:
         nameless = sum(item.pixel_size_um is None for item in fields)
         notices.append(
-            f"pixel size unknown for {nameless} of {len(fields)} fields: state `pixel_size_um` in domain.yaml"
+            f"pixel size unknown for {nameless} of {len(fields)} fields: state `pixel_size_um` or `pixel_sizes` in domain.yaml"
         )
     for index, phase in enumerate(domain.phases):
         groups = {item.group for item in fields if item.pixels is not None and not item.is_test and item.pixels[index]}

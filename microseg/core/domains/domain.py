@@ -29,11 +29,13 @@ from microseg.core.domains.labels import mask_notices, on_stored_grid, read_mask
 from microseg.core.domains.layout import is_test_folder
 from microseg.core.domains.pairing import DomainField, field_groups, named_images, pair_fields, with_test
 from microseg.core.domains.phases import UNLABELLED, PhaseSpec
+from microseg.core.domains.pixel_sizes import open_field, with_pixel_sizes
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_masks
 from microseg.core.images.image_file import stored_grid
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.intensity import combined_rule
-from microseg.core.preparation.prepared_field import PreparedField, cropped_shape, labels_to_grid, open_prepared
+from microseg.core.preparation.prepared_field import PreparedField, cropped_shape, labels_to_grid
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, Intensity, Preparation
 
@@ -159,6 +161,7 @@ def _loaded(source: Path, with_masks: bool) -> Domain:
     masks = _existing(places.masks, source)
     found = pair_fields(source, images, masks, places.suffix, content.groups, content.test, files=places.files)
     fields = tuple(replace(item, is_test=item.is_test or _is_test(item)) for item in found)
+    fields = with_pixel_sizes(fields, content.pixel_sizes, source)
     if places.files is not None:
         labelled = replace(domain, fields=fields, labels=places.files.format, phases=content.phase_specs(by_name=True))
         return labelled if labelled.phases else _with_named_phases(labelled)
@@ -191,7 +194,7 @@ def _without_masks(
     named = named_images(source, images, places.masks, places.suffix)
     groups = field_groups(source, [Path(name) for name, _ in named], content.groups)
     fields = [DomainField(name, path, None, group) for (name, path), group in zip(named, groups, strict=True)]
-    return with_test(source, fields, content.test)
+    return with_pixel_sizes(with_test(source, fields, content.test), content.pixel_sizes, source)
 
 
 def _with_inferred_phases(domain: Domain, masks: Path) -> Domain:
@@ -283,13 +286,16 @@ def measured_labels(
     return labels, notices
 
 
-def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def prepared_and_labels(
+    field: DomainField, domain: Domain, grid: Grid, scale: ScaleRules = ScaleRules()
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A whole field for training.
 
     Args:
         field: the field.
         domain: its domain.
         grid: the network's pixel grid.
+        scale: what decides the pixel size beside the domain and the file.
 
     Returns:
         Image and labels on the network's grid, both uint8 (h, w).
@@ -297,7 +303,7 @@ def prepared_and_labels(field: DomainField, domain: Domain, grid: Grid) -> tuple
     Raises:
         InputError: image or mask cannot be read.
     """
-    with _as_input_error(), open_prepared(field.image, domain.preparation, grid) as prepared:
+    with _as_input_error(), open_field(field, domain.preparation, grid, scale) as prepared:
         return prepared.whole(), labels_to_grid(native_labels(field, domain, prepared), prepared.shape)
 
 
@@ -330,7 +336,7 @@ def resolve_intensity(domain: Domain) -> Intensity:
         return rule
     resolved = []
     for field in domain.fields:
-        with _as_input_error(), open_prepared(field.image, domain.preparation, Grid()) as prepared:
+        with _as_input_error(), open_field(field, domain.preparation, Grid()) as prepared:
             resolved.append(prepared.intensity)
     return combined_rule(rule, resolved)
 

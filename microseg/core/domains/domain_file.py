@@ -132,6 +132,11 @@ class DomainFile(FrozenModel):
         None,
         description="Edge of a native pixel in micrometres, or with its unit (27.7 nm); by default what the files state.",
     )
+    pixel_sizes: dict[str, PositiveFloat] | None = Field(
+        None,
+        description="Edge of a native pixel in micrometres of single fields, by the name of their file with or without suffix. "
+        "It wins over `pixel_size_um`.",
+    )
     invert: bool = Field(False, description="Whether dark and bright are exchanged (bright-field light micrographs).")
     crop: Crop = Field(Crop(), description="Native pixels that are cut off each side, such as the data bar.")
     intensity: Intensity = Field(Intensity(), description="How grey values become 8 bit.")

@@ -31,6 +31,7 @@ class DomainField:
         group: specimen or spot.
         is_test: whether it is left out of training.
         entry: what a label file of several images calls it; empty for masks and files of one image.
+        pixel_size_um: edge of a native pixel in micrometres that the domain.yaml states for this field alone, or None.
     """
 
     name: str
@@ -39,6 +40,7 @@ class DomainField:
     group: str
     is_test: bool = False
     entry: str = ""
+    pixel_size_um: float | None = None
 
 
 def pair_fields(

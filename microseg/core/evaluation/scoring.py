@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.domain import Domain, DomainField, native_labels, preparation_as
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
 from microseg.core.evaluation.baseline import MAX_OTSU_PHASES, assign, best_assignment, otsu_classes
 from microseg.core.evaluation.metrics import confusion_matrix, fractions, iou, mean_iou
-from microseg.core.preparation.prepared_field import PreparedField, labels_to_native, open_prepared
+from microseg.core.images.pixel_size import PixelSize, source_of
+from microseg.core.preparation.field_scale import ScaleRules, assumed_size
+from microseg.core.preparation.prepared_field import PreparedField, labels_to_native
 from microseg.core.schemas.bag import PhaseInfo
-from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
+from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
 from microseg.core.system.files import sha256_of
 
 BOOTSTRAP_DRAWS = 2000
@@ -48,6 +51,8 @@ class FieldScore:
         bag: of the bag.
         folds: of each fold, by its number.
         grey_classes: true phase by grey class of the baseline; None for too many phases.
+        pixel_size: size of a native pixel, or None.
+        notices: what the user should know about its scale.
     """
 
     name: str
@@ -55,6 +60,8 @@ class FieldScore:
     bag: NDArray[np.int64]
     folds: dict[int, NDArray[np.int64]]
     grey_classes: NDArray[np.int64] | None
+    pixel_size: PixelSize | None = None
+    notices: tuple[str, ...] = ()
 
 
 Predict = Callable[[PreparedField, str], Prediction]
@@ -67,6 +74,7 @@ def score_fields(
     phases: Sequence[PhaseInfo],
     predict: Predict,
     progress: Callable[[str], None] = lambda name: None,
+    trained: PixelSizeRange | None = None,
 ) -> list[FieldScore]:
     """Score every labelled field of a domain. What the domain.yaml states wins over `entry`.
 
@@ -77,6 +85,7 @@ def score_fields(
         phases: the phases of the run or engine.
         predict: `predict(prepared, sha256)` labels a field on the network's grid.
         progress: called with the name of each field before it is read.
+        trained: pixel sizes that the run or engine was trained on, for notices; None: unknown.
 
     Raises:
         InputError: no labels, unknown phases, or a field that cannot be read.
@@ -95,7 +104,7 @@ def score_fields(
                 to_engine,
                 len(phases),
                 preparation=preparation,
-                fallback_um=entry.preparation.pixel_size_um,
+                scale=ScaleRules(assumed=assumed_size(entry, grid), trained=trained),
                 grid=grid,
                 predict=predict,
             )
@@ -110,16 +119,17 @@ def _score_field(
     phases: int,
     *,
     preparation: Preparation,
-    fallback_um: float | None,
+    scale: ScaleRules,
     grid: Grid,
     predict: Predict,
 ) -> FieldScore:
     cropped = replace(domain, preparation=preparation)
     try:
-        with open_prepared(field.image, preparation, grid, fallback_pixel_size_um=fallback_um) as prepared:
+        with open_field(field, preparation, grid, scale) as prepared:
             truth = to_engine[native_labels(field, cropped, prepared)]
             prediction = predict(prepared, sha256_of(field.image))
             native = prepared.filled_rows(0, prepared.native_shape[0])
+            on_scale = tuple(str(notice) for notice in prepared.notices if notice.kind == "pixel size")
     except FieldError as error:
         raise InputError(str(error)) from error
     shape = truth.shape
@@ -130,7 +140,7 @@ def _score_field(
     bag = against(prediction.labels)
     folds = {k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()}
     grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_OTSU_PHASES else None
-    return FieldScore(field.name, prediction.seen, bag, folds, grey)
+    return FieldScore(field.name, prediction.seen, bag, folds, grey, prepared.pixel_size, on_scale)
 
 
 def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dict[str, Any]:
@@ -148,12 +158,24 @@ def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dic
     result = _summary(pooled, [score.bag for score in scores], names)
     result["spread"] = _bootstrap([score.bag for score in scores], names)
     result["fields"] = [
-        {"name": score.name, "seen_in_training": score.seen, **_summary(score.bag, [score.bag], names)}
+        {"name": score.name, "seen_in_training": score.seen, **_summary(score.bag, [score.bag], names), **_scale(score)}
         for score in scores
     ]
     result["folds"] = _folds(scores, names)
     result["baseline"] = _baseline(scores, names)
     return result
+
+
+def _scale(score: FieldScore) -> dict[str, Any]:
+    """Pixel size of a field with its source. A size that is only assumed is not printed as the field's."""
+    size = score.pixel_size
+    own = None if size is None or size.is_assumed else size
+    return {
+        "pixel_size_um": None if own is None else own.width_um,
+        "pixel_height_um": None if own is None else own.height_um,
+        "pixel_size_source": source_of(size),
+        "notices": list(score.notices),
+    }
 
 
 def rdt(target_miou: float | None, source_miou: float | None) -> float | None:

@@ -34,7 +34,8 @@ class Micrograph(Closing):
         path: the file.
         height, width: size in native pixels.
         dtype: uint8, uint16 or float32.
-        scale: size of a pixel as the file and the texts beside it state it.
+        beside: what texts beside the file state about the size of a pixel.
+        scale: size of a pixel as the file and these texts state it.
         exclusions: pixels that the file marks as no part of the picture.
         is_lossy: whether the values come from JPEG.
         orientation: how viewers turn the picture, 1 to 8. Everything here is on the stored grid.
@@ -52,6 +53,7 @@ class Micrograph(Closing):
         self.height: int = raster.height
         self.width: int = raster.width
         self.dtype: np.dtype[Any] = np.dtype(np.uint8) if raster.palette is not None else _grey_dtype(raster)
+        self.beside: FileScale = beside
         self.scale: StatedScale = (raster.scale + beside).checked(raster.width)
         self.exclusions: tuple[Exclusion, ...] = raster.exclusions
         self.notices: tuple[Notice, ...] = raster.notices

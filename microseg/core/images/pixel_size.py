@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ASSUMED = "assumed from the training images"
-"""Source of a size that nothing states for the field itself: it sets the scale, and is never printed as the field's."""
+ASSUMED, FOUND_BY_UDA = "assumed from the training images", "found by train uda"
+"""Sources of a size that nothing states for the field itself: it sets the scale, and is never printed as the field's."""
+ASSUMPTIONS = (ASSUMED, FOUND_BY_UDA)
+NO_SIZE = "none (native pixels)"
+"""Stands for a source where a field has no pixel size."""
 
 
 @dataclass(frozen=True)
@@ -30,4 +33,9 @@ class PixelSize:
     @property
     def is_assumed(self) -> bool:
         """Whether nothing states the size for the field itself."""
-        return self.source == ASSUMED
+        return self.source in ASSUMPTIONS
+
+
+def source_of(size: PixelSize | None) -> str:
+    """Where a pixel size is stated, or that there is none."""
+    return NO_SIZE if size is None else size.source

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion, merged
 from microseg.core.images.micrograph import Micrograph, damage_told, open_micrograph
-from microseg.core.images.pixel_size import ASSUMED, PixelSize
+from microseg.core.images.pixel_size import PixelSize
 from microseg.core.material.material import find_material
 from microseg.core.notices import Notice
-from microseg.core.preparation.field_scale import COMMAND_LINE, DOMAIN_FILE, factors, field_pixel_size
+from microseg.core.preparation.field_scale import ScaleRules, factors, field_pixel_size
 from microseg.core.preparation.filling import filled
 from microseg.core.preparation.intensity import EightBit, eight_bit
 from microseg.core.preparation.resampling import nearest_indices, network_side, resample_rows, source_rows
@@ -115,6 +115,11 @@ class PreparedField(Closing):
         """Edge of a native pixel along a row in micrometres, or None where it is unknown."""
         return None if self.pixel_size is None else self.pixel_size.width_um
 
+    @property
+    def sidecar_sha256(self) -> str:
+        """SHA-256 of what texts beside the file state about its pixel size; empty where they state nothing."""
+        return self._micrograph.beside.sha256
+
     def close(self) -> None:
         """Close the file."""
         self._micrograph.close()
@@ -124,33 +129,29 @@ def open_prepared(
     source: Path | Micrograph,
     preparation: Preparation,
     grid: Grid,
-    pixel_size_um: float | None = None,
-    fallback_pixel_size_um: float | None = None,
+    scale: ScaleRules = ScaleRules(),
 ) -> PreparedField:
     """Open a field for the network.
 
-    The native pixel size is the argument, else the preparation's, else the file's, else the fallback. Divided by the grid's it
-    gives the factors of the rescaling along columns and rows; a grid without pixel size has a factor of its own. A field
-    whose shape the factors do not change is not resampled.
+    The native pixel size is the command line's, else the preparation's, else the file's, else an assumed one. Divided by the
+    grid's it gives the factors of the rescaling along columns and rows; a grid without pixel size has a factor of its own. A
+    field whose shape the factors do not change is not resampled.
 
     Args:
         source: the file, or a micrograph that is open.
         preparation: the domain's preparation.
         grid: the network's pixel grid.
-        pixel_size_um: edge of a native pixel that wins over all others.
-        fallback_pixel_size_um: edge of a native pixel where nothing else states one.
+        scale: what decides the pixel size beside the preparation and the file.
 
     Raises:
         FieldError: the file cannot be read, the crop leaves nothing, the field is too small or blank, or its pixel size is
-            missing, contradictory or out of range.
+            missing, contradictory, out of range or refused by the rules.
     """
     micrograph = source if isinstance(source, Micrograph) else open_micrograph(source)
     try:
-        edges = ((pixel_size_um, COMMAND_LINE), (preparation.pixel_size_um, DOMAIN_FILE))
-        given = [PixelSize.square(edge, source) for edge, source in edges if edge]
-        assumed = None if fallback_pixel_size_um is None else PixelSize.square(fallback_pixel_size_um, ASSUMED)
+        size, on_scale = field_pixel_size(micrograph, preparation.pixel_size_um, scale)
         with damage_told(micrograph.path):
-            return _prepared(micrograph, preparation, grid, *field_pixel_size(micrograph, given, assumed))
+            return _prepared(micrograph, preparation, grid, size, on_scale)
     except BaseException:
         micrograph.close()
         raise

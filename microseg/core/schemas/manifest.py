@@ -10,7 +10,7 @@ from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, Phase
 from microseg.core.schemas.fidelity import Fidelity, Float32Layer, FoldParity, Quantisation
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.plan import PlanInfo
-from microseg.core.schemas.preparation import DomainEntry, Grid
+from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, known_pixel_sizes
 from microseg.core.schemas.tolerance import Precision
 from microseg.core.schemas.versioned import VersionedModel
 
@@ -33,7 +33,7 @@ class Manifest(VersionedModel):
     """An engine's description of itself (microseg/docs/design.md)."""
 
     schema_name: ClassVar[str] = "manifest"
-    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 0)
+    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 1)
     version_key: ClassVar[str] = "manifest_version"
 
     manifest_version: int = Field(MANIFEST_VERSION, description="Major version of this schema.")
@@ -57,6 +57,11 @@ class Manifest(VersionedModel):
     quantisation: Quantisation | None = Field(None, description="How an INT8 engine is quantised.")
     fingerprints: list[Fingerprint] = Field(description="Features of the training fields, of each fold.")
     training_fields: list[TrainingField] = Field(description="The fields that the run was trained on.")
+    trained_pixel_sizes: PixelSizeRange | None = Field(
+        None,
+        description="Native pixel sizes that the networks saw in training, augmentation included; null where the training "
+        "fields have none, and in engines of earlier versions.",
+    )
     distillation: Distillation | None = Field(None, description="Of a student: the bag that it reproduces.")
     provenance: Provenance = Field(description="Where the engine comes from.")
     model_sha256: str = Field(description="SHA-256 of the ONNX file without its metadata.")
@@ -71,6 +76,11 @@ class Manifest(VersionedModel):
     def network_sha256(self) -> str:
         """SHA-256 of the exported file: a plan as a whole, an ONNX file without its metadata."""
         return self.plan.plan_sha256 if self.plan else self.model_sha256
+
+    @property
+    def known_pixel_sizes(self) -> PixelSizeRange | None:
+        """The pixel sizes that the networks saw in training; of an engine of an earlier version, those of its domains."""
+        return known_pixel_sizes(self.trained_pixel_sizes, self.grid, self.domains)
 
     @property
     def gives_probability(self) -> bool:

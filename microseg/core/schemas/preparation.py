@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -68,6 +69,36 @@ class Preparation(FrozenModel):
     )
 
 
+class PixelSizeRange(FrozenModel):
+    """Native pixel sizes, from the smallest to the largest."""
+
+    smallest_um: PositiveFloat = Field(description="Smallest edge of a native pixel, micrometres.")
+    largest_um: PositiveFloat = Field(description="Largest edge of a native pixel, micrometres.")
+
+    @classmethod
+    def spanning(cls, *sizes_um: float) -> PixelSizeRange:
+        """The range of some sizes in micrometres, at least one."""
+        return cls(smallest_um=min(sizes_um), largest_um=max(sizes_um))
+
+    @classmethod
+    def over(cls, ranges: Iterable[PixelSizeRange | None]) -> PixelSizeRange | None:
+        """The range over several; None where none of them is known."""
+        known = [each for each in ranges if each is not None]
+        return (
+            cls.spanning(*(edge for each in known for edge in (each.smallest_um, each.largest_um))) if known else None
+        )
+
+    @property
+    def text(self) -> str:
+        """In words: "0.02 um", or "0.02 to 0.03 um"."""
+        low, high = f"{self.smallest_um:.4g}", f"{self.largest_um:.4g}"
+        return f"{low} um" if low == high else f"{low} to {high} um"
+
+    def factor_beyond(self, *edges_um: float) -> float:
+        """How many times the edges of a pixel lie beyond the range; at most 1 inside."""
+        return max(max(edges_um) / self.largest_um, self.smallest_um / min(edges_um))
+
+
 class DomainEntry(FrozenModel):
     """A domain that the engine can measure, picked with `--as NAME`."""
 
@@ -77,6 +108,11 @@ class DomainEntry(FrozenModel):
         description="source: the networks learn from its labels. target: they are adapted to it without labels.",
     )
     preparation: Preparation = Field(Preparation(), description="How its micrographs are prepared.")
+    pixel_size_source: str | None = Field(
+        None,
+        description="Where the pixel size of the training images is stated: command line, domain.yaml, the files' metadata, "
+        "found by train uda, or assumed from the training images of the source; null where there is none.",
+    )
 
 
 class Grid(FrozenModel):
@@ -88,3 +124,22 @@ class Grid(FrozenModel):
     scale: PositiveFloat = Field(
         1.0, description="Network pixels per native pixel of the source (Goetz et al. 2022: 0.5, with area averaging)."
     )
+
+
+def known_pixel_sizes(
+    trained: PixelSizeRange | None, grid: Grid, domains: Iterable[DomainEntry]
+) -> PixelSizeRange | None:
+    """The pixel sizes that networks saw in training.
+
+    Args:
+        trained: what run or engine record; None in those of earlier versions.
+        grid: the network's pixel grid.
+        domains: their domains, whose training images have one pixel size each.
+
+    Returns:
+        The range; None where the networks work in native pixels.
+    """
+    if trained is not None or grid.pixel_size_um is None:
+        return trained
+    sizes = [size for entry in domains if (size := entry.preparation.pixel_size_um) is not None]
+    return PixelSizeRange.spanning(*sizes) if sizes else None

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, PhaseInfo, TrainingField
 from microseg.core.schemas.frozen_model import FrozenModel
-from microseg.core.schemas.preparation import DomainEntry, Grid
+from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, known_pixel_sizes
 from microseg.core.schemas.versioned import VersionedModel
 
 RUN_VERSION = 1
@@ -52,7 +52,7 @@ class RunRecord(VersionedModel):
     """`run.yaml`: everything that decides the weights, and where they come from."""
 
     schema_name: ClassVar[str] = "run"
-    schema_version: ClassVar[tuple[int, int]] = (RUN_VERSION, 0)
+    schema_version: ClassVar[tuple[int, int]] = (RUN_VERSION, 1)
     version_key: ClassVar[str] = "run_version"
 
     run_version: int = Field(RUN_VERSION, description="Major version of this schema.")
@@ -69,6 +69,11 @@ class RunRecord(VersionedModel):
     stride: int = Field(description="Heights and widths of tiles are multiples of it, in pixels.")
     fields: list[TrainingField] = Field(description="The labelled fields.")
     dataset_sha256: str = Field(description="SHA-256 over the fields and their labels.")
+    trained_pixel_sizes: PixelSizeRange | None = Field(
+        None,
+        description="Native pixel sizes that the networks see, augmentation included; null where the fields have none, and in "
+        "runs of earlier versions.",
+    )
     git_commit: str | None = Field(None, description="Commit of the code; null outside a repository.")
     created: str = Field(description="Time of the first start, ISO 8601.")
     versions: dict[str, str] = Field(description="Versions of the packages.")
@@ -92,6 +97,11 @@ class RunRecord(VersionedModel):
         """The domains that the networks can measure; the last one is the latest that they were trained for."""
         adapted = [] if self.adaptation is None else [self.adaptation.target]
         return [*self.earlier_domains, self.domain, *adapted]
+
+    @property
+    def known_pixel_sizes(self) -> PixelSizeRange | None:
+        """The pixel sizes that the networks see; of a run of an earlier version, those of its domains."""
+        return known_pixel_sizes(self.trained_pixel_sizes, self.grid, self.domains)
 
     def domain_called(self, name: str | None) -> DomainEntry:
         """The domain of that name, by default the last one. Raises InputError."""

@@ -13,7 +13,9 @@ from microseg.agreement.check_table import CheckTable
 from microseg.agreement.fields import Labeller, OpenField, check_fields, check_masks, compare_fields
 from microseg.agreement.reference_tiles import check_reference, check_tiles_against
 from microseg.core.domains.domain import load_domain
+from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import FieldError, InputError
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.plan import PlanComparison, plan_manifest_path
@@ -30,7 +32,7 @@ from microseg.deploy.acceptance.verify_record import (
     VerifyRecord,
 )
 from microseg.deploy.evaluate import evaluate_opened
-from microseg.deploy.pipeline.inputs import resolve_input
+from microseg.deploy.pipeline.inputs import InputField, resolve_input
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Device, Engine, EngineFile, Runtime, open_configured, open_engine
@@ -257,11 +259,13 @@ def _compare_fields(
     manifest = engine.manifest
     given = resolve_input(options.fields, manifest, options.domain, {})
 
-    def opening(path: Path) -> OpenField:
-        fallback_um = given.fallback_pixel_size_um
-        return lambda: open_prepared(path, given.preparation, manifest.grid, fallback_pixel_size_um=fallback_um)
+    rules = ScaleRules(assumed=given.assumed, trained=manifest.known_pixel_sizes)
 
-    fields = [(field.name, opening(field.path)) for field in given.fields]
+    def opening(field: InputField) -> OpenField:
+        preparation = preparation_of(given.preparation, field.pixel_size_um)
+        return lambda: open_prepared(field.path, preparation, manifest.grid, rules)
+
+    fields = [(field.name, opening(field)) for field in given.fields]
     found = compare_fields(fields, len(manifest.phases), _labeller(engine, options.engine), theirs, progress)
     check_fields(table, found, options.against.name)
 

@@ -15,6 +15,7 @@ from zlib_ng import zlib_ng
 from microseg.core.argument_names import in_arguments
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.array import array_micrograph
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
 from microseg.core.preparation.resampling import nearest_indices
 from microseg.core.preparation.stitching import predict_tiled
@@ -32,11 +33,10 @@ _ARGUMENTS = {name.replace("_", "-"): name for name in ("pixel_size_um", "invert
 
 @dataclass(frozen=True)
 class FieldPreparation:
-    """How fields are prepared: the domain's preparation and the pixel sizes in micrometres, as `open_prepared` has them."""
+    """How fields are prepared: the domain's preparation, and what decides the scale beside it and the file."""
 
     preparation: Preparation
-    pixel_size_um: float | None
-    fallback_pixel_size_um: float | None
+    scale: ScaleRules
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class FieldSource:
             content if isinstance(content, Path) else array_micrograph(content, self.name),
             prepared_as.preparation,
             grid,
-            prepared_as.pixel_size_um,
-            prepared_as.fallback_pixel_size_um,
+            prepared_as.scale,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from microseg.core.argument_names import naming_arguments
 from microseg.core.errors import FieldError, InputError
+from microseg.core.preparation.field_scale import ScaleRules, assumed_size, refuse_contradicting_options
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Crop
 from microseg.core.system.files import Closing
@@ -80,6 +82,9 @@ class LoadedEngine(Closing):
         invert: bool | None = None,
         crop: Crop | Mapping[str, int] | None = None,
         keep_padding: bool | None = None,
+        assume_engine_scale: bool = False,
+        require_scale: bool = False,
+        force_scale: bool = False,
     ) -> FieldResult:
         """Measure one field, exactly as `microseg segment` measures it.
 
@@ -93,6 +98,9 @@ class LoadedEngine(Closing):
             crop: native pixels to leave out, for instance {"bottom_px": 60}; None for what the domain says.
             keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
                 the domain says, which is no by default.
+            assume_engine_scale: accept, without a notice, the pixel size of the training images where nothing states one.
+            require_scale: fail where nothing states the pixel size.
+            force_scale: measure also where the pixel size is more than 6 times beyond those of the training.
 
         Returns:
             Labels, votes and fractions on the native grid.
@@ -102,7 +110,8 @@ class LoadedEngine(Closing):
             InputError: unknown domain, a wrong crop or pixel size, or the engine is closed, also while it computes.
             TypeError: `source` is neither a path nor an array.
         """
-        prepared_as = self._prepared_as(pixel_size_um, domain, invert=invert, crop=crop, keep_padding=keep_padding)
+        scale = self._scale(pixel_size_um, assume_engine_scale, require_scale, force_scale)
+        prepared_as = self._prepared_as(scale, domain, invert=invert, crop=crop, keep_padding=keep_padding)
         name = "array" if isinstance(source, np.ndarray) else None
         (result,) = self._results([_field_source(source, name)], prepared_as)
         if result.error is not None:
@@ -119,6 +128,9 @@ class LoadedEngine(Closing):
         invert: bool | None = None,
         crop: Crop | Mapping[str, int] | None = None,
         keep_padding: bool | None = None,
+        assume_engine_scale: bool = False,
+        require_scale: bool = False,
+        force_scale: bool = False,
     ) -> Iterator[FieldResult]:
         """Measure fields one after another, reading and computing at the same time, as `microseg segment` does.
 
@@ -133,6 +145,9 @@ class LoadedEngine(Closing):
             invert: as in `predict`.
             crop: as in `predict`.
             keep_padding: as in `predict`.
+            assume_engine_scale: as in `predict`.
+            require_scale: as in `predict`.
+            force_scale: as in `predict`.
 
         Returns:
             An iterator over one result for each source.
@@ -146,7 +161,8 @@ class LoadedEngine(Closing):
             raise TypeError(
                 "predict_many takes several paths or arrays, not one path; for a folder: microseg.segment_folder"
             )
-        prepared_as = self._prepared_as(pixel_size_um, domain, invert=invert, crop=crop, keep_padding=keep_padding)
+        scale = self._scale(pixel_size_um, assume_engine_scale, require_scale, force_scale)
+        prepared_as = self._prepared_as(scale, domain, invert=invert, crop=crop, keep_padding=keep_padding)
         named = (
             _field_source(source, f"array {index}" if isinstance(source, np.ndarray) else None)
             for index, source in enumerate(sources)
@@ -157,9 +173,24 @@ class LoadedEngine(Closing):
         """Give back memory and device, once the calls under way are over. A `predict` under way raises InputError."""
         self.shared.close()
 
+    def _scale(self, pixel_size_um: float | None, assume: bool, require: bool, force: bool) -> ScaleRules:
+        """What decides the scale beside the domain and the file. Raises InputError."""
+        if pixel_size_um is not None and not 1e-6 <= pixel_size_um <= 1e6:
+            raise InputError(
+                f"pixel_size_um={pixel_size_um!r}: must lie between 1e-06 and 1e+06 µm. Remedy: check the unit."
+            )
+        refuse_contradicting_options(assume, require)
+        return ScaleRules(
+            command_line_um=pixel_size_um,
+            trained=self.manifest.known_pixel_sizes,
+            accepts_assumption=assume,
+            requires_statement=require,
+            refuses_far=not force,
+        )
+
     def _prepared_as(
         self,
-        pixel_size_um: float | None,
+        scale: ScaleRules,
         domain: str | None,
         *,
         crop: Crop | Mapping[str, int] | None,
@@ -167,15 +198,11 @@ class LoadedEngine(Closing):
     ) -> FieldPreparation:
         """How fields are prepared; `stated` are other keys of the preparation, None where the domain decides."""
         self.shared.require_open()
-        if pixel_size_um is not None and not 1e-6 <= pixel_size_um <= 1e6:
-            raise InputError(
-                f"pixel_size_um={pixel_size_um!r}: must lie between 1e-06 and 1e+06 µm. Remedy: check the unit."
-            )
         values: dict[str, object] = {key: value for key, value in stated.items() if value is not None}
         if crop is not None:
             values["crop"] = checked_crop(crop)
         entry, preparation = domain_preparation(self.manifest, domain, values)
-        return FieldPreparation(preparation, pixel_size_um, entry.preparation.pixel_size_um)
+        return FieldPreparation(preparation, replace(scale, assumed=assumed_size(entry, self.manifest.grid)))
 
     def _results(self, sources: Iterable[FieldSource], prepared_as: FieldPreparation) -> Iterator[FieldResult]:
         """The results of a pipeline that runs in threads of its own, until the iteration ends."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
-from microseg.core.images.pixel_size import PixelSize
+from microseg.core.images.pixel_size import PixelSize, source_of
 from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.bag import PhaseInfo
@@ -143,10 +143,9 @@ class FieldResult:
         return None if size is None or size.is_assumed else size.width_um
 
     @property
-    def pixel_size_source(self) -> str | None:
-        """Where the pixel size is stated, or that it is assumed from the training images; None where it is unknown."""
-        size = self._found.pixel_size
-        return None if size is None else size.source
+    def pixel_size_source(self) -> str:
+        """Where the pixel size is stated, that it is assumed from the training images, or that there is none."""
+        return source_of(self._found.pixel_size)
 
     @property
     def area_um2(self) -> float | None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.domains.pairing import named_images
+from microseg.core.domains.pixel_sizes import sizes_of_fields
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, look_through, readable
+from microseg.core.images.pixel_size import PixelSize
+from microseg.core.preparation.field_scale import assumed_size
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.deploy.report.names import absolute
@@ -27,11 +30,13 @@ class InputField:
         name: its path below the input with suffix, posix. The report uses it.
         path: the file.
         problem: why it cannot be measured, where its name or its place tells; else None.
+        pixel_size_um: edge of a native pixel in micrometres that the domain.yaml states for this field alone, or None.
     """
 
     name: str
     path: Path
     problem: str | None = None
+    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class SegmentInput:
         fields: the micrographs in order of their names.
         domain: name of the engine's domain to measure as.
         preparation: how the fields are prepared. Its pixel size wins over the one that a file states.
-        fallback_pixel_size_um: pixel size in micrometres for files that state none.
+        assumed: pixel size for files that state none: that of the training images; None where nothing is assumed.
         left_out: what lies in the input and is no field, one sentence for each kind.
     """
 
@@ -51,7 +56,7 @@ class SegmentInput:
     fields: tuple[InputField, ...]
     domain: str
     preparation: Preparation
-    fallback_pixel_size_um: float | None
+    assumed: PixelSize | None
     left_out: tuple[str, ...] = ()
 
 
@@ -83,7 +88,7 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Map
         fields=fields,
         domain=entry.name,
         preparation=preparation,
-        fallback_pixel_size_um=entry.preparation.pixel_size_um,
+        assumed=assumed_size(entry, manifest.grid),
         left_out=tuple(dict.fromkeys(text for each in found for text in each.left_out)),
     )
 
@@ -170,4 +175,6 @@ def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
     base = source.parent
     folders = _image_folders(source, content)
     masks = [expanded_path(text, base, source) for text in content.mask_folders(base)]
-    return [InputField(name, path) for name, path in named_images(source, folders, masks, content.mask_suffix)]
+    images = named_images(source, folders, masks, content.mask_suffix)
+    sizes = sizes_of_fields(content.pixel_sizes or {}, [name for name, _ in images], source)
+    return [InputField(name, path, pixel_size_um=sizes.get(name)) for name, path in images]

@@ -13,6 +13,7 @@ from typing import Any
 from microseg import __version__
 from microseg.core.errors import InputError
 from microseg.core.images.folders import readable
+from microseg.core.preparation.field_scale import refuse_contradicting_options
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import write_json, write_text, writing
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
@@ -65,6 +66,7 @@ class MeasurementRun:
         Raises:
             InputError: wrong input or settings, or a report of other settings.
         """
+        refuse_contradicting_options(options.assume_engine_scale, options.require_scale)
         given = resolve_input(options.input, manifest, options.domain, options.preparation)
         limits = config.limits(manifest, options.engine.stat().st_size, options.memory_mb)
         settings = ReportSettings(
@@ -75,7 +77,11 @@ class MeasurementRun:
             domain=given.domain,
             preparation=given.preparation,
             pixel_size_um=options.pixel_size_um,
-            fallback_pixel_size_um=given.fallback_pixel_size_um,
+            fallback_pixel_size_um=None if given.assumed is None else given.assumed.width_um,
+            pixel_sizes={field.name: field.pixel_size_um for field in given.fields if field.pixel_size_um is not None},
+            assume_engine_scale=options.assume_engine_scale,
+            require_scale=options.require_scale,
+            force_scale=options.force_scale,
             max_tile_pixels=limits.max_tile_pixels,
             runtime=config.runtime_config.runtime,
             device=config.runtime_config.device,

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from microseg.core.plain_text import plain, plain_name
-from microseg.core.preparation.wording import preparation_text
+from microseg.core.preparation.wording import preparation_text, sources_text
 from microseg.core.schemas.manifest import Manifest
 from microseg.deploy.measurement.astm_e562 import t_quantile_975
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
@@ -59,6 +59,7 @@ def load_template() -> Template:
     )
     environment.filters |= {"percent": _percent, "points": _points, "area": _area, "url": quote, "figure": _figure}
     environment.filters["name"] = plain_name
+    environment.filters["sources"] = sources_text
     return environment.from_string(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8"))
 
 

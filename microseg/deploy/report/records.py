@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.versioned import VersionedModel
 from microseg.core.system.files import write_text, writing
@@ -24,6 +25,10 @@ class FieldRecord(FrozenModel):
 
     name: str = Field(description="Name of the field: its path below the input.")
     sha256: str = Field(description="SHA-256 of the micrograph's file.")
+    sidecar_sha256: str = Field(
+        "",
+        description="SHA-256 of what texts beside the file state about its pixel size; empty where they state nothing.",
+    )
     width_px: int = Field(description="Width of the micrograph, native pixels.")
     height_px: int = Field(description="Height of the micrograph, native pixels.")
     measured_width_px: int = Field(description="Width of the measured part, native pixels.")
@@ -131,23 +136,26 @@ def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
         write_text(record_path(report, record.place), stored.model_dump_json(indent=2) + "\n")
 
 
-def find_record(report: Path, name: str, sha256: str, place: str | None = None) -> FieldRecord | None:
+def find_record(report: Path, name: str, path: Path, sha256: str, place: str | None = None) -> FieldRecord | None:
     """The result that an earlier run left for this content of a field.
 
     Args:
         report: the report's folder.
         name: the field's name.
+        path: its file.
         sha256: SHA-256 of its file.
         place: path of the field in the report; None for that of a field whose name is like no other one.
 
     Returns:
-        The record with mask and overlay on disk; else None. A damaged record counts as none.
+        The record with mask and overlay on disk; else None. A damaged record counts as none, and one of a field beside
+            which other texts state the pixel size now.
     """
     # Beside names that were like its own then, the field may have got its distinct path, which no other field takes.
     for each in dict.fromkeys((place or report_path(name), distinct_path(name))):
         stored = _read(record_path(report, each))
         if stored is not None and stored.field.name == name and stored.field.sha256 == sha256:
-            return stored.field if has_pictures(report, stored.field) else None
+            is_same = stored.field.sidecar_sha256 == sidecar_scale(path).sha256
+            return stored.field if is_same and has_pictures(report, stored.field) else None
     return None
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
+from microseg.core.images.pixel_size import source_of
 from microseg.core.notices import Notice
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.manifest import Manifest
@@ -52,7 +55,14 @@ class ReportSink:
         self._report = report
         self._given = given
         self._manifest = manifest
-        self._pixel_size_um = settings.pixel_size_um
+        self._scale = ScaleRules(
+            command_line_um=settings.pixel_size_um,
+            assumed=given.assumed,
+            trained=manifest.known_pixel_sizes,
+            accepts_assumption=settings.assume_engine_scale,
+            requires_statement=settings.require_scale,
+            refuses_far=not settings.force_scale,
+        )
         self._max_tile_pixels = settings.max_tile_pixels
         self._outdated: list[str] = []
         self.places = report_paths(field.name for field in given.fields)
@@ -65,16 +75,15 @@ class ReportSink:
         try:
             identity = file_identity(source.path)
             sha256 = sha256_of(source.path)
-            if record := find_record(self._report, source.name, sha256, self.places[source.name]):
+            if record := find_record(self._report, source.name, source.path, sha256, self.places[source.name]):
                 self.resumed += 1
                 self.outcomes[source.name] = record
                 return None
             prepared = open_prepared(
                 source.path,
-                self._given.preparation,
+                preparation_of(self._given.preparation, source.pixel_size_um),
                 self._manifest.grid,
-                self._pixel_size_um,
-                fallback_pixel_size_um=self._given.fallback_pixel_size_um,
+                self._scale,
             )
             return field_task(
                 source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
@@ -178,13 +187,14 @@ def _record(
     return FieldRecord(
         name=task.name,
         sha256=task.sha256,
+        sidecar_sha256=field.sidecar_sha256,
         width_px=field.full_shape[1],
         height_px=field.full_shape[0],
         measured_width_px=field.native_shape[1],
         measured_height_px=field.native_shape[0],
         pixel_size_um=None if own is None else own.width_um,
         pixel_height_um=None if own is None or own.height_um == own.width_um else own.height_um,
-        pixel_size_source=None if size is None else size.source,
+        pixel_size_source=source_of(size),
         counts=counts[0].tolist(),
         fold_counts=counts[1:].tolist(),
         not_measured=not_measured,

@@ -37,6 +37,16 @@ class ReportSettings(VersionedModel):
     preparation: Preparation = Field(description="How the fields are prepared.")
     pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
     fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
+    pixel_sizes: dict[str, float] = Field(
+        default_factory=dict, description="Native pixel sizes that the domain.yaml states for single fields, µm."
+    )
+    assume_engine_scale: bool = Field(
+        False, description="Whether the pixel size of the training images is accepted for files that state none."
+    )
+    require_scale: bool = Field(False, description="Whether fields fail whose pixel size nothing states.")
+    force_scale: bool = Field(
+        False, description="Whether fields far beyond the pixel sizes of the training are measured all the same."
+    )
     max_tile_pixels: int = Field(
         description="Largest tile that the memory limit allows, pixels. It decides the tile plan."
     )

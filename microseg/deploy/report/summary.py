@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import zip_longest
 
+from microseg.core.images.pixel_size import ASSUMPTIONS, NO_SIZE
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.processor import instruction_sets, saturation_notice
 from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics
@@ -83,6 +84,11 @@ class Findings:
         return sum(known) if known and len(known) == len(areas) else None
 
     @cached_property
+    def pixel_size_sources(self) -> dict[str, int]:
+        """Number of measured fields by the source of their pixel size, the most frequent first."""
+        return dict(Counter(record.pixel_size_source or NO_SIZE for record in self.measured).most_common())
+
+    @cached_property
     def from_float32(self) -> list[FromFloat32]:
         """What the export's gate found of an FP16 or INT8 engine, for the arithmetic of this report where the gate tried it."""
         if self.manifest.precision == "fp32":
@@ -132,9 +138,10 @@ class Findings:
             found.append(
                 "The fields differ in size. In the mean each field has the same weight, in the pooled fraction each pixel."
             )
-        if len({record.pixel_size_um for record in self.measured}) > 1:
+        if len({(record.pixel_size_um, record.pixel_height_um) for record in self.measured}) > 1:
             found.append("The fields differ in pixel size (magnification), or some of them state none.")
-        if self.measured and self.area_um2 is None:
+        without = [record.pixel_size_source for record in self.measured if record.pixel_size_um is None]
+        if any(source not in ASSUMPTIONS for source in without):
             found.append("The pixel size of at least one field is unknown. No area is stated. Remedy: --pixel-size-um.")
         found += self.left_out
         if self.left_over:
@@ -193,6 +200,7 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
             total=len(findings.outcomes), measured=len(findings.measured), failed=len(findings.failed)
         ),
         area_um2=findings.area_um2,
+        pixel_size_sources=findings.pixel_size_sources,
         phases={
             phase.name: SummaryPhase(color=phase.color, **asdict(findings.phases[phase.name]))
             for phase in manifest.phases

@@ -59,6 +59,16 @@ class SummarySettings(FrozenModel):
     preparation: Preparation = Field(description="How the fields were prepared.")
     pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
     fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
+    pixel_sizes: dict[str, float] = Field(
+        default_factory=dict, description="Native pixel sizes that the domain.yaml states for single fields, µm."
+    )
+    assume_engine_scale: bool = Field(
+        False, description="Whether the pixel size of the training images is accepted for files that state none."
+    )
+    require_scale: bool = Field(False, description="Whether fields fail whose pixel size nothing states.")
+    force_scale: bool = Field(
+        False, description="Whether fields far beyond the pixel sizes of the training are measured all the same."
+    )
     max_tile_pixels: int = Field(description="Largest tile that the memory limit allows, pixels.")
     runtime: str = Field(description="Library that computed: onnxruntime, openvino or tensorrt.")
     device: str = Field(description="Device that computed: cpu, cuda or tensorrt.")
@@ -137,6 +147,10 @@ class ReportSummary(VersionedModel):
     fields: SummaryFields = Field(description="Numbers of fields.")
     area_um2: float | None = Field(
         description="Measured area of all fields, µm²; null unless every pixel size is known."
+    )
+    pixel_size_sources: dict[str, int] = Field(
+        default_factory=dict,
+        description="Number of measured fields by the source of their pixel size, most frequent first.",
     )
     phases: dict[str, SummaryPhase] = Field(description="Statistics by phase, in the engine's order.")
     failed: list[SummaryFailure] = Field(description="Fields without a result, with the reason.")

@@ -75,7 +75,9 @@ def evaluate_networks(
         votes = {k: soft.argmax(0).astype(np.uint8) for k, soft in zip(used, probability, strict=True)}
         return Prediction(probability.mean(0).argmax(0).astype(np.uint8), votes, seen=fold == -1)
 
-    scores = score_fields(domain, entry, record.grid, record.phases, predict, progress)
+    scores = score_fields(
+        domain, entry, record.grid, record.phases, predict, progress, trained=record.known_pixel_sizes
+    )
     return evaluation(scores, record.phases)
 
 

@@ -17,8 +17,10 @@ from microseg.core.domains.domain import load_domain, native_labels
 from microseg.core.domains.domain_file import domain_file_in
 from microseg.core.domains.layout import mask_folders
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_images, readable
+from microseg.core.preparation.field_scale import ScaleRules, assumed_size
 from microseg.core.preparation.prepared_field import labels_to_grid, open_prepared
 from microseg.core.preparation.tiling import plan_tiles
 from microseg.core.schemas.bag import PhaseInfo
@@ -173,9 +175,9 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
     """Name, image uint8 (h, w) and labels (None where there are none) of every field, on the network's grid."""
     is_domain = path.suffix in (".yaml", ".yml") or domain_file_in(path) is not None or mask_folders(path) != []
     domain = load_domain(path) if is_domain else None
-    preparation = record.domains[-1].preparation
-    fallback = preparation.pixel_size_um
-    preparation = preparation.model_copy(update={"pixel_size_um": None})
+    entry = record.domains[-1]
+    rules = ScaleRules(assumed=assumed_size(entry, record.grid))
+    preparation = entry.preparation.model_copy(update={"pixel_size_um": None})
     found = []
     if domain is not None:
         preparation = domain.preparation_over(preparation)
@@ -187,7 +189,8 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
         raise InputError(f"{path}: holds no images. Remedy: a domain, a folder of images, or one image.")
     for name, image, field in items:
         try:
-            with open_prepared(image, preparation, record.grid, fallback_pixel_size_um=fallback) as prepared:
+            own = preparation_of(preparation, None if field is None else field.pixel_size_um)
+            with open_prepared(image, own, record.grid, rules) as prepared:
                 pixels = prepared.whole()
                 labels = None
                 if domain is not None and domain.phases and field.mask is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.schemas.bag import PhaseInfo
+from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.system.files import replacing
 from microseg.train.common.data import load_training_data
 from microseg.train.common.datasets import Batch, TileSampler
@@ -19,7 +20,7 @@ from microseg.train.common.recipe import Recipe
 _TINT = 0.45
 
 
-def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> None:
+def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> DomainEntry:
     """Write a PNG with one row for each tile, before and after the augmentation, each without and with its labels.
 
     Args:
@@ -27,6 +28,9 @@ def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> None:
         recipe: The recipe.
         out: The PNG.
         tiles: Number of tiles.
+
+    Returns:
+        The domain as a run would record it.
 
     Raises:
         InputError: The domain cannot be trained on.
@@ -38,6 +42,7 @@ def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> None:
     ) as sampler:  # fmt: skip
         pairs = [sampler.before_and_after(0, i) for i in range(tiles)]
     _draw(out, pairs, data.phases, recipe)
+    return data.entry
 
 
 def _draw(out: Path, pairs: Sequence[tuple[Batch, Batch]], phases: Sequence[PhaseInfo], recipe: Recipe) -> None:

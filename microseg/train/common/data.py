@@ -13,13 +13,16 @@ from microseg.core.domains.checking import nothing_labelled
 from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError
-from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.images.pixel_size import ASSUMED, PixelSize
+from microseg.core.images.scale.statement import TOLERANCE
+from microseg.core.preparation.field_scale import DOMAIN_FILE, ScaleRules
 from microseg.core.schemas.bag import PhaseInfo
-from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
+from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
 from microseg.core.schemas.run import RunRecord
 from microseg.train.common.datasets import LabelledField, load_fields
-from microseg.train.common.recipe import Recipe
+from microseg.train.common.recipe import AugmentationConfig, Recipe, magnifications
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class TrainingData:
     phases: Names and colours.
     grid: The network's grid.
     entry: The domain as a run records it.
+    edges_um: Edges of the native pixels of the fields, um; None where they have no pixel size.
     """
 
     fields: list[LabelledField]
@@ -38,6 +42,11 @@ class TrainingData:
     phases: list[PhaseInfo]
     grid: Grid
     entry: DomainEntry
+    edges_um: tuple[float, ...] | None = None
+
+    def pixel_sizes(self, augmentation: AugmentationConfig) -> PixelSizeRange | None:
+        """The native pixel sizes that a network sees of the fields in such tiles; None where they have no pixel size."""
+        return None if self.edges_um is None else seen_pixel_sizes(self.edges_um, augmentation)
 
     @property
     def sha256(self) -> str:
@@ -66,24 +75,30 @@ def load_training_data(
         folds: Folds to split the fields into, by group.
         grid: Grid of networks that exist already. It takes precedence over `scale`.
         phases: Phases that the indices in the masks mean, where the domain names none.
-        base: Preparation of the fields, where the domain's own file states none.
+        base: Preparation of the fields, where the domain's own file states none. Its pixel size is that of fields that state
+            none.
 
     Raises:
         InputError: The domain cannot be trained on.
     """
     domain = load_domain(source)
+    scale_rules = ScaleRules()
     if phases and domain.phases and domain.phases_inferred:
         domain = domain.with_phases(phases)
     if base is not None:
+        if base.pixel_size_um is not None:
+            scale_rules = ScaleRules(assumed=PixelSize.square(base.pixel_size_um, ASSUMED))
+        base = base.model_copy(update={"pixel_size_um": None})
         domain = replace(domain, preparation=domain.preparation_over(base))
     if not domain.phases:
         raise InputError(f"{source}: has no labels to learn from. Remedy: a folder with masks/.")
     preparation = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
     domain = replace(domain, preparation=preparation)
-    pixel_um = common_pixel_size(domain)
+    common = common_pixel_size(domain, scale_rules)
+    pixel_um = None if common is None else common.width_um
     grid = grid or Grid(pixel_size_um=pixel_um / scale if pixel_um else None, scale=scale)
     held = assign_folds([field.group for field in domain.training_fields], folds)
-    fields = load_fields(domain, grid)
+    fields = load_fields(domain, grid, scale_rules)
     _refuse_unlabelled(fields)
     _refuse_missing_phases(domain, fields)
     return TrainingData(
@@ -91,7 +106,12 @@ def load_training_data(
         folds=held,
         phases=[PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases],
         grid=grid,
-        entry=DomainEntry(name=domain.name, preparation=preparation.model_copy(update={"pixel_size_um": pixel_um})),
+        entry=DomainEntry(
+            name=domain.name,
+            preparation=preparation.model_copy(update={"pixel_size_um": pixel_um}),
+            pixel_size_source=None if common is None else common.source,
+        ),
+        edges_um=None if common is None else common.edges_um,
     )
 
 
@@ -137,34 +157,66 @@ def refuse_unknown_phases(domain: Domain, phases: Sequence[PhaseInfo]) -> None:
         )
 
 
-def common_pixel_size(domain: Domain) -> float | None:
-    """The pixel size of a domain in um: the one it states, else the one that all its files state.
+@dataclass(frozen=True)
+class CommonPixelSize:
+    """The pixel size of a domain, which its fields share within 1 %.
+
+    width_um: Edge of a native pixel along a row, um: the median over the fields.
+    source: Where it is stated.
+    edges_um: All edges, um, along rows and columns.
+    """
+
+    width_um: float
+    source: str
+    edges_um: tuple[float, ...]
+
+
+def common_pixel_size(domain: Domain, scale: ScaleRules = ScaleRules()) -> CommonPixelSize | None:
+    """The pixel size of a domain: the one it states, else the one that all its files state.
+
+    Args:
+        domain: The domain.
+        scale: What decides the pixel size beside the domain and its files.
 
     Returns:
-        None where no file states one.
+        None where nothing states one.
 
     Raises:
         InputError: The files differ by more than 1 %, or some state a pixel size and others do not.
-        FieldError: A file cannot be read.
+        FieldError: A file cannot be read, or contradicts itself.
     """
-    if domain.preparation.pixel_size_um:
-        return domain.preparation.pixel_size_um
-    sizes = {}
+    stated = domain.preparation.pixel_size_um
+    if stated is not None and all(field.pixel_size_um is None for field in domain.training_fields):
+        return CommonPixelSize(stated, DOMAIN_FILE, (stated,))
+    found: dict[str, PixelSize | None] = {}
     for field in domain.training_fields:
-        with open_prepared(field.image, domain.preparation, Grid()) as prepared:
-            sizes[field.name] = prepared.pixel_size_um
-    values = [value for value in sizes.values() if value is not None]
-    if not values:
+        with open_field(field, domain.preparation, Grid(), scale) as prepared:
+            found[field.name] = prepared.pixel_size
+    sizes = [size for size in found.values() if size is not None]
+    if not sizes:
         return None
-    middle = float(np.median(values))
-    odd = [name for name, value in sizes.items() if value is None or abs(value / middle - 1) > 0.01]
-    if odd:
-        stated = "states none" if sizes[odd[0]] is None else f"{sizes[odd[0]]:g} um"
-        raise InputError(
-            f"{domain.source}: fields differ in pixel size ({odd[0]}: {stated}, median {middle:g} um). "
-            "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
-        )
-    return middle
+    middle = float(np.median([size.width_um for size in sizes]))
+    for name, size in found.items():
+        if size is None or abs(size.width_um / middle - 1) > TOLERANCE:
+            told = "states none" if size is None else f"{size.width_um:g} um"
+            raise InputError(
+                f"{domain.source}: fields differ in pixel size ({name}: {told}, median {middle:g} um). "
+                "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
+            )
+    sources = sorted({size.source for size in sizes})
+    source = sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} other places"
+    return CommonPixelSize(middle, source, tuple(edge for size in sizes for edge in (size.width_um, size.height_um)))
+
+
+def seen_pixel_sizes(edges_um: Sequence[float], augmentation: AugmentationConfig) -> PixelSizeRange:
+    """The native pixel sizes that a network sees: a tile magnified by m shows pixels of 1 / m the size.
+
+    Args:
+        edges_um: Edges of the native pixels of its fields, um.
+        augmentation: The pipeline of the tiles.
+    """
+    low, high = magnifications(augmentation)
+    return PixelSizeRange.spanning(min(edges_um) / high, max(edges_um) / low)
 
 
 def _refuse_unlabelled(fields: list[LabelledField]) -> None:

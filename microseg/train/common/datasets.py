@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.domain import Domain, DomainField, prepared_and_labels
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import Closing, sha256_of
 from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
@@ -65,10 +66,10 @@ class TilePlaces:
     jitter_px: float
 
 
-def load_fields(domain: Domain, grid: Grid) -> list[LabelledField]:
+def load_fields(domain: Domain, grid: Grid, scale: ScaleRules = ScaleRules()) -> list[LabelledField]:
     """Read every training field of a domain onto the network's grid. Raises InputError and FieldError as reading does."""
     return [
-        LabelledField(field, sha256_of(field.image), *prepared_and_labels(field, domain, grid))
+        LabelledField(field, sha256_of(field.image), *prepared_and_labels(field, domain, grid, scale))
         for field in domain.training_fields
     ]
 

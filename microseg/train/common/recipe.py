@@ -136,6 +136,17 @@ AugmentationConfig = Annotated[
 ]
 
 
+def magnifications(augmentation: AugmentationConfig) -> tuple[float, float]:
+    """The smallest and the largest magnification of the tiles that a pipeline draws; a tile as it is has 1."""
+    if isinstance(augmentation, ExtendedAugmentation):
+        return augmentation.scale
+    if isinstance(augmentation, RandomisedAugmentation):
+        low, high = augmentation.scale
+        # Tiles that are not changed so keep their magnification.
+        return (low, high) if augmentation.share == 1 else (min(low, 1.0), max(high, 1.0))
+    return 1.0, 1.0
+
+
 class CrossEntropy(FrozenModel):
     """Cross-entropy (with two phases the paper's BCE), optionally with soft Dice."""
 

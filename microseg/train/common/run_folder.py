@@ -20,6 +20,7 @@ from microseg.core.errors import InputError
 from microseg.core.evaluation.metrics import iou, mean_iou
 from microseg.core.preparation.tiling import extract, plan_tiles
 from microseg.core.schemas.bag import Fingerprint, FoldInfo, PhaseInfo, TrainingField
+from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
 from microseg.core.system.files import replacing, sha256_of, write_json, write_text, write_yaml
 from microseg.models.build import build_network, load_folds
@@ -106,7 +107,16 @@ def claim_run(out: Path, record: RunRecord, recipe: type[BaseModel]) -> None:
 def _comparable(record: RunRecord, recipe: type[BaseModel]) -> RunRecord:
     """The record without a grey curve, and with the recipe's keys that a run of an older version lacks, at their defaults."""
     completed = recipe.model_validate(record.recipe).model_dump(mode="json")
-    return with_tone(record.model_copy(update={"recipe": completed}), None)
+    plain = with_tone(record.model_copy(update={"recipe": completed, "domain": _without_source(record.domain)}), None)
+    if plain.adaptation is None:
+        return plain
+    target = _without_source(plain.adaptation.target)
+    return plain.model_copy(update={"adaptation": plain.adaptation.model_copy(update={"target": target})})
+
+
+def _without_source(entry: DomainEntry) -> DomainEntry:
+    """A domain without the source of its pixel size, which runs of earlier versions do not name."""
+    return entry.model_copy(update={"pixel_size_source": None})
 
 
 def with_tone(record: RunRecord, tone: tuple[int, ...] | None) -> RunRecord:

@@ -10,6 +10,7 @@ import numpy as np
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo
+from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import (
     STUDENT_FOLDER,
     DistillationRecord,
@@ -23,6 +24,7 @@ from microseg.core.system.files import sha256_of, write_json
 from microseg.models.network import Network
 from microseg.train.common.checkpoint import save_model
 from microseg.train.common.curves import plot_histories
+from microseg.train.common.data import seen_pixel_sizes
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.progress import NoticeCallback, ProgressCallback, no_notice, no_progress
@@ -214,6 +216,7 @@ def _record(
             "stride": recipe.network.stride,
             "fields": list({field.sha256: field for field in reversed(seen)}.values())[::-1],
             "dataset_sha256": digest.hexdigest(),
+            "trained_pixel_sizes": _seen_pixel_sizes(sets, recipe),
             "distillation": DistillationRecord(
                 run=str(run.resolve()),
                 weights_sha256=[fold.weights_sha256 for fold in summary.folds],
@@ -223,6 +226,13 @@ def _record(
         }
         | provenance()
     )
+
+
+def _seen_pixel_sizes(sets: Sequence[DistillationSet], recipe: DistillRecipe) -> PixelSizeRange | None:
+    """The native pixel sizes that the student sees; None where its fields have none."""
+    assert recipe.augmentation
+    edges = [edge for item in sets for edge in item.edges_um]
+    return seen_pixel_sizes(edges, recipe.augmentation) if edges else None
 
 
 def _in_turn(fields: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:

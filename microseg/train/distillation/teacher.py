@@ -13,8 +13,9 @@ from torch import Tensor
 
 from microseg.core.domains.domain import Domain, load_domain, preparation_as
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
-from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.preparation.field_scale import ScaleRules, assumed_size
 from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
@@ -33,12 +34,14 @@ class DistillationSet:
     entry: The bag's domain that the fields are prepared as.
     learned: Fields to learn from.
     compared: Fields to compare on.
+    edges_um: Edges of their native pixels, um; none where the fields have no pixel size.
     """
 
     source: Path
     entry: DomainEntry
     learned: list[LabelledField]
     compared: list[LabelledField]
+    edges_um: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,17 @@ def read_distillation_set(
     hashes = {item.image: sha256_of(item.image) for item in chosen}
     entry, why = _entry_of(domain, set(hashes.values()), record, name)
     preparation = preparation_as(domain, entry)
+    rules = ScaleRules(assumed=assumed_size(entry, record.grid))
+    edges: set[float] = set()
     fields = []
     for item in chosen:
         try:
-            with open_prepared(
-                item.image, preparation, record.grid, fallback_pixel_size_um=entry.preparation.pixel_size_um
-            ) as prepared:
+            with open_field(item, preparation, record.grid, rules) as prepared:
                 image = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error
+        if prepared.pixel_size is not None:
+            edges |= {prepared.pixel_size.width_um, prepared.pixel_size.height_um}
         fields.append(LabelledField(item, hashes[item.image], image, np.full_like(image, UNLABELLED)))
     order = np.random.default_rng((seed, len(fields), 1)).permutation(len(fields))
     kept = set(order[: min(compared, len(fields) // 3)].tolist())
@@ -99,6 +104,7 @@ def read_distillation_set(
         entry,
         [field for index, field in enumerate(fields) if index not in kept],
         [fields[index] for index in sorted(kept)],
+        tuple(sorted(edges)),
     ), why
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary
 from microseg.core.system.files import write_json
 from microseg.train.common.curves import plot_histories
@@ -114,8 +115,19 @@ def _record(training: _Training, source: Path, recipe_name: str) -> RunRecord:
         continued_from=str(earlier.run.resolve()) if earlier else None,
         earlier_domains=earlier.domains_beside(data.entry.name) if earlier else [],
         dataset_sha256=data.sha256,
+        trained_pixel_sizes=_pixel_sizes(training),
         **provenance(),
     )
+
+
+def _pixel_sizes(training: _Training) -> PixelSizeRange | None:
+    """The native pixel sizes that the networks see, also in the run that this one continues."""
+    earlier = training.earlier
+    ranges = [
+        training.data.pixel_sizes(training.recipe.augmentation),
+        earlier.record.known_pixel_sizes if earlier else None,
+    ]
+    return PixelSizeRange.over(ranges)
 
 
 def _job(training: _Training, fold: int, ranks: Ranks) -> SupervisedFold:

@@ -10,11 +10,12 @@ from torch import cuda
 
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
+from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import Adaptation, AdaptationRecord, RunRecord, RunSummary, read_run, refuse_student
 from microseg.core.system.files import replacing, write_json, write_yaml
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.common import checkpoint
-from microseg.train.common.data import reload_training_data
+from microseg.train.common.data import reload_training_data, seen_pixel_sizes
 from microseg.train.common.datasets import phase_frequencies
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.prediction import predict_view
@@ -52,6 +53,7 @@ from microseg.train.uda.context import AdaptationContext
 from microseg.train.uda.normalise import most_consistent_normalisation, title_of
 from microseg.train.uda.recipe import SECOND, Normalise, SourceOnly, UdaRecipe, longer_source, rounds
 from microseg.train.uda.target import read_target
+from microseg.train.uda.tiles import tile_augmentations
 from microseg.train.uda.verdict import UNADAPTED, Likeness, decide
 
 
@@ -127,6 +129,8 @@ def run_uda(
         notice(f"{out} is already finished; its target is {adaptation.target_source}")
         return finished
     context = _context(target_path, source_run, out, options)
+    if (size := context.target.entry.preparation.pixel_size_um) is not None:
+        notice(f"pixel size of the target: {size:.5g} um ({context.target.entry.pixel_size_source})")
     for text in context.target.notices:
         notice(text)
     record = _record(context, recipe_name, recipe, options, target_path)
@@ -136,7 +140,8 @@ def run_uda(
     for name, chosen, after in _methods(context, recipe, options, likeness, notice):
         bags[name] = bag_of(context, name, chosen, on_fold, _workers(context, options), after)
     decision = _decision(context, bags, recipe, options, likeness, target_path, record)
-    return _finish(context, record, bags, decision)
+    sizes = _seen_pixel_sizes(context, recipe, decision.chosen)
+    return _finish(context, record.model_copy(update={"trained_pixel_sizes": sizes}), bags, decision)
 
 
 def _refuse_options(target_path: Path, recipe_name: str, recipe: UdaRecipe, options: AdaptationOptions) -> None:
@@ -252,6 +257,17 @@ def _decision(
     if decision.verdict == "label a few fields":
         decision = decision.model_copy(update={"to_label": worth_labelling(context, bags[decision.chosen])})
     return decision
+
+
+def _seen_pixel_sizes(context: AdaptationContext, recipe: UdaRecipe, chosen: str) -> PixelSizeRange | None:
+    """The native pixel sizes that the chosen networks saw in training. Normalising trains nothing."""
+    ranges = [context.record.known_pixel_sizes]
+    if chosen not in (UNADAPTED, "normalise"):
+        of_source, of_target = tile_augmentations(recipe, context.source)
+        ranges.append(context.data.pixel_sizes(of_source))
+        if chosen != "source" and context.target.edges_um is not None:
+            ranges.append(seen_pixel_sizes(context.target.edges_um, of_target))
+    return PixelSizeRange.over(ranges)
 
 
 def _finish(context: AdaptationContext, record: RunRecord, bags: dict[str, Bag], decision: Adaptation) -> RunSummary:

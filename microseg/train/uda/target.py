@@ -13,12 +13,14 @@ from scipy.stats import skew
 
 from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
-from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.images.pixel_size import ASSUMED, FOUND_BY_UDA, PixelSize
+from microseg.core.preparation.field_scale import COMMAND_LINE, DOMAIN_FILE, ScaleRules
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
-from microseg.train.common.data import common_pixel_size, refuse_unknown_phases
+from microseg.train.common.data import CommonPixelSize, common_pixel_size, refuse_unknown_phases
 from microseg.train.common.datasets import LabelledField
 from microseg.train.uda.criteria import Predict, observe, views
 
@@ -39,11 +41,13 @@ class Target:
     fields: The fields on the network's grid. All labels are 255.
     entry: The domain as the run records it.
     notices: Sentences for the user.
+    edges_um: Edges of the fields' native pixels, um; None where they have no pixel size.
     """
 
     fields: list[LabelledField]
     entry: DomainEntry
     notices: list[str]
+    edges_um: tuple[float, ...] | None = None
 
 
 def read_target(
@@ -76,10 +80,7 @@ def read_target(
     """
     domain = load_domain(path, masks=False)
     refuse_unknown_phases(domain, record.phases)
-    given = {"invert": invert, "pixel_size_um": pixel_size_um}
-    given = {key: value for key, value in given.items() if value is not None}
-    stated = domain.preparation.model_copy(update=given)
-    explicit = set(domain.explicit) | set(given)
+    stated = domain.preparation if invert is None else domain.preparation.model_copy(update={"invert": invert})
     notices: list[str] = []
 
     def finding(text: str, option: str) -> None:
@@ -88,12 +89,23 @@ def read_target(
             raise InputError(f"{path}: {text}, and no option says so. Remedy: {option}{against}, or --method auto.")
         notices.append(f"{text}: {option} is applied")
 
-    if "pixel_size_um" not in explicit and record.grid.pixel_size_um is not None:
-        stated = stated.model_copy(update={"pixel_size_um": _pixel_size(domain, record, finding, notices)})
-    stated = stated.model_copy(update={"intensity": resolve_intensity(replace(domain, preparation=stated))})
-    fields = _fields(domain, stated, record.grid)
+    size = _pixel_size(domain, record, pixel_size_um, finding, notices)
+    # Of the domain's preparation, not of one size for all: pixels that are not square have two edges.
+    rules = ScaleRules(
+        command_line_um=pixel_size_um,
+        assumed=None if size is None else PixelSize.square(size.width_um, ASSUMED),
+        trained=record.known_pixel_sizes,
+    )
+    recorded = {"pixel_size_um": None if size is None else size.width_um}
+    resolved = resolve_intensity(replace(domain, preparation=stated.model_copy(update=recorded)))
+    stated = stated.model_copy(update={"intensity": resolved})
+    fields = _fields(domain, stated, record.grid, rules, notices)
     _refuse_source_fields(path, fields, record, notices)
-    if "invert" not in explicit and _looks_inverted(source_images, fields, predict, record, record.stride):
+    if (
+        invert is None
+        and "invert" not in domain.explicit
+        and _looks_inverted(source_images, fields, predict, record, record.stride)
+    ):
         finding("its grey values look inverted compared with the source's", "--invert")
         stated = stated.model_copy(update={"invert": True})
         fields = [replace(field, image=255 - field.image) for field in fields]
@@ -110,23 +122,41 @@ def read_target(
         )
     if len(fields) == 1:
         notices.append("one target image: adaptation and verdict depend on it alone; use more images if you can")
-    return Target(fields, DomainEntry(name=_name(domain, record), role="target", preparation=stated), notices)
+    entry = DomainEntry(
+        name=_name(domain, record),
+        role="target",
+        preparation=stated.model_copy(update=recorded),
+        pixel_size_source=None if size is None else size.source,
+    )
+    return Target(fields, entry, notices, None if size is None else size.edges_um)
 
 
 def _pixel_size(
-    domain: Domain, record: RunRecord, finding: Callable[[str, str], None], notices: list[str]
-) -> float | None:
-    """The pixel size, um, that the files state, or the source's where they state none. Raises InputError."""
+    domain: Domain,
+    record: RunRecord,
+    pixel_size_um: float | None,
+    finding: Callable[[str, str], None],
+    notices: list[str],
+) -> CommonPixelSize | None:
+    """The pixel size that the user or the files state, or the source's where they state none. Raises InputError."""
+    if pixel_size_um is not None:
+        return CommonPixelSize(pixel_size_um, COMMAND_LINE, (pixel_size_um,))
+    if record.grid.pixel_size_um is None and "pixel_size_um" not in domain.explicit:
+        return None  # native pixels: nothing is rescaled
     own_um = record.domain.preparation.pixel_size_um
     try:
         read = common_pixel_size(domain)
     except FieldError as error:
         raise InputError(str(error)) from error
     if read is None:
+        if own_um is None:
+            return None
         notices.append(f"the files state no pixel size: the source's {own_um:g} um applies (--pixel-size-um)")
-        return own_um
-    if own_um and abs(read / own_um - 1) > _SAME_SIZE:
-        finding(f"its pixel size is {read:g} um, the source's {own_um:g} um", f"--pixel-size-um {read:g}")
+        return CommonPixelSize(own_um, ASSUMED, (own_um,))
+    if read.source != DOMAIN_FILE and own_um and abs(read.width_um / own_um - 1) > _SAME_SIZE:
+        text = f"its pixel size is {read.width_um:g} um ({read.source}), the source's {own_um:g} um"
+        finding(text, f"--pixel-size-um {read.width_um:g}")
+        return replace(read, source=FOUND_BY_UDA)
     return read
 
 
@@ -185,13 +215,22 @@ def _name(domain: Domain, record: RunRecord) -> str:
     return name
 
 
-def _fields(domain: Domain, preparation: Preparation, grid: Grid) -> list[LabelledField]:
+def _fields(
+    domain: Domain, preparation: Preparation, grid: Grid, rules: ScaleRules, notices: list[str]
+) -> list[LabelledField]:
+    """The fields on the network's grid, with a notice on their scale where there is one. Raises InputError."""
     fields = []
+    on_scale: list[str] = []
     for field in domain.training_fields:
         try:
-            with open_prepared(field.image, preparation, grid) as prepared:
+            with open_field(field, preparation, grid, rules) as prepared:
                 image = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error
+        # That the source's size applies to files without one is told once.
+        if prepared.pixel_size is not None and not prepared.pixel_size.is_assumed:
+            on_scale += [f"{field.name}: {notice}" for notice in prepared.notices if notice.kind == "pixel size"]
         fields.append(LabelledField(field, sha256_of(field.image), image, np.full_like(image, UNLABELLED)))
+    if on_scale:
+        notices.append(on_scale[0] + (f" (and {len(on_scale) - 1} more such notices)" if on_scale[1:] else ""))
     return fields

@@ -55,12 +55,7 @@ class DomainTiles(Closing):
             coded_phases: Number of phases of the target's `losses.coded` labels; None where it has no labels.
         """
         side = source.tile.core_px + 2 * source.tile.halo_px
-        turn = _UPRIGHT_TURN_DEG if getattr(source.augmentation, "upright", False) else 180.0
-        mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
-        changes: tuple[AugmentationConfig, AugmentationConfig] = (
-            recipe.augmentation or robust_augmentation(source.augmentation),
-            recipe.target_augmentation or mild,
-        )
+        changes = tile_augmentations(recipe, source)
         workers = LOADERS if torch.cuda.is_available() else 1
         self._style = None
         if recipe.style_share and not recipe.statistics_only:
@@ -115,6 +110,18 @@ def _looks(
         top, left = (max(0, round(middle - (side - 1) / 2)) for middle in (y, x))
         cuts.append(target[index].image[top : top + side, left : left + side])
     return cuts, places.probabilities
+
+
+def tile_augmentations(recipe: UdaRecipe, source: Recipe) -> tuple[AugmentationConfig, AugmentationConfig]:
+    """The pipelines of source tiles and of target tiles.
+
+    Args:
+        recipe: The recipe of the adaptation.
+        source: The source run's recipe.
+    """
+    turn = _UPRIGHT_TURN_DEG if getattr(source.augmentation, "upright", False) else 180.0
+    mild = ExtendedAugmentation(strength=0.0, elastic_px=0.0, scale=(0.9, 1.1), rotation_deg=turn)
+    return recipe.augmentation or robust_augmentation(source.augmentation), recipe.target_augmentation or mild
 
 
 def robust_augmentation(augmentation: AugmentationConfig) -> AugmentationConfig:

@@ -113,9 +113,11 @@ def test_pixel_sizes_are_shown(tmp_path: Path) -> None:
     path = folder / "images" / "spot0_0.tif"
     tifffile.imwrite(path, noise(32, 40), imagej=True, resolution=(10, 10), metadata={"unit": "um"})
     result = run(folder, "--folds", "3")
-    assert "0.1 um, unknown, from the files" in result.output
+    assert "Pixel size: unknown: 5 fields; 0.1 um (ImageJ (pixels per µm)): 1 field." in result.output
     assert "pixel size unknown for 5 of 6 fields" in result.output
-    assert "1.5 um, as domain.yaml states" in run(steel(tmp_path / "other", pixel_size_um=1.5), "--folds", "3").output
+    assert (
+        "Pixel size: 1.5 um (domain.yaml)." in run(steel(tmp_path / "other", pixel_size_um=1.5), "--folds", "3").output
+    )
 
 
 @pytest.mark.parametrize("name", ["with [brackets] and spaces", "Gefüge Größe", "two\nlines"])

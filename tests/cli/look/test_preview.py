@@ -20,6 +20,7 @@ def test_shows_tiles_before_and_after(source: Path, tmp_path: Path) -> None:
         outcome = microseg("preview", source, "--recipe", recipe, "--out", out, "--tiles", "2", *options)
         assert outcome.status == 0, outcome.err
         assert str(out) in outcome.out
+        assert "Pixel size of the fields: 0.0277 um (domain.yaml)" in outcome.out
         with Image.open(out) as image:
             pictures.append(np.asarray(image.convert("RGB")))
     bare, extended, elsewhere = pictures

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import tifffile
+import yaml
 
 from tests.chain import microseg
 
@@ -17,12 +20,33 @@ def test_a_run_on_new_fields(trained: Path, unseen: Path, source: Path, tmp_path
     for part in ("IoU ferrite", "mIoU", "fold 0 (n = 2)", "bag", "Otsu (baseline)", "RDT:", "bootstrap"):
         assert part in outcome.out
     assert "seen in training" not in outcome.out
+    assert "Pixel size: 0.0277 um (domain.yaml)" in outcome.out
     result = json.loads(told.read_text(encoding="utf-8"))
     assert list(result)[:3] == ["miou", "iou", "fractions"]
     assert set(result["fractions"]["ferrite"]) == {"true", "predicted", "error"}
     assert {"fields", "folds", "source_miou", "rdt"} <= set(result)
+    assert [(field["pixel_size_um"], field["pixel_size_source"]) for field in result["fields"]] == [
+        (0.0277, "domain.yaml")
+    ] * 2
     assert result["rdt"] == pytest.approx((result["miou"] - result["source_miou"]) / result["source_miou"])
     assert sum(item["true"] for item in result["fractions"].values()) == pytest.approx(1)
+
+
+def test_sizes_beyond_the_training_and_assumed_ones_are_told(exported: Path, unseen: Path, tmp_path: Path) -> None:
+    domain = Path(shutil.copytree(unseen, tmp_path / "far"))
+    described = yaml.safe_load((domain / "domain.yaml").read_text(encoding="utf-8"))
+    (domain / "domain.yaml").write_text(yaml.safe_dump(described | {"pixel_size_um": 0.3}), encoding="utf-8")
+    outcome = microseg("evaluate", exported, domain)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("is 6.5 times beyond those that the engine was trained on") == 2
+    del described["pixel_size_um"]
+    (domain / "domain.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
+    for path in (domain / "images").iterdir():
+        tifffile.imwrite(path, tifffile.imread(path), metadata=None)
+    outcome = microseg("evaluate", exported, domain, "--json", tmp_path / "told.json")
+    assert "Pixel size: assumed from the training images" in outcome.out
+    first = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))["fields"][0]
+    assert (first["pixel_size_um"], first["pixel_size_source"]) == (None, "assumed from the training images")
 
 
 def test_an_engine_says_what_it_was_trained_on(exported: Path, source: Path) -> None:

@@ -27,6 +27,7 @@ def test_trains_and_says_what_comes_next(source: Path, recipe: Path, tmp_path: P
     assert "IoU on held-out fields" in outcome.out
     assert "lath-bainite" in outcome.out and "mean ± std" in outcome.out
     assert f"microseg export {out}" in outcome.out
+    assert "Pixel size of the fields: 0.0277 um (domain.yaml)" in outcome.out
     record, _ = read_run(out)
     assert (record.recipe["steps"], record.recipe["optimiser"]["learning_rate"], record.seed) == (2, 1e-3, 7)
     assert record.recipe_name == "tiny"

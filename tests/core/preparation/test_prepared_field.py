@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
+from microseg.core.images.pixel_size import ASSUMED, PixelSize
 from microseg.core.preparation.bit_depth import resolve_bits
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.percentiles import percentiles
 from microseg.core.preparation.prepared_field import labels_to_grid, labels_to_native, open_prepared
@@ -34,7 +36,9 @@ def write(path: Path, grey: NDArray[Any], **options: Any) -> Path:
 
 
 def prepared(path: Path, grid: Grid | None = None, argument_um: float | None = None, **preparation: Any) -> Any:
-    with open_prepared(path, Preparation(**preparation), grid or Grid(), argument_um) as field:
+    with open_prepared(
+        path, Preparation(**preparation), grid or Grid(), ScaleRules(command_line_um=argument_um)
+    ) as field:
         return field, field.whole()
 
 
@@ -295,7 +299,9 @@ def test_a_mask_taken_for_an_image_is_noticed(tmp_path: Path) -> None:
 
 def test_a_pixel_size_to_fall_back_on(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(40, 40))
-    with open_prepared(path, Preparation(), Grid(pixel_size_um=0.2), fallback_pixel_size_um=0.1) as field:
+    with open_prepared(
+        path, Preparation(), Grid(pixel_size_um=0.2), ScaleRules(assumed=PixelSize.square(0.1, ASSUMED))
+    ) as field:
         assert field.shape == (20, 20)
 
 

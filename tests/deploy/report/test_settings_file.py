@@ -52,7 +52,7 @@ def test_a_record_without_a_version_is_the_first(wafer: Wafer, tiny_engine: Path
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content.pop("record_version") == 1
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert find_record(report, "field0.png", content["field"]["sha256"]) is not None
+    assert find_record(report, "field0.png", folder / "field0.png", content["field"]["sha256"]) is not None
     assert segment(SegmentOptions(folder, tiny_engine)).summary["run"]["fields_resumed"] == 1
 
 

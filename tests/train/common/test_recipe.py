@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.train.common.recipe import BasicAugmentation, CrossEntropy, Focal, Recipe
+from microseg.train.common.recipe import (
+    AugmentationConfig,
+    BasicAugmentation,
+    CrossEntropy,
+    ExtendedAugmentation,
+    Focal,
+    NoAugmentation,
+    RandomisedAugmentation,
+    Recipe,
+    magnifications,
+)
 from microseg.train.recipe_files import load_recipe
 
 
@@ -93,6 +103,20 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, message:
         path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=message):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "range_"),
+    [
+        (NoAugmentation(), (1, 1)),
+        (BasicAugmentation(), (1, 1)),
+        (ExtendedAugmentation(scale=(0.8, 1.25)), (0.8, 1.25)),
+        (RandomisedAugmentation(scale=(1.2, 1.7)), (1.2, 1.7)),
+        (RandomisedAugmentation(scale=(1.2, 1.7), share=0.5), (1, 1.7)),
+    ],
+)
+def test_magnifications(augmentation: AugmentationConfig, range_: tuple[float, float]) -> None:
+    assert magnifications(augmentation) == range_
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:

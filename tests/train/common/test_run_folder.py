@@ -27,6 +27,11 @@ def test_a_run_folder_says_everything(trained: Path, source: Path) -> None:
     assert record.recipe == tiny_recipe().model_dump(mode="json")
     assert [phase.name for phase in record.phases] == ["ferrite", "lath-bainite"]
     assert record.grid.pixel_size_um == pytest.approx(0.0277)
+    assert record.domain.pixel_size_source == "domain.yaml"
+    # Tiles are magnified by 0.6 to 1.7.
+    sizes = record.trained_pixel_sizes
+    assert sizes is not None
+    assert (sizes.smallest_um, sizes.largest_um) == pytest.approx((0.0277 / 1.7, 0.0277 / 0.6))
     assert {field.fold for field in record.fields} == {0, 1}
     assert {field.sha256 for field in record.fields} == {sha256_of(p) for p in (source / "images").glob("*.tif")}
     assert {"torch", "microseg"} <= set(record.versions)
@@ -69,6 +74,17 @@ def test_resume_trains_what_is_missing(trained: Path, source: Path, tmp_path: Pa
     assert asked == [1]
     assert summary is not None
     assert summary.model_copy(update={"seconds": 0.0}) == read_run(trained)[1].model_copy(update={"seconds": 0.0})
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(trained: Path, source: Path, tmp_path: Path) -> None:
+    """Its record names no source of the pixel size."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "summary.json").unlink()
+    content = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))
+    assert content["domain"].pop("pixel_size_source") and content.pop("trained_pixel_sizes")
+    (run / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert train(source, run, resume=True, on_fold=lambda fold: pytest.fail("trained")) is not None
 
 
 def test_a_finished_run_is_left_as_it_is(trained: Path, source: Path) -> None:

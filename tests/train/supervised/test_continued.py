@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 
 from microseg.core.schemas.preparation import DomainEntry, Preparation
@@ -61,6 +63,29 @@ def test_few_fields_are_seen_as_the_target_was(place: Path, tmp_path: Path) -> N
     assert not earlier.read(bare, recipe).entry.preparation.invert
     assert [entry.name for entry in earlier.domains_beside("few")] == ["synthetic-s", "lom"]
     assert [entry.name for entry in earlier.domains_beside("lom")] == ["synthetic-s"]
+
+
+def test_few_fields_keep_the_size_that_their_files_state(place: Path, tmp_path: Path) -> None:
+    """The target's is that of files without one; pixels that are not square become so."""
+    record = read_run(place / "run")[0]
+    target = DomainEntry(name="lom", role="target", preparation=Preparation(pixel_size_um=0.0554))
+    adapted = record.model_copy(update={"adaptation": SimpleNamespace(target=target)})
+    recipe = Recipe.model_validate(record.recipe)
+    earlier = EarlierRun(place / "run", adapted, recipe, [], [])
+    few = tmp_path / "few"
+    write_domain(few, "t2", 2, 5, size_px=(180, 150))
+    (few / "domain.yaml").unlink()
+    for edges, shape in ((None, (300, 360)), ((0.0277, 0.0277), (150, 180)), ((0.0277, 0.0554), (300, 180))):
+        for path in (few / "images").iterdir():
+            options: dict[str, Any] = (
+                {"resolution": (1 / edges[0], 1 / edges[1]), "metadata": {"unit": "um"}} if edges else {}
+            )
+            tifffile.imwrite(path, tifffile.imread(path), imagej=True, **options)
+        found = earlier.read(few, recipe)
+        assert found.fields[0].image.shape == found.fields[0].labels.shape == shape
+        assert found.entry.pixel_size_source == (
+            "ImageJ (pixels per µm)" if edges else "assumed from the training images"
+        )
 
 
 def test_a_continued_run_is_a_start_again(place: Path, tmp_path: Path) -> None:

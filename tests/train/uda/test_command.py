@@ -16,7 +16,8 @@ from microseg.core.domains.domain import Domain, preparation_as
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.evaluation.scoring import score_fields
 from microseg.core.schemas.preparation import DomainEntry
-from microseg.core.schemas.run import RunSummary, read_record
+from microseg.core.schemas.run import RunSummary, read_record, read_run
+from microseg.runtime import read_manifest
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data
 from microseg.train.common.run_folder import newest_supervised_run, source_of_adaptation
@@ -362,6 +363,12 @@ def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domain
     assert microseg("export", "runs/lom-auto", "--out", engine).status == 0
     shown = microseg("inspect", engine).out
     assert "synthetic-s (source)" in shown and "lom (target)" in shown
+    assert "pixel size of the target: 0.1266 um (found by train uda)" in done.out
+    sizes, chosen = read_manifest(engine).known_pixel_sizes, read_run(Path("runs/lom-auto"))[1].adaptation
+    assert sizes is not None and chosen is not None
+    # Target tiles are magnified by 0.9 to 1.1; a network that was not trained on them has not seen them.
+    largest = 0.0277 / 0.6 if chosen.chosen in ("unadapted", "normalise", "source") else 0.1266 / 0.9
+    assert sizes.largest_um == pytest.approx(largest, rel=1e-3)
     assert microseg("segment", "lom", "--engine", engine, "--out", tmp_path / "report").status == 0
     summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
     assert summary["fields"]["measured"] == 2

@@ -59,12 +59,17 @@ def test_auto_finds_polarity_and_pixel_size_of_a_bare_folder_and_says_the_option
     found = _read(tmp_path / "t3" / "images", source, apply_findings=True)
     assert found.entry.preparation.invert
     assert found.entry.preparation.pixel_size_um == pytest.approx(0.1266)
-    assert "--pixel-size-um 0.1266" in found.notices[0] and "--invert" in found.notices[1]
+    assert "--pixel-size-um 0.1266" in found.notices[0] and "--invert" in found.notices[2]
+    # The source is trained with magnifications from 0.6 to 1.7.
+    assert "2.74 times beyond those that the engine was trained on (0.01629 to 0.04617 um)" in found.notices[1]
+    assert found.notices[1].endswith("(and 2 more such notices)")
+    assert found.entry.pixel_size_source == "found by train uda"
     # 126.6 nm to 27.7 nm.
     assert found.fields[0].image.shape == (686, 823)
     said = _read(tmp_path / "t3" / "images", source, invert=True, pixel_size_um=0.1266)
     assert np.array_equal(said.fields[0].image, found.fields[0].image)
-    assert said.notices == []
+    assert [("beyond" in text) for text in said.notices] == [True]
+    assert said.entry.pixel_size_source == "command line"
 
 
 def test_a_network_that_prefers_the_wrong_polarity_is_not_asked_where_details_are_plain(
@@ -108,6 +113,7 @@ def test_one_image_of_16_bit_works_with_a_warning(tmp_path: Path, source: tuple[
     found = _read(tmp_path, source)
     assert any("one target image" in text for text in found.notices)
     assert any("no pixel size" in text for text in found.notices)
+    assert found.entry.pixel_size_source == "assumed from the training images"
     assert found.entry.preparation.intensity.bits == 12
     assert found.fields[0].image.max() > 240
 
@@ -150,6 +156,18 @@ def test_fields_of_several_magnifications_are_refused(tmp_path: Path, source: tu
     with pytest.raises(InputError, match=r"c\.tif: states none"):
         _read(tmp_path, source, apply_findings=True)
     assert _read(tmp_path, source, pixel_size_um=0.05).entry.preparation.pixel_size_um == 0.05
+
+
+def test_oblong_pixels_of_a_target_become_square(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (150, 180)).astype(np.uint8)
+    edges = (0.0277, 0.045)
+    tifffile.imwrite(
+        tmp_path / "a.tif", image, imagej=True, metadata={"unit": "um"}, resolution=(1 / edges[0], 1 / edges[1])
+    )
+    found = _read(tmp_path, source)
+    assert found.fields[0].image.shape == (244, 180)
+    assert found.entry.preparation.pixel_size_um == pytest.approx(0.0277)
+    assert found.edges_um == pytest.approx(edges)
 
 
 def test_fields_that_the_source_was_trained_on_are_told(tmp_path: Path, source: tuple[RunRecord, list[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from microseg.core.images.pixel_size import PixelSize
@@ -53,6 +54,13 @@ class FileScale:
 
     def __add__(self, other: FileScale) -> FileScale:
         return FileScale(self.statements + other.statements, self.remarks + other.remarks)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the statements, 64 hex digits; empty where nothing is stated."""
+        if not self.statements:
+            return ""
+        return hashlib.sha256(repr(self.statements).encode("utf-8", "backslashreplace")).hexdigest()
 
     def checked(self, columns: int) -> StatedScale:
         """The pixel size, if the statements agree with each other and with the picture.

@@ -1,0 +1,82 @@
+"""`pixel_sizes` of a domain.yaml: the pixel size of single fields, by the name or stem of their files."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from microseg.core.domains.pairing import DomainField
+from microseg.core.errors import InputError
+from microseg.core.preparation.field_scale import ScaleRules
+from microseg.core.preparation.prepared_field import PreparedField, open_prepared
+from microseg.core.schemas.preparation import Grid, Preparation
+
+_LISTED = 10
+
+
+def sizes_of_fields(stated: Mapping[str, float], names: Iterable[str], source: Path) -> dict[str, float]:
+    """The pixel size of each field that `pixel_sizes` names, in micrometres, by the field's name.
+
+    A key is the path of a file below the image folder, its name, or its stem; the more exact one counts.
+
+    Args:
+        stated: the content of `pixel_sizes`.
+        names: names of all fields of the domain.
+        source: the domain.yaml, for messages.
+
+    Raises:
+        InputError: a key names no field; the message lists all of them.
+    """
+    # macOS stores accents as two characters, editors write one.
+    sizes = {unicodedata.normalize("NFC", key): size for key, size in stated.items()}
+    found: dict[str, float] = {}
+    used: set[str] = set()
+    for name in names:
+        path = PurePosixPath(unicodedata.normalize("NFC", name))
+        keys = [key for key in (str(path), path.name, str(path.with_suffix("")), path.stem) if key in sizes]
+        used.update(keys)
+        if keys:
+            found[name] = sizes[keys[0]]
+    unknown = sorted(sizes.keys() - used)
+    if unknown:
+        more = f" and {len(unknown) - _LISTED} more" if unknown[_LISTED:] else ""
+        raise InputError(
+            f"{source}: pixel_sizes: no image has the name {', '.join(map(repr, unknown[:_LISTED]))}{more}. "
+            "Remedy: the name of a file, or its name without suffix."
+        )
+    return found
+
+
+def with_pixel_sizes(
+    fields: Iterable[DomainField], stated: Mapping[str, float] | None, source: Path
+) -> tuple[DomainField, ...]:
+    """The fields with the sizes that `pixel_sizes` gives them. Arguments and errors as for `sizes_of_fields`."""
+    fields = tuple(fields)
+    if not stated:
+        return fields
+    sizes = sizes_of_fields(stated, [field.name for field in fields], source)
+    return tuple(replace(field, pixel_size_um=sizes.get(field.name)) for field in fields)
+
+
+def open_field(
+    field: DomainField, preparation: Preparation, grid: Grid, scale: ScaleRules = ScaleRules()
+) -> PreparedField:
+    """Open a field of a domain for the network. Its own pixel size of `pixel_sizes` wins over the preparation's.
+
+    Args:
+        field: the field.
+        preparation: the domain's preparation.
+        grid: the network's pixel grid.
+        scale: what decides the pixel size beside them and the file.
+
+    Raises:
+        FieldError: as `open_prepared`.
+    """
+    return open_prepared(field.image, preparation_of(preparation, field.pixel_size_um), grid, scale)
+
+
+def preparation_of(preparation: Preparation, pixel_size_um: float | None) -> Preparation:
+    """The preparation of a field with a pixel size of its own in micrometres, or None."""
+    return preparation if pixel_size_um is None else preparation.model_copy(update={"pixel_size_um": pixel_size_um})
