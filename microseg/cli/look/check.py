@@ -22,17 +22,24 @@ def check(
     ],
     folds: Annotated[int, typer.Option(min=2, help="Number of folds of the training.")] = 5,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
+    write_yaml: Annotated[
+        bool, typer.Option("--write-yaml", help="Write the proposed domain.yaml into a folder that has none.")
+    ] = False,
 ) -> None:
     """Print fields, sizes, phases, groups and folds as training reads them. Exit with 2 where training cannot run."""
-    from microseg.cli.tables import output_console
+    from microseg.cli.tables import output_console, say
     from microseg.core.domains.checking import check_domain
     from microseg.core.domains.domain import load_domain
+    from microseg.core.domains.proposal import write_domain_file
     from microseg.core.system.files import require_writable, write_json, writing
 
     if json_path is not None:
         require_writable(json_path, (domain,))
+    console = output_console()
+    if write_yaml:
+        say(console, f"Written: {plain_name(str(write_domain_file(domain)))}")
     found = check_domain(load_domain(domain), folds)
-    _print(output_console(), found)
+    _print(console, found)
     if json_path is not None:
         with writing(json_path):
             write_json(json_path, found.as_json())
@@ -62,6 +69,8 @@ def _print(console: Console, found: DomainCheck) -> None:
             console.print(f"[{style}]{title}[/{style}]")
         for line in lines:
             console.print(f"  - {escape(plain(line))}", soft_wrap=True)
+    if domain.phases_inferred and domain.source.is_dir():
+        say(console, "The phases have no names yet: --write-yaml writes a domain.yaml to correct.")
     say(console, "Training cannot run." if found.problems else "No problems found: training can run.")
 
 

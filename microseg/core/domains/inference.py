@@ -30,6 +30,18 @@ _LISTED = 8
 _MASK_WORDS = {"mask", "masks", "annot", "annotation", "annotations", "label", "labels", "gt", "groundtruth"}
 
 
+class ProposalError(InputError):
+    """Phases cannot be inferred without risk, but a domain.yaml can be proposed.
+
+    Attributes:
+        text: its keys, apart from those of the folders.
+    """
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(f"{message}:\n\n{text}")
+        self.text = text
+
+
 @dataclass(frozen=True)
 class InferredPhases:
     """Phases that masks show without a domain.yaml.
@@ -61,7 +73,7 @@ def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | No
     counts = _counts(source, masks)
     values = sorted(value for value in counts if isinstance(value, int) and value != unlabelled)
     if len(values) + (unlabelled in counts) < len(counts):
-        raise InputError(_proposal(source, counts))
+        raise _proposal(source, counts)
     if unlabelled is None and values in ([0, 255], [0, 65535]):
         return InferredPhases(_numbered(values), None)
     if unlabelled is None and len(values) > 2 and values[-1] == UNLABELLED:
@@ -71,7 +83,7 @@ def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | No
     # Fewer than half of the numbers up to the largest: rather grey values than indices.
     if last < _MAX_INFERRED and (len(values) < 2 or 2 * len(values) > last):
         return InferredPhases(_numbered(range(first, max(2 + first, last + 1))), unlabelled)
-    raise InputError(_proposal(source, counts))
+    raise _proposal(source, counts)
 
 
 def _numbered(values: Sequence[int]) -> tuple[PhaseSpec, ...]:
@@ -90,7 +102,7 @@ def _counts(source: Path, masks: Sequence[Path]) -> Counter[int | str]:
                     return sum((_opaque_counts(read_mask(path), by_colour=True) for path in masks), Counter())
         found = _opaque_counts(mask)
         if len(found) >= _MIN_OBJECTS and is_numbered_by_object(mask.pixels):
-            raise InputError(_instances(source, path, len(found)))
+            raise _instances(source, path, len(found))
         counts.update(found)
     return counts
 
@@ -127,11 +139,11 @@ def is_numbered_by_object(pixels: NDArray[Any]) -> bool:
     return parts <= _MOST_PARTS * len(looked_at)
 
 
-def _instances(source: Path, mask: Path, values: int) -> str:
-    return (
+def _instances(source: Path, mask: Path, values: int) -> ProposalError:
+    return ProposalError(
         f"{source}: {mask.name} holds instance labels: {values} values, each of them one object. They number objects "
-        f"and name no phases.\nRemedy: write {_target(source)} (0 is what is no object), or export a mask of classes:\n\n"
-        'phases:\n  - {name: phase0, value: 0}\n  - {name: phase1, value: "other"}\n'
+        f"and name no phases.\nRemedy: export a mask of classes, or {_target(source)} (0 is what is no object)",
+        'phases:\n  - {name: phase0, value: 0}\n  - {name: phase1, value: "other"}\n',
     )
 
 
@@ -148,28 +160,40 @@ def _value_counts(pixels: NDArray[Any]) -> Counter[int | str]:
     return found
 
 
-def _proposal(source: Path, counts: Counter[int | str]) -> str:
-    """An error that shows the domain.yaml to write, with the commonest values of the masks."""
+def _proposal(source: Path, counts: Counter[int | str]) -> InputError:
+    """An error that shows the domain.yaml to write, with the values of the masks; without, where there are too many."""
     if any(isinstance(value, str) and value != TRANSPARENT for value in counts):
         # Masks that hold no colour, among others that do: their greys are the micrograph.
         greys = [value for value in counts if isinstance(value, int)]
         counts = counts + Counter({"grey": sum(counts.pop(value) for value in greys)}) if greys else counts
     total = sum(counts.values())
-    commonest = counts.most_common(_LISTED)
     if len(counts) > _MAX_INFERRED:
+        commonest = counts.most_common(_LISTED)
         share = 100 * sum(count for _, count in commonest) / total
         listed = ", ".join(str(value) for value, _ in commonest)
         found = f"{source}: the masks hold {len(counts)} different values; {listed} cover {share:.1f} % of the area."
-        return f"{found} Masks have one value for each phase. {NO_BLUR}"
-    lines = []
-    for value, count in commonest if len(counts) > _LISTED else sorted(commonest, key=lambda item: str(item[0])):
-        shown = value if isinstance(value, int) else f'"{value}"'
-        lines.append(f"  - {{name: NAME, value: {shown}}}   # {100 * count / total:.2f} % of the area")
-    more = f"  # ... {len(counts) - _LISTED} more values\n" if len(counts) > _LISTED else ""
-    return (
+        return InputError(f"{found} Masks have one value for each phase. {NO_BLUR}")
+    ordered = sorted(
+        counts, key=lambda value: (isinstance(value, str), value if isinstance(value, int) else 0, str(value))
+    )
+    return ProposalError(
         f"{source}: the masks hold {len(counts)} different values that are not phase indices, and their meaning "
-        f'is unknown.\nRemedy: write {_target(source)} with names for them ("other" is anything else, `unlabelled: VALUE` is '
-        "for pixels without label):\n\nphases:\n" + "\n".join(lines) + "\n" + more
+        f'is unknown.\nRemedy: {_target(source)} with names for them ("other" is anything else, `unlabelled: VALUE` is for '
+        "pixels without label)",
+        phases_text([(f"phase{index}", value, counts[value] / total) for index, value in enumerate(ordered)]),
+    )
+
+
+def phases_text(phases: Sequence[tuple[str, int | str, float | None]]) -> str:
+    """The key `phases` of a domain.yaml.
+
+    Args:
+        phases: name, mask value and share of the area (0-1, None where it is unknown) of each phase.
+    """
+    return "phases:\n" + "".join(
+        f"  - {{name: {json.dumps(name, ensure_ascii=False)}, value: {json.dumps(value, ensure_ascii=False)}}}"
+        + ("\n" if share is None else f"   # {100 * share:.2f} % of the area\n")
+        for name, value, share in phases
     )
 
 
@@ -193,7 +217,7 @@ def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int |
     if names and areas[""] and unlabelled != OTHER:
         names = [ground, *names]
         if len(names) > 2:
-            raise InputError(_named_proposal(source, tool, names, areas))
+            raise _named_proposal(source, tool, names, areas)
     if len(names) < 2:
         raise InputError(
             f"{source}: the {tool} files hold {len(names)} labels ({', '.join(names)}). Remedy: label two phases at least."
@@ -205,21 +229,20 @@ def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int |
     )
 
 
-def _named_proposal(source: Path, tool: str, names: Sequence[str], areas: Counter[str]) -> str:
+def _named_proposal(source: Path, tool: str, names: Sequence[str], areas: Counter[str]) -> ProposalError:
     total = sum(areas.values())
-    lines = [f"  - {{name: {names[0]}, value: other}}   # {100 * areas[''] / total:.2f} % of the area"]
-    lines += [
-        f"  - {{name: {json.dumps(name)}}}   # {100 * areas[name] / total:.2f} % of the area" for name in names[1:]
-    ]
-    return (
+    phases = [(names[0], OTHER, areas[""] / total), *((name, name, areas[name] / total) for name in names[1:])]
+    return ProposalError(
         f"{source}: the {tool} files hold {len(names) - 1} labels, and {100 * areas[''] / total:.2f} % of the area lie in no "
-        f"shape; what that means is unknown.\nRemedy: write {_target(source)} (where it means that nothing is labelled, "
-        f"`unlabelled: other` in place of the first phase):\n\nlabels: {tool}\nphases:\n" + "\n".join(lines) + "\n"
+        f"shape; what that means is unknown.\nRemedy: {_target(source)} (where it means that nothing is labelled, "
+        "`unlabelled: other` in place of the first phase)",
+        f"labels: {tool}\n{phases_text(phases)}",
     )
 
 
-def _target(source: Path) -> Path:
-    return source / "domain.yaml" if source.is_dir() else source
+def _target(source: Path) -> str:
+    written = f"write {source / 'domain.yaml'}, as `microseg check --write-yaml` does,"
+    return written if source.is_dir() else f"add to {source}"
 
 
 def refuse_mixed_folder(folder: Path, images: Sequence[Path]) -> None:

@@ -206,3 +206,20 @@ def test_0_of_scribbles_is_told_and_can_be_declared_unlabelled(tmp_path: Path) -
     assert [phase["area_share"] for phase in found["phases"]] == [0.5, 0.5]
     assert [phase["values"] for phase in found["phases"]] == [[1], [2]]
     assert found["unlabelled_share"] == 0.875
+
+
+def test_a_domain_yaml_is_written_once(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path / "steel", {"a": halves(values=(0, 128, 255)), "b": halves(values=(0, 128, 255))})
+    result = run(folder, "--folds", "2", "--write-yaml")
+    assert result.exit_code == 0, result.output
+    assert "Written: " in result.output and "domain.yaml" in result.output
+    assert "35.00 %" in result.output and "training can run" in result.output
+    again = run(folder, "--folds", "2", "--write-yaml")
+    assert again.exit_code != 0
+    assert "is there already" in str(again.exception)
+
+
+def test_unnamed_phases_show_the_way_to_name_them(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path, {"a": halves(), "b": halves()})
+    assert "--write-yaml writes a domain.yaml to correct" in run(folder, "--folds", "2").output
+    assert "--write-yaml" not in run(steel(tmp_path / "named"), "--folds", "3").output
