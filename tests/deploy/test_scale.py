@@ -130,10 +130,10 @@ def test_a_field_far_beyond_the_training_needs_force(folder: Path, engine: Path)
     assert forced.summary.failed == []
     assert "6.1 times beyond" in rows(forced)["stated.tif"]["notices"]
     with load_engine(engine) as opened:
-        with pytest.raises(FieldError, match="--force-scale"):
+        with pytest.raises(FieldError, match="force_scale=True"):
             opened.predict(folder / "stated.tif")
         assert "6.1 times beyond" in opened.predict(folder / "stated.tif", force_scale=True).notices[0]
-        with pytest.raises(FieldError, match="--require-scale"):
+        with pytest.raises(FieldError, match="require_scale=True"):
             opened.predict(picture(), require_scale=True)
         found = opened.predict(picture(), assume_engine_scale=True)
         assert (found.pixel_size_um, found.area_um2, found.notices) == (None, None, ())

@@ -10,8 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from microseg.core.schemas.preparation import Crop
-# A panel of its own: beside the longest pair of options its names would be cut at 80 columns.
-_SCALE = "Pixel size"
+# Panels of their own: beside the longest pair of options, long names would be cut at 80 columns.
+_SCALE, _NOT_MEASURED = "Pixel size", "What is not measured"
 
 
 class DeviceName(StrEnum):
@@ -88,6 +88,7 @@ CropOption = Annotated[
         "--crop",
         metavar="SIDE=N,...",
         help="Native pixels to cut off, such as bottom=60,left=4. It wins over domain.yaml and the engine.",
+        rich_help_panel=_NOT_MEASURED,
     ),
 ]
 KeepPaddingOption = Annotated[
@@ -95,6 +96,7 @@ KeepPaddingOption = Annotated[
     typer.Option(
         "--keep-padding/--no-keep-padding",
         help="Measure the one-valued margins of stitched or turned pictures as material. Default: they are left out.",
+        rich_help_panel=_NOT_MEASURED,
     ),
 ]
 BatchOption = Annotated[
