@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from microseg.core.schemas.preparation import Crop
 from microseg.deploy.evaluate import evaluate_engine as evaluate_file
@@ -19,6 +19,29 @@ from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Device, EngineFile, Runtime, open_configured
 
 __all__ = ["FieldResult", "LoadedEngine", "Report", "evaluate_engine", "load_engine", "read_report", "segment_folder"]
+
+
+class FolderOptions(TypedDict, total=False):
+    """Options of `segment_folder`, which describes them."""
+
+    domain: str | None
+    pixel_size_um: float | None
+    invert: bool | None
+    allow_coloured: float | None
+    crop: Crop | Mapping[str, int] | None
+    page: int | None
+    channel: int | None
+    keep_padding: bool | None
+    batch: int | None
+    threads: int | None
+    memory_mb: int | None
+    device: Device | None
+    runtime: Runtime | None
+    use_profile: bool
+    decimal_comma: bool | None
+    assume_engine_scale: bool
+    require_scale: bool
+    force_scale: bool
 
 
 def load_engine(
@@ -74,23 +97,8 @@ def segment_folder(
     *,
     engine: str | PathLike[str],
     out: str | PathLike[str] | None = None,
-    domain: str | None = None,
-    pixel_size_um: float | None = None,
-    invert: bool | None = None,
-    allow_coloured: float | None = None,
-    crop: Crop | Mapping[str, int] | None = None,
-    keep_padding: bool | None = None,
-    batch: int | None = None,
-    threads: int | None = None,
-    memory_mb: int | None = None,
-    device: Device | None = None,
-    runtime: Runtime | None = None,
-    use_profile: bool = True,
-    decimal_comma: bool | None = None,
-    assume_engine_scale: bool = False,
-    require_scale: bool = False,
-    force_scale: bool = False,
     progress: Callable[[float], None] | None = None,
+    **options: Unpack[FolderOptions],
 ) -> Report:
     """Measure micrographs and write a report, as `microseg segment` does. The same call again continues the report.
 
@@ -98,11 +106,15 @@ def segment_folder(
         input: an image, a folder of images with its sub-folders, a domain folder, or a domain's YAML file.
         engine: the `.onnx` or `.plan` file that `microseg export` wrote.
         out: the report's folder; None for `<input>-report` beside the input.
+        progress: gets the number of fields that are finished since its last call, as fractions of a field.
+        options: any of the following.
         domain: name of the engine's domain to measure as; None for its default.
         pixel_size_um: native pixel size in micrometres, instead of what files or domain.yaml say.
         invert: whether grey values are inverted (bright field); None for what domain.yaml or the engine says.
         allow_coloured: share of coloured pixels, in percent, up to which a field is measured without them.
         crop: native pixels to leave out, for instance {"bottom_px": 60}; None for what domain.yaml or the engine says.
+        page: number of the page, from 1, of files that hold several; None for what the file says.
+        channel: number of the channel, from 1, of files that hold several; None for what the file says.
         keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
             domain.yaml or the engine says, which is no by default.
         batch: tiles under way at once; None for the default.
@@ -116,7 +128,6 @@ def segment_folder(
         assume_engine_scale: accept, without a notice, the pixel size of the training images for files that state none.
         require_scale: fail fields whose pixel size nothing states.
         force_scale: measure also fields whose pixel size is more than 6 times beyond those of the training.
-        progress: gets the number of fields that are finished since its last call, as fractions of a field.
 
     Returns:
         The report. Fields that fail are in it with the reason (`report.summary.failed`) and raise nothing.
@@ -125,28 +136,16 @@ def segment_folder(
         InputError: wrong input, engine or settings, a report of other settings, or a full disk.
         MissingExtraError: the runtime is not installed.
     """
-    options = SegmentOptions(
+    values: dict[str, Any] = {**options}
+    crop = values.pop("crop", None)
+    given = SegmentOptions(
         input=Path(input),
         engine=Path(engine),
         out=None if out is None else Path(out),
-        domain=domain,
-        pixel_size_um=pixel_size_um,
-        invert=invert,
-        allow_coloured=allow_coloured,
         crop=None if crop is None else checked_crop(crop),
-        keep_padding=keep_padding,
-        batch=batch,
-        threads=threads,
-        memory_mb=memory_mb,
-        device=device,
-        runtime=runtime,
-        use_profile=use_profile,
-        decimal_comma=decimal_comma,
-        assume_engine_scale=assume_engine_scale,
-        require_scale=require_scale,
-        force_scale=force_scale,
+        **values,
     )
-    return read_report(segment(options, on_advance=progress or (lambda amount: None)).report)
+    return read_report(segment(given, on_advance=progress or (lambda amount: None)).report)
 
 
 def evaluate_engine(

@@ -22,6 +22,8 @@ class SegmentOptions:
         invert: whether grey values are inverted.
         allow_coloured: share of coloured pixels up to which a field is measured without them, %.
         crop: native pixels that are cut off each side.
+        page: number of the page, from 1, of files that hold several.
+        channel: number of the channel, from 1, of files that hold several.
         keep_padding: whether padding is measured.
         batch: tiles under way at once.
         threads: CPU threads.
@@ -43,6 +45,8 @@ class SegmentOptions:
     invert: bool | None = None
     allow_coloured: float | None = None
     crop: Crop | None = None
+    page: int | None = None
+    channel: int | None = None
     keep_padding: bool | None = None
     batch: int | None = None
     threads: int | None = None
@@ -62,6 +66,8 @@ class SegmentOptions:
             "invert": self.invert,
             "allow_coloured_percent": self.allow_coloured,
             "crop": self.crop,
+            "page": self.page,
+            "channel": self.channel,
             "keep_padding": self.keep_padding,
         }
         return {key: value for key, value in given.items() if value is not None}

@@ -91,6 +91,14 @@ CropOption = Annotated[
         rich_help_panel=_NOT_MEASURED,
     ),
 ]
+PageOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Page to measure, from 1, of files that hold several. Default: what the file says."),
+]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Channel to measure, from 1, of files that hold several. Default: what the file says."),
+]
 KeepPaddingOption = Annotated[
     bool | None,
     typer.Option(

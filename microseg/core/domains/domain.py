@@ -53,7 +53,7 @@ __all__ = [
     "resolve_intensity",
 ]
 
-STATED = ("invert", "crop", "pixel_size_um", "intensity", "keep_padding")
+STATED = ("invert", "crop", "pixel_size_um", "intensity", "page", "channel", "keep_padding")
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _with_named_phases(domain: Domain) -> Domain:
     for item in domain.fields:
         assert item.mask is not None
         with _as_input_error():
-            grid = stored_grid(item.image)
+            grid = stored_grid(item.image, domain.preparation.page)
         labels = read_label_file(item.mask, domain.labels)[item.entry]
         counts.update(areas(labels, item.mask, grid, item.image))
     return replace(domain, phases=named_phases(domain.source, domain.labels, counts, domain.unlabelled))
@@ -244,7 +244,7 @@ def _labels_and_notices(
     if field.mask is None:
         raise InputError(f"{field.image}: has no mask. Remedy: add one beside the others, or leave the field out.")
     with _as_input_error():
-        grid = stored_grid(field.image)
+        grid = stored_grid(field.image, domain.preparation.page)
     if domain.labels != MASKS:
         labels = read_label_file(field.mask, domain.labels)[field.entry]
         pixels = drawn(labels, field.mask, grid, field.image, phases=phases, unlabelled=domain.unlabelled)

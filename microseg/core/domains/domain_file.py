@@ -13,7 +13,7 @@ from microseg.core.domains import layout
 from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, TRANSPARENT, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
-from microseg.core.schemas.preparation import KEEP_PADDING, Crop, Intensity
+from microseg.core.schemas.preparation import CHANNEL, KEEP_PADDING, PAGE, Crop, Intensity
 from microseg.core.schemas.validation import problems
 from microseg.core.system.yaml_file import parse_yaml, read_text
 
@@ -140,6 +140,8 @@ class DomainFile(FrozenModel):
     invert: bool = Field(False, description="Whether dark and bright are exchanged (bright-field light micrographs).")
     crop: Crop = Field(Crop(), description="Native pixels that are cut off each side, such as the data bar.")
     intensity: Intensity = Field(Intensity(), description="How grey values become 8 bit.")
+    page: int | None = Field(None, ge=1, description=PAGE)
+    channel: int | None = Field(None, ge=1, description=CHANNEL)
     keep_padding: bool = Field(False, description=KEEP_PADDING)
     groups: str | dict[str, list[str]] | None = Field(
         None,

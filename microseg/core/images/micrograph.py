@@ -16,6 +16,7 @@ from microseg.core.images.colour import coloured_rows, find_coloured, grey_chann
 from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
 from microseg.core.images.image_file import open_raster
+from microseg.core.images.pages import Selection
 from microseg.core.images.pixel_size import PixelSize
 from microseg.core.images.raster import Raster
 from microseg.core.images.scale.sidecars import sidecar_scale
@@ -194,11 +195,12 @@ def _grey_dtype(raster: Raster) -> np.dtype[Any]:
             )
 
 
-def open_micrograph(path: Path) -> Micrograph:
+def open_micrograph(path: Path, selection: Selection = Selection()) -> Micrograph:
     """Open an image file as a grey micrograph.
 
     Args:
         path: an image, or a file of a microscope.
+        selection: the page and the channel of a file that holds several.
 
     Returns:
         The micrograph. Small files are decoded here, large TIFF files while rows are read.
@@ -207,7 +209,7 @@ def open_micrograph(path: Path) -> Micrograph:
         FieldError: the file is missing, empty, damaged, cut off or not supported.
     """
     with damage_told(path):
-        raster = open_raster(path)
+        raster = open_raster(path, selection)
         try:
             return Micrograph(raster, sidecar_scale(path))
         except BaseException:

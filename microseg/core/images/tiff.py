@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.orientation import StoredGrid, known_orientation
+from microseg.core.images.pages import ChosenPage, Selection, choose_page, refuse_channel
 from microseg.core.images.raster import Raster
 from microseg.core.images.scale.tiff_scale import tiff_scale
 from microseg.core.material.transparency import TRANSPARENT, is_transparent
@@ -35,11 +36,12 @@ NEVER_WRITTEN = "in tiles that were never written"
 _DAMAGED = "Remedy: copy or save the image again."
 
 
-def open_tiff(path: Path) -> Raster:
-    """Open the first page of a TIFF file.
+def open_tiff(path: Path, selection: Selection = Selection()) -> Raster:
+    """Open the page of a TIFF file that is the micrograph.
 
     Args:
         path: the file.
+        selection: the page and the channel; see `choose_page`.
 
     Returns:
         Its pixels. A page of up to 64 MiB is decoded here and the file closed; a larger one is decoded while it is read.
@@ -51,8 +53,9 @@ def open_tiff(path: Path) -> Raster:
         tif = tifffile.TiffFile(path)
     try:
         with _decoding(path):
-            raster = _raster(path, tif)
-            if raster.height * raster.width * _samples(tif.pages.first) * raster.dtype.itemsize <= _WHOLE_BYTES:
+            chosen = choose_page(path, tif, selection.page)
+            raster = _raster(path, tif, chosen, selection.channel)
+            if raster.height * raster.width * _samples(chosen.page) * raster.dtype.itemsize <= _WHOLE_BYTES:
                 _hold(raster)
     except BaseException:
         tif.close()
@@ -69,10 +72,10 @@ def _hold(raster: Raster) -> None:
     raster.close()
 
 
-def tiff_grid(path: Path) -> StoredGrid:
-    """Size and orientation from the header of the first page. Raises what tifffile raises for a damaged file."""
+def tiff_grid(path: Path, page_number: int | None = None) -> StoredGrid:
+    """Size and orientation from the header of a page. Raises FieldError, and what tifffile raises for a damaged file."""
     with tifffile.TiffFile(path) as tif:
-        page: Any = tif.pages.first
+        page: Any = choose_page(path, tif, page_number).page
         return StoredGrid(page.imagelength, page.imagewidth, known_orientation(page.tags.valueof(274)))
 
 
@@ -92,8 +95,8 @@ def _samples(page: Any) -> int:
     return int(page.samplesperpixel)
 
 
-def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
-    page: Any = tif.pages.first
+def _raster(path: Path, tif: tifffile.TiffFile, chosen: ChosenPage, channel: int | None) -> Raster:
+    page: Any = chosen.page
     height, width, samples = int(page.imagelength), int(page.imagewidth), _samples(page)
     if page.dtype is None or page.imagedepth != 1 or height * width == 0:
         raise FieldError(
@@ -108,18 +111,27 @@ def _raster(path: Path, tif: tifffile.TiffFile) -> Raster:
     planes = samples if page.planarconfig == 2 else 1
     never_written = _never_written(path, page, planes)
     is_plain = is_plain and never_written is None
-    read_planes = _plain_reader(tif, page, planes) if is_plain else _segment_reader(tif, page, planes)
-    notices: list[Notice] = []
-    if samples > 4 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
-        raise FieldError(f"{path}: {samples} channels (not grey, not RGB). Remedy: save the one to measure as grey.")
+    if chosen.skipped and not is_plain:
+        raise FieldError(f"{path}: page {chosen.skipped + 1} has no header of its own. Remedy: save it as a file.")
+    read_planes = _plain_reader(tif, page, planes, chosen.skipped) if is_plain else _segment_reader(tif, page, planes)
+    notices = list(chosen.notices)
     has_alpha = samples in (2, 4) and page.extrasamples[-1:] in _ALPHA
-    if samples in (2, 4):
+    # RGB with a fourth sample of unknown meaning: many programs call alpha so.
+    is_padded = samples == 4 and not has_alpha and page.photometric == tifffile.PHOTOMETRIC.RGB
+    channels = samples - (has_alpha or is_padded)
+    if channel is not None:
+        if channel > channels:
+            raise refuse_channel(path, channels, channel)
+        if channels > 1:
+            notices.append(Notice("page", f"channel {channel} of {channels} is measured"))
+    elif channels not in (1, 3) or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        raise FieldError(
+            f"{path}: {channels} channels (not grey, not RGB), and nothing says which is the micrograph. Remedy: --channel N, "
+            "or `channel: N` in domain.yaml."
+        )
+    if has_alpha or is_padded:
         notices.append(Notice("file", "alpha channel dropped" if has_alpha else "last channel dropped"))
-    pages = max(len(tif.pages), int((tif.imagej_metadata or {}).get("images", 1)))
-    if pages > 1:
-        notices.append(Notice("page", f"{pages} pages: only the first is used"))
-
-    rows = _PageRows(path, page, read_planes, has_alpha)
+    rows = _PageRows(path, page, read_planes, has_alpha, channel)
     palette = None
     if page.colormap is not None and page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         palette = np.ascontiguousarray((np.asarray(page.colormap) >> 8).astype(np.uint8).T)
@@ -180,10 +192,18 @@ def _never_written(path: Path, page: Any, planes: int) -> Callable[[int, int], N
 class _PageRows:
     """Rows of a page: its grey values, indices or colours, and where its alpha channel is transparent."""
 
-    def __init__(self, path: Path, page: Any, read_planes: Callable[[int, int], NDArray[Any]], has_alpha: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        page: Any,
+        read_planes: Callable[[int, int], NDArray[Any]],
+        has_alpha: bool,
+        channel: int | None,
+    ) -> None:
         self._path = path
         self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
-        self._colors = 3 if page.samplesperpixel >= 3 else 1
+        is_colour = channel is None and page.samplesperpixel >= 3
+        self._channels: int | slice = slice(0, 3) if is_colour else (channel or 1) - 1
         self._one_bit = page.bitspersample == 1
         self._read_planes = read_planes
         self._has_alpha = has_alpha
@@ -196,7 +216,7 @@ class _PageRows:
             pixels = np.moveaxis(block[..., 0], 0, -1) if self._planes > 1 else block[0]
             if self._has_alpha:
                 self._kept = (start, stop, is_transparent(pixels[..., -1]))
-            pixels = pixels[..., 0] if self._colors == 1 else pixels[..., :3]
+            pixels = pixels[..., self._channels]
             if pixels.dtype == np.bool_ or self._one_bit:
                 return np.where(pixels, np.uint8(255), np.uint8(0))
             return pixels
@@ -209,15 +229,15 @@ class _PageRows:
         return self._kept[2]
 
 
-def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
-    """Rows of contiguous uncompressed data, one read for each plane.
+def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int, skipped: int) -> Callable[[int, int], NDArray[Any]]:
+    """Rows of contiguous uncompressed data behind so many skipped pages, one read for each plane.
 
     The file is not mapped into memory: a mapped file that is cut off ends the process.
     """
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
     stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
     row_bytes = width * samples * stored.itemsize
-    origin = page.dataoffsets[0]
+    origin = page.dataoffsets[0] + skipped * planes * height * row_bytes
     handle: Any = tif.filehandle
 
     def read(start: int, stop: int) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion, merged
 from microseg.core.images.micrograph import Micrograph, damage_told, open_micrograph
+from microseg.core.images.pages import Selection
 from microseg.core.images.pixel_size import PixelSize
 from microseg.core.material.material import find_material
 from microseg.core.notices import Notice
@@ -147,7 +148,8 @@ def open_prepared(
         FieldError: the file cannot be read, the crop leaves nothing, the field is too small or blank, or its pixel size is
             missing, contradictory, out of range or refused by the rules.
     """
-    micrograph = source if isinstance(source, Micrograph) else open_micrograph(source)
+    selection = Selection(preparation.page, preparation.channel)
+    micrograph = source if isinstance(source, Micrograph) else open_micrograph(source, selection)
     try:
         size, on_scale = field_pixel_size(micrograph, preparation.pixel_size_um, scale)
         with damage_told(micrograph.path):

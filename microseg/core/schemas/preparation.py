@@ -9,6 +9,8 @@ from pydantic import Field
 
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 
+PAGE = "Number of the page, from 1, of files that hold several; null: the one that is neither reduced nor a thumbnail."
+CHANNEL = "Number of the channel, from 1, of files that hold several; null: grey, or three equal channels."
 KEEP_PADDING = (
     "Whether regions of one exact value with straight edges at the border, such as the margins of a stitched mosaic, are "
     "measured as material."
@@ -59,6 +61,8 @@ class Preparation(FrozenModel):
         le=100,
         description="Share of coloured pixels up to which a field is measured without them, %; a field with more is refused.",
     )
+    page: int | None = Field(None, ge=1, description=PAGE)
+    channel: int | None = Field(None, ge=1, description=CHANNEL)
     keep_padding: bool = Field(False, description=KEEP_PADDING)
     tone: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=256, max_length=256)] | None = (
         Field(

@@ -19,7 +19,7 @@ from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.deploy.report.names import absolute
 
 _YAML = (".yaml", ".yml")
-_STATED = ("invert", "crop", "intensity", "keep_padding")
+_STATED = ("invert", "crop", "intensity", "page", "channel", "keep_padding")
 
 
 @dataclass(frozen=True)

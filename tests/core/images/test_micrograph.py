@@ -137,14 +137,6 @@ def test_white_is_zero_is_shown_as_viewers_do(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(tmp_path / "a.tif"), 255 - grey)
 
 
-def test_further_pages_are_left_out_with_a_notice(tmp_path: Path) -> None:
-    grey = noise(20, 30)
-    tifffile.imwrite(tmp_path / "pages.tif", np.stack([grey, 255 - grey, grey]), photometric="minisblack")
-    np.testing.assert_array_equal(whole(tmp_path / "pages.tif"), grey)
-    with open_micrograph(tmp_path / "pages.tif") as micrograph:
-        assert micrograph.notices == ("3 pages: only the first is used",)
-
-
 def test_other_number_types(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "double.tif", noise(20, 20, "float64"))
     assert whole(tmp_path / "double.tif").dtype == np.float32
