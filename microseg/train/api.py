@@ -119,7 +119,7 @@ def train_supervised(
     with torch.random.fork_rng():
         summary = run_supervised(
             source, name, loaded, run, resume=resume, on_fold=progress or no_fold_progress, workers=workers,
-            init=None if init is None else Path(init),
+            init=None if init is None else Path(init), notice=notice or no_notice,
         )  # fmt: skip
     assert summary is not None  # all folds are trained
     if is_finished:

@@ -210,12 +210,7 @@ def _missing_phases(domain: Domain, fields: tuple[FieldCheck, ...]) -> list[str]
 
 def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
     """What a user should know although training runs."""
-    notices = _by_text(fields)
-    if _may_be_scribbles(domain, fields):
-        notices.append(
-            f"mask value 0 covers most of the area and is taken as {domain.phases[0].name!r}: where it means that nothing is "
-            "labelled (scribbles), write `unlabelled: 0` in domain.yaml"
-        )
+    notices = [*domain.notices, *_by_text(fields)]
     sizes = {item.pixel_size_um for item in fields if item.dtype is not None}
     if None in sizes and len(sizes) > 1:
         nameless = sum(item.pixel_size_um is None for item in fields)
@@ -253,11 +248,3 @@ def _by_text(fields: tuple[FieldCheck, ...]) -> list[str]:
         f"{found[0]}: {text}" if len(found) == 1 else f"{len(found)} fields ({found[0]} ...): {text}"
         for text, found in names.items()
     ]
-
-
-def _may_be_scribbles(domain: Domain, fields: tuple[FieldCheck, ...]) -> bool:
-    """Whether 0 is an inferred phase beside several others and covers most of the area."""
-    if not domain.phases_inferred or len(domain.phases) < 3 or domain.phases[0].values != (0,):
-        return False
-    counted = np.sum([item.pixels for item in fields if item.pixels is not None] or [(0,)], axis=0)
-    return bool(2 * counted[0] > counted.sum())

@@ -69,6 +69,7 @@ class Domain:
         unlabelled: mask value of pixels without label, or None.
         explicit: which keys of `STATED` the domain.yaml states; these win over a manifest's.
         labels: what the labels are: masks, or the tool that wrote the label files.
+        notices: what of its labels may be meant otherwise.
         phases_inferred: whether the phases are unnamed: the masks hold the indices 0 to P-1, called phase0, phase1 ...
     """
 
@@ -81,6 +82,7 @@ class Domain:
     explicit: frozenset[str] = frozenset()
     phases_inferred: bool = False
     labels: str = MASKS
+    notices: tuple[str, ...] = ()
 
     @property
     def training_fields(self) -> tuple[DomainField, ...]:
@@ -205,7 +207,9 @@ def _with_inferred_phases(domain: Domain, masks: Path) -> Domain:
         phases = tuple(PhaseSpec(name, COLORS[i % len(COLORS)], (v,)) for i, (name, v) in enumerate(values.items()))
         return replace(domain, phases=phases, unlabelled=unlabelled)
     found = infer_phases(domain.source, [item.mask for item in domain.fields if item.mask], domain.unlabelled)
-    return replace(domain, phases=found.phases, unlabelled=found.unlabelled, phases_inferred=True)
+    return replace(
+        domain, phases=found.phases, unlabelled=found.unlabelled, notices=found.notices, phases_inferred=True
+    )
 
 
 def _with_named_phases(domain: Domain) -> Domain:
@@ -217,7 +221,8 @@ def _with_named_phases(domain: Domain) -> Domain:
             grid = stored_grid(item.image, domain.preparation.page)
         labels = read_label_file(item.mask, domain.labels)[item.entry]
         counts.update(areas(labels, item.mask, grid, item.image))
-    return replace(domain, phases=named_phases(domain.source, domain.labels, counts, domain.unlabelled))
+    found = named_phases(domain.source, domain.labels, counts, domain.unlabelled)
+    return replace(domain, phases=found.phases, notices=found.notices)
 
 
 def read_labels(field: DomainField, domain: Domain, phases: Sequence[PhaseSpec] | None = None) -> NDArray[np.uint8]:

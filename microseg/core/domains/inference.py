@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,17 @@ class ProposalError(InputError):
 
 @dataclass(frozen=True)
 class InferredPhases:
-    """Phases that masks show without a domain.yaml.
+    """Phases that labels show without a domain.yaml.
 
     Attributes:
-        phases: phase0, phase1 ...
+        phases: the phases; phase0, phase1 ... where masks give no names.
         unlabelled: mask value of pixels without label, or None.
+        notices: what of it may be meant otherwise.
     """
 
     phases: tuple[PhaseSpec, ...]
     unlabelled: int | str | None
+    notices: tuple[str, ...] = ()
 
 
 def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | None) -> InferredPhases:
@@ -76,13 +78,20 @@ def infer_phases(source: Path, masks: Sequence[Path], unlabelled: int | str | No
         raise _proposal(source, counts)
     if unlabelled is None and values in ([0, 255], [0, 65535]):
         return InferredPhases(_numbered(values), None)
+    notices = []
     if unlabelled is None and len(values) > 2 and values[-1] == UNLABELLED:
         unlabelled = values.pop()
+        notices.append("mask value 255 beside indices is taken as pixels without label")
+    elif unlabelled is None and len(values) > 2 and values[0] == 0 and 2 * counts[0] > sum(counts.values()):
+        notices.append(
+            "mask value 0 covers most of the area and is taken as 'phase0': where it means that nothing is labelled "
+            "(scribbles), write `unlabelled: 0` in domain.yaml"
+        )
     first = 1 if unlabelled == 0 or (len(values) > 1 and values == list(range(1, len(values) + 1))) else 0
     last = max(values, default=0)
     # Fewer than half of the numbers up to the largest: rather grey values than indices.
     if last < _MAX_INFERRED and (len(values) < 2 or 2 * len(values) > last):
-        return InferredPhases(_numbered(range(first, max(2 + first, last + 1))), unlabelled)
+        return InferredPhases(_numbered(range(first, max(2 + first, last + 1))), unlabelled, tuple(notices))
     raise _proposal(source, counts)
 
 
@@ -91,7 +100,7 @@ def _numbered(values: Sequence[int]) -> tuple[PhaseSpec, ...]:
 
 
 def _counts(source: Path, masks: Sequence[Path]) -> Counter[int | str]:
-    """Pixels of each value over all masks. Palettes count by index where all masks agree on its colour, else by colour."""
+    """Pixels of each value over all masks. Palettes count by index, unless it has several colours or greys in disorder."""
     counts: Counter[int | str] = Counter()
     colors: dict[int, bytes] = {}
     for path in masks:
@@ -99,12 +108,22 @@ def _counts(source: Path, masks: Sequence[Path]) -> Counter[int | str]:
         if mask.palette is not None:
             for index in np.unique(mask.pixels).tolist():
                 if colors.setdefault(index, mask.palette[index].tobytes()) != mask.palette[index].tobytes():
-                    return sum((_opaque_counts(read_mask(path), by_colour=True) for path in masks), Counter())
+                    return _counts_by_colour(masks)
         found = _opaque_counts(mask)
         if len(found) >= _MIN_OBJECTS and is_numbered_by_object(mask.pixels):
             raise _instances(source, path, len(found))
         counts.update(found)
-    return counts
+    return _counts_by_colour(masks) if _are_disordered_greys(colors) else counts
+
+
+def _counts_by_colour(masks: Sequence[Path]) -> Counter[int | str]:
+    return sum((_opaque_counts(read_mask(path), by_colour=True) for path in masks), Counter())
+
+
+def _are_disordered_greys(colors: Mapping[int, bytes]) -> bool:
+    """Whether a palette shows greys in another order than its indices count them, as that of a 1-bit file may."""
+    greys = [color[0] for _, color in sorted(colors.items()) if len(set(color)) == 1]
+    return len(set(greys)) == len(colors) and greys != sorted(greys)
 
 
 def _opaque_counts(mask: Mask, by_colour: bool = False) -> Counter[int | str]:
@@ -197,7 +216,7 @@ def phases_text(phases: Sequence[tuple[str, int | str, float | None]]) -> str:
     )
 
 
-def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int | str | None) -> tuple[PhaseSpec, ...]:
+def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int | str | None) -> InferredPhases:
     """Phases with the names of the labels of label files, where those leave no doubt.
 
     They do not where the labels cover all pixels, or what is in no shape is stated as unlabelled. Beside one label alone, what
@@ -214,7 +233,10 @@ def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int |
     """
     names = sorted(name for name in areas if name and name != unlabelled)
     ground = next(name for name in ("background", "rest", "") if name not in names)
+    notices = []
     if names and areas[""] and unlabelled != OTHER:
+        share = 100 * areas[""] / sum(areas.values())
+        notices.append(f"what lies in no shape ({share:.2f} % of the area) is taken as the phase {ground!r}")
         names = [ground, *names]
         if len(names) > 2:
             raise _named_proposal(source, tool, names, areas)
@@ -223,10 +245,11 @@ def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int |
             f"{source}: the {tool} files hold {len(names)} labels ({', '.join(names)}). Remedy: label two phases at least."
         )
     values = [name if name in areas else OTHER for name in names]
-    return tuple(
+    phases = tuple(
         PhaseSpec(name, COLORS[index % len(COLORS)], (value,))
         for index, (name, value) in enumerate(zip(names, values, strict=True))
     )
+    return InferredPhases(phases, unlabelled, tuple(notices))
 
 
 def _named_proposal(source: Path, tool: str, names: Sequence[str], areas: Counter[str]) -> ProposalError:

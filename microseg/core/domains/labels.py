@@ -327,6 +327,9 @@ def _from_colors(
     red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any], entries: list[tuple[int | str, int]], mask: Mask
 ) -> NDArray[np.uint8]:
     """Three channels that differ somewhere: an overlay."""
+    if red.dtype == np.uint16 and not any((channel % 257).any() for channel in (red, green, blue)):
+        # 8-bit colours as 16 bit: 255 is 65535.
+        red, green, blue = ((channel // 257).astype(np.uint8) for channel in (red, green, blue))
     if red.dtype != np.uint8:
         raise InputError(f"mask {mask.path}: a colour mask with {red.dtype} channels. Remedy: save it with 8 bit.")
     labels = np.full(red.shape, _UNKNOWN, np.uint8)

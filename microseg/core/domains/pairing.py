@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,7 +164,10 @@ def _pairs(
     """Mask or label file by image. Masks without image are left out: the images may be a selection."""
     found = _ByName(masks, find_masks(masks) if files is None else files.files, set(images))
     if not found:
-        raise InputError(f"{masks}: holds no masks. Remedy: `masks: null` in domain.yaml for a domain without labels.")
+        raise InputError(
+            f"{masks}: holds no masks ({IMAGE_KINDS}){_others(masks)}. Remedy: save them as PNG or TIFF, or write "
+            "`masks: null` in domain.yaml for a domain without labels."
+        )
     names = {image: image.relative_to(folder) for image in images}
     ways = [(form, end) for form in _FORMS for end in (("", *MASK_SUFFIXES) if suffix is None else (suffix,))]
     form, end = max(ways, key=lambda way: sum(way[0](name) + way[1] in found for name in names.values()))
@@ -187,6 +190,13 @@ def _pairs(
             f"{folder}: images with the same stem: {_list(twice)}. A mask belongs to one image. Remedy: rename or remove one."
         )
     return pairs
+
+
+def _others(folder: Path) -> str:
+    """What a folder holds instead of images, by suffix."""
+    suffixes = Counter(path.suffix.lower() or path.name for path in folder.iterdir() if path.is_file())
+    listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common(_LISTED))
+    return f", but {listed}" if listed else ""
 
 
 def suffix_beside(folder: Path) -> str | None:

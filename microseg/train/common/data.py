@@ -35,6 +35,7 @@ class TrainingData:
     grid: The network's grid.
     entry: The domain as a run records it.
     edges_um: Edges of the native pixels of the fields, um; None where they have no pixel size.
+    notices: What of the labels may be meant otherwise.
     """
 
     fields: list[LabelledField]
@@ -43,6 +44,7 @@ class TrainingData:
     grid: Grid
     entry: DomainEntry
     edges_um: tuple[float, ...] | None = None
+    notices: tuple[str, ...] = ()
 
     def pixel_sizes(self, augmentation: AugmentationConfig) -> PixelSizeRange | None:
         """The native pixel sizes that a network sees of the fields in such tiles; None where they have no pixel size."""
@@ -102,6 +104,7 @@ def load_training_data(
     _refuse_unlabelled(fields)
     _refuse_missing_phases(domain, fields)
     return TrainingData(
+        notices=domain.notices,
         fields=fields,
         folds=held,
         phases=[PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases],

@@ -14,7 +14,7 @@ from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import with_labels
 from microseg.train.common.parallel.folds import default_workers, train_folds
 from microseg.train.common.parallel.ranks import Ranks, ranks_of_torchrun
-from microseg.train.common.progress import FoldCallback, no_fold_progress
+from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
 from microseg.train.common.recipe import Recipe
 from microseg.train.common.run_folder import (
     claim_run,
@@ -51,6 +51,7 @@ def run_supervised(
     on_fold: FoldCallback = no_fold_progress,
     workers: int | None = None,
     init: Path | None = None,
+    notice: NoticeCallback = no_notice,
 ) -> RunSummary | None:
     """Train every fold of a labelled domain. A finished run is left as it is.
 
@@ -64,6 +65,7 @@ def run_supervised(
         on_fold: Gives the progress callback of a fold.
         workers: Processes that train; one for each GPU by default. Under `torchrun` its ranks share every fold.
         init: A finished run. Its folds' weights are the start, and its labelled domain makes half of the tiles.
+        notice: Receives sentences for the user.
 
     Returns:
         The summary; None while folds are missing, because of `only_folds`.
@@ -78,6 +80,8 @@ def run_supervised(
         refuse_existing(out, resume)
     earlier = read_earlier(init, recipe) if init is not None else None
     data = earlier.read(source, recipe) if earlier else load_training_data(source, recipe.scale, recipe.folds)
+    for text in data.notices:
+        notice(text)
     if earlier:
         refuse_other_phases(earlier, source, data.phases)
     training = _Training(recipe, data, earlier, out)

@@ -346,6 +346,9 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     (folder / "masks" / "a.png").unlink()
     with pytest.raises(InputError, match="holds no masks"):
         load_domain(folder)
+    (folder / "masks" / "a.npy").touch()
+    with pytest.raises(InputError, match=r"holds no masks \(TIFF.*\), but 1 \.npy\. Remedy: save them as PNG"):
+        load_domain(folder)
 
 
 def test_a_mask_without_image_is_left_alone(tmp_path: Path) -> None:

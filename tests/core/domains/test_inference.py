@@ -170,3 +170,24 @@ def test_the_masks_of_a_report_need_no_domain_yaml(tmp_path: Path) -> None:
     assert [phase.values for phase in domain.phases] == [(0,), (1,)]
     np.testing.assert_array_equal(read_labels(domain.fields[0], domain), halves(values=(0, 1, 255)))
     np.testing.assert_array_equal(read_labels(domain.fields[1], domain), halves(values=(0, 255)))
+
+
+def test_a_palette_of_one_bit_with_white_first_means_what_viewers_show(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path, {"a": halves(), "b": halves()})
+    for name in "ab":
+        indexed(folder / "masks" / f"{name}.png", halves(values=(0, 255)), 255, 0)
+    domain = load_domain(folder)
+    assert [phase.values for phase in domain.phases] == [(0,), (255,)]
+    np.testing.assert_array_equal(read_labels(domain.fields[0], domain), halves())
+    # In the order of the indices, they count as before.
+    for name in "ab":
+        indexed(folder / "masks" / f"{name}.png", halves(values=(0, 100, 255)), 0, 100, 255)
+    assert [phase.values for phase in load_domain(folder).phases] == [(0,), (1,), (2,)]
+
+
+def test_what_may_be_meant_otherwise_is_told(tmp_path: Path) -> None:
+    domain = load_domain(write_domain(tmp_path / "a", {"a": halves(values=(0, 0, 1, 2, 0))}))
+    assert "write `unlabelled: 0`" in domain.notices[0]
+    domain = load_domain(write_domain(tmp_path / "b", {"a": halves(values=(0, 1, 255))}))
+    assert domain.notices == ("mask value 255 beside indices is taken as pixels without label",)
+    assert load_domain(write_domain(tmp_path / "c", {"a": halves(values=(0, 1, 2))})).notices == ()

@@ -306,7 +306,7 @@ def test_the_commonest_of_many_unknown_values_are_named(tmp_path: Path) -> None:
         (lambda path: tifffile.imwrite(path, halves() * np.float32(np.nan)), "not whole numbers, such as nan"),
         (lambda path: tifffile.imwrite(path, halves().astype(np.int64) * 70000), "values from 0 to 70000"),
         (lambda path: tifffile.imwrite(path, halves().astype(np.int32) - 1), "whole numbers"),
-        (lambda path: tifffile.imwrite(path, overlay(noise(20, 30)).astype(np.uint16), photometric="rgb"), "8 bit"),
+        (lambda path: tifffile.imwrite(path, overlay(noise(20, 30)) * np.uint16(2), photometric="rgb"), "8 bit"),
         (lambda path: path.write_bytes(b""), "empty"),
     ],
 )
@@ -316,3 +316,10 @@ def test_masks_that_cannot_be_used(tmp_path: Path, write: Any, reason: str) -> N
     with pytest.raises(InputError, match=reason) as caught:
         labels(path, (0,), (1,))
     assert "a.tif" in str(caught.value)
+
+
+def test_colours_of_8_bit_stored_as_16_bit(tmp_path: Path) -> None:
+    pixels = overlay(noise(20, 30))
+    tifffile.imwrite(tmp_path / "a.tif", pixels * np.uint16(257), photometric="rgb")
+    found = labels(tmp_path / "a.tif", ("grey",), ("#0000ff",), ("#ff0000",))
+    np.testing.assert_array_equal(found, expected_overlay(pixels.shape))

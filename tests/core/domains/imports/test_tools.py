@@ -131,6 +131,7 @@ def test_a_square_covers_100_pixels_and_the_rest_is_the_other_phase(tmp_path: Pa
         ("bainite", ("bainite",)),
     ]
     assert domain.phases_inferred is False
+    assert domain.notices == ("what lies in no shape (97.92 % of the area) is taken as the phase 'background'",)
     np.testing.assert_array_equal(read_labels(domain.fields[0], domain), square())
     assert load_domain(tmp_path, masks=False).fields[0].mask is None
 
@@ -228,7 +229,8 @@ def test_points_lines_and_boxes_outline_nothing_and_are_told(tmp_path: Path) -> 
     (folder / "images" / "a.json").unlink()
     box = {"segmentation": [], "bbox": [1, 1, 5, 5]}
     (folder / "c.json").write_text(coco({"segmentation": [FLAT]}, box))
-    assert "a.tif: 1 points, lines or boxes" in check_domain(load_domain(folder), 2).notices[0]
+    found = check_domain(load_domain(folder), 2)
+    assert "a.tif: 1 points, lines or boxes outline no region and are left out" in found.notices
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
