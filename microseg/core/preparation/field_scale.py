@@ -34,6 +34,7 @@ class ScaleRules:
         accepts_assumption: whether an assumed size needs no notice (`--assume-engine-scale`).
         requires_statement: whether a field that states no size fails (`--require-scale`).
         refuses_far: whether a field far beyond the sizes of the training fails (`segment` without `--force-scale`).
+        takes_native_pixels: whether no size counts, and a contradiction is none.
     """
 
     command_line_um: float | None = None
@@ -42,6 +43,7 @@ class ScaleRules:
     accepts_assumption: bool = False
     requires_statement: bool = False
     refuses_far: bool = False
+    takes_native_pixels: bool = False
 
 
 def assumed_size(entry: DomainEntry, grid: Grid) -> PixelSize | None:
@@ -83,6 +85,8 @@ def field_pixel_size(
         FieldError: the file contradicts itself and the user states nothing, a required size is not stated, or the size is far
             beyond those of the training.
     """
+    if rules.takes_native_pixels:
+        return None, ()
     given = ((rules.command_line_um, COMMAND_LINE), (domain_um, DOMAIN_FILE))
     stated = next((PixelSize.square(edge, source) for edge, source in given if edge), None)
     size, texts = _over_the_file(micrograph, stated) if stated is not None else _of_the_file(micrograph, rules)

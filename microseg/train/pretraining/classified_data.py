@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_images
+from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.preparation import Grid, Preparation
 from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
@@ -75,6 +76,10 @@ def find_classes(
     return names, files
 
 
+# Encoders learn from images of any scale.
+NATIVE = ScaleRules(takes_native_pixels=True)
+
+
 class ClassifiedImages:
     """Reads micrographs onto the network's grid, and keeps up to a gigabyte of them in memory."""
 
@@ -88,7 +93,7 @@ class ClassifiedImages:
         if path in self._kept:
             return self._kept[path]
         try:
-            with open_prepared(path, self._preparation, self._grid) as prepared:
+            with open_prepared(path, self._preparation, self._grid, NATIVE) as prepared:
                 image = prepared.whole()
         except FieldError as error:
             raise InputError(str(error)) from error

@@ -15,6 +15,7 @@ from microseg.core.system.yaml_file import read_yaml
 from microseg.train.common.progress import NoticeCallback, ProgressCallback, no_notice, no_progress
 from microseg.train.common.run_folder import claim_folder, refuse_existing
 from microseg.train.pretraining.classified_data import (
+    NATIVE,
     ClassifiedFile,
     ClassifiedImages,
     find_classes,
@@ -104,7 +105,7 @@ def _annotated(files: Sequence[ClassifiedFile], preparation: Preparation, notice
     found = set()
     for file in files:
         notice(f"looking for burned-in text: {file.path.name}")
-        with open_prepared(file.path, preparation, Grid()) as prepared:
+        with open_prepared(file.path, preparation, Grid(), NATIVE) as prepared:
             if is_annotated(prepared.native_rows(0, prepared.native_shape[0])):
                 found.add(file.path)
     return found

@@ -104,6 +104,13 @@ def test_edges_too_far_apart_are_a_contradiction(tmp_path: Path) -> None:
         opened(imagej(tmp_path / "a.tif", 0.1, 100.0))
 
 
+def test_who_takes_native_pixels_meets_no_contradiction(tmp_path: Path) -> None:
+    with open_prepared(
+        stale(tmp_path / "a.tif"), Preparation(), Grid(scale=0.5), ScaleRules(takes_native_pixels=True)
+    ) as field:
+        assert (field.pixel_size, field.notices, field.shape) == (None, (), (20, 30))
+
+
 ASSUMING = ScaleRules(assumed=PixelSize.square(0.05, ASSUMED))
 
 

@@ -15,6 +15,7 @@ from microseg.core.images.scale.texts import MOST_BYTES, Sections, decoded, sect
 ZEISS, FEI, OLYMPUS_INI, OLYMPUS, TESCAN = 34118, (34680, 34682), 33471, 33560, 50431
 # SmartSEM's monitor has this many columns: its pixel is the image's where the image is as wide.
 _ZEISS_MONITOR_COLUMNS = 1024
+_ZEISS_KEY = re.compile(r"\s*[A-Z]{2}_[A-Z0-9_]+\s*")
 _FEI_BEAMS = ("EBeam", "IBeam", "IRBeam")
 _INI_NUMBER = r"\s*=\s*([-+.,0-9eE]+)"
 
@@ -56,7 +57,7 @@ def _zeiss_entries(text: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     key = ""
     for line in text.splitlines():
-        if re.fullmatch(r"\s*[A-Z]{2}_[A-Z0-9_]+\s*", line):
+        if _ZEISS_KEY.fullmatch(line):
             key = line.strip().lower()
         elif key and "=" in line:
             found.setdefault(key, line.partition("=")[2].strip())
@@ -77,7 +78,9 @@ def fei(tif: tifffile.TiffFile, holder: Any, page: Any) -> list[Statement]:
     """
     found = []
     for code in FEI:
-        ini = sections(_text(tif, holder, code))
+        if not (text := _text(tif, holder, code)):
+            continue
+        ini = sections(text)
         columns, rows = (whole_number(_value(ini, "Image", f"Resolution{axis}")) for axis in "XY")
         width, height = (_metres(ini, "Scan", f"Pixel{side}") for side in ("Width", "Height"))
         if width is not None:
