@@ -110,7 +110,9 @@ def _counts(source: Path, masks: Sequence[Path]) -> Counter[int | str]:
                 if colors.setdefault(index, mask.palette[index].tobytes()) != mask.palette[index].tobytes():
                     return _counts_by_colour(masks)
         found = _opaque_counts(mask)
-        if len(found) >= _MIN_OBJECTS and is_numbered_by_object(mask.pixels):
+        # Cellpose names its files so, and numbers objects.
+        fewest = 3 if path.stem.lower().endswith("_cp_masks") else _MIN_OBJECTS
+        if len(found) >= fewest and is_numbered_by_object(mask.pixels):
             raise _instances(source, path, len(found))
         counts.update(found)
     return _counts_by_colour(masks) if _are_disordered_greys(colors) else counts

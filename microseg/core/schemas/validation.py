@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -66,8 +67,12 @@ def _problem(item: Any, content: object, models: Sequence[type[BaseModel]]) -> P
         case "model_type" | "model_attributes_type" | "dict_type" if not key:
             return Problem("", "holds no `key: value` pairs")
     message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "string_type" and isinstance(item["input"], int | float):
+    if item["type"] == "string_type" and isinstance(item["input"], int | float | date):
         message += ", in quotes: YAML takes it for a number or a truth value"
+        if isinstance(item["input"], bool):
+            message += ' (no, yes, on, off). Remedy: write it as "no"'
+        elif isinstance(item["input"], date):
+            message = message.replace("a number or a truth value", "a date")
     return Problem(key, f"{key} = {given}: {message}" if key else message)
 
 

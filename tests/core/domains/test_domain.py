@@ -289,7 +289,11 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
         ("pixel_size_um: 27.7 miles", r"pixel_size_um = '27\.7 miles': .* is no size: .*27\.7 nm"),
         ("pixel_size_um: 1,234.5", "is no size"),
         ("pixel_size_um: 0.1\npixel_size_um: 0.2", "key 'pixel_size_um' is given twice, in lines 1 and 2"),
-        ("phases: [{name: no, value: 0}, {name: yes}]", r"phases\.0\.name = False: .* in quotes"),
+        ("phases: [{name: no, value: 0}, {name: yes}]", r'phases\.0\.name = False: .* in quotes.* write it as "no"'),
+        (
+            "phases: [{name: 2024-01-05, value: 0}, {name: b}]",
+            r"phases\.0\.name = .* in quotes: YAML takes it for a date",
+        ),
         (
             "phases:\n- {name: a, value: #0000ff}\n- {name: b}",
             r"line 2 has 'value: #0000ff', where # begins a comment.*quotes",

@@ -191,3 +191,11 @@ def test_what_may_be_meant_otherwise_is_told(tmp_path: Path) -> None:
     domain = load_domain(write_domain(tmp_path / "b", {"a": halves(values=(0, 1, 255))}))
     assert domain.notices == ("mask value 255 beside indices is taken as pixels without label",)
     assert load_domain(write_domain(tmp_path / "c", {"a": halves(values=(0, 1, 2))})).notices == ()
+
+
+def test_few_objects_are_instance_labels_where_cellpose_names_the_file(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path, {"a": halves(values=(0, 1, 0, 2))})
+    assert len(load_domain(folder).phases) == 3
+    (folder / "masks" / "a.png").rename(folder / "masks" / "a_cp_masks.png")
+    with pytest.raises(InputError, match=r"a_cp_masks\.png holds instance labels: 3 values"):
+        load_domain(folder)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from microseg.core.domains.imports import coco, cvat, labelme, qupath
-from microseg.core.domains.imports.files import read_json, read_xml
-from microseg.core.domains.imports.shapes import ImageLabels
 from microseg.core.errors import InputError
 from microseg.core.system.files import file_identity
 
+if TYPE_CHECKING:
+    from microseg.core.domains.imports.shapes import ImageLabels
+
 MASKS = "masks"
-# What reads the files of each tool. All but pixel masks name their classes.
-READERS: dict[str, Callable[[Path], dict[str, ImageLabels]]] = {
-    "labelme": labelme.read,
-    "coco": coco.read,
-    "cvat": cvat.read,
-    "qupath": qupath.read,
-}
+# The function `read` of the module with a tool's name reads its files. It is loaded at its first use: `segment`, which pairs
+# names with this module, starts sooner without.
+TOOLS = ("labelme", "coco", "cvat", "qupath")
 # One file for each image, which has its name; the others name their images.
 ONE_IMAGE = ("labelme", "qupath")
 _SUFFIXES = (".json", ".geojson", ".xml")
@@ -33,7 +30,7 @@ class LabelFiles:
     """The label files of a domain.
 
     Attributes:
-        format: the tool, a key of `READERS`.
+        format: the tool, one of `TOOLS`.
         root: the folder that holds them.
         files: the files.
     """
@@ -89,6 +86,8 @@ def written_by(path: Path) -> str | None:
     Args:
         path: the file.
     """
+    from microseg.core.domains.imports.files import read_json, read_xml
+
     try:
         if path.suffix.lower() == ".xml":
             return "cvat" if read_xml(path).tag == "annotations" else None
@@ -98,12 +97,14 @@ def written_by(path: Path) -> str | None:
 
 
 def _json_written_by(content: Any) -> str | None:
+    from microseg.core.domains.imports.qupath import features
+
     if isinstance(content, dict):
         if isinstance(content.get("shapes"), list):
             return "labelme"
         if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
             return "coco"
-    return "qupath" if qupath.features(content) else None
+    return "qupath" if features(content) else None
 
 
 def read_label_file(path: Path, tool: str) -> dict[str, ImageLabels]:
@@ -111,7 +112,7 @@ def read_label_file(path: Path, tool: str) -> dict[str, ImageLabels]:
 
     Args:
         path: the file.
-        tool: a key of `READERS`.
+        tool: one of `TOOLS`.
 
     Raises:
         InputError: the file cannot be read, or is not one of this tool.
@@ -127,7 +128,8 @@ def read_label_file(path: Path, tool: str) -> dict[str, ImageLabels]:
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, tool: str, identity: tuple[int, int]) -> dict[str, ImageLabels]:
     """A file of many images is read for each of them: the last ones are kept."""
-    return READERS[tool](path)
+    found: dict[str, ImageLabels] = import_module(f"microseg.core.domains.imports.{tool}").read(path)
+    return found
 
 
 def by_image(found: LabelFiles, images: Sequence[tuple[str, Path]]) -> dict[Path, tuple[Path, str]]:
