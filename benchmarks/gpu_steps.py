@@ -193,7 +193,9 @@ def prepared_batches(manifest: Manifest, engine: Path, folder: Path) -> tuple[Ba
     given = resolve_input(folder, manifest, None, {})
     pixels = 0
     for source in given.fields:
-        with open_prepared(source.path, given.preparation, manifest.grid, ScaleRules(assumed=given.assumed)) as field:
+        with open_prepared(
+            source.path, given.preparation_of(source), manifest.grid, ScaleRules(assumed=given.assumed)
+        ) as field:
             pixels += field.native_shape[0] * field.native_shape[1]
             for tile in plan_tiles(*field.shape, manifest.stride, manifest.halo_px, limit, manifest.max_side_px):
                 found = extract(field.rows, tile, *field.shape)

@@ -29,13 +29,11 @@ def sizes_of_fields(stated: Mapping[str, float], names: Iterable[str], source: P
     Raises:
         InputError: a key names no field; the message lists all of them.
     """
-    # macOS stores accents as two characters, editors write one.
-    sizes = {unicodedata.normalize("NFC", key): size for key, size in stated.items()}
+    sizes = {_composed(key): size for key, size in stated.items()}
     found: dict[str, float] = {}
     used: set[str] = set()
     for name in names:
-        path = PurePosixPath(unicodedata.normalize("NFC", name))
-        keys = [key for key in (str(path), path.name, str(path.with_suffix("")), path.stem) if key in sizes]
+        keys = [key for key in _keys(name) if key in sizes]
         used.update(keys)
         if keys:
             found[name] = sizes[keys[0]]
@@ -47,6 +45,28 @@ def sizes_of_fields(stated: Mapping[str, float], names: Iterable[str], source: P
             "Remedy: the name of a file, or its name without suffix."
         )
     return found
+
+
+def size_of_field(stated: Mapping[str, float], name: str) -> float | None:
+    """The pixel size that `pixel_sizes` gives one field, in micrometres, or None. Keys are those of `sizes_of_fields`.
+
+    Args:
+        stated: the content of `pixel_sizes`.
+        name: name of the field.
+    """
+    sizes = {_composed(key): size for key, size in stated.items()}
+    return next((sizes[key] for key in _keys(name) if key in sizes), None)
+
+
+def _keys(name: str) -> list[str]:
+    """The keys that name a field, the more exact ones first."""
+    path = PurePosixPath(_composed(name))
+    return [str(path), path.name, str(path.with_suffix("")), path.stem]
+
+
+def _composed(text: str) -> str:
+    """MacOS stores accents as two characters, editors write one."""
+    return unicodedata.normalize("NFC", text)
 
 
 def with_pixel_sizes(

@@ -13,7 +13,6 @@ from microseg.agreement.check_table import CheckTable
 from microseg.agreement.fields import Labeller, OpenField, check_fields, check_masks, compare_fields
 from microseg.agreement.reference_tiles import check_reference, check_tiles_against
 from microseg.core.domains.domain import load_domain
-from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
@@ -262,7 +261,7 @@ def _compare_fields(
     rules = ScaleRules(assumed=given.assumed, trained=manifest.known_pixel_sizes)
 
     def opening(field: InputField) -> OpenField:
-        preparation = preparation_of(given.preparation, field.pixel_size_um)
+        preparation = given.preparation_of(field)
         return lambda: open_prepared(field.path, preparation, manifest.grid, rules)
 
     fields = [(field.name, opening(field)) for field in given.fields]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,13 +10,16 @@ from pathlib import Path
 
 from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.domains.pairing import named_images
-from microseg.core.domains.pixel_sizes import sizes_of_fields
+from microseg.core.domains.pixel_sizes import preparation_of, size_of_field, sizes_of_fields
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, look_through, readable
 from microseg.core.images.pixel_size import PixelSize
+from microseg.core.notices import Notice
 from microseg.core.preparation.field_scale import assumed_size
+from microseg.core.preparation.wording import preparation_text
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Preparation
+from microseg.deploy.pipeline.nearby import NearbyFiles
 from microseg.deploy.report.names import absolute
 
 _YAML = (".yaml", ".yml")
@@ -31,12 +35,14 @@ class InputField:
         path: the file.
         problem: why it cannot be measured, where its name or its place tells; else None.
         pixel_size_um: edge of a native pixel in micrometres that the domain.yaml states for this field alone, or None.
+        settings: the domain.yaml near the field whose settings it has, relative to the input; None for the input's own.
     """
 
     name: str
     path: Path
     problem: str | None = None
     pixel_size_um: float | None = None
+    settings: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class SegmentInput:
         fields: the micrographs in order of their names.
         domain: name of the engine's domain to measure as.
         preparation: how the fields are prepared. Its pixel size wins over the one that a file states.
+        nearby: how fields are prepared that have the settings of a domain.yaml near them, by its path.
         assumed: pixel size for files that state none: that of the training images; None where nothing is assumed.
         left_out: what lies in the input and is no field, one sentence for each kind.
     """
@@ -56,15 +63,28 @@ class SegmentInput:
     fields: tuple[InputField, ...]
     domain: str
     preparation: Preparation
+    nearby: Mapping[str, Preparation]
     assumed: PixelSize | None
     left_out: tuple[str, ...] = ()
+
+    def preparation_of(self, field: InputField) -> Preparation:
+        """How one of the fields is prepared."""
+        shared = self.preparation if field.settings is None else self.nearby[field.settings]
+        return preparation_of(shared, field.pixel_size_um)
+
+    def notices_of(self, field: InputField) -> tuple[Notice, ...]:
+        """What the user should know about the settings of one of the fields."""
+        if field.settings is None:
+            return ()
+        return (Notice("settings", f"settings of {field.settings}: {preparation_text(self.nearby[field.settings])}"),)
 
 
 def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Mapping[str, object]) -> SegmentInput:
     """Find the micrographs of an input and their preparation.
 
     `given` wins over a domain.yaml, and that wins over the engine's domain. The pixel size of a file's metadata wins over the
-    engine's, which describes the training images.
+    engine's, which describes the training images. The nearest domain.yaml of each micrograph counts, from its own folder up to
+    one folder above the input; a YAML file that is given counts for all.
 
     Args:
         path: a file, a folder, a domain folder, or a domain's YAML file.
@@ -83,14 +103,47 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Map
     named = _fields(path) if described is None else _described_fields(*described)
     fields = _one_of_each(named, {file: paths for each in found for file, paths in each.doubtful.items()})
     _refuse_one_name(path, fields)
+    nearby: dict[str, Preparation] = {}
+    if not path.is_file() or path.suffix.lower() not in _YAML:
+        fields = _with_nearby(
+            path, fields, None if described is None else described[0], nearby, manifest, domain, given
+        )
     return SegmentInput(
         title=readable(absolute(path).name or absolute(path).anchor),
         fields=fields,
         domain=entry.name,
         preparation=preparation,
+        nearby=nearby,
         assumed=assumed_size(entry, manifest.grid),
         left_out=tuple(dict.fromkeys(text for each in found for text in each.left_out)),
     )
+
+
+def _with_nearby(
+    path: Path,
+    fields: tuple[InputField, ...],
+    own: Path | None,
+    nearby: dict[str, Preparation],
+    manifest: Manifest,
+    domain: str | None,
+    given: Mapping[str, object],
+) -> tuple[InputField, ...]:
+    """The fields with the nearest domain.yaml where that is not the input's `own`; its preparation goes to `nearby`."""
+    start = absolute(path)
+    files = NearbyFiles(start.parent.parent if path.is_file() else start.parent)
+    found = []
+    for field in fields:
+        nearest = files.of(absolute(field.path).parent)
+        if nearest is None or (own is not None and nearest[0] == absolute(own)):
+            found.append(field)
+            continue
+        source, content = nearest
+        name = readable(Path(os.path.relpath(source, start.parent if path.is_file() else start)).as_posix())
+        if name not in nearby:
+            nearby[name] = domain_preparation(manifest, domain, _stated(content) | dict(given))[1]
+        size = size_of_field(content.pixel_sizes or {}, field.name)
+        found.append(replace(field, settings=name, pixel_size_um=size))
+    return tuple(found)
 
 
 def _one_of_each(fields: list[InputField], doubtful: Mapping[Path, tuple[Path, ...]]) -> tuple[InputField, ...]:

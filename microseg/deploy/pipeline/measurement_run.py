@@ -76,6 +76,7 @@ class MeasurementRun:
             engine_sha256=engine_sha256,
             domain=given.domain,
             preparation=given.preparation,
+            nearby=dict(given.nearby),
             pixel_size_um=options.pixel_size_um,
             fallback_pixel_size_um=None if given.assumed is None else given.assumed.width_um,
             pixel_sizes={field.name: field.pixel_size_um for field in given.fields if field.pixel_size_um is not None},

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
 from microseg.core.images.pixel_size import source_of
@@ -65,6 +64,7 @@ class ReportSink:
         )
         self._max_tile_pixels = settings.max_tile_pixels
         self._outdated: list[str] = []
+        self._told: dict[str, tuple[Notice, ...]] = {}
         self.places = report_paths(field.name for field in given.fields)
 
     def open(self, source: InputField) -> FieldTask | FailedSource | None:
@@ -81,10 +81,11 @@ class ReportSink:
                 return None
             prepared = open_prepared(
                 source.path,
-                preparation_of(self._given.preparation, source.pixel_size_um),
+                self._given.preparation_of(source),
                 self._manifest.grid,
                 self._scale,
             )
+            self._told[source.name] = self._given.notices_of(source)
             return field_task(
                 source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
             )
@@ -110,7 +111,14 @@ class ReportSink:
             counts, notices = measurement.finish()
             picture = rows.finish()
             task.require_unchanged()
-        record = _record(task, place, counts, measurement.not_measured, (*task.prepared.notices, *notices))
+        told = (*self._told.pop(task.name), *task.prepared.notices, *notices)
+        record = _record(
+            task,
+            place,
+            counts,
+            measurement.not_measured,
+            told,
+        )
         write_record(self._report, record, _write_overlay(self._report / record.overlay, picture))
         self.outcomes[task.name] = record
 

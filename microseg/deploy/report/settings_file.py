@@ -35,6 +35,10 @@ class ReportSettings(VersionedModel):
     engine_sha256: str = Field(description="SHA-256 of the engine's file.")
     domain: str = Field(description="Domain of the engine that the fields are measured as.")
     preparation: Preparation = Field(description="How the fields are prepared.")
+    nearby: dict[str, Preparation] = Field(
+        default_factory=dict,
+        description="How fields are prepared that have the settings of a domain.yaml near them, by its path.",
+    )
     pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
     fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
     pixel_sizes: dict[str, float] = Field(

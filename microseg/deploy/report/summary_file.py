@@ -57,6 +57,10 @@ class SummarySettings(FrozenModel):
     """The settings that decide the figures."""
 
     preparation: Preparation = Field(description="How the fields were prepared.")
+    nearby: dict[str, Preparation] = Field(
+        default_factory=dict,
+        description="How fields are prepared that have the settings of a domain.yaml near them, by its path.",
+    )
     pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
     fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
     pixel_sizes: dict[str, float] = Field(
