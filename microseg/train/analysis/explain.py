@@ -184,7 +184,9 @@ def _fields(path: Path, record: RunRecord) -> list[tuple[str, NDArray[np.uint8],
         domain = replace(domain, preparation=preparation)
         items = [(field.name, field.image, field) for field in domain.fields]
     else:
-        items = [(readable(image.name), image, None) for image in find_images(path)]  # type: ignore[misc]
+        # With its folders: pictures of one name would replace each other.
+        base = path.parent if path.is_file() else path
+        items = [(readable(image.relative_to(base).as_posix()), image, None) for image in find_images(path)]  # type: ignore[misc]
     if not items:
         raise InputError(f"{path}: holds no images. Remedy: a domain, a folder of images, or one image.")
     for name, image, field in items:

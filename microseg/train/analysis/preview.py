@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry
-from microseg.core.system.files import replacing
+from microseg.core.system.files import replacing, require_writable
 from microseg.train.common.data import load_training_data
 from microseg.train.common.datasets import Batch, TileSampler
 from microseg.train.common.recipe import Recipe
@@ -33,9 +33,10 @@ def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> DomainEn
         The domain as a run would record it.
 
     Raises:
-        InputError: The domain cannot be trained on.
+        InputError: The domain cannot be trained on, or `out` cannot be written or is one of its files.
     """
     data = load_training_data(source, recipe.scale, recipe.folds)
+    require_writable(out, [path for item in data.fields for path in (item.field.image, item.field.mask)])
     with TileSampler(
         data.fields, recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px, batch=tiles,
         rare_phase_share=recipe.rare_phase_share, seed=(recipe.seed, 0), on_grid=recipe.tile.placement == "grid",

@@ -40,3 +40,12 @@ def test_what_cannot_be_shown_is_named(source: Path, tmp_path: Path, options: li
     assert outcome.status == 2
     assert message in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_micrograph_is_not_replaced(source: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "tiny.yaml")
+    for path in (source / "images" / "s-1-001.tif", source / "masks" / "s-1-001.png"):
+        before = path.read_bytes()
+        outcome = microseg("preview", source, "--recipe", recipe, "--out", path)
+        assert outcome.status == 2 and "would be replaced, and the command reads it" in outcome.err
+        assert path.read_bytes() == before

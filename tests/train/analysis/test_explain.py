@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from microseg.models.deeplab import DeepLabV2
 from microseg.models.network import Network, NetworkOutput
 from microseg.models.unet import UNet
-from microseg.train.analysis.explain import default_layer, grad_cam
+from microseg.train.analysis.explain import default_layer, explain, grad_cam
 from tests.chain import microseg
 
 
@@ -86,6 +87,18 @@ def test_pictures_of_a_domain_and_of_a_folder(trained: Path, unseen: Path, tmp_p
         with Image.open(pictures[0]) as image:
             widths.append(image.width)
     assert widths[0] > widths[1], "a labelled domain shows its labels too"
+
+
+def test_pictures_of_one_name_do_not_replace_each_other(trained: Path, unseen: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        shutil.copy(unseen / "images" / "s-1001-001.tif", tmp_path / "in" / folder / "a.tif")
+    pictures = explain(trained, tmp_path / "in", tmp_path / "out")[2]
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in pictures) == [
+        "one/a.tif.png",
+        "two/a.tif.png",
+    ]
+    assert all(path.is_file() for path in pictures)
 
 
 @pytest.mark.parametrize(
