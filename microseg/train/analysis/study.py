@@ -30,6 +30,8 @@ from microseg.train.uda.recipe import UdaRecipe
 
 SOURCE = "source"
 AUTO = "uda-auto"
+# What a study writes after study.json, which marks the folder as its own.
+_TABLES = ("table.md", "table.csv", "bars.png")
 
 
 class StudyAdaptation(FrozenModel):
@@ -135,9 +137,10 @@ def run_study(
         only: Name or number (from 1) of the only row to train and score, without tables, so that rows can be separate jobs.
 
     Raises:
-        InputError: The study cannot be read.
+        InputError: The study cannot be read, or `out` holds files of these names that no study wrote.
     """
     study, recipes = load_study(path)
+    _refuse_files_of_others(out)
     done: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for row in study.rows if only is None else [_chosen(study, path, only)]:
@@ -149,6 +152,14 @@ def run_study(
         if only is None:
             _write(study, StudyResult(done, failed), out)
     return StudyResult(done, failed)
+
+
+def _refuse_files_of_others(out: Path) -> None:
+    if (out / "study.json").is_file():
+        return
+    for name in _TABLES:
+        if (out / name).exists():
+            raise InputError(f"{out / name}: exists, and no study wrote it. Remedy: another --out.")
 
 
 def _chosen(study: Study, path: Path, only: str) -> StudyRow:
@@ -285,11 +296,11 @@ def _write(study: Study, result: StudyResult, out: Path) -> None:
     rows = [heads, ["---"] * len(heads), *lines]
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     failures = "".join(f"\nFailed: {name}: {reason}\n" for name, reason in result.failed.items())
+    write_json(out / "study.json", {"rows": result.rows, "failed": result.failed})
     write_text(out / "table.md", f"mIoU, RDT and fractions in percent, mean ± std over folds.\n\n{text}\n{failures}")
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([heads, *lines])
     write_text(out / "table.csv", stream.getvalue())
-    write_json(out / "study.json", {"rows": result.rows, "failed": result.failed})
     if result.rows:
         _plot(study, result, out / "bars.png")
 

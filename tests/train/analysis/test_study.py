@@ -58,6 +58,14 @@ def test_rows_are_trained_scored_and_tabled(study: Path, tmp_path: Path, monkeyp
     assert (out / "table.csv").read_text() == before
 
 
+def test_a_table_of_another_program_stays(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "table.csv").write_text("mine")
+    outcome = microseg("study", study, "--out", tmp_path / "out")
+    assert outcome.status == 2 and "table.csv: exists, and no study wrote it. Remedy: another --out" in outcome.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["table.csv"]
+
+
 def test_rows_as_jobs_of_their_own(study: Path, tmp_path: Path) -> None:
     listed = microseg("study", study, "--list")
     assert [line.split()[:2] for line in listed.out.splitlines()] == [["1", "one"], ["2", "bad"], ["3", "two"]]
