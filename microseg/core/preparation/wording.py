@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from microseg.core.images.pixel_size import NO_SIZE
+from microseg.core.images.pixel_size import ASSUMED, NO_SIZE
 from microseg.core.schemas.preparation import Crop, DomainEntry, Intensity, Preparation
 
 _LISTED = 5
@@ -55,10 +55,12 @@ def pixel_sizes_text(sizes: Iterable[tuple[float | None, str | None]]) -> str:
 
 
 def domain_pixel_size_text(entry: DomainEntry) -> str:
-    """The pixel size of a domain of a run or an engine with its source: "0.0277 um (domain.yaml)"."""
+    """The pixel size of a domain of a run or an engine with its source: "0.0277 um (domain.yaml)"; no number is assumed."""
     size, source = entry.preparation.pixel_size_um, entry.pixel_size_source
     if size is None:
         return NO_SIZE
+    if source == ASSUMED:
+        return source
     return f"{size:.5g} um" + (f" ({source})" if source else "")
 
 

@@ -10,6 +10,7 @@ from torch import cuda
 
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
+from microseg.core.preparation.wording import domain_pixel_size_text
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import Adaptation, AdaptationRecord, RunRecord, RunSummary, read_run, refuse_student
 from microseg.core.system.files import replacing, write_json, write_yaml
@@ -129,8 +130,7 @@ def run_uda(
         notice(f"{out} is already finished; its target is {adaptation.target_source}")
         return finished
     context = _context(target_path, source_run, out, options)
-    if (size := context.target.entry.preparation.pixel_size_um) is not None:
-        notice(f"pixel size of the target: {size:.5g} um ({context.target.entry.pixel_size_source})")
+    notice(f"pixel size of the target: {domain_pixel_size_text(context.target.entry)}")
     for text in context.target.notices:
         notice(text)
     record = _record(context, recipe_name, recipe, options, target_path)

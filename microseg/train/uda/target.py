@@ -151,7 +151,7 @@ def _pixel_size(
     if read is None:
         if own_um is None:
             return None
-        notices.append(f"the files state no pixel size: the source's {own_um:g} um applies (--pixel-size-um)")
+        notices.append("the files state no pixel size: the source's is assumed (--pixel-size-um)")
         return CommonPixelSize(own_um, ASSUMED, (own_um,))
     if read.source != DOMAIN_FILE and own_um and abs(read.width_um / own_um - 1) > _SAME_SIZE:
         text = f"its pixel size is {read.width_um:g} um ({read.source}), the source's {own_um:g} um"

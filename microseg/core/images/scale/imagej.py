@@ -42,7 +42,9 @@ _UNITS = {1e-6: "pm", 1e-4: "Å", 1e-3: "nm", 1.0: "µm", 1e3: "mm", 1e4: "cm", 
 
 def imagej(tif: Any, page: Any) -> FileScale:
     """Pixels per unit in XResolution and YResolution, with the unit in ImageJ's description."""
-    tag = page.tags.get(_DESCRIPTION)
+    # ImageJ describes a stack on its first page.
+    first = tif.pages.first
+    tag = page.tags.get(_DESCRIPTION) or (first.tags.get(_DESCRIPTION) if first.imagewidth == page.imagewidth else None)
     if tag is None:
         return FileScale()
     tif.filehandle.seek(tag.valueoffset)
@@ -55,7 +57,9 @@ def imagej(tif: Any, page: Any) -> FileScale:
         return FileScale()
     source = f"ImageJ (pixels per {_UNITS.get(factor, 'unit')})"
     dpi = across * _UM_PER_INCH / factor
-    printers = next((each for each in _PRINTERS_DPI if abs(dpi / each - 1) <= _SAME_DPI), None)
+    # JPEG files state whole pixels per centimetre.
+    same = max(_SAME_DPI, 0.5 / across)
+    printers = next((each for each in _PRINTERS_DPI if abs(dpi / each - 1) <= same), None)
     if printers is not None and factor in (1e4, _UM_PER_INCH):
         return FileScale(
             remarks=(

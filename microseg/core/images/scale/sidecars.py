@@ -30,17 +30,14 @@ def sidecar_scale(path: Path) -> FileScale:
 
 
 def sidecar_paths(path: Path) -> list[Path]:
-    """Where the texts beside an image may lie. A suffix is written in the case of the image's, or in lower case.
+    """Where the texts beside an image may lie, with their suffix in small or in capital letters.
 
     Args:
         path: the image.
     """
-    kind = path.suffix[1:]
-    endings = [".txt", ".hdr", f"-{kind}.hdr"]
-    names = [path.stem + ending for ending in endings]
-    if not kind.islower():
-        names += [path.stem + ending.upper() for ending in endings] + [f"{path.stem}-{kind.lower()}.hdr"]
-    return [path.with_name(name) for name in names]
+    kind = path.suffix[1:].lower()
+    endings = (".txt", ".hdr", f"-{kind}.hdr", ".TXT", ".HDR", f"-{kind.upper()}.HDR")
+    return [path.with_name(path.stem + ending) for ending in endings]
 
 
 def sidecar_text(path: Path) -> str:

@@ -215,7 +215,15 @@ def test_imagej(tmp_path: Path, unit: str, expected: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "per_unit", "dpi"), [("cm", 118.11, 300), ("inch", 72.0, 72), ("cm", 28.346, 72), ("inch", 300.0, 300)]
+    ("unit", "per_unit", "dpi"),
+    [
+        ("cm", 118.11, 300),
+        ("inch", 72.0, 72),
+        ("cm", 28.346, 72),
+        ("cm", 28.0, 72),
+        ("cm", 38.0, 96),
+        ("inch", 300.0, 300),
+    ],
 )
 def test_resolution_of_a_printer_that_imagej_kept_is_no_scale(
     tmp_path: Path, unit: str, per_unit: float, dpi: int
@@ -233,6 +241,16 @@ def test_imagej_rows_and_columns(tmp_path: Path) -> None:
     tifffile.imwrite(path, noise(32, 64), imagej=True, resolution=(4.0, 2.0), metadata={"unit": "um"})
     with open_micrograph(path) as micrograph:
         assert micrograph.pixel_size == PixelSize(0.25, 0.5, "ImageJ (pixels per µm)")
+
+
+def test_imagej_describes_a_stack_on_its_first_page(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for description in ("ImageJ=1.54f\nimages=2\nunit=um\n", None):
+            file.write(noise(32, 64), metadata=None, resolution=(4.0, 4.0), description=description)
+    with tifffile.TiffFile(path) as tif:
+        (stated,) = tiff_scale(tif, tif.pages[1]).statements
+    assert stated.width_um == 0.25
 
 
 def test_two_statements_in_one_file(tmp_path: Path) -> None:
