@@ -126,6 +126,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         _keep_rights(part, target)
         part.replace(target)
+    except OSError as error:
+        if error.filename is None:  # a write names no file
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from microseg.core.system.files import replacing, sha256_of, write_json, write_text, write_yaml
+from microseg.core.errors import InputError
+from microseg.core.system.files import replacing, sha256_of, write_json, write_text, write_yaml, writing
 from microseg.core.system.yaml_file import read_yaml
 
 
@@ -26,6 +29,20 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
     write_text(path, "new ü\n")
     assert path.read_bytes() == "new ü\n".encode()
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+
+    def full() -> None:
+        with replacing(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"):
+        full()
+    with pytest.raises(InputError, match=r"a\.txt: the disk is full"), writing(tmp_path):
+        full()
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_holds_no_nan(tmp_path: Path) -> None:
