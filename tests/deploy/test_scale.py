@@ -121,6 +121,15 @@ def test_sizes_of_single_fields(folder: Path, engine: Path) -> None:
     )
 
 
+def test_sizes_of_a_domain_file_beside_the_input(folder: Path, engine: Path) -> None:
+    described = folder.parent / "domain.yaml"
+    described.write_text("pixel_sizes: {lot/silent.tif: 0.2}\n", encoding="utf-8")
+    assert rows(measured(folder, engine))["silent.tif"]["pixel_size_um"] == "0.2"
+    described.write_text("pixel_sizes: {lot/silenc.tif: 0.2}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no image has the name 'lot/silenc\.tif'"):
+        measured(folder, engine)
+
+
 def test_a_field_far_beyond_the_training_needs_force(folder: Path, engine: Path) -> None:
     stated(folder / "stated.tif", 0.61)
     report = measured(folder, engine)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from microseg.core.domains.pairing import DomainField
 from microseg.core.errors import InputError
+from microseg.core.images.folders import find_images
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
 from microseg.core.schemas.preparation import Grid, Preparation
@@ -19,7 +20,7 @@ _LISTED = 10
 def sizes_of_fields(stated: Mapping[str, float], names: Iterable[str], source: Path) -> dict[str, float]:
     """The pixel size of each field that `pixel_sizes` names, in micrometres, by the field's name.
 
-    A key is the path of a file below the image folder, its name, or its stem; the more exact one counts.
+    A key is the path of a file or its end, such as its name, with or without suffix; the longest one counts.
 
     Args:
         stated: the content of `pixel_sizes`.
@@ -58,10 +59,23 @@ def size_of_field(stated: Mapping[str, float], name: str) -> float | None:
     return next((sizes[key] for key in _keys(name) if key in sizes), None)
 
 
+def refuse_unknown_names(stated: Mapping[str, float] | None, source: Path) -> None:
+    """Raise InputError where a key of `pixel_sizes` names no image below the folder of its domain.yaml.
+
+    Args:
+        stated: the content of `pixel_sizes`.
+        source: the domain.yaml.
+    """
+    if stated:
+        folder = source.parent
+        sizes_of_fields(stated, [path.relative_to(folder).as_posix() for path in find_images(folder)], source)
+
+
 def _keys(name: str) -> list[str]:
     """The keys that name a field, the more exact ones first."""
     path = PurePosixPath(_composed(name))
-    return [str(path), path.name, str(path.with_suffix("")), path.stem]
+    bare = path.with_suffix("")
+    return ["/".join(each.parts[start:]) for start in range(len(path.parts)) for each in (path, bare)]
 
 
 def _composed(text: str) -> str:

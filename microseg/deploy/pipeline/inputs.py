@@ -141,7 +141,8 @@ def _with_nearby(
         name = readable(Path(os.path.relpath(source, start.parent if path.is_file() else start)).as_posix())
         if name not in nearby:
             nearby[name] = domain_preparation(manifest, domain, _stated(content) | dict(given))[1]
-        size = size_of_field(content.pixel_sizes or {}, field.name)
+        below = Path(os.path.relpath(absolute(field.path), source.parent)).as_posix()
+        size = size_of_field(content.pixel_sizes or {}, readable(below))
         found.append(replace(field, settings=name, pixel_size_um=size))
     return tuple(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from microseg.core.domains.domain_file import DomainFile, domain_file_in, read_domain_file
+from microseg.core.domains.pixel_sizes import refuse_unknown_names
 
 
 class NearbyFiles:
@@ -26,7 +27,9 @@ class NearbyFiles:
         if folder not in self._found:
             described = domain_file_in(folder)
             if described is not None:
-                self._found[folder] = described, read_domain_file(described)
+                content = read_domain_file(described)
+                refuse_unknown_names(content.pixel_sizes, described)
+                self._found[folder] = described, content
             elif folder in (self._top, folder.parent):
                 self._found[folder] = None
             else:

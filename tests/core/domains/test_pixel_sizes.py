@@ -21,6 +21,8 @@ def test_names_stems_and_paths() -> None:
     stated = {"a": 0.1, "b.png": 0.2, "other/a.tif": 0.3}
     assert sizes_of_fields(stated, names, YAML) == {"lot/a.tif": 0.1, "lot/b.png": 0.2, "other/a.tif": 0.3}
     assert sizes_of_fields({"lot/a": 0.4}, names, YAML) == {"lot/a.tif": 0.4}
+    assert sizes_of_fields({"lot/a": 0.4, "a.tif": 0.5}, names[:1], YAML) == {"lot/a.tif": 0.4}
+    assert sizes_of_fields({"lot/a.tif": 0.4}, ["images/lot/a.tif"], YAML) == {"images/lot/a.tif": 0.4}
 
 
 def test_an_unknown_name_is_named() -> None:
