@@ -172,8 +172,10 @@ def test_a_text_beside_a_field_that_appears_later_counts(folder: Path, engine: P
     assert measured(folder, engine).summary.run.fields_resumed == 0
     assert measured(folder, engine).summary.run.fields_resumed == 2
     (folder / "silent.txt").write_text(JEOL, encoding="utf-8")
+    (folder / "stated.txt").write_text("operator: Meier\n", encoding="utf-8")
     report = measured(folder, engine)
     assert report.summary.run.fields_resumed == 1
+    assert any("Passed over: 1 .txt (no images)." in notice for notice in report.summary.notices)
     assert rows(report)["silent.tif"]["pixel_size_source"] == "silent.txt of JEOL (SM_MICRON_MARKER)"
     assert report.summary.area_um2 == pytest.approx(48.0)
 

@@ -16,6 +16,7 @@ from microseg.core.images.formats.known import NOT_READ, READ_WITH_EXTRA
 IMAGE_SUFFIXES = frozenset(
     {".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".jfif", ".jp2", ".j2k", ".webp", *READ_WITH_EXTRA, *NOT_READ}
 )
+SIDECAR_SUFFIXES = frozenset({".txt", ".hdr"})
 IMAGE_KINDS = "TIFF, PNG, BMP, JPEG, JPEG 2000, WebP, CZI or DM3/DM4"
 
 
@@ -154,6 +155,7 @@ class _Walk:
         """Names of images and of folders; other files are counted."""
         images: list[str] = []
         folders: list[str] = []
+        others: list[str] = []
         try:
             for entry in os.scandir(folder):
                 if entry.name.startswith("."):
@@ -165,11 +167,13 @@ class _Walk:
                 elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
                     images.append(entry.name)
                 elif entry.name.lower() not in _SETTINGS:
-                    self._others[Path(entry.name).suffix.lower() or "without suffix"] += 1
+                    others.append(entry.name)
         except OSError as error:
             raise InputError(
                 f"{folder}: cannot be listed ({error.strerror or error}). Remedy: check its rights."
             ) from error
+        read = _texts_of_images(folder, images, others)
+        self._others.update(Path(name).suffix.lower() or "without suffix" for name in others if name not in read)
         return sorted(images), sorted(folders)
 
     def _choose(self, folder: Path, names: list[str]) -> None:
@@ -188,6 +192,17 @@ class _Walk:
 
     def _name(self, path: Path) -> str:
         return readable(path.relative_to(self._root).as_posix())
+
+
+def _texts_of_images(folder: Path, images: Sequence[str], others: Sequence[str]) -> set[str]:
+    """Which of the other files are texts beside an image that state its pixel size."""
+    if not any(Path(name).suffix.lower() in SIDECAR_SUFFIXES for name in others):
+        return set()
+    # Imported here: it needs this module.
+    from microseg.core.images.scale.sidecars import sidecar_paths, states_scale
+
+    names = {path.name for image in images for path in sidecar_paths(folder / image)}
+    return {name for name in others if name in names and states_scale(folder / name)}
 
 
 def _list(names: Sequence[str]) -> str:

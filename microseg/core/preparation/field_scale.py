@@ -122,7 +122,7 @@ def _of_the_file(micrograph: Micrograph, rules: ScaleRules) -> tuple[PixelSize |
         return rules.assumed, _unstated(micrograph, rules)
     if _is_square(size):
         return size, []
-    told = f"{size_text(size.width_um, size.height_um)}, {size.source}"
+    told = size_text(size.width_um, size.height_um)
     return size, [f"its pixels are not square ({told}): the field is resampled to square ones"]
 
 
@@ -151,16 +151,15 @@ def _beyond_training(path: Path, size: PixelSize, trained: PixelSizeRange, refus
     factor = trained.factor_beyond(size.width_um, size.height_um)
     if factor <= NOTICE_FACTOR:
         return []
-    told = (
-        f"its pixel size of {size_text(size.width_um, size.height_um)} ({size.source}) is {factor:.3g} times beyond those that "
-        f"the engine was trained on ({trained.text})"
-    )
+    own = f"its pixel size of {size_text(size.width_um, size.height_um)}"
+    told = f"is {factor:.3g} times beyond those that the engine was trained on ({trained.text})"
     if factor > REFUSAL_FACTOR and refuses:
         raise FieldError(
-            f"{path}: {told}; more than {REFUSAL_FACTOR:g} times are refused. Remedy: --pixel-size-um where the size is wrong; "
-            "a magnification nearer to the training's; or --force-scale."
+            f"{path}: {own} ({size.source}) {told}; more than {REFUSAL_FACTOR:g} times are refused. Remedy: --pixel-size-um "
+            "where the size is wrong; a magnification nearer to the training's; or --force-scale."
         )
-    return [f"{told}: it may not know structures of this size"]
+    # Without the source, so that reports can join the notices of many fields.
+    return [f"{own} {told}: it may not know structures of this size"]
 
 
 def factors(path: Path, size: PixelSize | None, grid: Grid) -> tuple[float, float]:

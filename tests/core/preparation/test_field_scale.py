@@ -84,10 +84,7 @@ def test_oblong_pixels_become_square(tmp_path: Path, grid: Grid, shape: tuple[in
         striped = np.concatenate([field.rows(row, row + 1) for row in range(shape[0])])
     np.testing.assert_array_equal(whole, striped)
     (notice,) = field.notices
-    assert (
-        notice
-        == "its pixels are not square (0.1 x 0.18 um, ImageJ (pixels per µm)): the field is resampled to square ones"
-    )
+    assert notice == "its pixels are not square (0.1 x 0.18 um): the field is resampled to square ones"
     labels = noise(40, 60) % 3
     assert labels_to_grid(labels, field.shape).shape == shape
     back = labels_to_native(labels_to_grid(labels, (72, 120)), (40, 60))

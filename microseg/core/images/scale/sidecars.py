@@ -29,6 +29,11 @@ def sidecar_scale(path: Path) -> FileScale:
     return found
 
 
+def states_scale(path: Path) -> bool:
+    """Whether a text states the pixel size of an image beside it."""
+    return bool(_statements(sidecar_text(path), "", is_header=path.suffix.lower() == ".hdr"))
+
+
 def sidecar_paths(path: Path) -> list[Path]:
     """Where the texts beside an image may lie, with their suffix in small or in capital letters.
 
