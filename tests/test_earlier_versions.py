@@ -70,6 +70,7 @@ def test_an_engine_is_inspected() -> None:
 def test_an_engine_measures_what_it_measured(tmp_path: Path) -> None:
     """The micrographs of the old report, made again: the same file hashes, so the same pixels, and the same counts."""
     write_domain(tmp_path / "wafer", "t3", 2, 5, size_px=(60, 50))
+    (tmp_path / "wafer" / "domain.yaml").unlink()  # version 0.1.0 did not look one folder above
     report = package.segment_folder(
         tmp_path / "wafer" / "images", engine=OLD / "tiny.onnx", out=tmp_path / "report", pixel_size_um=0.1
     )
@@ -114,6 +115,7 @@ def test_a_report_is_read() -> None:
 def test_a_report_with_other_settings_is_not_continued(tmp_path: Path) -> None:
     """It is left as it is."""
     write_domain(tmp_path / "wafer", "t3", 2, 5, size_px=(60, 50))
+    (tmp_path / "wafer" / "domain.yaml").unlink()  # version 0.1.0 did not look one folder above
     report = Path(shutil.copytree(OLD / "report", tmp_path / "report"))
     before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
     done = microseg(

@@ -29,6 +29,7 @@ class FolderOptions(TypedDict, total=False):
     invert: bool | None
     allow_coloured: float | None
     crop: Crop | Mapping[str, int] | None
+    roi: str | PathLike[str] | None
     page: int | None
     channel: int | None
     keep_padding: bool | None
@@ -113,6 +114,7 @@ def segment_folder(
         invert: whether grey values are inverted (bright field); None for what domain.yaml or the engine says.
         allow_coloured: share of coloured pixels, in percent, up to which a field is measured without them.
         crop: native pixels to leave out, for instance {"bottom_px": 60}; None for what domain.yaml or the engine says.
+        roi: region of interest: a mask image, GeoJSON or a region of ImageJ for all fields, or a folder with one for each.
         page: number of the page, from 1, of files that hold several; None for what the file says.
         channel: number of the channel, from 1, of files that hold several; None for what the file says.
         keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
@@ -137,12 +139,13 @@ def segment_folder(
         MissingExtraError: the runtime is not installed.
     """
     values: dict[str, Any] = {**options}
-    crop = values.pop("crop", None)
+    crop, roi = values.pop("crop", None), values.pop("roi", None)
     given = SegmentOptions(
         input=Path(input),
         engine=Path(engine),
         out=None if out is None else Path(out),
         crop=None if crop is None else checked_crop(crop),
+        roi=None if roi is None else Path(roi),
         **values,
     )
     return read_report(segment(given, on_advance=progress or (lambda amount: None)).report)

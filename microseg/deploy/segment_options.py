@@ -22,6 +22,7 @@ class SegmentOptions:
         invert: whether grey values are inverted.
         allow_coloured: share of coloured pixels up to which a field is measured without them, %.
         crop: native pixels that are cut off each side.
+        roi: file or folder of regions of interest: pixels outside are not measured.
         page: number of the page, from 1, of files that hold several.
         channel: number of the channel, from 1, of files that hold several.
         keep_padding: whether padding is measured.
@@ -45,6 +46,7 @@ class SegmentOptions:
     invert: bool | None = None
     allow_coloured: float | None = None
     crop: Crop | None = None
+    roi: Path | None = None
     page: int | None = None
     channel: int | None = None
     keep_padding: bool | None = None

@@ -91,6 +91,15 @@ CropOption = Annotated[
         rich_help_panel=_NOT_MEASURED,
     ),
 ]
+RegionOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--roi",
+        help="Region to measure: a mask image, GeoJSON of QuPath or regions of ImageJ for all fields, or a folder with a file "
+        "for each stem.",
+        rich_help_panel=_NOT_MEASURED,
+    ),
+]
 PageOption = Annotated[
     int | None,
     typer.Option(min=1, help="Page to measure, from 1, of files that hold several. Default: what the file says."),

@@ -53,7 +53,7 @@ __all__ = [
     "resolve_intensity",
 ]
 
-STATED = ("invert", "crop", "pixel_size_um", "intensity", "page", "channel", "keep_padding")
+STATED = ("invert", "crop", "pixel_size_um", "intensity", "artefacts", "page", "channel", "keep_padding")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from microseg.core.domains import layout
 from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, TRANSPARENT, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
-from microseg.core.schemas.preparation import CHANNEL, KEEP_PADDING, PAGE, Crop, Intensity
+from microseg.core.schemas.preparation import ARTEFACTS, CHANNEL, KEEP_PADDING, PAGE, Crop, Intensity
 from microseg.core.schemas.validation import problems
 from microseg.core.system.yaml_file import parse_yaml, read_text
 
@@ -140,6 +140,7 @@ class DomainFile(FrozenModel):
     invert: bool = Field(False, description="Whether dark and bright are exchanged (bright-field light micrographs).")
     crop: Crop = Field(Crop(), description="Native pixels that are cut off each side, such as the data bar.")
     intensity: Intensity = Field(Intensity(), description="How grey values become 8 bit.")
+    artefacts: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field((), description=ARTEFACTS)
     page: int | None = Field(None, ge=1, description=PAGE)
     channel: int | None = Field(None, ge=1, description=CHANNEL)
     keep_padding: bool = Field(False, description=KEEP_PADDING)
@@ -171,6 +172,9 @@ class DomainFile(FrozenModel):
             twice = sorted({item for item in items if items.count(item) > 1})
             if twice:
                 raise ValueError(f"phases: {what} {', '.join(twice)} is used twice")
+        unknown = [name for name in self.artefacts if self.phases is not None and name not in names]
+        if unknown:
+            raise ValueError(f"artefacts: {unknown[0]!r} is no phase; phases: {', '.join(names)}")
         return self
 
     def phase_specs(self, *, by_name: bool = False) -> tuple[PhaseSpec, ...]:

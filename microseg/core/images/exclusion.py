@@ -14,6 +14,11 @@ NOT_MEASURED = 255
 """Mask value of native pixels that are not measured."""
 
 
+def artefact_reason(phase: str) -> str:
+    """The reason why pixels of a phase that is no material are not measured."""
+    return f"artefacts ({phase})"
+
+
 @dataclass(frozen=True)
 class Exclusion:
     """Pixels that are not measured, for one reason.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ class PreparedField(Closing):
         invert: whether dark and bright are exchanged.
         orientation: how viewers turn the picture, 1 to 8. It is not turned here.
         notices: what the user should know.
-        exclusions: pixels that are not measured, by reason. The network sees their surroundings mirrored there.
+        exclusions: pixels that are not measured, by reason. The network sees their surroundings mirrored there, except for
+            what lies outside of a region of interest.
+        artefacts: names of phases that are no material.
     """
 
     path: Path
@@ -61,8 +63,10 @@ class PreparedField(Closing):
     orientation: int
     notices: tuple[Notice, ...]
     exclusions: tuple[Exclusion, ...]
+    artefacts: tuple[str, ...]
     _micrograph: Micrograph = field(repr=False)
     _eight_bit: EightBit = field(repr=False)
+    _filled: int = field(repr=False, default=0)
     _level: int = field(repr=False, default=0)
     _tone: NDArray[np.uint8] | None = field(repr=False, default=None)
 
@@ -107,9 +111,13 @@ class PreparedField(Closing):
     def filled_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """`native_rows` with what is not measured filled from its surroundings, so that it does not change their labels."""
         rows = self.native_rows(start, stop)
-        if not self.exclusions:
+        if not self._filled:
             return rows
-        return filled(rows, np.logical_or.reduce(self.excluded_rows(start, stop)), self._level)
+        return filled(rows, np.logical_or.reduce(self.excluded_rows(start, stop)[: self._filled]), self._level)
+
+    def within(self, region: Exclusion) -> PreparedField:
+        """The field without what lies outside of a region of interest. The network sees it, and it does not count."""
+        return replace(self, exclusions=(*self.exclusions, region))
 
     @property
     def pixel_size_um(self) -> float | None:
@@ -199,6 +207,8 @@ def _prepared(
         orientation=micrograph.orientation,
         notices=micrograph.notices + on_scale + material.notices + looks + found.notices,
         exclusions=exclusions + burnt_in,
+        artefacts=preparation.artefacts,
+        _filled=len(exclusions) + len(burnt_in),
         _micrograph=micrograph,
         _eight_bit=found.convert,
         _level=level,

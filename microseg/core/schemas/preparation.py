@@ -9,6 +9,10 @@ from pydantic import Field
 
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 
+ARTEFACTS = (
+    "Names of phases that are no material, such as scratches, pores or stains: what is found of them leaves the denominator of "
+    "the other fractions."
+)
 PAGE = "Number of the page, from 1, of files that hold several; null: the one that is neither reduced nor a thumbnail."
 CHANNEL = "Number of the channel, from 1, of files that hold several; null: grey, or three equal channels."
 KEEP_PADDING = (
@@ -61,6 +65,7 @@ class Preparation(FrozenModel):
         le=100,
         description="Share of coloured pixels up to which a field is measured without them, %; a field with more is refused.",
     )
+    artefacts: tuple[str, ...] = Field((), description=ARTEFACTS)
     page: int | None = Field(None, ge=1, description=PAGE)
     channel: int | None = Field(None, ge=1, description=CHANNEL)
     keep_padding: bool = Field(False, description=KEEP_PADDING)

@@ -101,7 +101,7 @@ class ArraySink:
         """Take the tiles of one field to a result. Raises FieldError."""
         source = self._sources.pop(id(task))
         manifest = self._engine.manifest
-        phases, folds = len(manifest.phases), len(manifest.folds)
+        phases, folds = [phase.name for phase in manifest.phases], len(manifest.folds)
         arrays = NativeArrays(task.prepared, folds)
         measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, arrays)
         for item in tiles:

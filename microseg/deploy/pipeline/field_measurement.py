@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
-from microseg.core.images.exclusion import NOT_MEASURED, merged, not_measured_notices
+from microseg.core.images.exclusion import NOT_MEASURED, artefact_reason, merged, not_measured_notices
 from microseg.core.notices import Notice
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.preparation.resampling import nearest_indices
@@ -46,18 +46,21 @@ class FieldMeasurement:
         not_measured: native pixels that are not measured, by reason; complete after the last tile.
     """
 
-    def __init__(self, field: PreparedField, reading: Lock, phases: int, folds: int, rows: NativeRows) -> None:
+    def __init__(
+        self, field: PreparedField, reading: Lock, phases: Sequence[str], folds: int, rows: NativeRows
+    ) -> None:
         """Args:
         field: the open field.
         reading: held while `field` is read, which another thread does too.
-        phases: number of phases.
+        phases: names of the phases.
         folds: number of folds.
         rows: takes the native rows.
         """
         self._field = field
         self._reading = reading
         self._rows = rows
-        self._counts = np.zeros((1 + folds, phases), np.int64)
+        self._phases = tuple(phases)
+        self._counts = np.zeros((1 + folds, len(phases)), np.int64)
         self._greys = np.zeros(256, np.int64)
         self._rows_of = nearest_indices(field.shape[0], field.native_shape[0])
         self._columns_of = nearest_indices(field.shape[1], field.native_shape[1])
@@ -77,14 +80,27 @@ class FieldMeasurement:
         """The result, after the last tile.
 
         Returns:
-            Pixels per phase by the bag and by every fold, int64 (1 + F, P), and notices for the user.
+            Pixels per phase by the bag and by every fold, int64 (1 + F, P), and notices for the user. Artefacts have none.
 
         Raises:
             FieldError: the field cannot be a micrograph.
         """
+        self._leave_out_artefacts()
         height, width = self._field.native_shape
         notices = not_measured_notices(self.not_measured, height * width)
         return self._counts, notices + self._about_grey_values()
+
+    def _leave_out_artefacts(self) -> None:
+        """Take the pixels of artefacts, as the bag finds them, out of what is measured; each fold leaves out its own."""
+        for index, name in enumerate(self._phases):
+            if name in self._field.artefacts:
+                self.not_measured[artefact_reason(name)] = int(self._counts[0, index])
+                self._counts[:, index] = 0
+        if not self._counts[0].any():
+            raise FieldError(
+                f"{self._field.path}: every pixel is an artefact ({', '.join(self._field.artefacts)}). Remedy: check "
+                "`artefacts` in domain.yaml."
+            )
 
     def _about_grey_values(self) -> tuple[Notice, ...]:
         """Notices on the 8-bit grey values. Raises FieldError where they cannot be those of a micrograph."""

@@ -23,7 +23,7 @@ from microseg.deploy.pipeline.nearby import NearbyFiles
 from microseg.deploy.report.names import absolute
 
 _YAML = (".yaml", ".yml")
-_STATED = ("invert", "crop", "intensity", "page", "channel", "keep_padding")
+_STATED = ("invert", "crop", "intensity", "artefacts", "page", "channel", "keep_padding")
 
 
 @dataclass(frozen=True)
@@ -177,13 +177,22 @@ def domain_preparation(
         stated: values of `Preparation` by key.
 
     Raises:
-        InputError: the engine has no such domain.
+        InputError: the engine has no such domain, or `artefacts` names no phase of it, or all.
     """
     try:
         entry = manifest.domain(domain)
     except ValueError as error:
         raise InputError(f"--as {error}.") from error
-    return entry, entry.preparation.model_copy(update={"pixel_size_um": None, **stated})
+    preparation = entry.preparation.model_copy(update={"pixel_size_um": None, **stated})
+    names = [phase.name for phase in manifest.phases]
+    if unknown := [name for name in preparation.artefacts if name not in names]:
+        raise InputError(
+            f"artefacts: {unknown[0]!r} is none of the engine's phases ({', '.join(names)}). Remedy: correct `artefacts` in "
+            "domain.yaml."
+        )
+    if len(set(preparation.artefacts)) == len(names):
+        raise InputError("artefacts: names every phase of the engine. Remedy: leave at least one phase to measure.")
+    return entry, preparation
 
 
 def _refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:

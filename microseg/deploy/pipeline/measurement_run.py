@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microseg import __version__
 from microseg.core.errors import InputError
@@ -26,6 +26,9 @@ from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
 
+if TYPE_CHECKING:
+    from microseg.deploy.pipeline.region import Regions
+
 # The import for the page begins after the first tile has begun, which must not wait for it.
 _FIRST_CALL_S = 0.05
 
@@ -41,6 +44,7 @@ class MeasurementRun:
         settings: the report's settings.
         limits: tiles under way at once and their size.
         config: how the engine is run.
+        regions: the regions of interest, or None.
     """
 
     report: Path
@@ -49,6 +53,7 @@ class MeasurementRun:
     settings: ReportSettings
     limits: TileLimits
     config: SegmentConfig
+    regions: Regions | None = None
 
     @classmethod
     def prepare(
@@ -69,6 +74,7 @@ class MeasurementRun:
         refuse_contradicting_options(options.assume_engine_scale, options.require_scale)
         given = resolve_input(options.input, manifest, options.domain, options.preparation)
         limits = config.limits(manifest, options.engine.stat().st_size, options.memory_mb)
+        regions = _regions(options.roi, [field.name for field in given.fields])
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
@@ -77,6 +83,7 @@ class MeasurementRun:
             domain=given.domain,
             preparation=given.preparation,
             nearby=dict(given.nearby),
+            regions={} if regions is None else regions.sha256,
             pixel_size_um=options.pixel_size_um,
             fallback_pixel_size_um=None if given.assumed is None else given.assumed.width_um,
             pixel_sizes={field.name: field.pixel_size_um for field in given.fields if field.pixel_size_um is not None},
@@ -88,7 +95,8 @@ class MeasurementRun:
             device=config.runtime_config.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
-        return cls(report, manifest, given, check_report(report, settings, options.decimal_comma), limits, config)
+        settings = check_report(report, settings, options.decimal_comma)
+        return cls(report, manifest, given, settings, limits, config, regions)
 
     def measure(
         self,
@@ -129,7 +137,7 @@ class MeasurementRun:
             soon.start()
             return engine
 
-        sink = ReportSink(self.report, self.given, self.manifest, settings)
+        sink = ReportSink(self.report, self.given, self.manifest, settings, self.regions)
         pipeline = FieldPipeline(self.given.fields, sink, self.limits, open_and_begin, on_advance)
         on_total(len(self.given.fields))
         pipeline.run()
@@ -180,6 +188,15 @@ class MeasurementRun:
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content
+
+
+def _regions(path: Path | None, names: list[str]) -> Regions | None:
+    """The regions of interest. Raises InputError. Imported here: most runs have none."""
+    if path is None:
+        return None
+    from microseg.deploy.pipeline.region import Regions
+
+    return Regions.find(path, names)
 
 
 def _import_html() -> None:

@@ -47,7 +47,7 @@ def report_html(report: Path, findings: Findings) -> str:
         validation=_validation(findings.manifest),
         runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
         preparation=preparation_text(findings.settings.preparation),
-        fields=_fields(report, findings.measured),
+        fields=_fields(report, findings.measured, [phase.name for phase in findings.manifest.phases]),
     )
 
 
@@ -77,13 +77,20 @@ def _validation(manifest: Manifest) -> list[dict[str, Any]]:
     return found
 
 
-def _fields(report: Path, records: list[FieldRecord]) -> list[dict[str, Any]]:
+def _fields(report: Path, records: list[FieldRecord], phases: list[str]) -> list[dict[str, Any]]:
     fields = []
     used = 0
     for record in records:
         thumbnail = read_thumbnail(report, record) if used < _THUMBNAIL_BYTES else None
         used += len(thumbnail or "")
-        fields.append({"record": record, "fold_std": record.fold_std, "thumbnail": thumbnail and Markup(thumbnail)})
+        fields.append(
+            {
+                "record": record,
+                "fractions": record.fractions_of(phases),
+                "fold_std": record.fold_std,
+                "thumbnail": thumbnail and Markup(thumbnail),
+            }
+        )
     return fields
 
 

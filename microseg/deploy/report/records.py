@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.versioned import VersionedModel
@@ -53,8 +54,9 @@ class FieldRecord(FrozenModel):
     @model_validator(mode="after")
     def _counts_every_pixel(self) -> FieldRecord:
         pixels = self.measured_width_px * self.measured_height_px
-        pixels -= sum(self.not_measured.values())
-        if not pixels or any(sum(counts) != pixels for counts in (self.counts, *self.fold_counts)):
+        measured = pixels - sum(self.not_measured.values())
+        # Each fold finds artefacts of its own.
+        if not measured or sum(self.counts) != measured or any(sum(counts) > pixels for counts in self.fold_counts):
             raise ValueError("the pixels of the phases do not add up to those of the field")
         return self
 
@@ -75,6 +77,17 @@ class FieldRecord(FrozenModel):
             return None
         return self.measured_px * self.pixel_size_um * (self.pixel_height_um or self.pixel_size_um)
 
+    def fractions_of(self, phases: Sequence[str]) -> list[float | None]:
+        """Area fraction of each of the engine's phases, 0-1; None for those that are no material.
+
+        Args:
+            phases: names of the phases, in the engine's order.
+        """
+        return [
+            None if artefact_reason(name) in self.not_measured else fraction
+            for name, fraction in zip(phases, self.fractions, strict=True)
+        ]
+
     @property
     def fractions(self) -> list[float]:
         """Area fraction of each phase, 0-1."""
@@ -83,7 +96,7 @@ class FieldRecord(FrozenModel):
     @property
     def fold_fractions(self) -> list[list[float]]:
         """Area fraction of each phase by each fold, 0-1, (folds, phases)."""
-        return [[count / self.measured_px for count in counts] for counts in self.fold_counts]
+        return [[count / (sum(counts) or 1) for count in counts] for counts in self.fold_counts]
 
     @cached_property
     def fold_std(self) -> list[float | None]:

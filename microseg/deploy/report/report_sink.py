@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ from microseg.deploy.report.records import (
 )
 from microseg.deploy.report.settings_file import ReportSettings
 
+if TYPE_CHECKING:
+    from microseg.deploy.pipeline.region import Regions
+
 Outcome = FieldRecord | FailedField
 
 
@@ -48,7 +52,14 @@ class ReportSink:
         places: path of each field in the report, by its name.
     """
 
-    def __init__(self, report: Path, given: SegmentInput, manifest: Manifest, settings: ReportSettings) -> None:
+    def __init__(
+        self,
+        report: Path,
+        given: SegmentInput,
+        manifest: Manifest,
+        settings: ReportSettings,
+        regions: Regions | None = None,
+    ) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self.resumed = 0
         self._report = report
@@ -64,6 +75,7 @@ class ReportSink:
         )
         self._max_tile_pixels = settings.max_tile_pixels
         self._outdated: list[str] = []
+        self._regions = regions
         self._told: dict[str, tuple[Notice, ...]] = {}
         self.places = report_paths(field.name for field in given.fields)
 
@@ -85,6 +97,8 @@ class ReportSink:
                 self._manifest.grid,
                 self._scale,
             )
+            if self._regions is not None:
+                prepared = self._regions.applied(source.name, prepared)
             self._told[source.name] = self._given.notices_of(source)
             return field_task(
                 source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
@@ -102,7 +116,7 @@ class ReportSink:
         place = self.places[task.name]
         discard(self._report, task.name, place)
         with _mask_and_overlay(self._report / mask_path(place), task, self._manifest.phases) as rows:
-            phases, folds = len(self._manifest.phases), len(self._manifest.folds)
+            phases, folds = [phase.name for phase in self._manifest.phases], len(self._manifest.folds)
             measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, rows)
             for item in tiles:
                 measurement.add(item.tile, item.labels, item.votes)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import zip_longest
 
+from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.pixel_size import ASSUMPTIONS, NO_SIZE
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.processor import instruction_sets, saturation_notice
@@ -68,13 +69,20 @@ class Findings:
         """Statistics by phase name, in the engine's order."""
         return {
             phase.name: phase_statistics(
-                [record.fractions[index] for record in self.measured],
-                [record.counts[index] for record in self.measured],
-                [record.measured_px for record in self.measured],
-                [[fold[index] for fold in record.fold_fractions] for record in self.measured],
+                [record.fractions[index] for record in records],
+                [record.counts[index] for record in records],
+                [record.measured_px for record in records],
+                [[fold[index] for fold in record.fold_fractions] for record in records],
             )
             for index, phase in enumerate(self.manifest.phases)
+            for records in ([] if phase.name in self.artefacts else self.measured,)
         }
+
+    @cached_property
+    def artefacts(self) -> frozenset[str]:
+        """Names of phases that are no material: they have no fraction."""
+        given = (self.settings.preparation, *self.settings.nearby.values())
+        return frozenset(name for preparation in given for name in preparation.artefacts)
 
     @cached_property
     def area_um2(self) -> float | None:
@@ -143,6 +151,15 @@ class Findings:
         without = [record.pixel_size_source for record in self.measured if record.pixel_size_um is None]
         if any(source not in ASSUMPTIONS for source in without):
             found.append("The pixel size of at least one field is unknown. No area is stated. Remedy: --pixel-size-um.")
+        if self.artefacts and self.measured:
+            pixels = sum(record.measured_width_px * record.measured_height_px for record in self.measured)
+            shares = [
+                f"{name} {sum(record.not_measured.get(artefact_reason(name), 0) for record in self.measured) / pixels:.2%}"
+                for name in sorted(self.artefacts)
+            ]
+            found.append(
+                f"Artefacts leave the denominator of the fractions (share of all fields): {', '.join(shares)}."
+            )
         found += self.left_out
         if self.left_over:
             found.append(

@@ -61,6 +61,10 @@ class SummarySettings(FrozenModel):
         default_factory=dict,
         description="How fields are prepared that have the settings of a domain.yaml near them, by its path.",
     )
+    regions: dict[str, str] = Field(
+        default_factory=dict,
+        description='SHA-256 of the files of regions of interest by name of the field; "" stands for all fields.',
+    )
     pixel_size_um: float | None = Field(description="Native pixel size given on the command line, µm.")
     fallback_pixel_size_um: float | None = Field(description="Pixel size for files that state none, µm.")
     pixel_sizes: dict[str, float] = Field(

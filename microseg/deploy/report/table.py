@@ -104,7 +104,7 @@ def _measured_row(record: FieldRecord, phases: Sequence[str]) -> dict[str, Any]:
     return {
         "field": record.name,
         "status": "measured",
-        **{f"fraction_{name}": value for name, value in zip(phases, record.fractions, strict=True)},
+        **{f"fraction_{name}": value for name, value in zip(phases, record.fractions_of(phases), strict=True)},
         **{f"fold_std_{name}": value for name, value in zip(phases, record.fold_std, strict=True)},
         "width_px": record.width_px,
         "height_px": record.height_px,

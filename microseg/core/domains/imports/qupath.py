@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, ImageLabels]:
     for number, feature in enumerate(features(read_json(path)), 1):
         where = f"{path}: feature {number}"
         try:
-            parts = tuple(_parts(feature["geometry"], where))
+            parts = tuple(polygons(feature["geometry"], where))
             if parts:
                 shapes.append(Shape(_label(feature, where), parts))
             else:
@@ -59,8 +59,17 @@ def _label(feature: dict[str, Any], where: str) -> str:
     return str(name)
 
 
-def _parts(geometry: dict[str, Any], where: str) -> Iterator[tuple[Ring, ...]]:
-    """Polygons with their holes; nothing of points and lines."""
+def polygons(geometry: dict[str, Any], where: str) -> Iterator[tuple[Ring, ...]]:
+    """Polygons with their holes; nothing of points and lines.
+
+    Args:
+        geometry: the geometry of a feature.
+        where: file and place, for messages.
+
+    Raises:
+        InputError: a line that is no outline.
+        KeyError, TypeError: no geometry of GeoJSON.
+    """
     match geometry["type"]:
         case "Polygon":
             yield tuple(ring(points, where) for points in geometry["coordinates"])
@@ -69,4 +78,4 @@ def _parts(geometry: dict[str, Any], where: str) -> Iterator[tuple[Ring, ...]]:
                 yield tuple(ring(points, where) for points in polygon)
         case "GeometryCollection":
             for part in geometry["geometries"]:
-                yield from _parts(part, where)
+                yield from polygons(part, where)
