@@ -16,7 +16,7 @@ from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.images.exclusion import not_measured_notices
-from microseg.core.preparation.bit_depth import is_outlier
+from microseg.core.preparation.bit_depth import other_bits
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import read_through
 from microseg.core.schemas.preparation import Grid, Intensity
@@ -146,7 +146,9 @@ def check_domain(domain: Domain, folds: int) -> DomainCheck:
     problems += [text for item in fields for text in item.problems]
     problems += _missing_phases(domain, fields)
     resolved = combined_rule(domain.preparation.intensity, [item.intensity for item in fields if item.intensity])
-    notices = _notices(domain, fields) + _other_bits(fields, resolved)
+    notices = _notices(domain, fields) + other_bits(
+        [(item.name, item.intensity) for item in fields if item.intensity], resolved
+    )
     return DomainCheck(domain, fields, resolved, tuple(problems), notices)
 
 
@@ -224,18 +226,6 @@ def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
                 f"phase {phase.name!r} occurs in group {min(groups)!r} alone: the fold that holds it out cannot learn it"
             )
     return tuple(notices)
-
-
-def _other_bits(fields: tuple[FieldCheck, ...], resolved: Intensity) -> tuple[str, ...]:
-    """The fields whose significant bits are not those of the domain: they do not change its rule."""
-    if resolved.rule != "bit_depth":
-        return ()
-    return tuple(
-        f"{item.name}: {item.intensity.bits} significant bits, and the domain has {resolved.bits}: it keeps its own. Remedy: "
-        "check how it was saved, or leave it out"
-        for item in fields
-        if item.intensity and is_outlier(item.intensity, resolved)
-    )
 
 
 def _by_text(fields: tuple[FieldCheck, ...]) -> list[str]:

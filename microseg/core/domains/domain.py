@@ -33,6 +33,7 @@ from microseg.core.domains.pixel_sizes import open_field, with_pixel_sizes
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import find_masks
 from microseg.core.images.image_file import stored_grid
+from microseg.core.preparation.bit_depth import other_bits
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import PreparedField, cropped_shape, labels_to_grid
@@ -332,18 +333,24 @@ def preparation_as(domain: Domain, entry: DomainEntry) -> Preparation:
 
 
 def resolve_intensity(domain: Domain) -> Intensity:
-    """The domain's rule to 8 bit with nothing left open, for run and manifest; see `combined_rule`.
+    """The rule of `resolved_rule` without its notices."""
+    return resolved_rule(domain)[0]
+
+
+def resolved_rule(domain: Domain) -> tuple[Intensity, tuple[str, ...]]:
+    """The domain's rule to 8 bit with nothing left open, for run and manifest (see `combined_rule`), and who differs from it.
 
     Opens every field where the bits are open. Raises InputError for one that cannot be read.
     """
     rule = domain.preparation.intensity
     if rule.rule not in ("bit_depth", "significant_bits") or rule.bits is not None:
-        return rule
+        return rule, ()
     resolved = []
     for field in domain.fields:
         with _as_input_error(), open_field(field, domain.preparation, Grid()) as prepared:
-            resolved.append(prepared.intensity)
-    return combined_rule(rule, resolved)
+            resolved.append((field.name, prepared.intensity))
+    combined = combined_rule(rule, [intensity for _, intensity in resolved])
+    return combined, other_bits(resolved, combined)
 
 
 @contextmanager

@@ -197,6 +197,21 @@ def common_bits(fields: Sequence[Intensity]) -> int | None:
     return bits[needed - 1]
 
 
+def other_bits(fields: Iterable[tuple[str, Intensity]], domain: Intensity) -> tuple[str, ...]:
+    """Notices on the fields whose significant bits are not those of their domain: they do not change its rule.
+
+    Args:
+        fields: name of each field, and the rule as it resolves it alone.
+        domain: the domain's rule.
+    """
+    return tuple(
+        f"{name}: {field.bits} significant bits, and the domain has {domain.bits}: it keeps its own. Remedy: check how it was "
+        "saved, or leave it out"
+        for name, field in fields
+        if domain.rule == "bit_depth" and is_outlier(field, domain)
+    )
+
+
 def is_outlier(field: Intensity, domain: Intensity) -> bool:
     """Whether a field's own bits are not those of its domain, and it keeps them."""
     return None not in (field.bits, domain.bits) and field.bits not in (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from microseg.core.domains.checking import nothing_labelled
-from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
+from microseg.core.domains.domain import Domain, load_domain, resolved_rule
 from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
@@ -94,7 +94,8 @@ def load_training_data(
         domain = replace(domain, preparation=domain.preparation_over(base))
     if not domain.phases:
         raise InputError(f"{source}: has no labels to learn from. Remedy: a folder with masks/.")
-    preparation = domain.preparation.model_copy(update={"intensity": resolve_intensity(domain)})
+    rule, other_bits = resolved_rule(domain)
+    preparation = domain.preparation.model_copy(update={"intensity": rule})
     domain = replace(domain, preparation=preparation)
     common = common_pixel_size(domain, scale_rules)
     pixel_um = None if common is None else common.width_um
@@ -104,7 +105,7 @@ def load_training_data(
     _refuse_unlabelled(fields)
     _refuse_missing_phases(domain, fields)
     return TrainingData(
-        notices=domain.notices,
+        notices=(*domain.notices, *other_bits),
         fields=fields,
         folds=held,
         phases=[PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases],

@@ -20,6 +20,7 @@ from microseg.core.domains.domain import (
     prepared_and_labels,
     read_labels,
     resolve_intensity,
+    resolved_rule,
 )
 from microseg.core.errors import InputError
 from microseg.core.images.orientation import shown
@@ -476,7 +477,9 @@ def test_a_field_of_other_bits_is_named_and_does_not_decide(tmp_path: Path) -> N
     for name, factor in (("a", 16), ("b", 16), ("c", 16), ("odd", 257)):
         tifffile.imwrite(tmp_path / f"{name}.tif", noise(32, 32).astype(np.uint16) * np.uint16(factor))
     found = check_domain(load_domain(tmp_path), 2)
-    assert found.resolved.bits == 12 and resolve_intensity(load_domain(tmp_path)).bits == 12
+    assert found.resolved.bits == 12
+    assert resolved_rule(load_domain(tmp_path))[0].bits == 12
+    assert "odd.tif" in resolved_rule(load_domain(tmp_path))[1][0]
     named = [text for text in found.notices if "and the domain has 12: it keeps its own" in text]
     assert len(named) == 1 and named[0].startswith("odd.tif: 16 significant bits")
 
