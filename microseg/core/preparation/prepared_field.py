@@ -47,7 +47,7 @@ class PreparedField(Closing):
         orientation: how viewers turn the picture, 1 to 8. It is not turned here.
         notices: what the user should know.
         exclusions: pixels that are not measured, by reason. The network sees their surroundings mirrored there, except for
-            what lies outside of a region of interest.
+            burnt-in white and what lies outside of a region of interest.
         artefacts: names of phases that are no material.
     """
 
@@ -191,8 +191,8 @@ def _prepared(
     )
     burnt_in = _burnt_in(micrograph, found.burnt_in)
     level = 0
-    if exclusions or burnt_in:
-        first = next(iter(_measured_stripes(micrograph, crop, exclusions + burnt_in)))
+    if exclusions:
+        first = next(iter(_measured_stripes(micrograph, crop, exclusions)))
         level = int(np.median(found.convert(first)))
     return PreparedField(
         path=path,
@@ -208,7 +208,7 @@ def _prepared(
         notices=micrograph.notices + on_scale + material.notices + looks + found.notices,
         exclusions=exclusions + burnt_in,
         artefacts=preparation.artefacts,
-        _filled=len(exclusions) + len(burnt_in),
+        _filled=len(exclusions),  # a thin bar or text disturbs less than what would fill it
         _micrograph=micrograph,
         _eight_bit=found.convert,
         _level=level,
