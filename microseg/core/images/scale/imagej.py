@@ -51,7 +51,7 @@ def imagej(tif: Any, page: Any) -> FileScale:
     text = decoded(tif.filehandle.read(min(int(tag.count), _MOST_BYTES)))
     if not text.startswith("ImageJ="):
         return FileScale()
-    stated: dict[str, str] = dict(re.findall(r"^(unit|yunit)=(.*?)\s*$", text, re.MULTILINE))
+    stated: dict[str, str] = dict(re.findall(r"^(unit|yunit)=(.*)$", text, re.MULTILINE))
     across, down = (_per_unit(page, code) for code in _RESOLUTIONS)
     if (unit := stated.get("unit")) is None or across is None or (factor := um_per(unit)) is None:
         return FileScale()

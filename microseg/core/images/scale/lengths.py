@@ -32,7 +32,9 @@ _UM_PER = {
     "meter": 1e6,
 }
 _ESCAPE = re.compile(r"\\[ux]([0-9a-f]{4}|[0-9a-f]{2})", re.IGNORECASE)
-_LENGTH = re.compile(r"\s*([-+]?[\d.,]*\d[.,]?(?:e[-+]?\d+)?)\s*(.*?)\s*\Z", re.IGNORECASE | re.DOTALL)
+_LENGTH = re.compile(r"([-+]?[\d.,]*\d[.,]?(?:e[-+]?\d+)?)\s*(.*)", re.IGNORECASE | re.DOTALL)
+# Longer texts are no number with its unit.
+_LONGEST = 100
 # Characters that stand for one that a program could not write.
 _REPLACEMENTS = "?\N{INVERTED QUESTION MARK}"
 # The micro sign in UTF-8, read in a code page of one byte, has two characters; read twice so, four.
@@ -87,6 +89,8 @@ def number(text: str) -> tuple[float, float] | None:
     Returns:
         The number, and half a unit of its last digit; None where the text is no finite number.
     """
+    if len(text) > _LONGEST:
+        return None
     mantissa, _, exponent = text.strip().lower().partition("e")
     point = max(mantissa.rfind("."), mantissa.rfind(","))
     whole, decimals = (mantissa, "") if point < 0 else (mantissa[:point], mantissa[point + 1 :])
@@ -107,7 +111,8 @@ def length(text: str, unit: str | None = None) -> Length | None:
         text: number and unit: "27.7 nm", "11,08 nm", "10µm".
         unit: the unit where the text names none; None: a length without unit is none.
     """
-    if (found := _LENGTH.match(text)) is None or (value := number(found[1])) is None:
+    text = text[: _LONGEST + 1].strip()
+    if len(text) > _LONGEST or (found := _LENGTH.match(text)) is None or (value := number(found[1])) is None:
         return None
     factor = um_per(found[2] or unit or "")
     if factor is None or value[0] <= 0:

@@ -26,7 +26,8 @@ def ome(tif: tifffile.TiffFile, page: Any) -> list[Statement]:
     # Imported here: other files need no XML parser. A DTD and its entities are refused: the file is not trusted.
     from defusedxml.ElementTree import fromstring
 
-    pixels = list(_named(fromstring(text, forbid_dtd=True), "Pixels"))
+    images = _named(fromstring(text, forbid_dtd=True), "Image")
+    pixels = [element for image in images for element in _named(image, "Pixels")]
     chosen = _pixels_of(pixels, page, tif.filename)
     if chosen is None:
         return []
@@ -38,7 +39,7 @@ def ome(tif: tifffile.TiffFile, page: Any) -> list[Statement]:
 
 def _pixels_of(pixels: list[Element], page: Any, filename: str) -> Element | None:
     """The element of the page: the one whose TiffData names it, else the only one of its size, else the only one."""
-    files = {name for element in pixels for name in _file_names(element)}
+    files = {name for element in pixels for block in _named(element, "TiffData") for name in _file_names(block)}
     # A file that was renamed knows only its old name.
     here = filename if filename in files else None
     for element in pixels:
@@ -69,7 +70,7 @@ def _has_page(element: Element, number: int, filename: str | None) -> bool:
 
 
 def _file_names(element: Element) -> list[str]:
-    """Names of the files in which the planes of an element lie."""
+    """Names of the files in which the planes of a TiffData lie."""
     return [name for each in _named(element, "UUID") if (name := each.get("FileName"))]
 
 
@@ -80,5 +81,5 @@ def _edge(pixels: Element, axis: str) -> float | None:
 
 
 def _named(element: Element, name: str) -> Iterator[Element]:
-    """The elements of that name below an element, in any namespace."""
-    return (each for each in element.iter() if each.tag.rpartition("}")[2] == name)
+    """The children of that name of an element, in any namespace."""
+    return (each for each in element if each.tag.rpartition("}")[2] == name)

@@ -11,7 +11,7 @@ from microseg.core.images.scale.statement import FileScale, Statement
 from microseg.core.images.scale.texts import MOST_BYTES, decoded, sections, whole_number
 from microseg.core.images.scale.vendor_tags import tescan_statements
 
-_JEOL_LINE = re.compile(r"^\$+([A-Z][A-Z0-9_]*)[ \t=]+(.*?)\s*$", re.MULTILINE)
+_JEOL_LINE = re.compile(r"^\$+([A-Z][A-Z0-9_]*)[ \t=]+(.*)$", re.MULTILINE)
 _HITACHI = "semimagefile"
 
 
@@ -69,7 +69,7 @@ def _statements(text: str, name: str, is_header: bool) -> list[Statement]:
 
 def _jeol(text: str, name: str) -> list[Statement]:
     """JEOL: a scale bar of $$SM_MICRON_BAR pixels is $$SM_MICRON_MARKER long in a picture of $CM_FULL_SIZE pixels."""
-    entries = dict(reversed(_JEOL_LINE.findall(text)))
+    entries: dict[str, str] = dict(reversed(_JEOL_LINE.findall(text)))
     bar, marker = number(entries.get("SM_MICRON_BAR", "")), length(entries.get("SM_MICRON_MARKER", ""))
     if bar is None or marker is None or bar[0] <= 0:
         return []

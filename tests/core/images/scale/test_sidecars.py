@@ -89,6 +89,13 @@ def test_other_texts_state_nothing(tmp_path: Path, text: bytes) -> None:
     assert scale_of(tmp_path, "a.tif", "a.txt", text) == StatedScale()
 
 
+@pytest.mark.parametrize(
+    "text", ["$$SM_MICRON_MARKER x{}b\n$$SM_MICRON_BAR 10\n", "[SemImageFile]\nPixelSize=1 x{}b\n"]
+)
+def test_endless_spaces_cost_no_time(tmp_path: Path, text: str) -> None:
+    assert scale_of(tmp_path, "a.tif", "a.txt", text.format(" " * 1_000_000).encode()) == StatedScale()
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_a_pipe_and_a_folder_of_that_name_are_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")

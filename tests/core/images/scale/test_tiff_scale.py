@@ -315,6 +315,12 @@ def test_ome_of_the_image_that_the_page_belongs_to(tmp_path: Path, first: int, s
         assert edges_and_source(found) == (0.25, 0.5, "OME-XML (PhysicalSizeX)")
 
 
+def test_ome_with_endless_elements_is_read_at_once(tmp_path: Path) -> None:
+    nested = "<Pixels>" * 50_000 + "</Pixels>" * 50_000
+    text = OME.format(head="", size='PhysicalSizeX="0.25"').replace("<TiffData/>", f"<TiffData/>{nested}")
+    assert pixel_size(tmp_path / "a.ome.tif", description=text.encode()) == 0.25
+
+
 def test_ome_that_counts_endless_planes_is_read_at_once(tmp_path: Path) -> None:
     text = OME.format(head="", size='PhysicalSizeX="0.25"').replace('="1"', '="999999999"')
     assert pixel_size(tmp_path / "a.ome.tif", description=text.encode()) == 0.25
