@@ -107,7 +107,7 @@ def test_nothing_to_measure_and_one_grey_value_are_told_apart(tiny_engine: Path)
         with pytest.raises(FieldError, match="every pixel is transparent: nothing is left to measure"):
             opened.predict(np.dstack([GREY, np.zeros_like(GREY)]))
         visible = np.where(OUTSIDE, GREY, 40).astype(np.uint8)
-        with pytest.raises(FieldError, match="every pixel is 40: the capture is blank"):
+        with pytest.raises(FieldError, match="every pixel is 40: there is nothing to measure"):
             opened.predict(np.dstack([visible, np.where(OUTSIDE, 0, 255).astype(np.uint8)]))
 
 

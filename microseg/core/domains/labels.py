@@ -83,7 +83,8 @@ def read_mask(path: Path) -> Mask:
                 )
             pixels = raster.read(0, raster.height)
             inverted = raster.white_is_zero and pixels.dtype.kind == "u"
-            pixels = np.iinfo(pixels.dtype).max - pixels if inverted else pixels
+            if inverted:
+                pixels = np.iinfo(pixels.dtype).max - pixels if raster.bits is None else 2**raster.bits - 1 - pixels
             return Mask(
                 path,
                 shown(_whole_numbers(pixels, path), raster.orientation),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from microseg.core.domains.phases import MAX_PHASES
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.orientation import known_orientation
+from microseg.core.images.segments import packed_bits
 
 _MAX_BYTES = 1 << 30
 _REDUCED = 1  # NewSubfileType, bit 0: a smaller version of another page (TIFF 6.0)
@@ -57,7 +58,7 @@ def read_planes(path: Path) -> Planes | None:
     except FieldError:
         raise
     except Exception as error:  # a damaged file makes decoders raise anything
-        raise FieldError(f"{path}: is damaged or cannot be decoded ({error}). Remedy: save the mask again.") from error
+        raise FieldError(f"{path}: cannot be decoded ({error}). Remedy: save the mask again.") from error
 
 
 def _is_tiff(path: Path) -> bool:
@@ -99,7 +100,8 @@ def _as_shown(pixels: NDArray[Any], page: Any) -> NDArray[Any]:
     """Pixels with white as the largest value, as viewers show them."""
     if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or pixels.dtype.kind not in "bu":
         return pixels
-    return ~pixels
+    bits = packed_bits(page)
+    return ~pixels if bits in (None, 1) else 2**bits - 1 - pixels
 
 
 def _refuse_too_much(path: Path, planes: int, page: Any) -> None:

@@ -60,7 +60,8 @@ def open_bitmap(path: Path) -> Raster:
             f"{path}: {error}. Remedy: save an image of this size as tiled or stripped TIFF, which is read in parts."
         ) from error
     except Exception as error:  # a damaged file makes decoders raise anything
-        raise FieldError(f"{path}: is damaged or truncated ({error}). Remedy: copy or save the image again.") from error
+        reason = str(error) or type(error).__name__
+        raise FieldError(f"{path}: cannot be decoded ({reason}). Remedy: copy or save the image again.") from error
     pixels = decoded.pixels
     height, width = pixels.shape[:2]
     exclusions, notices = _transparency(decoded.alpha, is_bmp)

@@ -18,7 +18,7 @@ from microseg.core.images.folders import IMAGE_SUFFIXES, find_images
 from microseg.core.images.image_file import open_raster
 from microseg.core.images.pages import Selection
 from microseg.core.images.pixel_size import PixelSize
-from microseg.core.images.raster import Raster
+from microseg.core.images.raster import Raster, shades
 from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.images.scale.statement import FileScale, StatedScale
 from microseg.core.notices import Notice
@@ -104,7 +104,8 @@ class Micrograph(Closing):
                 raise self._coloured()
             grey = channel
         else:
-            grey = block
+            bits = self._raster.bits
+            grey = np.take(shades(bits), block) if bits is not None and bits < 8 else block
         grey = self._converted(grey)
         return grey if hidden is None else np.where(hidden, grey.dtype.type(0), grey)
 

@@ -15,6 +15,18 @@ from microseg.core.images.scale.statement import FileScale
 from microseg.core.notices import Notice
 
 
+def shades(bits: int) -> NDArray[np.uint8]:
+    """Grey values of 8 bits for the values of so few bits, as viewers show them: the largest one is 255.
+
+    Args:
+        bits: 1 to 8.
+
+    Returns:
+        uint8 (2 ** bits,).
+    """
+    return np.asarray(np.rint(np.arange(2**bits) * (255 / (2**bits - 1))), np.uint8)
+
+
 def _nothing() -> None:
     """Close a raster that holds no file."""
 
@@ -31,6 +43,7 @@ class Raster:
         palette: (entries, 3) uint8 where the values are indices into it, else None.
         white_is_zero: whether 0 is white (TIFF's MinIsWhite).
         one_bit: whether the file stores one bit a pixel; `read` gives 0 and 255.
+        bits: bits of a grey value or index where the file has fewer than its type, else None; `read` does not scale them.
         lossy: whether the values come from JPEG, whose equal channels differ by rounding.
         orientation: how viewers turn the stored pixels, 1 to 8 (EXIF and TIFF tag 274); `read` does not turn them.
         scale: what the file states about the size of a pixel.
@@ -47,6 +60,7 @@ class Raster:
     palette: NDArray[np.uint8] | None = None
     white_is_zero: bool = False
     one_bit: bool = False
+    bits: int | None = None
     lossy: bool = False
     orientation: int = 1
     scale: FileScale = field(default_factory=FileScale)

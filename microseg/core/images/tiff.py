@@ -6,7 +6,6 @@ what decoders copy. `python -m benchmarks.memory` prints what `segment` takes fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +19,9 @@ from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.orientation import StoredGrid, known_orientation
 from microseg.core.images.pages import ChosenPage, Selection, choose_page, refuse_channel
-from microseg.core.images.raster import Raster
+from microseg.core.images.raster import Raster, shades
 from microseg.core.images.scale.tiff_scale import tiff_scale
+from microseg.core.images.segments import AGAIN, JPEG, Segments, packed_bits, too_short
 from microseg.core.material.transparency import TRANSPARENT, is_transparent
 from microseg.core.notices import Notice
 
@@ -29,11 +29,9 @@ from microseg.core.notices import Notice
 _WHOLE_BYTES = 64 << 20
 # A strip or tile is the smallest part that can be decoded. A larger one would take more memory than a station has.
 _MAX_SEGMENT_BYTES = 1 << 30
-_JPEG = (6, 7, 33007, 34892)
 # ExtraSamples of an alpha channel, associated (1) and unassociated (2): TIFF 6.0, section 18.
 _ALPHA = ((1,), (2,))
 NEVER_WRITTEN = "in tiles that were never written"
-_DAMAGED = "Remedy: copy or save the image again."
 
 
 def open_tiff(path: Path, selection: Selection = Selection()) -> Raster:
@@ -88,7 +86,7 @@ def _decoding(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise FieldError(f"{path}: is damaged or cannot be decoded ({reason}). {_DAMAGED}") from error
+        raise FieldError(f"{path}: cannot be decoded ({reason}). {AGAIN}") from error
 
 
 def _samples(page: Any) -> int:
@@ -97,23 +95,13 @@ def _samples(page: Any) -> int:
 
 def _raster(path: Path, tif: tifffile.TiffFile, chosen: ChosenPage, channel: int | None) -> Raster:
     page: Any = chosen.page
-    height, width, samples = int(page.imagelength), int(page.imagewidth), _samples(page)
+    height, width, samples, bits = int(page.imagelength), int(page.imagewidth), _samples(page), packed_bits(page)
     if page.dtype is None or page.imagedepth != 1 or height * width == 0:
         raise FieldError(
             f"{path}: {page.bitspersample}-bit TIFF of this kind cannot be read. Remedy: save 8 or 16 bit."
         )
-    if page.bitspersample < 8 and page.bitspersample != 1:
-        raise FieldError(f"{path}: {page.bitspersample} bits per pixel. Remedy: save it with 8 or 16 bit.")
-    segment = page.tilelength * page.tilewidth if page.is_tiled else page.rowsperstrip * width
-    is_plain = bool(page.is_final) and page.bitspersample >= 8
-    if not is_plain and segment * samples * page.dtype.itemsize > _MAX_SEGMENT_BYTES:
-        raise FieldError(f"{path}: one strip of more than 1 GiB. Remedy: save it as TIFF with tiles or short strips.")
     planes = samples if page.planarconfig == 2 else 1
-    never_written = _never_written(path, page, planes)
-    is_plain = is_plain and never_written is None
-    if chosen.skipped and not is_plain:
-        raise FieldError(f"{path}: page {chosen.skipped + 1} has no header of its own. Remedy: save it as a file.")
-    read_planes = _plain_reader(tif, page, planes, chosen.skipped) if is_plain else _segment_reader(tif, page, planes)
+    read_planes, never_written = _reader(path, tif, page, planes, chosen.skipped)
     notices = list(chosen.notices)
     has_alpha = samples in (2, 4) and page.extrasamples[-1:] in _ALPHA
     # RGB with a fourth sample of unknown meaning: many programs call alpha so.
@@ -131,21 +119,20 @@ def _raster(path: Path, tif: tifffile.TiffFile, chosen: ChosenPage, channel: int
         )
     if has_alpha or is_padded:
         notices.append(Notice("file", "alpha channel dropped" if has_alpha else "last channel dropped"))
-    rows = _PageRows(path, page, read_planes, has_alpha, channel)
-    palette = None
-    if page.colormap is not None and page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        palette = np.ascontiguousarray((np.asarray(page.colormap) >> 8).astype(np.uint8).T)
-    is_binary = page.bitspersample == 1
+    palette = _palette(page)
+    is_binary = bits == 1 and palette is None
+    rows = _PageRows(path, page, read_planes, has_alpha, channel, is_binary=is_binary)
     return Raster(
         path,
         height,
         width,
-        np.dtype(np.uint8) if is_binary else np.dtype(page.dtype).newbyteorder("="),
+        np.dtype(np.uint8) if bits == 1 else np.dtype(page.dtype).newbyteorder("="),
         rows.read,
         palette=palette,
         white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         one_bit=is_binary,
-        lossy=page.compression in _JPEG,
+        bits=None if is_binary or rows.is_colour else bits,
+        lossy=page.compression in JPEG,
         orientation=known_orientation(page.tags.valueof(274)),
         exclusions=(
             *((Exclusion(TRANSPARENT, rows.transparent),) if has_alpha else ()),
@@ -157,36 +144,36 @@ def _raster(path: Path, tif: tifffile.TiffFile, chosen: ChosenPage, channel: int
     )
 
 
-def _never_written(path: Path, page: Any, planes: int) -> Callable[[int, int], NDArray[np.bool_]] | None:
-    """Strips or tiles that a sparse file leaves out: neither an offset nor a length is stated for them.
-
-    Args:
-        path: the file.
-        page: its page.
-        planes: planes of the page that are stored one after the other.
-
-    Returns:
-        A function that gives rows, bool (n, width), True for pixels that were never written; None where all were.
-
-    Raises:
-        FieldError: the file is cut off, or nothing was written.
-    """
-    offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
-    segments = min(len(offsets), len(counts))
-    offsets, counts = offsets[:segments], counts[:segments]
-    size, needed = path.stat().st_size, int((offsets + counts).max(initial=0))
-    missing = (offsets == 0) & (counts == 0)
-    if not segments or needed > size or (counts[~missing] == 0).any():
-        raise FieldError(f"{path}: is truncated ({size} bytes, {needed} needed). {_DAMAGED}")
-    if missing.all():
-        raise FieldError(f"{path}: none of its {segments} strips or tiles was ever written. Remedy: save it again.")
-    if not missing.any():
+def _palette(page: Any) -> NDArray[np.uint8] | None:
+    """Colours of the values of a page with a colour map, uint8 (entries, 3); None for another page."""
+    if page.colormap is None or page.photometric != tifffile.PHOTOMETRIC.PALETTE:
         return None
+    table = np.asarray(page.colormap)
+    # TIFF 6.0 has 16 bits an entry. Programs wrote 8, so that all colours would be black.
+    return np.ascontiguousarray((table if table.max() <= 255 else table >> 8).astype(np.uint8).T)
+
+
+def _reader(
+    path: Path, tif: tifffile.TiffFile, page: Any, planes: int, skipped: int
+) -> tuple[Callable[[int, int], NDArray[Any]], Callable[[int, int], NDArray[np.bool_]] | None]:
+    """A function that gives rows of all planes, and one that says which pixels were never written, if any."""
     height, width = int(page.imagelength), int(page.imagewidth)
-    high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
-    down, across = math.ceil(height / high), math.ceil(width / wide)
-    blocks = missing.reshape(planes, down, across).any(axis=0)
-    return lambda start, stop: blocks[np.arange(start, stop) // high].repeat(wide, axis=1)[:, :width]
+    row_bytes = width * _samples(page) // planes * page.dtype.itemsize
+    if page.is_final and np.all(page.dataoffsets):
+        needed = int(page.dataoffsets[0]) + (skipped + 1) * planes * height * row_bytes
+        if needed > tif.filehandle.size:
+            raise too_short(path, "pixels", needed, tif.filehandle.size)
+        return _plain_reader(tif, page, planes, skipped), None
+    if skipped:
+        raise FieldError(f"{path}: page {skipped + 1} has no header of its own. Remedy: save it as a file.")
+    # A row of tiles is kept.
+    strip = min(page.rowsperstrip, height) * row_bytes
+    band = max(page.tilelength * page.tilewidth, min(page.tilelength, height) * width)
+    if (band * row_bytes // width if page.is_tiled else strip) * planes > _MAX_SEGMENT_BYTES:
+        kind = "row of tiles" if page.is_tiled else "strip"
+        raise FieldError(f"{path}: one {kind} of more than 1 GiB. Remedy: save it as TIFF with tiles or short strips.")
+    segments = Segments(path, tif, page, planes)
+    return _segment_reader(segments, page, planes), segments.never_written(planes)
 
 
 class _PageRows:
@@ -199,12 +186,19 @@ class _PageRows:
         read_planes: Callable[[int, int], NDArray[Any]],
         has_alpha: bool,
         channel: int | None,
+        *,
+        is_binary: bool,
     ) -> None:
         self._path = path
         self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
-        is_colour = channel is None and page.samplesperpixel >= 3
-        self._channels: int | slice = slice(0, 3) if is_colour else (channel or 1) - 1
-        self._one_bit = page.bitspersample == 1
+        self.is_colour = channel is None and page.samplesperpixel >= 3
+        self._channels: int | slice = slice(0, 3) if self.is_colour else (channel or 1) - 1
+        self._bits = packed_bits(page)
+        self._is_binary = is_binary
+        # Image codecs give RGB, but planes are decoded one by one.
+        is_decoded = page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS or page.compression in JPEG
+        is_luma = page.photometric == tifffile.PHOTOMETRIC.YCBCR and (self._planes > 1 or not is_decoded)
+        self._is_ycbcr = self.is_colour and is_luma and page.dtype == np.uint8
         self._read_planes = read_planes
         self._has_alpha = has_alpha
         self._kept: tuple[int, int, NDArray[np.bool_]] | None = None
@@ -215,10 +209,18 @@ class _PageRows:
             block = self._read_planes(start, stop)  # (planes, n, width, samples of a plane)
             pixels = np.moveaxis(block[..., 0], 0, -1) if self._planes > 1 else block[0]
             if self._has_alpha:
-                self._kept = (start, stop, is_transparent(pixels[..., -1]))
+                alpha = pixels[..., -1]
+                hidden = is_transparent(alpha) if self._bits is None else alpha < 2**self._bits - 1
+                self._kept = (start, stop, hidden)
             pixels = pixels[..., self._channels]
-            if pixels.dtype == np.bool_ or self._one_bit:
+            if self._is_binary:
                 return np.where(pixels, np.uint8(255), np.uint8(0))
+            if pixels.dtype == np.bool_:
+                return pixels.astype(np.uint8)
+            if self._is_ycbcr:
+                return _rgb(pixels)
+            if self.is_colour and self._bits is not None and self._bits < 8:
+                return np.take(shades(self._bits), pixels)
             return pixels
 
     def transparent(self, start: int, stop: int) -> NDArray[np.bool_]:
@@ -227,6 +229,13 @@ class _PageRows:
             self.read(start, stop)
         assert self._kept is not None
         return self._kept[2]
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours of Y, Cb and Cr, uint8 (n, width, 3), by the coefficients of ITU-R BT.601 that TIFF 6.0, section 21, takes."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
 def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int, skipped: int) -> Callable[[int, int], NDArray[Any]]:
@@ -251,33 +260,24 @@ def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int, skipped: int) 
     return read
 
 
-def _segment_reader(tif: tifffile.TiffFile, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
+def _segment_reader(segments: Segments, page: Any, planes: int) -> Callable[[int, int], NDArray[Any]]:
     """Rows of strips or tiles. The last row of tiles, or the last strip, is kept, because stripes overlap."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel // planes
-    band_rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
-    band_width = page.tilewidth if page.is_tiled else width
-    across = math.ceil(width / band_width)
-    bands = math.ceil(height / band_rows)
-    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _JPEG else {}
-    # Looked up here: these read tags of the file, and would move the position between seek and read.
-    decode_segment, offsets, counts = page.decode, page.dataoffsets, page.databytecounts
-    handle: Any = tif.filehandle
+    band_rows, band_width = segments.rows, segments.columns
     kept: dict[int, NDArray[Any]] = {}
 
     def decode(band: int) -> NDArray[Any]:
         rows = min(band_rows, height - band * band_rows)
         block = np.empty((planes, rows, width, samples), np.dtype(page.dtype).newbyteorder("="))
         for plane in range(planes):
-            for column in range(across):
-                index = (plane * bands + band) * across + column
-                if not counts[index]:  # never written
+            for column in range(segments.across):
+                index = (plane * segments.down + band) * segments.across + column
+                if segments.missing[index]:
                     block[plane, :, column * band_width : (column + 1) * band_width] = 0
                     continue
-                handle.seek(offsets[index])
-                encoded = handle.read(counts[index])
-                data, (_, _, _, left, _), _ = decode_segment(encoded, index, **tables)
-                target = block[plane, :, left : left + data.shape[2]]
-                target[...] = data[0, :rows, : target.shape[1]]
+                data, left = segments.decode(index)
+                target = block[plane, :, left : left + data.shape[1]]
+                target[...] = data[:rows, : target.shape[1]]
         return block
 
     def read(start: int, stop: int) -> NDArray[Any]:

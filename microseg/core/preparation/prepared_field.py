@@ -299,7 +299,7 @@ def _first_look(micrograph: Micrograph, crop: Crop, exclusions: tuple[Exclusion,
             f"{micrograph.path}: every pixel is {why}: nothing is left to measure. Remedy: give the picture itself."
         )
     raise FieldError(
-        f"{micrograph.path}: every pixel is {first:g}: the capture is blank. Remedy: capture it again, or remove it."
+        f"{micrograph.path}: every pixel is {first:g}: there is nothing to measure. Remedy: capture it again, or remove it."
     )
 
 

@@ -237,7 +237,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     for name, reason in (
         ("empty.tif", "empty"),
         ("text.tif", "no image"),
-        ("header.tif", "damaged"),
+        ("header.tif", "cannot be decoded"),
         ("gone.tif", "opened"),
     ):
         with pytest.raises(FieldError, match=f"{name}.*{reason}"):

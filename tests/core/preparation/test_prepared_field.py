@@ -163,7 +163,7 @@ def test_pixel_size_unknown_or_beyond_reason_names_the_option(tmp_path: Path) ->
 def test_what_is_no_field(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match="too small"):
         prepared(write(tmp_path / "one.tif", noise(1, 1)))
-    with pytest.raises(FieldError, match="every pixel is 0: the capture is blank"):
+    with pytest.raises(FieldError, match="every pixel is 0: there is nothing to measure"):
         prepared(write(tmp_path / "black.tif", np.zeros((40, 40), np.uint8)))
     path = write(tmp_path / "a.tif", noise(40, 40))
     with pytest.raises(FieldError, match=r"crop .* leaves nothing of 40 x 40 px"):
@@ -177,7 +177,7 @@ def test_blank_but_for_the_data_bar(tmp_path: Path) -> None:
     grey[50:] = noise(10, 60)
     path = write(tmp_path / "a.tif", grey)
     prepared(path)
-    with pytest.raises(FieldError, match="blank"):
+    with pytest.raises(FieldError, match="every pixel is 0"):
         prepared(path, crop=Crop(bottom_px=10))
 
 

@@ -172,7 +172,7 @@ def test_wrong_usage_is_refused_before_anything_is_read(trained: Path, tmp_path:
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(empty / "blank.png")
     outcome = microseg("export", trained, "--out", out, "--precision", "int8", "--calibrate", empty)
     assert outcome.status == 2
-    assert "the capture is blank" in outcome.err
+    assert "every pixel is 0: there is nothing to measure" in outcome.err
 
 
 def test_manifests_from_before_are_read(exported: Path) -> None:
