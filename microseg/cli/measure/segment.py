@@ -163,7 +163,7 @@ def _progress() -> Progress:
 
 def _import_tables() -> None:
     """Import what prints the table while the network computes."""
-    for module in ("rich.console", "rich.table", "rich.text"):
+    for module in ("microseg.cli.tables", "rich.console", "rich.table", "rich.text"):
         importlib.import_module(module)
 
 
