@@ -56,6 +56,14 @@ def test_an_engine_says_what_it_was_trained_on(exported: Path, source: Path) -> 
     assert "do not hold for new fields" in outcome.out
 
 
+def test_a_narrow_terminal_gets_every_figure(trained: Path, unseen: Path) -> None:
+    wide, narrow = (microseg("evaluate", trained, unseen, columns=columns).out for columns in (250, 20))
+    figures = [word for line in wide.splitlines() if line.startswith("│") for word in line.split() if word[0].isdigit()]
+    assert len(figures) > 20
+    assert not [figure for figure in figures if figure not in narrow]
+    assert "  IoU ferrite: " in narrow and "  ferrite % true/found: " in narrow and "│" not in narrow
+
+
 def test_an_unknown_domain_name_exits_with_2(exported: Path, trained: Path, source: Path) -> None:
     for model in (exported, trained):
         outcome = microseg("evaluate", model, source, "--as", "lom")
