@@ -26,7 +26,8 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 # Two files at a time on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
-test: lint docs
+test: $(STAMP)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 format: $(STAMP)
