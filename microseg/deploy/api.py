@@ -32,6 +32,7 @@ class FolderOptions(TypedDict, total=False):
     roi: str | PathLike[str] | None
     page: int | None
     channel: int | None
+    keep_data_bar: bool | None
     keep_padding: bool | None
     batch: int | None
     threads: int | None
@@ -117,6 +118,8 @@ def segment_folder(
         roi: region of interest: a mask image, GeoJSON or a region of ImageJ for all fields, or a folder with one for each.
         page: number of the page, from 1, of files that hold several; None for what the file says.
         channel: number of the channel, from 1, of files that hold several; None for what the file says.
+        keep_data_bar: whether the microscope's data bar is measured; None for what domain.yaml or the engine says, which is no
+            by default.
         keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
             domain.yaml or the engine says, which is no by default.
         batch: tiles under way at once; None for the default.

@@ -25,6 +25,7 @@ class SegmentOptions:
         roi: file or folder of regions of interest: pixels outside are not measured.
         page: number of the page, from 1, of files that hold several.
         channel: number of the channel, from 1, of files that hold several.
+        keep_data_bar: whether data bars are measured.
         keep_padding: whether padding is measured.
         batch: tiles under way at once.
         threads: CPU threads.
@@ -49,6 +50,7 @@ class SegmentOptions:
     roi: Path | None = None
     page: int | None = None
     channel: int | None = None
+    keep_data_bar: bool | None = None
     keep_padding: bool | None = None
     batch: int | None = None
     threads: int | None = None
@@ -70,6 +72,7 @@ class SegmentOptions:
             "crop": self.crop,
             "page": self.page,
             "channel": self.channel,
+            "keep_data_bar": self.keep_data_bar,
             "keep_padding": self.keep_padding,
         }
         return {key: value for key, value in given.items() if value is not None}

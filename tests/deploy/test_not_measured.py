@@ -19,6 +19,7 @@ from microseg.core.schemas.preparation import Crop, Grid
 from microseg.deploy.api import load_engine
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
+from tests.core.material.bars import line_of_text
 from tests.deploy.conftest import micrograph
 from tests.engines import write_threshold_engine
 
@@ -128,8 +129,9 @@ def test_training_and_check_do_not_see_it(tmp_path: Path) -> None:
 def test_padding_is_left_out_unless_it_is_kept(tmp_path: Path, tiny_engine: Path) -> None:
     grey = np.zeros((300, 400), np.uint8)
     grey[20:, 30:] = micrograph(280, 370, 6)
+    grey[:150, 200:] = micrograph(150, 200, 7)
     outside = np.zeros(grey.shape, bool)
-    outside[:20] = outside[:, :30] = True
+    outside[:20, :200] = outside[:, :30] = True
     (tmp_path / "in").mkdir()
     Image.fromarray(grey).save(tmp_path / "in" / "a.png")
     left_out = segment(SegmentOptions(tmp_path / "in", tiny_engine, tmp_path / "out"))
@@ -146,7 +148,7 @@ def test_padding_is_left_out_unless_it_is_kept(tmp_path: Path, tiny_engine: Path
     (row,) = rows_of(cropped.report)
     assert int(row["measured_px"]) + int(row["not_measured_px"]) == 290 * 400
     again = np.asarray(Image.open(cropped.report / row["mask"]))
-    assert np.array_equal(again == 255, mask == 255)
+    assert np.array_equal(again[10:] == 255, mask[10:] == 255) and (again[:10] == 255).all()
     (tmp_path / "domain").mkdir()
     Image.fromarray(grey).save(tmp_path / "domain" / "a.png")
     (tmp_path / "domain" / "domain.yaml").write_text("keep_padding: true\n")
@@ -155,3 +157,41 @@ def test_padding_is_left_out_unless_it_is_kept(tmp_path: Path, tiny_engine: Path
     with load_engine(tiny_engine) as opened:
         assert np.array_equal(opened.predict(grey).labels, mask)
         assert opened.predict(grey, keep_padding=True).measured_px == grey.size
+
+
+def test_a_data_bar_changes_nothing(tmp_path: Path, tiny_engine: Path) -> None:
+    (tmp_path / "in").mkdir()
+    grey, bar = micrograph(200, 260, 7), line_of_text(260)
+    for name, pixels in (("with", np.vstack([grey, bar])), ("without", grey)):
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{name}.png")
+    result = segment(SegmentOptions(tmp_path / "in", tiny_engine))
+    found, plain = rows_of(result.report)
+    masks = [np.asarray(Image.open(result.report / row["mask"])) for row in (found, plain)]
+    assert np.array_equal(masks[0], np.vstack([masks[1], np.full(bar.shape, 255)]))
+    assert (found["measured_px"], found["not_measured_px"]) == (plain["measured_px"], "0")
+    assert found["fraction_bainite"] == plain["fraction_bainite"]
+    assert "48 rows at the bottom are a data bar, found in the picture" in found["notices"] and not plain["notices"]
+    overlays = [np.asarray(Image.open(result.report / row["overlay"])).astype(int) for row in (found, plain)]
+    assert [overlay.shape[:2] for overlay in overlays] == [(248, 260), (200, 260)]
+    assert np.abs(overlays[0][:184] - overlays[1][:184]).max() <= 8  # JPEG
+    drawn = overlays[0][208:]
+    assert drawn.min() > 130 and drawn.max() > 240 and np.abs(drawn - drawn[..., :1]).max() < 12  # pale, with its text
+    kept = segment(SegmentOptions(tmp_path / "in", tiny_engine, tmp_path / "kept", keep_data_bar=True))
+    assert rows_of(kept.report)[0]["measured_px"] == str(248 * 260)
+    with load_engine(tiny_engine) as opened:
+        assert np.array_equal(opened.predict(np.vstack([grey, bar])).labels, masks[0])
+
+
+def test_training_and_check_see_no_data_bar(tmp_path: Path) -> None:
+    grey, bar = micrograph(200, 260, 7), line_of_text(260)
+    shown = np.vstack([grey, bar])
+    for name in ("a", "b"):
+        for folder, pixels in (("images", shown), ("masks", (shown > 100).astype(np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{name}.png")
+    domain = load_domain(tmp_path)
+    image, labels = prepared_and_labels(domain.fields[0], domain, Grid())
+    assert np.array_equal(image, grey) and np.array_equal(labels, grey > 100)
+    found = check_domain(domain, 2)
+    assert found.problems == () and found.pixels == (2 * (grey <= 100).sum(), 2 * (grey > 100).sum(), 0)
+    assert any("`crop: {bottom_px: 48}` in domain.yaml" in text for text in found.notices)

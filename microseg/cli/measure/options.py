@@ -108,6 +108,13 @@ ChannelOption = Annotated[
     int | None,
     typer.Option(min=1, help="Channel to measure, from 1, of files that hold several. Default: what the file says."),
 ]
+KeepDataBarOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-data-bar/--no-keep-data-bar",
+        help="Measure data bars of microscopes, which the file states or the picture shows. Default: they are left out.",
+    ),
+]
 KeepPaddingOption = Annotated[
     bool | None,
     typer.Option(

@@ -54,7 +54,17 @@ __all__ = [
     "resolve_intensity",
 ]
 
-STATED = ("invert", "crop", "pixel_size_um", "intensity", "artefacts", "page", "channel", "keep_padding")
+STATED = (
+    "invert",
+    "crop",
+    "pixel_size_um",
+    "intensity",
+    "artefacts",
+    "page",
+    "channel",
+    "keep_data_bar",
+    "keep_padding",
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from microseg.core.domains import layout
 from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, TRANSPARENT, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
-from microseg.core.schemas.preparation import ARTEFACTS, CHANNEL, KEEP_PADDING, PAGE, Crop, Intensity
+from microseg.core.schemas.preparation import ARTEFACTS, CHANNEL, KEEP_DATA_BAR, KEEP_PADDING, PAGE, Crop, Intensity
 from microseg.core.schemas.validation import problems
 from microseg.core.system.yaml_file import parse_yaml, read_text
 
@@ -143,6 +143,7 @@ class DomainFile(FrozenModel):
     artefacts: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field((), description=ARTEFACTS)
     page: int | None = Field(None, ge=1, description=PAGE)
     channel: int | None = Field(None, ge=1, description=CHANNEL)
+    keep_data_bar: bool = Field(False, description=KEEP_DATA_BAR)
     keep_padding: bool = Field(False, description=KEEP_PADDING)
     groups: str | dict[str, list[str]] | None = Field(
         None,

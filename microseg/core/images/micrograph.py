@@ -21,6 +21,7 @@ from microseg.core.images.pixel_size import PixelSize
 from microseg.core.images.raster import Raster, shades
 from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.images.scale.statement import FileScale, StatedScale
+from microseg.core.material.stated_bar import StatedBar, bar_beside
 from microseg.core.notices import Notice
 from microseg.core.schemas.preparation import Crop
 from microseg.core.system.files import Closing
@@ -41,6 +42,7 @@ class Micrograph(Closing):
         is_lossy: whether the values come from JPEG.
         orientation: how viewers turn the picture, 1 to 8. Everything here is on the stored grid.
         white_is_zero: whether the file stores white as 0: the grey values are inverted within their type.
+        data_bar: the data bar at the bottom that the file or a text beside it states, or None.
         notices: what was dropped or changed, for the user.
     """
 
@@ -57,6 +59,7 @@ class Micrograph(Closing):
         self.beside: FileScale = beside
         self.scale: StatedScale = (raster.scale + beside).checked(raster.width)
         self.exclusions: tuple[Exclusion, ...] = raster.exclusions
+        self.data_bar: StatedBar | None = raster.data_bar
         self.notices: tuple[Notice, ...] = raster.notices
         self.is_lossy: bool = raster.lossy
         self.orientation: int = raster.orientation
@@ -108,6 +111,21 @@ class Micrograph(Closing):
             grey = np.take(shades(bits), block) if bits is not None and bits < 8 else block
         grey = self._converted(grey)
         return grey if hidden is None else np.where(hidden, grey.dtype.type(0), grey)
+
+    def raw_rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Grey values of whole rows, or their green channel, with no check: for a look at rows that may be no picture.
+
+        Args:
+            start: first row.
+            stop: the row after the last.
+
+        Returns:
+            (stop - start, width), as the file stores them.
+        """
+        block = self._raster.read(start, stop)
+        if self._raster.palette is not None:
+            return np.take(self._raster.palette[:, 1], block, mode="clip")
+        return block[..., 1] if block.ndim == 3 else block
 
     def allow_coloured(self, percent: float, crop: Crop) -> None:
         """Take coloured pixels as not measured, where they are no more than so many percent of what the crop leaves.
@@ -212,6 +230,7 @@ def open_micrograph(path: Path, selection: Selection = Selection()) -> Micrograp
     with damage_told(path):
         raster = open_raster(path, selection)
         try:
+            raster.data_bar = raster.data_bar or bar_beside(path, raster.height, raster.width)
             return Micrograph(raster, sidecar_scale(path))
         except BaseException:
             raster.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from microseg.core.images.exclusion import Exclusion
 from microseg.core.images.scale.statement import FileScale
 from microseg.core.notices import Notice
+
+if TYPE_CHECKING:
+    from microseg.core.material.stated_bar import StatedBar
 
 
 def shades(bits: int) -> NDArray[np.uint8]:
@@ -48,6 +51,7 @@ class Raster:
         orientation: how viewers turn the stored pixels, 1 to 8 (EXIF and TIFF tag 274); `read` does not turn them.
         scale: what the file states about the size of a pixel.
         exclusions: pixels that the file marks as no part of the picture.
+        data_bar: the data bar at the bottom that the file states, or None.
         notices: what was dropped, for the user.
         close: closes the file.
     """
@@ -65,6 +69,7 @@ class Raster:
     orientation: int = 1
     scale: FileScale = field(default_factory=FileScale)
     exclusions: tuple[Exclusion, ...] = ()
+    data_bar: StatedBar | None = None
     notices: tuple[Notice, ...] = ()
     close: Callable[[], None] = field(default=_nothing)
 

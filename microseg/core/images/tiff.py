@@ -22,6 +22,7 @@ from microseg.core.images.pages import ChosenPage, Selection, choose_page, refus
 from microseg.core.images.raster import Raster, shades
 from microseg.core.images.scale.tiff_scale import tiff_scale
 from microseg.core.images.segments import AGAIN, JPEG, Segments, packed_bits, too_short
+from microseg.core.material.stated_bar import bar_in_tags
 from microseg.core.material.transparency import TRANSPARENT, is_transparent
 from microseg.core.notices import Notice
 
@@ -139,6 +140,7 @@ def _raster(path: Path, tif: tifffile.TiffFile, chosen: ChosenPage, channel: int
             *(() if never_written is None else (Exclusion(NEVER_WRITTEN, never_written),)),
         ),
         scale=tiff_scale(tif, page),
+        data_bar=bar_in_tags(tif, page),
         notices=tuple(notices),
         close=tif.close,
     )
@@ -201,34 +203,41 @@ class _PageRows:
         self._is_ycbcr = self.is_colour and is_luma and page.dtype == np.uint8
         self._read_planes = read_planes
         self._has_alpha = has_alpha
-        self._kept: tuple[int, int, NDArray[np.bool_]] | None = None
+        self._kept: tuple[int, int, NDArray[Any], NDArray[np.bool_] | None] | None = None
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows as `Raster.read` gives them."""
-        with _decoding(self._path):
-            block = self._read_planes(start, stop)  # (planes, n, width, samples of a plane)
-            pixels = np.moveaxis(block[..., 0], 0, -1) if self._planes > 1 else block[0]
-            if self._has_alpha:
-                alpha = pixels[..., -1]
-                hidden = is_transparent(alpha) if self._bits is None else alpha < 2**self._bits - 1
-                self._kept = (start, stop, hidden)
-            pixels = pixels[..., self._channels]
-            if self._is_binary:
-                return np.where(pixels, np.uint8(255), np.uint8(0))
-            if pixels.dtype == np.bool_:
-                return pixels.astype(np.uint8)
-            if self._is_ycbcr:
-                return _rgb(pixels)
-            if self.is_colour and self._bits is not None and self._bits < 8:
-                return np.take(shades(self._bits), pixels)
-            return pixels
+        """Rows as `Raster.read` gives them. The last ones are kept: what is not measured is looked up beside their values."""
+        return self._rows(start, stop)[2]
 
     def transparent(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Where the rows are transparent, bool (n, width). Rows that `read` gave last are not decoded again."""
+        """Where the rows are transparent, bool (n, width)."""
+        found = self._rows(start, stop)[3]
+        assert found is not None
+        return found
+
+    def _rows(self, start: int, stop: int) -> tuple[int, int, NDArray[Any], NDArray[np.bool_] | None]:
         if self._kept is None or self._kept[:2] != (start, stop):
-            self.read(start, stop)
-        assert self._kept is not None
-        return self._kept[2]
+            with _decoding(self._path):
+                block = self._read_planes(start, stop)  # (planes, n, width, samples of a plane)
+                pixels = np.moveaxis(block[..., 0], 0, -1) if self._planes > 1 else block[0]
+                hidden = self._transparent(pixels[..., -1]) if self._has_alpha else None
+                self._kept = (start, stop, self._shown(pixels[..., self._channels]), hidden)
+        return self._kept
+
+    def _transparent(self, alpha: NDArray[Any]) -> NDArray[np.bool_]:
+        return is_transparent(alpha) if self._bits is None else np.asarray(alpha < 2**self._bits - 1)
+
+    def _shown(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Grey values, indices or colours of the stored samples of the chosen channels."""
+        if self._is_binary:
+            return np.where(pixels, np.uint8(255), np.uint8(0))
+        if pixels.dtype == np.bool_:
+            return pixels.astype(np.uint8)
+        if self._is_ycbcr:
+            return _rgb(pixels)
+        if self.is_colour and self._bits is not None and self._bits < 8:
+            return np.take(shades(self._bits), pixels)
+        return pixels
 
 
 def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ _MAX_VALUES = 4
 _SAMPLE_PX, _SAMPLE_EVERY_PX, _SAMPLED_FROM_PX = 32, 512, 4096
 _STRIPE_PX, _LEAST_ROWS = 4 << 20, 256
 
-Rows = Callable[[int, int], NDArray[Any]]
+Rows = Callable[..., NDArray[Any]]
 _Place = tuple[int | slice, int | slice]
 
 
@@ -63,13 +63,13 @@ def padding(rows: Rows, height: int, width: int, *, is_lossy: bool = False) -> R
     """Find the padding of a picture.
 
     Args:
-        rows: `rows(start, stop)` gives grey values (n, width), of any type.
+        rows: `rows(start, stop, left, right)` gives grey values (n, columns) of any type; all columns without the last two.
         height: rows of the picture.
         width: columns of the picture.
         is_lossy: whether the values come from JPEG, which changes them a little beside edges.
 
     Returns:
-        A function like `rows` that gives bool (n, width), True for padding; None where there is none.
+        A function of `start` and `stop` that gives bool (n, width), True for padding; None where there is none.
 
     Raises:
         FieldError: as `rows` does.
@@ -113,9 +113,8 @@ def _border_strips(rows: Rows, height: int, width: int) -> Iterator[NDArray[Any]
     else:
         samples = [(start, min(start + _SAMPLE_PX, height)) for start in range(0, height, _SAMPLE_EVERY_PX)]
     for start, stop in samples:
-        block = rows(start, stop)
-        yield block[:, :_BLOCK_PX].T
-        yield block[:, : -_BLOCK_PX - 1 : -1].T
+        yield rows(start, stop, 0, _BLOCK_PX).T
+        yield rows(start, stop, max(0, width - _BLOCK_PX), width)[:, ::-1].T
 
 
 def _region(rows: Rows, height: int, width: int, value: float, tolerance: int) -> _Region | None:

@@ -39,7 +39,8 @@ class PreparedField(Closing):
         dtype: data type of the file's grey values.
         full_shape: native (height, width) before the crop.
         native_shape: native (height, width) after the crop.
-        crop: pixels cut off each side.
+        crop: pixels cut off each side, data bars included.
+        data_bars: the rows of them that are data bars.
         shape: (height, width) on the network's grid.
         pixel_size: size of a native pixel, or None where it is unknown.
         intensity: the rule to 8 bit, as resolved.
@@ -56,6 +57,7 @@ class PreparedField(Closing):
     full_shape: tuple[int, int]
     native_shape: tuple[int, int]
     crop: Crop
+    data_bars: Crop
     shape: tuple[int, int]
     pixel_size: PixelSize | None
     intensity: Intensity
@@ -101,6 +103,16 @@ class PreparedField(Closing):
     def native_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Native rows after the crop, uint8 (stop - start, native width), not inverted: the picture that a person knows."""
         return self._eight_bit(_cropped_rows(self._micrograph, self.crop, start, stop))
+
+    def data_bar_rows(self, *, at_top: bool) -> NDArray[np.uint8]:
+        """Rows of the data bar at the top or the bottom, for pictures: uint8 (n, native width), white if they have no grey."""
+        crop, bars, height = self.crop, self.data_bars, self.full_shape[0]
+        stop = crop.top_px if at_top else height - crop.bottom_px + bars.bottom_px
+        start = stop - (bars.top_px if at_top else bars.bottom_px)
+        try:
+            return self._eight_bit(self._micrograph.rows(start, stop, crop.left_px, self.full_shape[1] - crop.right_px))
+        except FieldError:
+            return np.full((stop - start, self.native_shape[1]), 255, np.uint8)
 
     def excluded_rows(self, start: int, stop: int) -> list[NDArray[np.bool_]]:
         """Pixels of native rows after the crop that are not measured: bool (stop - start, native width) for each exclusion."""
@@ -180,6 +192,7 @@ def _prepared(
     material = find_material(micrograph, preparation)
     crop, exclusions = material.crop, material.exclusions
     native = cropped_shape(full, crop, path)
+    _require_size(path, native)
     down, across = factors(path, pixel_size, grid)
     looks = _first_look(micrograph, crop, exclusions)
     found = eight_bit(
@@ -200,6 +213,7 @@ def _prepared(
         full_shape=full,
         native_shape=native,
         crop=crop,
+        data_bars=material.data_bars,
         shape=(network_side(native[0], down), network_side(native[1], across)),
         pixel_size=pixel_size,
         intensity=found.rule,

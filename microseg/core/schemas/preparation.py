@@ -15,6 +15,9 @@ ARTEFACTS = (
 )
 PAGE = "Number of the page, from 1, of files that hold several; null: the one that is neither reduced nor a thumbnail."
 CHANNEL = "Number of the channel, from 1, of files that hold several; null: grey, or three equal channels."
+KEEP_DATA_BAR = (
+    "Whether rows that the file states as its data bar, or that look like one in the picture, are measured as material."
+)
 KEEP_PADDING = (
     "Whether regions of one exact value with straight edges at the border, such as the margins of a stitched mosaic, are "
     "measured as material."
@@ -68,6 +71,7 @@ class Preparation(FrozenModel):
     artefacts: tuple[str, ...] = Field((), description=ARTEFACTS)
     page: int | None = Field(None, ge=1, description=PAGE)
     channel: int | None = Field(None, ge=1, description=CHANNEL)
+    keep_data_bar: bool = Field(False, description=KEEP_DATA_BAR)
     keep_padding: bool = Field(False, description=KEEP_PADDING)
     tone: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=256, max_length=256)] | None = (
         Field(

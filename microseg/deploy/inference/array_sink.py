@@ -28,7 +28,9 @@ from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLab
 from microseg.runtime import Engine
 
 # What a reason may name: options that `LoadedEngine.predict` has as arguments.
-_ARGUMENTS = {name.replace("_", "-"): name for name in ("pixel_size_um", "invert", "crop", "keep_padding")}
+_ARGUMENTS = {
+    name.replace("_", "-"): name for name in ("pixel_size_um", "invert", "crop", "keep_data_bar", "keep_padding")
+}
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class LoadedEngine(Closing):
         domain: str | None = None,
         invert: bool | None = None,
         crop: Crop | Mapping[str, int] | None = None,
+        keep_data_bar: bool | None = None,
         keep_padding: bool | None = None,
         assume_engine_scale: bool = False,
         require_scale: bool = False,
@@ -96,6 +97,7 @@ class LoadedEngine(Closing):
             domain: name of the engine's domain to measure as; None for its default.
             invert: whether grey values are inverted (bright field); None for what the domain says.
             crop: native pixels to leave out, for instance {"bottom_px": 60}; None for what the domain says.
+            keep_data_bar: whether the microscope's data bar is measured; None for what the domain says, which is no by default.
             keep_padding: whether one-valued margins of stitched or turned pictures are measured as material; None for what
                 the domain says, which is no by default.
             assume_engine_scale: accept, without a notice, the pixel size of the training images where nothing states one.
@@ -111,7 +113,9 @@ class LoadedEngine(Closing):
             TypeError: `source` is neither a path nor an array.
         """
         scale = self._scale(pixel_size_um, assume_engine_scale, require_scale, force_scale)
-        prepared_as = self._prepared_as(scale, domain, invert=invert, crop=crop, keep_padding=keep_padding)
+        prepared_as = self._prepared_as(
+            scale, domain, invert=invert, crop=crop, keep_data_bar=keep_data_bar, keep_padding=keep_padding
+        )
         name = "array" if isinstance(source, np.ndarray) else None
         (result,) = self._results([_field_source(source, name)], prepared_as)
         if result.error is not None:
@@ -127,6 +131,7 @@ class LoadedEngine(Closing):
         domain: str | None = None,
         invert: bool | None = None,
         crop: Crop | Mapping[str, int] | None = None,
+        keep_data_bar: bool | None = None,
         keep_padding: bool | None = None,
         assume_engine_scale: bool = False,
         require_scale: bool = False,
@@ -144,6 +149,7 @@ class LoadedEngine(Closing):
             domain: as in `predict`.
             invert: as in `predict`.
             crop: as in `predict`.
+            keep_data_bar: as in `predict`.
             keep_padding: as in `predict`.
             assume_engine_scale: as in `predict`.
             require_scale: as in `predict`.
@@ -162,7 +168,9 @@ class LoadedEngine(Closing):
                 "predict_many takes several paths or arrays, not one path; for a folder: microseg.segment_folder"
             )
         scale = self._scale(pixel_size_um, assume_engine_scale, require_scale, force_scale)
-        prepared_as = self._prepared_as(scale, domain, invert=invert, crop=crop, keep_padding=keep_padding)
+        prepared_as = self._prepared_as(
+            scale, domain, invert=invert, crop=crop, keep_data_bar=keep_data_bar, keep_padding=keep_padding
+        )
         named = (
             _field_source(source, f"array {index}" if isinstance(source, np.ndarray) else None)
             for index, source in enumerate(sources)

@@ -23,7 +23,7 @@ from microseg.deploy.pipeline.nearby import NearbyFiles
 from microseg.deploy.report.names import absolute
 
 _YAML = (".yaml", ".yml")
-_STATED = ("invert", "crop", "intensity", "artefacts", "page", "channel", "keep_padding")
+_STATED = ("invert", "crop", "intensity", "artefacts", "page", "channel", "keep_data_bar", "keep_padding")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ def report_html(report: Path, findings: Findings) -> str:
         validation=_validation(findings.manifest),
         runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
         preparation=preparation_text(findings.settings.preparation),
+        has_pale=any(
+            any(field.not_measured.values()) or "data bar" in field.notice_kinds for field in findings.measured
+        ),
         fields=_fields(report, findings.measured, [phase.name for phase in findings.manifest.phases]),
     )
 

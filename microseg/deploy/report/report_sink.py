@@ -16,7 +16,7 @@ from microseg.core.images.exclusion import NOT_MEASURED
 from microseg.core.images.pixel_size import source_of
 from microseg.core.notices import Notice
 from microseg.core.preparation.field_scale import ScaleRules
-from microseg.core.preparation.prepared_field import PreparedField, open_prepared
+from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes, writing
@@ -154,13 +154,17 @@ class ReportSink:
 
 
 class _MaskAndOverlay:
-    """Native rows to the mask's file and the overlay's picture."""
+    """Native rows to the mask's file and the overlay's picture, in which data bars are pale."""
 
-    def __init__(self, field: PreparedField, mask: MaskWriter, colors: Sequence[str]) -> None:
-        self._field = field
+    def __init__(self, task: FieldTask, mask: MaskWriter, colors: Sequence[str]) -> None:
+        self._task = task
+        self._field = task.prepared
         self._mask = mask
-        self._overlay = Overlay(*field.native_shape, colors)
-        self._blank(field.crop.top_px)
+        height, width = self._field.native_shape
+        bars = self._field.data_bars
+        self._overlay = Overlay(bars.top_px + height + bars.bottom_px, width, colors)
+        self._blank(self._field.crop.top_px)
+        self._draw_bar(bars.top_px, at_top=True)
 
     def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         """Append measured rows."""
@@ -175,9 +179,16 @@ class _MaskAndOverlay:
 
     def finish(self) -> NDArray[np.uint8]:
         """Complete the mask; returns the overlay, uint8 (h, w, 3) BGR."""
+        self._draw_bar(self._field.data_bars.bottom_px, at_top=False)
         self._blank(self._field.crop.bottom_px)
         self._mask.finish()
         return self._overlay.finish()
+
+    def _draw_bar(self, rows: int, *, at_top: bool) -> None:
+        if rows:
+            with self._task.reading:
+                grey = self._field.data_bar_rows(at_top=at_top)
+            self._overlay.add(grey, np.full(grey.shape, NOT_MEASURED, np.uint8))
 
     def _blank(self, rows: int) -> None:
         self._mask.write(np.full((rows, self._field.full_shape[1]), NOT_MEASURED, np.uint8))
@@ -190,7 +201,7 @@ def _mask_and_overlay(mask: Path, task: FieldTask, phases: Sequence[PhaseInfo]) 
     # The order matters: Windows renames closed files only.
     with writing(mask), replacing(mask) as part, part.open("wb") as stream:
         field = task.prepared
-        yield _MaskAndOverlay(field, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors)
+        yield _MaskAndOverlay(task, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors)
 
 
 def _write_overlay(path: Path, picture: NDArray[np.uint8]) -> str:

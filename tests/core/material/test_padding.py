@@ -21,7 +21,9 @@ Case = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 def found(grey: NDArray[Any], **options: Any) -> NDArray[np.bool_]:
-    outside = padding(lambda start, stop: grey[start:stop], *grey.shape, **options)
+    outside = padding(
+        lambda start, stop, *columns: grey[start:stop, slice(*columns or (None,))], *grey.shape, **options
+    )
     return np.zeros(grey.shape, bool) if outside is None else outside(0, len(grey))
 
 
@@ -114,9 +116,9 @@ def test_stripes_equal_the_whole(material: NDArray[np.uint8], monkeypatch: pytes
     wanted = found(grey)
     sizes: list[int] = []
 
-    def rows(start: int, stop: int) -> NDArray[Any]:
+    def rows(start: int, stop: int, left: int = 0, right: int | None = None) -> NDArray[Any]:
         sizes.append(stop - start)
-        return grey[start:stop]
+        return grey[start:stop, left:right]
 
     monkeypatch.setattr(module, "_STRIPE_PX", 1)
     monkeypatch.setattr(module, "_SAMPLED_FROM_PX", 100)

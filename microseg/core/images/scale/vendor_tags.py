@@ -30,7 +30,7 @@ def zeiss(tif: tifffile.TiffFile, holder: Any, page: Any) -> list[Statement]:
         holder: the page with the tag.
         page: the page that is measured.
     """
-    entries = _zeiss_entries(_text(tif, holder, ZEISS))
+    entries = _zeiss_entries(tag_text(tif, holder, ZEISS))
     tag = f"Zeiss tag {ZEISS}"
     stored = re.findall(r"\d+", entries.get("dp_image_store", ""))
     columns, rows = (whole_number(stored[0]), whole_number(stored[1])) if len(stored) == 2 else (None, None)
@@ -78,7 +78,7 @@ def fei(tif: tifffile.TiffFile, holder: Any, page: Any) -> list[Statement]:
     """
     found = []
     for code in FEI:
-        if not (text := _text(tif, holder, code)):
+        if not (text := tag_text(tif, holder, code)):
             continue
         ini = sections(text)
         columns, rows = (whole_number(_value(ini, "Image", f"Resolution{axis}")) for axis in "XY")
@@ -114,7 +114,7 @@ def olympus(tif: tifffile.TiffFile, holder: Any, page: Any) -> list[Statement]:
         page: the page that is measured.
     """
     found = []
-    text = _text(tif, holder, OLYMPUS_INI)
+    text = tag_text(tif, holder, OLYMPUS_INI)
     edges = [_ini_metres(text, f"PixelSize{axis}") for axis in "XY"]
     if edges[0] is not None:
         found.append(Statement(edges[0], f"Olympus tag {OLYMPUS_INI} (PixelSizeX)", edges[1]))
@@ -133,7 +133,7 @@ def tescan(tif: tifffile.TiffFile, holder: Any, page: Any) -> list[Statement]:
         holder: the page with the tag.
         page: the page that is measured.
     """
-    return tescan_statements(_text(tif, holder, TESCAN), f"TESCAN tag {TESCAN}")
+    return tescan_statements(tag_text(tif, holder, TESCAN), f"TESCAN tag {TESCAN}")
 
 
 def tescan_statements(text: str, where: str) -> list[Statement]:
@@ -163,8 +163,14 @@ def _metres(ini: Sections, section: str, key: str) -> float | None:
     return None if found is None else found.um
 
 
-def _text(tif: tifffile.TiffFile, holder: Any, code: int) -> str:
-    """The text of a tag; empty where the page has none."""
+def tag_text(tif: tifffile.TiffFile, holder: Any, code: int) -> str:
+    """The text of a tag; empty where the page has none.
+
+    Args:
+        tif: the open file.
+        holder: the page with the tag.
+        code: number of the tag.
+    """
     tag = holder.tags.get(code)
     if tag is None or tag.dtype not in (1, 2, 6, 7):
         return ""
