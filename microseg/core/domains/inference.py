@@ -27,6 +27,8 @@ _MIN_OBJECTS = 6
 _MOST_PARTS = 1.1
 _OBJECTS_LOOKED_AT = 64
 _LISTED = 8
+_PLAIN = re.compile(r"[A-Za-z][\w./-]*( [\w./-]+)*", re.ASCII)
+_YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _MASK_WORDS = {"mask", "masks", "annot", "annotation", "annotations", "label", "labels", "gt", "groundtruth"}
 
 
@@ -212,10 +214,16 @@ def phases_text(phases: Sequence[tuple[str, int | str, float | None]]) -> str:
         phases: name, mask value and share of the area (0-1, None where it is unknown) of each phase.
     """
     return "phases:\n" + "".join(
-        f"  - {{name: {json.dumps(name, ensure_ascii=False)}, value: {json.dumps(value, ensure_ascii=False)}}}"
+        f"  - {{name: {yaml_text(name)}, value: {yaml_text(value)}}}"
         + ("\n" if share is None else f"   # {100 * share:.2f} % of the area\n")
         for name, value, share in phases
     )
+
+
+def yaml_text(value: str | int) -> str:
+    """A value as a domain.yaml has it: in quotes where YAML would take it for something else."""
+    plain = isinstance(value, int) or (_PLAIN.fullmatch(value) is not None and value.lower() not in _YAML_WORDS)
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def named_phases(source: Path, tool: str, areas: Counter[str], unlabelled: int | str | None) -> InferredPhases:

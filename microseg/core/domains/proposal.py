@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from microseg.core.domains.domain import load_domain
 from microseg.core.domains.domain_file import DomainFile, domain_file_in
 from microseg.core.domains.imports.finding import ONE_IMAGE
-from microseg.core.domains.inference import ProposalError, phases_text
+from microseg.core.domains.inference import ProposalError, phases_text, yaml_text
 from microseg.core.domains.label_places import label_places
 from microseg.core.errors import InputError
 from microseg.core.system.files import write_text
@@ -50,14 +49,14 @@ def _places_text(folder: Path) -> str:
         masks = list(files) if len(files) == 1 and places.files.format not in ONE_IMAGE else [places.files.root]
     lines = [_line("images", folder, images), _line("masks", folder, masks)]
     if places.suffix:
-        lines.append(f"mask_suffix: {json.dumps(places.suffix)}\n")
+        lines.append(f"mask_suffix: {yaml_text(places.suffix)}\n")
     return "".join(lines)
 
 
 def _line(key: str, folder: Path, paths: list[Path]) -> str:
     names = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
-    value = None if not names else names[0] if len(names) == 1 else names
-    return f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
+    told = ", ".join(map(yaml_text, names))
+    return f"{key}: {'null' if not names else told if len(names) == 1 else f'[{told}]'}\n"
 
 
 def _phases_of(folder: Path) -> str:
@@ -68,6 +67,7 @@ def _phases_of(folder: Path) -> str:
         return error.text
     if not domain.phases:
         return ""
-    text = "" if domain.labels == "masks" else f"labels: {domain.labels}\n"
+    text = "".join(f"# {notice}\n" for notice in domain.notices)
+    text += "" if domain.labels == "masks" else f"labels: {domain.labels}\n"
     text += phases_text([(phase.name, value, None) for phase in domain.phases for value in phase.values])
-    return text if domain.unlabelled is None else f"{text}unlabelled: {json.dumps(domain.unlabelled)}\n"
+    return text if domain.unlabelled is None else f"{text}unlabelled: {yaml_text(domain.unlabelled)}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,8 @@ def _loader() -> Any:
                 if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
                     continue
                 key, line = self.construct_object(key_node), key_node.start_mark.line + 1
+                if not isinstance(key, Hashable):  # refused below
+                    continue
                 if key in lines:
                     text = f"the key {key!r} is given twice, in lines {lines[key]} and {line}"
                     raise yaml.constructor.ConstructorError(None, None, text, None)

@@ -272,7 +272,7 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
     [
         ("test: [040617_3]", r"test\.0 = 134267: .* in quotes: YAML takes it for a number"),
         ("test: [no]", r"test\.0 = False: .* in quotes: YAML takes it for .*truth value"),
-        ("phasess: []", r"unknown key 'phasess'; allowed here: channel, crop, groups, images, .*, phases"),
+        ("phasess: []", r"unknown key 'phasess'; allowed here: .*channel, crop, groups, images, .*, phases"),
         ("crop: {botom_px: 3}", r"unknown key 'crop\.botom_px'; allowed here: bottom_px, left_px, right_px, top_px"),
         (
             "phases: [{name: a, values: 0, colour: red}]",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.domains.domain import load_domain, read_labels
+from microseg.core.domains.inference import phases_text
 from microseg.core.domains.proposal import write_domain_file
 from microseg.core.errors import InputError
 from tests.core.domains.imports.test_tools import FLAT, SQUARE, coco, labelme, outline, write_images
@@ -99,6 +100,21 @@ def test_label_files(tmp_path: Path) -> None:
     assert (found["masks"], found["labels"]) == ("c.json", "coco")
     domain = load_domain(two)
     assert [phase.name for phase in domain.phases] == ["background", "bainite"]
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "Ferrit 2", "a: b", "#0000ff", "12", "null", "Perlit ä", "it's", "x#y", "- a", "{a}", "1e3"]
+)
+def test_any_name_is_read_as_it_was(name: str) -> None:
+    text = phases_text([(name, name, 0.5)])
+    assert yaml.safe_load(text) == {"phases": [{"name": name, "value": name}]}
+
+
+def test_what_may_be_meant_otherwise_is_written_beside(tmp_path: Path) -> None:
+    folder = write_domain(tmp_path, {"a": halves(values=(0, 0, 1, 2, 0))})
+    text = write_domain_file(folder).read_text()
+    assert "# mask value 0 covers most of the area" in text
+    assert "- {name: phase0, value: 0}" in text
 
 
 def test_images_without_labels(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_a_code_page_is_refused_in_words(tmp_path: Path, encoding: str) -> None:
         ("a:\n  b: 1\n  b: 1\n", "key 'b' is given twice, in lines 2 and 3"),
         ("1: a\n1: b\n", "key 1 is given twice"),
         ("a: &x [*x]\n", "line 1 contains itself"),
+        ("{a: 1, !!set b: 2}\n", "not valid YAML"),
         ("a:\n\t- b\n", "spaces, not with tabs"),
         ("a: {value: #0000ff}\n", 'a colour is written in quotes, "#0000ff"'),
         ("a: 2024-13-45\n", "not valid YAML"),

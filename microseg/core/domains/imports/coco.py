@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, ImageLabels]:
                 shapes[image["id"]].append(_shape(label, item["segmentation"], _size(image), where))
             else:
                 boxes[image["id"]] += 1
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{where}: is no annotation of COCO. Remedy: export it again.") from error
     return {
         str(item["file_name"]): ImageLabels(tuple(shapes[key]), _size(item), boxes[key]) for key, item in images.items()

@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, ImageLabels]:
             try:
                 if item.tag in _REGIONS:
                     shapes.append((int(item.get("z_order", 0)), _shape(item, where)))
-            except (KeyError, ValueError) as error:
+            except (KeyError, OverflowError, ValueError) as error:
                 raise InputError(f"{where}: is no shape of CVAT. Remedy: export it again.") from error
         ordered = [shape for _, shape in sorted(shapes, key=lambda entry: entry[0])]
         size = (image.get("height", ""), image.get("width", ""))

@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, ImageLabels]:
                 without_area += 1
             else:
                 shapes.append(_shape(str(item["label"]), kind, item, where))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{where}: is no shape of LabelMe. Remedy: draw it again, or delete it.") from error
     size = (content.get("imageHeight"), content.get("imageWidth"))
     stated = (size[0], size[1]) if all(type(side) is int and side > 0 for side in size) else None

@@ -32,7 +32,7 @@ def ring(points: ArrayLike, where: str) -> Ring:
     """
     try:
         found = np.asarray(points, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         found = np.empty(0)
     if found.ndim != 2 or found.shape[1] < 2 or len(found) < 3:
         raise InputError(f"{where}: is no outline of three or more points. Remedy: draw it again, or delete it.")

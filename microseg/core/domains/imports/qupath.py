@@ -60,7 +60,7 @@ def _label(feature: dict[str, Any], where: str) -> str:
 
 
 def polygons(geometry: dict[str, Any], where: str) -> Iterator[tuple[Ring, ...]]:
-    """Polygons with their holes; nothing of points and lines.
+    """Polygons with their holes; nothing of points, lines and empty polygons.
 
     Args:
         geometry: the geometry of a feature.
@@ -71,11 +71,11 @@ def polygons(geometry: dict[str, Any], where: str) -> Iterator[tuple[Ring, ...]]
         KeyError, TypeError: no geometry of GeoJSON.
     """
     match geometry["type"]:
-        case "Polygon":
-            yield tuple(ring(points, where) for points in geometry["coordinates"])
-        case "MultiPolygon":
-            for polygon in geometry["coordinates"]:
-                yield tuple(ring(points, where) for points in polygon)
+        case "Polygon" | "MultiPolygon" as kind:
+            found = geometry["coordinates"]
+            for polygon in [found] if kind == "Polygon" else found:
+                if polygon:
+                    yield tuple(ring(points, where) for points in polygon)
         case "GeometryCollection":
             for part in geometry["geometries"]:
                 yield from polygons(part, where)

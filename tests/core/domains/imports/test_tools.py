@@ -295,6 +295,7 @@ def test_images_without_a_label_file(tmp_path: Path) -> None:
 BROKEN: list[tuple[str, str, str]] = [
     ("images/a.json", labelme({"label": "b"}), "shape 1: is no shape of LabelMe"),
     ("images/a.json", labelme(outline("b", [[0, 0], [1, 1]])), "shape 1: is no outline"),
+    ("images/a.json", labelme(outline("b", [[0, 0], [1, 10**400], [2, 2]])), "shape 1: is no outline"),
     ("images/a.json", labelme(outline("b", SQUARE, "cloud")), "is a 'cloud', which is not read"),
     ("images/a.json", labelme(outline("b", [[1, 1]], "mask", mask="AAAA")), "shape 1: its mask is no PNG"),
     ("c.json", coco({"image_id": 99, "segmentation": [[0, 0, 1, 1, 2, 2]]}), "annotation 1: is no annotation of COCO"),
