@@ -105,6 +105,7 @@ class DomainCheck:
             "unlabelled_share": pixels[-1] / sum(pixels) if sum(pixels) else None,
             "groups": self.groups,
             "fields": [self._field_json(item) for item in self.fields],
+            "labels": domain.labels,
         }
 
     def _field_json(self, item: FieldCheck) -> dict[str, Any]:

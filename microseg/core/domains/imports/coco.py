@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from microseg.core.domains.imports.files import read_json
 from microseg.core.domains.imports.polygons import ring
-from microseg.core.domains.imports.runs import coco_runs, from_runs
+from microseg.core.domains.imports.runs import checked_runs, coco_runs, from_runs
 from microseg.core.domains.imports.shapes import ImageLabels, Shape
 from microseg.core.errors import InputError
 
@@ -72,4 +73,5 @@ def _shape(label: str, segmentation: Any, size: tuple[int, int] | None, where: s
         if len(counts) > 2 * height * width + 2:
             raise InputError(f"{where}: its mask has more runs than pixels. Remedy: export it again.")
         counts = coco_runs(counts, where)
-    return Shape(label, bitmap=from_runs(counts, height, width, where, by_columns=True))
+    runs = checked_runs(counts, height, width, where)
+    return Shape(label, bitmap=partial(from_runs, runs, height, width, by_columns=True))

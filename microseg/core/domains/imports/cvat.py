@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from microseg.core.domains.imports.files import read_xml
 from microseg.core.domains.imports.polygons import Ring, ellipse, rectangle, ring
-from microseg.core.domains.imports.runs import from_runs
+from microseg.core.domains.imports.runs import checked_runs, from_runs
 from microseg.core.domains.imports.shapes import ImageLabels, Shape
 from microseg.core.errors import InputError
 
@@ -69,9 +70,8 @@ def _shape(item: Element, where: str) -> Shape:
             height, width, top, left = (int(values[key]) for key in ("height", "width", "top", "left"))
             if not (height > 0 and width > 0 and height * width <= _MAX_BITMAP_PX):
                 raise InputError(f"{where}: its mask has {width} x {height} px. Remedy: export it again.")
-            runs = [int(run) for run in values["rle"].split(",")]
-            bitmap = from_runs(runs, height, width, where, by_columns=False)
-            return Shape(label, bitmap=bitmap, top=top, left=left)
+            runs = checked_runs([int(run) for run in values["rle"].split(",")], height, width, where)
+            return Shape(label, bitmap=partial(from_runs, runs, height, width, by_columns=False), top=top, left=left)
     return Shape(label, ((_turned(ring(outline, where), float(values.get("rotation", 0))),),))
 
 

@@ -64,7 +64,7 @@ def _shape(label: str, kind: str, item: dict[str, Any], where: str) -> Shape:
             outline = ellipse(x, y, radius, radius)
         case "mask":
             bitmap = _bitmap(base64.b64decode(item["mask"]), where)
-            return Shape(label, bitmap=bitmap, left=round(points[0][0]), top=round(points[0][1]))
+            return Shape(label, bitmap=lambda: bitmap, left=round(points[0][0]), top=round(points[0][1]))
         case _:
             raise InputError(f"{where}: is a {kind!r}, which is not read. Remedy: draw a polygon.")
     return Shape(label, ((ring(outline, where),),))

@@ -13,18 +13,17 @@ from microseg.core.errors import InputError
 _MOST_CHARACTERS = 7
 
 
-def from_runs(runs: Sequence[int], height: int, width: int, where: str, *, by_columns: bool) -> NDArray[np.bool_]:
-    """A mask from its runs, the first of which is outside.
+def checked_runs(runs: Sequence[int], height: int, width: int, where: str) -> NDArray[np.int64]:
+    """The runs of a mask, the first of which is outside.
 
     Args:
         runs: lengths in pixels.
         height: rows of the mask.
         width: columns of the mask.
         where: file and place, for messages.
-        by_columns: whether the pixels follow one another down the columns, as in COCO, instead of along the rows, as in CVAT.
 
     Returns:
-        bool (height, width).
+        int64 (runs,), which add up to height * width.
 
     Raises:
         InputError: the runs are no numbers of pixels, or are not those of a mask of this size.
@@ -35,6 +34,21 @@ def from_runs(runs: Sequence[int], height: int, width: int, where: str, *, by_co
         raise InputError(
             f"{where}: its runs (RLE) hold {sum(runs)} pixels, and the mask has {width} x {height}. Remedy: export it again."
         )
+    return np.array(runs, np.int64)
+
+
+def from_runs(runs: NDArray[np.int64], height: int, width: int, *, by_columns: bool) -> NDArray[np.bool_]:
+    """A mask from its runs.
+
+    Args:
+        runs: as `checked_runs` gives them.
+        height: rows of the mask.
+        width: columns of the mask.
+        by_columns: whether the pixels follow one another down the columns, as in COCO, instead of along the rows, as in CVAT.
+
+    Returns:
+        bool (height, width).
+    """
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return pixels.reshape(width, height).T if by_columns else pixels.reshape(height, width)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,13 @@ class Shape:
     Attributes:
         label: name of its class.
         parts: polygons whose union it is; the first ring of each is its outline, the others are holes.
-        bitmap: bool (h, w) in place of polygons, or None.
+        bitmap: gives bool (h, w) in place of polygons, or None. Kept as runs, the masks of a file take little memory.
         top, left: first row and column of the bitmap in the image.
     """
 
     label: str
     parts: tuple[tuple[Ring, ...], ...] = ()
-    bitmap: NDArray[np.bool_] | None = None
+    bitmap: Callable[[], NDArray[np.bool_]] | None = None
     top: int = 0
     left: int = 0
 
@@ -82,7 +82,7 @@ def painted(
     pixels = np.full(shape, ground, np.uint8)
     for item in labels.shapes:
         if item.bitmap is not None:
-            _place(pixels, item.bitmap, item.top, item.left, index_of[item.label])
+            _place(pixels, item.bitmap(), item.top, item.left, index_of[item.label])
         for rings in item.parts:
             top, left, inside = filled(rings, shape, path)
             _place(pixels, inside, top, left, index_of[item.label])

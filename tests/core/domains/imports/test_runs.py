@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microseg.core.domains.imports.runs import coco_runs, from_runs
+from microseg.core.domains.imports.runs import checked_runs, coco_runs, from_runs
 from microseg.core.errors import InputError
 
 
@@ -45,12 +45,16 @@ def test_texts_that_are_no_runs(text: str) -> None:
 
 def test_by_columns_and_by_rows() -> None:
     mask = np.array([[0, 1, 1], [0, 0, 1]], bool)
-    np.testing.assert_array_equal(from_runs([2, 1, 1, 2], 2, 3, "a", by_columns=True), mask)
-    np.testing.assert_array_equal(from_runs([1, 2, 2, 1], 2, 3, "a", by_columns=False), mask)
-    np.testing.assert_array_equal(from_runs([0, 6], 2, 3, "a", by_columns=False), np.ones((2, 3), bool))
+    for runs, by_columns, expected in (
+        ([2, 1, 1, 2], True, mask),
+        ([1, 2, 2, 1], False, mask),
+        ([0, 6], False, np.ones((2, 3), bool)),
+    ):
+        found = from_runs(checked_runs(runs, 2, 3, "a"), 2, 3, by_columns=by_columns)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("runs", [[5], [7], [-1, 7], [1.0, 5], ["6"], [10**30], [6] + [0] * 7, [True, 5]])
 def test_runs_that_do_not_fill_the_mask(runs: list[int]) -> None:
     with pytest.raises(InputError, match=r"annotation 3: its runs \(RLE\)"):
-        from_runs(runs, 2, 3, "annotation 3", by_columns=True)
+        checked_runs(runs, 2, 3, "annotation 3")
