@@ -130,6 +130,11 @@ def _run(command: Callable[[], Any]) -> None:
         if extra is None:
             raise
         _fail(f"needs the package {error.name!r}. Remedy: pip install 'microseg[{extra}]'", 2)
+    except RuntimeError as error:
+        # What `Path.resolve` raises up to Python 3.12.
+        if not str(error).startswith("Symlink loop"):
+            raise
+        _fail(f"{str(error).partition(' from ')[2]}: its links lead in a circle. Remedy: another path.", 2)
     except OSError as error:
         from microseg.core.system.files import path_of
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from microseg.core.errors import InputError
+from microseg.core.system.targets import resolved
 from microseg.deploy.report.names import absolute, extended
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import segment_config
@@ -93,8 +94,8 @@ def default_report(path: Path) -> Path:
 def _report_folder(options: SegmentOptions) -> Path:
     """The absolute report folder. Raises InputError where it lies inside the input."""
     report = extended(options.out if options.out is not None else default_report(options.input))
-    source = options.input.resolve()
-    if source.is_dir() and report.resolve().is_relative_to(source):
+    source = resolved(options.input)
+    if source.is_dir() and resolved(report).is_relative_to(source):
         has_beside = bool(absolute(options.input).name)
         default = f", or no --out, which means {default_report(options.input)}" if has_beside else ""
         raise InputError(

@@ -39,6 +39,7 @@ from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import PreparedField, cropped_shape, labels_to_grid
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, Intensity, Preparation
+from microseg.core.system.targets import resolved
 
 __all__ = [
     "Domain",
@@ -158,7 +159,7 @@ def _loaded(source: Path, with_masks: bool) -> Domain:
     images = _existing([expanded_path(text, base, source) for text in content.image_folders(base)], source)
     stated = frozenset(key for key in STATED if key in content.model_fields_set)
     domain = Domain(
-        name=content.name or (base.resolve().name if source == base or _describes(source) else source.stem),
+        name=content.name or (resolved(base).name if source == base or _describes(source) else source.stem),
         source=source,
         phases=content.phase_specs(),
         fields=(),

@@ -15,6 +15,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import ARTEFACTS, CHANNEL, KEEP_DATA_BAR, KEEP_PADDING, PAGE, Crop, Intensity
 from microseg.core.schemas.validation import problems
+from microseg.core.system.listing import entries_of
 from microseg.core.system.yaml_file import parse_yaml, read_text
 
 # Colours that people with colour-vision deficiency distinguish (Okabe & Ito 2008).
@@ -260,7 +261,7 @@ def domain_file_in(folder: Path) -> Path | None:
     """
     try:
         found = sorted(
-            entry.name for entry in os.scandir(folder) if entry.name.lower() in DOMAIN_FILES and entry.is_file()
+            entry.name for entry in entries_of(folder) if entry.name.lower() in DOMAIN_FILES and entry.is_file
         )
     except OSError:  # whoever lists its images says why
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from microseg.core.errors import InputError
+from microseg.core.system.listing import entries_of
 
 IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "imagestr"})
 MASK_FOLDERS = frozenset(
@@ -103,7 +103,7 @@ def _only(base: Path, names: Iterable[str], usual: str) -> str | None:
     if (base / usual).is_dir():
         return usual
     try:
-        found = sorted(entry.name for entry in os.scandir(base) if entry.name.lower() in names and entry.is_dir())
+        found = sorted(entry.name for entry in entries_of(base) if entry.name.lower() in names and entry.is_folder)
     except OSError:  # whoever lists its images says why
         return None
     if len(found) > 1:

@@ -14,6 +14,7 @@ from microseg.core.domains.imports.finding import ONE_IMAGE, LabelFiles, by_imag
 from microseg.core.domains.layout import MASK_SUFFIXES, mask_suffix
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, find_images, find_masks, readable
+from microseg.core.system.targets import resolved
 
 # `groups: folder`: the fields of one folder are one group.
 BY_FOLDER = "folder"
@@ -144,8 +145,8 @@ def _named(source: Path, folder: Path, folders: Sequence[Path], files: Sequence[
 def _images_of(source: Path, folder: Path, masks: Sequence[Path], mask_suffix: str | None) -> list[Path]:
     """The images of a folder without what lies in a mask folder, or is a mask beside its image."""
     found = find_images(folder, stated=True)
-    here = folder.resolve()
-    for there in (mask.resolve() for mask in masks):
+    here = resolved(folder)
+    for there in (resolved(mask) for mask in masks):
         if here == there:
             if not mask_suffix:
                 raise InputError(f"{source}: images and masks lie in one folder. Remedy: `mask_suffix` in domain.yaml.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from microseg.core.domains.domain_file import DomainFile, domain_file_in, expand
 from microseg.core.domains.layout import is_mask_folder, mask_suffix
 from microseg.core.errors import InputError
 from microseg.core.images.formats.known import NOT_READ, READ_WITH_EXTRA
+from microseg.core.system.listing import entries_of
+from microseg.core.system.targets import resolved
 
 IMAGE_SUFFIXES = frozenset(
     {".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".jfif", ".jp2", ".j2k", ".webp", *READ_WITH_EXTRA, *NOT_READ}
@@ -74,8 +75,8 @@ def look_through(folder: Path, *, stated: bool = False) -> FoundImages:
         return FoundImages((folder,))
     if not folder.is_dir():
         raise InputError(f"{folder}: does not exist. Remedy: give a folder of images or an image file.")
-    resolved = folder.resolve()
-    if not stated and (is_mask_folder(resolved.name) or resolved in _masks_of(resolved.parent).folders):
+    real = resolved(folder)
+    if not stated and (is_mask_folder(real.name) or real in _masks_of(real.parent).folders):
         raise InputError(
             f"{folder}: holds the masks of a domain, as its name or a domain.yaml tells. Remedy: give the folder of images; or "
             "rename this one, or name it under `images` in a domain.yaml, if it holds them."
@@ -113,10 +114,10 @@ class _Walk:
 
     def collect(self, folder: Path) -> None:
         """Add the images of `folder` and below. A linked folder is followed once."""
-        resolved = folder.resolve()
-        if resolved in self._seen:
+        real = resolved(folder)
+        if real in self._seen:
             return
-        self._seen.add(resolved)
+        self._seen.add(real)
         images, folders = self._listed(folder)
         if self._with_masks:
             self._images += [folder / name for name in images]
@@ -125,7 +126,7 @@ class _Walk:
             beside = {name for name in images if _is_mask_beside(name, images, masks.suffix)}
             self._masks_beside += [self._name(folder / name) for name in sorted(beside)]
             self._choose(folder, [name for name in images if name not in beside])
-            for name in [name for name in folders if (folder / name).resolve() in masks.folders]:
+            for name in [name for name in folders if resolved(folder / name) in masks.folders]:
                 folders.remove(name)
                 self._mask_folders[self._name(folder / name)] = len(find_masks(folder / name))
         for name in folders:
@@ -157,14 +158,13 @@ class _Walk:
         folders: list[str] = []
         others: list[str] = []
         try:
-            for entry in os.scandir(folder):
+            for entry in entries_of(folder):
                 if entry.name.startswith("."):
                     continue
                 # A broken link is kept, so that it fails by name. Pipes and devices are left out: reading them blocks.
-                leads = not entry.is_symlink() or (folder / entry.name).exists()
-                if leads and entry.is_dir():
+                if entry.is_folder:
                     folders.append(entry.name)
-                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (not leads or entry.is_file()):
+                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (entry.is_broken or entry.is_file):
                     images.append(entry.name)
                 elif entry.name.lower() not in _SETTINGS:
                     others.append(entry.name)
@@ -231,7 +231,7 @@ def _described(folder: Path) -> Path | None:
 def _folders_of_masks(folder: Path) -> list[Path]:
     """The folders below `folder` that have the names of folders of masks."""
     try:
-        return [Path(entry.path) for entry in os.scandir(folder) if is_mask_folder(entry.name) and entry.is_dir()]
+        return [folder / entry.name for entry in entries_of(folder) if is_mask_folder(entry.name) and entry.is_folder]
     except OSError:  # listing its images says why
         return []
 
@@ -245,10 +245,10 @@ def _masks_of(folder: Path) -> _Masks:
         try:
             content = read_domain_file(described)
             stated = [expanded_path(text, folder, folder) for text in content.mask_folders(folder)]
-            images = {expanded_path(text, folder, folder).resolve() for text in content.images or ()}
+            images = {resolved(expanded_path(text, folder, folder)) for text in content.images or ()}
         except InputError:
             content, stated, images = DomainFile(), [], set()  # `load_domain` reports a broken domain.yaml
-        named = [path for path in named if path.resolve() not in images] + stated
-        if any(path.resolve() == folder.resolve() for path in stated):
+        named = [path for path in named if resolved(path) not in images] + stated
+        if any(resolved(path) == resolved(folder) for path in stated):
             suffix = content.mask_suffix
-    return _Masks(frozenset(path.resolve() for path in named), suffix)
+    return _Masks(frozenset(resolved(path) for path in named), suffix)

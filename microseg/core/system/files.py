@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Self
 
 from microseg.core.errors import InputError
-from microseg.core.system.targets import open_directly, own_descriptor, replaced_file
+from microseg.core.system.targets import open_directly, own_descriptor, replaced_file, resolved
 
 # Of the temporary files: the number of the process that writes it, and digits that no other process has.
 _PART = re.compile(r"\.(?P<process>\d+)(-[0-9a-f]+)?\.part$")
@@ -137,7 +137,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def make_folder(path: Path) -> None:
     """Make a folder and those above it. A link to a folder that does not exist yet makes that folder. Raises OSError."""
     if not path.is_dir():
-        path.resolve().mkdir(parents=True, exist_ok=True)
+        resolved(path).mkdir(parents=True, exist_ok=True)
 
 
 def is_abandoned(path: Path) -> bool:

@@ -43,13 +43,13 @@ def replaced_file(path: Path) -> Path | None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         # Also the target of a link that leads to nothing yet.
-        return path.resolve() if path.is_symlink() else path
+        return resolved(path) if path.is_symlink() else path
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "its links lead in a circle", str(path)) from error
         raise
     if stat.S_ISREG(mode):
-        return _writable(path.resolve())
+        return _writable(resolved(path))
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
     if not os.access(path, os.W_OK):
@@ -81,12 +81,17 @@ def open_directly(path: Path) -> BinaryIO:
     return os.fdopen(os.dup(number), "wb")
 
 
+def resolved(path: Path) -> Path:
+    """`path` from the root with all links followed. Unlike `Path.resolve` it takes links that lead in a circle as names."""
+    return Path(os.path.realpath(path))
+
+
 def own_descriptor(path: Path) -> int | None:
     """The number of the open file of this process that `path` names, also through links: 1 for /dev/stdout; else None."""
-    ours = {Path(name).resolve() for name in ("/proc/self/fd", "/proc/thread-self/fd", "/dev/fd")}
+    ours = {resolved(Path(name)) for name in ("/proc/self/fd", "/proc/thread-self/fd", "/dev/fd")}
     place = path
     for _ in range(_MOST_LINKS):
-        folder = place.parent.resolve()
+        folder = resolved(place.parent)
         if folder in ours and place.name.isdecimal():
             return int(place.name)
         try:

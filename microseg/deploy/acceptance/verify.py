@@ -23,6 +23,7 @@ from microseg.core.schemas.tolerance import LIMITS, STUDENT_LIMIT, limit_between
 from microseg.core.system.files import require_writable, write_json, write_text, writing
 from microseg.core.system.machine import machine
 from microseg.core.system.processor import instruction_sets, saturation_notice
+from microseg.core.system.targets import resolved
 from microseg.deploy.acceptance.verify_record import (
     CheckRow,
     ReferenceSummary,
@@ -108,7 +109,7 @@ def verify_to_file(
         raise InputError(f"--out {out}: the record is a .json file. Remedy: --out {out.name}.json.")
     path, page = out.with_suffix(".json"), out.with_suffix(".md")
     for engine in (options.engine, options.against):
-        if engine is not None and path.resolve() == plan_manifest_path(engine).resolve():
+        if engine is not None and resolved(path) == resolved(plan_manifest_path(engine)):
             raise InputError(f"--out {out}: would replace the manifest of {engine}. Remedy: another --out.")
     require_writable(path)
     record = verify(options, open_run, progress)

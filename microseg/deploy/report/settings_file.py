@@ -12,6 +12,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.preparation import Preparation
 from microseg.core.schemas.versioned import VersionedModel
 from microseg.core.system.files import final_name, is_abandoned, is_temporary, make_folder, write_json, writing
+from microseg.core.system.targets import resolved
 
 REPORT_VERSION = 1
 _SETTINGS = "settings.json"
@@ -84,6 +85,8 @@ def check_report(report: Path, settings: ReportSettings, decimal_comma: bool | N
         InputError: `report` is something else, or has other settings. Results of different engines or settings are never
             mixed.
     """
+    if report.is_symlink() and resolved(report).is_symlink():
+        raise InputError(f"{report}: its links lead in a circle. Remedy: another --out.")
     if report.exists() and not report.is_dir():
         raise InputError(f"{report}: is a file. Remedy: another --out.")
     if not report.is_dir() or all(_is_ours(entry.name) for entry in report.iterdir()):

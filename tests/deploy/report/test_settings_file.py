@@ -99,3 +99,18 @@ def test_a_report_behind_links(wafer: Wafer, tiny_engine: Path, tmp_path: Path) 
     segment(SegmentOptions(folder, tiny_engine, out=tmp_path / "out"))
     assert (tmp_path / "out" / "fields.csv").is_symlink()
     assert b"field0.png" in (tmp_path / "disk" / "table.csv").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_links_in_a_circle_are_refused_in_words(wafer: Wafer, tiny_engine: Path, tmp_path: Path) -> None:
+    folder = wafer(1)
+    (tmp_path / "loop").symlink_to("loop")
+    for out in (tmp_path / "loop", tmp_path / "loop" / "below"):
+        with pytest.raises(InputError, match=r"loop.*(its links lead in a circle|cannot be written).*Remedy"):
+            segment(SegmentOptions(folder, tiny_engine, out=out))
+    with pytest.raises(InputError, match="loop: does not exist"):
+        segment(SegmentOptions(tmp_path / "loop", tiny_engine))
+    (folder / "masks").symlink_to("masks")  # as the folder of masks, and as an image
+    (folder / "b.png").symlink_to("b.png")
+    found = segment(SegmentOptions(folder, tiny_engine)).summary
+    assert [failed["field"] for failed in found["failed"]] == ["b.png"] and found["fields"]["measured"] == 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from microseg.core.errors import InputError
 from microseg.core.system.files import file_identity
+from microseg.core.system.listing import entries_of
 
 if TYPE_CHECKING:
     from microseg.core.domains.imports.shapes import ImageLabels
@@ -58,7 +59,7 @@ def find_label_files(places: Sequence[tuple[Path, Sequence[Path]]], stated: str 
 def files_in(folder: Path) -> list[Path]:
     """Files of a folder that may hold labels, in order. Folders that cannot be listed hold none."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        names = sorted(entry.name for entry in entries_of(folder) if entry.is_file)
     except OSError:
         return []
     return [folder / name for name in names if _may_hold_labels(name)]
