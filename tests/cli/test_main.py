@@ -121,6 +121,11 @@ def test_version() -> None:
         (FieldError("a.tif: cut off"), 3, "microseg: a.tif: cut off\n"),
         (GateError("beyond"), 4, "microseg: beyond\n"),
         (OSError(28, "No space left on device", "out.onnx"), 2, "microseg: out.onnx: No space left on device."),
+        (
+            RuntimeError("Symlink loop from 'out'"),
+            2,
+            "microseg: 'out': its links lead in a circle. Remedy: another path.",
+        ),
         (ModuleNotFoundError("no torch", name="torch"), 2, "microseg: needs the package 'torch'. Remedy: pip install"),
         (ModuleNotFoundError("no onnx", name="onnx.helper"), 2, "pip install 'microseg[export]'"),
     ],
