@@ -28,7 +28,7 @@ lint: $(STAMP)
 # Two files at a time on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
 test: $(STAMP)
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)
 	$(BIN)/ruff format microseg tests benchmarks

@@ -6,6 +6,30 @@ from pathlib import Path
 
 import pytest
 
+# Files that take longest. They begin first, so that both workers end together.
+_LONGEST = (
+    "train/uda/test_command.py",
+    "train/uda/test_training.py",
+    "models/test_networks.py",
+    "export/tensorrt/test_plan.py",
+    "train/common/test_ranks.py",
+    "export/precision/test_reduced_export.py",
+    "export/torch_graph/test_bag.py",
+    "test_side_effects.py",
+    "train/common/test_parallel.py",
+    "train/analysis/test_study.py",
+    "deploy/test_segment.py",
+    "test_distill.py",
+    "export/test_graph_rewrites.py",
+    "train/test_real_micrographs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of `_LONGEST` first; the others stay in order."""
+    rank = {Path(__file__).parent / name: index for index, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -113,6 +113,7 @@ KeepDataBarOption = Annotated[
     typer.Option(
         "--keep-data-bar/--no-keep-data-bar",
         help="Measure data bars of microscopes, which the file states or the picture shows. Default: they are left out.",
+        rich_help_panel=_NOT_MEASURED,
     ),
 ]
 KeepPaddingOption = Annotated[

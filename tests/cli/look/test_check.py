@@ -157,7 +157,10 @@ def test_long_names_take_one_line_at_80_columns_and_are_whole_in_a_log_file(tmp_
         assert sum(name in line for line in rows) == 1
 
 
-def test_a_log_file_has_no_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_file_has_no_width(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     check(steel(tmp_path / "steel"), 2, None)
     assert "spot0_0.tif" in capsys.readouterr().out
     assert output_console().width == 10_000

@@ -10,156 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from torch import nn
 
 from microseg.core.domains.domain import Domain, preparation_as
 from microseg.core.errors import InputError, TrainingError
 from microseg.core.evaluation.scoring import score_fields
 from microseg.core.schemas.preparation import DomainEntry
-from microseg.core.schemas.run import RunSummary, read_record, read_run
+from microseg.core.schemas.run import read_record, read_run
 from microseg.runtime import read_manifest
-from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import load_training_data
 from microseg.train.common.run_folder import newest_supervised_run, source_of_adaptation
-from microseg.train.common.weight_average import WeightAverage
 from microseg.train.recipe_files import load_uda_recipe
 from microseg.train.uda import loop as adapt
 from microseg.train.uda.command import AdaptationOptions, run_uda
 from microseg.train.uda.context import AdaptationContext
-from tests.chain import microseg, tiny_domain, train
-
-SHORT = ["steps=4", "batch=1", "snapshot_every=2"]
-ONCE = ["steps=2", "batch=1", "snapshot_every=2"]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source run under runs/, its domain s/, the targets t2/, labelled/ (the same with masks to read) and lom/ (bare)."""
-    root = tmp_path_factory.mktemp("uda")
-    train(tiny_domain(root / "s"), root / "runs" / "s-tiny")
-    write_domain(root / "labelled", "t2", 3, 5, size_px=(180, 150))
-    shutil.copytree(root / "labelled", root / "t2")
-    for mask in (root / "t2" / "masks").iterdir():
-        mask.write_bytes(b"opened")  # reading this raises: no training may
-    write_domain(root / "t3", "t3", 2, 5, size_px=(40, 40))
-    (root / "t3" / "images").rename(root / "lom")
-    return root
-
-
-def _run(place: Path, out: Path, method: str, settings: list[str] | None = None, **options: Any) -> RunSummary:
-    name, recipe = load_uda_recipe(f"uda-{method}", SHORT if settings is None else settings)
-    given: dict[str, Any] = {"auto": method == "auto", "folds": 1, "control": False}
-    target = place / ("labelled" if options.get("oracle") else "t2")
-    resume = options.pop("resume", False)
-    chosen = AdaptationOptions(**(given | options))
-    return run_uda(target, place / "runs" / "s-tiny", name, recipe, out, chosen, resume=resume)
-
-
-@pytest.mark.parametrize(
-    "method", ["source", "statistics", "adaptsegnet", "advent", "minent", "fda", "dacs", "mic", "intrada", "dast"]
-)
-def test_every_method_trains_and_leaves_a_run(method: str, place: Path, tmp_path: Path) -> None:
-    summary = _run(place, tmp_path / "run", method, ONCE)
-    found = summary.adaptation
-    assert found is not None
-    assert found.candidates[0].name == "unadapted"
-    assert found.otsu is not None and sum(found.otsu.values()) == pytest.approx(1)
-    rows = (tmp_path / "run" / "methods" / found.candidates[1].name / "fold0" / "history.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2  # the heading, steps 0 and 2
-    weights = load_file(tmp_path / "run" / "fold0" / "model.safetensors")
-    assert all(np.isfinite(value).all() for value in weights.values())
-    record = read_record(tmp_path / "run")
-    assert record.adaptation is not None
-    assert [entry.role for entry in record.domains] == ["source", "target"]
-
-
-@pytest.mark.parametrize(("method", "steps"), [("dacs", 4), ("intrada", 8)])
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
-    method: str, steps: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of IntraDA's two rounds, in the second one."""
-    settings = [f"steps={steps}", "batch=1", "snapshot_every=2"]
-    _run(place, tmp_path / "whole", method, settings)
-    update = WeightAverage.update
-
-    def dies_in_the_last_step(average: WeightAverage, network: nn.Module, step: int) -> None:
-        if step == steps - 1:
-            raise OSError("power cut")
-        update(average, network, step)
-
-    monkeypatch.setattr(WeightAverage, "update", dies_in_the_last_step)
-    with pytest.raises(OSError, match="power cut"):
-        _run(place, tmp_path / "cut", method, settings)
-    monkeypatch.undo()
-    _run(place, tmp_path / "cut", method, settings, resume=True)
-    ends = [
-        folder / "methods" / method / "fold0" / "last" / f"step-{steps:07d}.safetensors"
-        for folder in (tmp_path / "whole", tmp_path / "cut")
-    ]
-    whole, cut = (load_file(path) for path in ends)
-    assert all(np.array_equal(whole[key], cut[key]) for key in whole)
-
-
-def test_without_weight_on_the_target_only_its_statistics_come_through(place: Path, tmp_path: Path) -> None:
-    same = [
-        *ONCE,
-        "statistics=none",
-        "optimiser.learning_rate=1e-3",
-        "optimiser.weight_decay=1e-4",
-        "optimiser.encoder_factor=0.3",
-    ]
-    _run(place, tmp_path / "control", "dacs", [*same, "statistics_only=true"])
-    _run(place, tmp_path / "source", "source", same)
-    ends = [
-        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
-        for name, kind in (("control", "dacs"), ("source", "source"))
-    ]
-    assert all(np.allclose(ends[0][key], ends[1][key], atol=1e-6) for key in ends[1])
-
-
-def test_in_the_robust_phase_the_target_is_not_learned_from(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "robust", "dacs", [*ONCE, "robust_share=1"])
-    _run(place, tmp_path / "control", "statistics", ONCE)
-    robust, control = (
-        load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
-        for name, kind in (("robust", "dacs"), ("control", "statistics"))
-    )
-    assert all(np.allclose(robust[key], control[key], atol=1e-6) for key in control)
-
-
-def test_whose_tiles_move_the_statistics_is_as_asked(place: Path, tmp_path: Path) -> None:
-    """The source's alone: as if there were no target. Affine parameters stay where they are told to."""
-    start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")
-    moved = [key for key in start if key.endswith("running_mean")]
-    same = [*ONCE, "frozen_affine=true", "augmentation={kind: extended}"]
-    same += ["optimiser={learning_rate: 1.0e-3, encoder_factor: 0.3, weight_decay: 1.0e-4}"]
-    ends = {}
-    for name, whose in (("source", "both"), ("statistics", "source"), ("statistics", "target")):
-        _run(place, tmp_path / name / whose, name, [*same, f"statistics={whose}"])
-        last = tmp_path / name / whose / "methods" / name / "fold0" / "last" / "step-0000002.safetensors"
-        end = {key.removeprefix("network.network."): value for key, value in load_file(last).items()}
-        for key in (key.replace("running_mean", kind) for key in moved for kind in ("weight", "bias")):
-            assert np.array_equal(end[key], start[key])
-        ends[name, whose] = np.concatenate([end[key] for key in moved])
-    untouched, source, target = ends.values()
-    assert np.allclose(source, untouched, atol=1e-6)
-    assert not np.allclose(target, source, atol=1e-3)
-
-
-def test_a_target_smaller_than_a_tile(place: Path, tmp_path: Path) -> None:
-    """lom/ has fields of 40 px, a tile 64."""
-    settings = [*ONCE, "balanced_patches=true", "style_share=0.5"]
-    name, recipe = load_uda_recipe("uda-dacs", settings)
-    source = place / "runs" / "s-tiny"
-    summary = run_uda(
-        place / "lom",
-        source,
-        name,
-        recipe,
-        tmp_path / "run",
-        AdaptationOptions(folds=1, control=False, invert=True, pixel_size_um=0.0277),
-    )
-    assert summary.adaptation is not None and [c.name for c in summary.adaptation.candidates][-1] == "dacs"
+from tests.chain import microseg
+from tests.train.uda.runs import ONCE, SHORT, adapted
 
 
 @pytest.mark.parametrize("setting", ["mic={weight: 1.0}", "second_round=2", "style_share=0.5"])
@@ -170,7 +35,7 @@ def test_a_control_learns_nothing_from_the_target(method: str, setting: str) -> 
 
 
 def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "run", "dacs", [*ONCE, "statistics=none"])
+    adapted(place, tmp_path / "run", "dacs", [*ONCE, "statistics=none"])
     start = load_file(place / "runs" / "s-tiny" / "fold0" / "model.safetensors")
     end = load_file(tmp_path / "run" / "methods" / "dacs" / "fold0" / "model.safetensors")
     kept = [key for key in start if key.endswith(("running_mean", "running_var"))]
@@ -179,12 +44,12 @@ def test_statistics_stay_the_source_s_when_asked(place: Path, tmp_path: Path) ->
 
 def test_in_the_second_round_the_bag_teaches(place: Path, tmp_path: Path) -> None:
     settings = [*ONCE, "second_round=2"]
-    summary = _run(place, tmp_path / "bag", "dacs", settings, folds=2, workers=1)
+    summary = adapted(place, tmp_path / "bag", "dacs", settings, folds=2, workers=1)
     assert summary.adaptation is not None
     assert [item.name for item in summary.adaptation.candidates] == ["unadapted", "dacs", "dacs-2"]
     history = (tmp_path / "bag" / "methods" / "dacs-2" / "fold0" / "history.csv").read_text(encoding="utf-8")
     assert [line.split(",")[0] for line in history.splitlines()] == ["step", "0", "2"]
-    alone = _run(place, tmp_path / "alone", "dacs", settings, always=True)
+    alone = adapted(place, tmp_path / "alone", "dacs", settings, always=True)
     assert alone.adaptation is not None and alone.adaptation.chosen == "dacs-2"
     spent = 60 * sum(item.minutes for item in alone.adaptation.candidates[1:])
     assert alone.seconds == pytest.approx(spent, rel=1e-6), "it goes on from the first round, which took its time"
@@ -196,7 +61,7 @@ def test_in_the_second_round_the_bag_teaches(place: Path, tmp_path: Path) -> Non
 
 
 def test_in_the_second_round_of_dast_the_bag_teaches_from_the_start(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "run", "dast", ["steps=2", "batch=1", "snapshot_every=1", "second_round=2"])
+    adapted(place, tmp_path / "run", "dast", ["steps=2", "batch=1", "snapshot_every=1", "second_round=2"])
     taught = []
     for name in ("dast", "dast-2"):
         with (tmp_path / "run" / "methods" / name / "fold0" / "history.csv").open(encoding="utf-8") as file:
@@ -207,13 +72,13 @@ def test_in_the_second_round_of_dast_the_bag_teaches_from_the_start(place: Path,
 def test_folders_that_are_no_run_are_left_alone(place: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not a run folder"):
-        _run(place, tmp_path, "normalise", [], resume=True)
+        adapted(place, tmp_path, "normalise", [], resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_auto_wants_a_recipe_that_adapts(place: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a recipe that adapts"):
-        _run(place, tmp_path / "run", "normalise", [], auto=True)
+        adapted(place, tmp_path / "run", "normalise", [], auto=True)
 
 
 def test_labels_that_the_source_was_to_do_without_are_not_learned_from(place: Path, tmp_path: Path) -> None:
@@ -235,14 +100,16 @@ def test_a_target_has_no_phases_to_change_grey_values_by() -> None:
 
 
 def test_balanced_patches_and_kept_snapshots(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "run", "minent", [*ONCE, "balanced_patches=true", "keep_snapshots=true"])
+    adapted(place, tmp_path / "run", "minent", [*ONCE, "balanced_patches=true", "keep_snapshots=true"])
     kept = sorted((tmp_path / "run" / "methods" / "minent" / "fold0" / "snapshots").iterdir())
     assert [path.name for path in kept] == [f"step-{step:05d}.safetensors" for step in (0, 2)]
 
 
 def test_a_loss_that_is_no_number_stops(place: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d"):
-        _run(place, tmp_path / "run", "source", [*SHORT, "optimiser.learning_rate=1e30", "optimiser.encoder_factor=1"])
+        adapted(
+            place, tmp_path / "run", "source", [*SHORT, "optimiser.learning_rate=1e30", "optimiser.encoder_factor=1"]
+        )
 
 
 def test_labels_may_choose_for_a_study_and_the_run_says_so(
@@ -255,7 +122,7 @@ def test_labels_may_choose_for_a_study_and_the_run_says_so(
         return score_fields(domain, entry, *others)
 
     monkeypatch.setattr("microseg.train.uda.bags.score_fields", spy)
-    summary = _run(place, tmp_path / "run", "normalise", [], oracle=True, invert=True)
+    summary = adapted(place, tmp_path / "run", "normalise", [], oracle=True, invert=True)
     assert seen and all(seen), "prepared as it was adapted to, whatever domain.yaml says"
     assert summary.adaptation is not None and summary.adaptation.oracle
     record = read_record(tmp_path / "run")
@@ -266,7 +133,7 @@ def test_training_ends_where_fractions_ran_away(place: Path, tmp_path: Path, mon
     monkeypatch.setattr(adapt, "drifted", lambda *arguments: True)
     settings = ["steps=8", "batch=1", "snapshot_every=2"]
     for name in ("dacs", "source"):
-        _run(place, tmp_path / name, name, settings)
+        adapted(place, tmp_path / name, name, settings)
     steps = {
         name: (tmp_path / name / "methods" / name / "fold0" / "history.csv").read_text(encoding="utf-8").splitlines()
         for name in ("dacs", "source")
@@ -276,7 +143,7 @@ def test_training_ends_where_fractions_ran_away(place: Path, tmp_path: Path, mon
 
 
 def test_heads_and_balance_are_in_the_history(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "run", "adaptsegnet", [*ONCE, "method.adversarial=0.5"])
+    adapted(place, tmp_path / "run", "adaptsegnet", [*ONCE, "method.adversarial=0.5"])
     path = tmp_path / "run" / "methods" / "adaptsegnet" / "fold0" / "history.csv"
     row = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))[-1]
     assert float(row["on_target"]) == pytest.approx(0.5 * float(row["target"]))
@@ -286,8 +153,8 @@ def test_heads_and_balance_are_in_the_history(place: Path, tmp_path: Path) -> No
 def test_in_the_control_of_intrada_pseudo_labels_teach_nothing(place: Path, tmp_path: Path) -> None:
     same = [*ONCE, "statistics=none", "augmentation={kind: extended}"]
     rates = ["optimiser.learning_rate=1e-3", "optimiser.weight_decay=1e-4", "optimiser.encoder_factor=0.3"]
-    _run(place, tmp_path / "control", "intrada", [*same, *rates, "statistics_only=true", "frozen_affine=false"])
-    _run(place, tmp_path / "source", "source", [*same, *rates, "frozen_affine=false"])
+    adapted(place, tmp_path / "control", "intrada", [*same, *rates, "statistics_only=true", "frozen_affine=false"])
+    adapted(place, tmp_path / "source", "source", [*same, *rates, "frozen_affine=false"])
     control, source = (
         load_file(tmp_path / name / "methods" / kind / "fold0" / "last" / "step-0000002.safetensors")
         for name, kind in (("control", "intrada"), ("source", "source"))
@@ -312,7 +179,7 @@ def test_in_the_second_round_of_intrada_all_statistics_are_the_target_s(
         return out
 
     monkeypatch.setattr(adapt._Adaptation, "_forward", watched)
-    _run(place, tmp_path / "run", "intrada", [*ONCE, f"statistics={whose}"])
+    adapted(place, tmp_path / "run", "intrada", [*ONCE, f"statistics={whose}"])
     assert [of_source for of_source, _ in passes] == [True, False] * 2
     assert [moved for _, moved in passes] == [not moves, moves, moves, moves]
 
@@ -327,7 +194,7 @@ def test_labels_that_are_not_there_cannot_choose(place: Path, tmp_path: Path) ->
 
 
 def test_a_gain_of_any_method_stands_beside_equally_long_source_training(place: Path, tmp_path: Path) -> None:
-    found = _run(place, tmp_path / "run", "minent", ONCE, control=True).adaptation
+    found = adapted(place, tmp_path / "run", "minent", ONCE, control=True).adaptation
     assert found is not None
     assert [item.name for item in found.candidates] == ["unadapted", "source", "minent"]
     assert found.candidates[1].steps == [2]
@@ -339,12 +206,12 @@ def test_a_run_that_was_cut_off_at_its_very_end_goes_on(place: Path, tmp_path: P
     shutil.copytree(place / "s", moved)
     options: dict[str, Any] = {"always": True, "source_data": moved}
     settings = ["method.intensity=histogram"]
-    _run(place, tmp_path / "run", "normalise", settings, **options)
+    adapted(place, tmp_path / "run", "normalise", settings, **options)
     record = read_record(tmp_path / "run")
     assert record.adaptation is not None and record.adaptation.target.preparation.tone is not None
     assert record.domain_source == str(moved)
     (tmp_path / "run" / "summary.json").unlink()
-    _run(place, tmp_path / "run", "normalise", settings, resume=True, **options)
+    adapted(place, tmp_path / "run", "normalise", settings, resume=True, **options)
     assert read_record(tmp_path / "run").adaptation == record.adaptation
 
 
@@ -404,7 +271,7 @@ def test_bad_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_source_that_a_run_began_with_is_known(place: Path, tmp_path: Path) -> None:
-    _run(place, tmp_path / "run", "normalise", [])
+    adapted(place, tmp_path / "run", "normalise", [])
     source = place / "runs" / "s-tiny"
     assert source_of_adaptation(tmp_path / "run") == source_of_adaptation(tmp_path / "run", place / "s") == source
     assert source_of_adaptation(tmp_path / "run", place / "t2") is None

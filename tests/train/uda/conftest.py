@@ -1,0 +1,25 @@
+"""The runs and domains of the adaptation's tests."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from microseg.synthetic.folder import write_domain
+from tests.chain import tiny_domain, train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source run under runs/, its domain s/, the targets t2/, labelled/ (the same with masks to read) and lom/ (bare)."""
+    root = tmp_path_factory.mktemp("uda")
+    train(tiny_domain(root / "s"), root / "runs" / "s-tiny")
+    write_domain(root / "labelled", "t2", 3, 5, size_px=(180, 150))
+    shutil.copytree(root / "labelled", root / "t2")
+    for mask in (root / "t2" / "masks").iterdir():
+        mask.write_bytes(b"opened")  # reading this raises: no training may
+    write_domain(root / "t3", "t3", 2, 5, size_px=(40, 40))
+    (root / "t3" / "images").rename(root / "lom")
+    return root

@@ -1,0 +1,22 @@
+"""Short adaptations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from microseg.core.schemas.run import RunSummary
+from microseg.train.recipe_files import load_uda_recipe
+from microseg.train.uda.command import AdaptationOptions, run_uda
+
+SHORT = ["steps=4", "batch=1", "snapshot_every=2"]
+ONCE = ["steps=2", "batch=1", "snapshot_every=2"]
+
+
+def adapted(place: Path, out: Path, method: str, settings: list[str] | None = None, **options: Any) -> RunSummary:
+    name, recipe = load_uda_recipe(f"uda-{method}", SHORT if settings is None else settings)
+    given: dict[str, Any] = {"auto": method == "auto", "folds": 1, "control": False}
+    target = place / ("labelled" if options.get("oracle") else "t2")
+    resume = options.pop("resume", False)
+    chosen = AdaptationOptions(**(given | options))
+    return run_uda(target, place / "runs" / "s-tiny", name, recipe, out, chosen, resume=resume)
