@@ -21,7 +21,8 @@ SIDECAR_SUFFIXES = frozenset({".txt", ".hdr"})
 IMAGE_KINDS = "TIFF, PNG, BMP, JPEG, JPEG 2000, WebP, CZI or DM3/DM4"
 
 
-# Formats that lose detail: beside a file without loss they are previews of it.
+# Beside a TIFF these are copies of it, and those that lose detail are previews.
+_COPIES = frozenset({".png", ".bmp", ".jp2", ".j2k"})
 _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp"})
 _SETTINGS = frozenset({"domain.yaml", "domain.yml"})
 _LISTED = 3
@@ -60,7 +61,7 @@ def look_through(folder: Path, *, stated: bool = False) -> FoundImages:
 
     Left out are hidden files and folders, reports of `segment`, folders named as masks are (`masks`, `labels`, `GT` ..., in any
     case), files named as masks beside their images are (`a_mask.png` beside `a.tif`), and what a domain.yaml names as masks. Of
-    several files of one stem, the one that is stored without loss is the field.
+    several files of one stem, the one that is nearest to the original is the field: TIFF, then PNG, then JPEG.
 
     Args:
         folder: a folder, or an image file, which is returned alone.
@@ -183,8 +184,7 @@ class _Walk:
             by_stem[Path(name).stem].append(name)
         for several in by_stem.values():
             paths = tuple(folder / name for name in several)
-            best = [path for path in paths if path.suffix.lower() not in _LOSSY | NOT_READ.keys()]
-            best = best or [path for path in paths if path.suffix.lower() in _LOSSY] or list(paths)
+            best = [path for path in paths if _standing(path) == min(map(_standing, paths))]
             self._images += best
             if len(best) > 1:
                 self._doubtful |= dict.fromkeys(best, tuple(best))
@@ -203,6 +203,14 @@ def _texts_of_images(folder: Path, images: Sequence[str], others: Sequence[str])
 
     names = {path.name for image in images for path in sidecar_paths(folder / image)}
     return {name for name in others if name in names and states_scale(folder / name)}
+
+
+def _standing(path: Path) -> int:
+    """How far a file stands from the original: 0 for files of microscopes and TIFF, the last for formats that are not read."""
+    suffix = path.suffix.lower()
+    if suffix in _LOSSY:
+        return 2
+    return 3 if suffix in NOT_READ else int(suffix in _COPIES)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -47,12 +47,15 @@ def test_masks_beside_their_images_are_left_out(tmp_path: Path, suffix: str) -> 
         (("a.png", "a.webp", "a.jpeg"), ["a.png"], False),
         (("a.tif", "a.lif"), ["a.tif"], False),
         (("a.jpg", "a.nd2"), ["a.jpg"], False),
-        (("a.tif", "a.png"), ["a.png", "a.tif"], True),
+        (("a.tif", "a.png"), ["a.tif"], False),
+        (("a.png", "a.bmp"), ["a.bmp", "a.png"], True),
+        (("a.tif", "a.tiff"), ["a.tif", "a.tiff"], True),
+        (("a.tif", "a.dm3", "a.jpg"), ["a.dm3", "a.tif"], True),
         (("a.jpg", "a.webp"), ["a.jpg", "a.webp"], True),
         (("a.tif", "A.jpg", "sub/a.jpg"), ["A.jpg", "a.tif", "sub/a.jpg"], False),
     ],
 )
-def test_of_one_stem_the_file_without_loss_is_the_field(
+def test_of_one_stem_the_file_nearest_to_the_original_is_the_field(
     tmp_path: Path, names: tuple[str, ...], fields: list[str], is_doubtful: bool
 ) -> None:
     _files(tmp_path, *names)
