@@ -176,7 +176,10 @@ def test_a_data_bar_changes_nothing(tmp_path: Path, tiny_engine: Path) -> None:
     assert np.abs(overlays[0][:184] - overlays[1][:184]).max() <= 8  # JPEG
     drawn = overlays[0][208:]
     assert drawn.min() > 130 and drawn.max() > 240 and np.abs(drawn - drawn[..., :1]).max() < 12  # pale, with its text
+    legend = "What is pale in an overlay is not measured."
+    assert legend in (result.report / "report.html").read_text(encoding="utf-8")
     kept = segment(SegmentOptions(tmp_path / "in", tiny_engine, tmp_path / "kept", keep_data_bar=True))
+    assert legend not in (kept.report / "report.html").read_text(encoding="utf-8")
     assert rows_of(kept.report)[0]["measured_px"] == str(248 * 260)
     with load_engine(tiny_engine) as opened:
         assert np.array_equal(opened.predict(np.vstack([grey, bar])).labels, masks[0])
