@@ -51,9 +51,10 @@ def test_thresholds_are_those_of_scikit_image(seed: int, classes: int, greys: in
     ours = multi_otsu_thresholds(counts, classes)
     theirs = threshold_multiotsu(image, classes=classes)  # type: ignore[no-untyped-call]
     assert variance_between(counts, ours) >= variance_between(counts, theirs) * (1 - 1e-12)
-    # It computes in float32, which decides between thresholds that are as good.
-    if variance_between(counts, ours) > variance_between(counts, theirs) * (1 + 1e-5):
-        assert ours.tolist() == theirs.tolist()
+    # It computes in float32 and may miss the best one, so two classes are held against all thresholds as well.
+    if classes == 2:
+        best = max(variance_between(counts, np.array([threshold])) for threshold in range(255))
+        assert variance_between(counts, ours) == pytest.approx(best, rel=1e-12)
 
 
 def variance_between(counts: NDArray[np.int64], thresholds: NDArray[np.int64]) -> float:
