@@ -16,6 +16,7 @@ from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.images.exclusion import not_measured_notices
+from microseg.core.images.folders import look_through
 from microseg.core.preparation.bit_depth import other_bits
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.prepared_field import read_through
@@ -213,7 +214,7 @@ def _missing_phases(domain: Domain, fields: tuple[FieldCheck, ...]) -> list[str]
 
 def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
     """What a user should know although training runs."""
-    notices = [*domain.notices, *_by_text(fields)]
+    notices = [*domain.notices, *_left_out(domain), *_by_text(fields)]
     sizes = {item.pixel_size_um for item in fields if item.dtype is not None}
     if None in sizes and len(sizes) > 1:
         nameless = sum(item.pixel_size_um is None for item in fields)
@@ -227,6 +228,13 @@ def _notices(domain: Domain, fields: tuple[FieldCheck, ...]) -> tuple[str, ...]:
                 f"phase {phase.name!r} occurs in group {min(groups)!r} alone: the fold that holds it out cannot learn it"
             )
     return tuple(notices)
+
+
+def _left_out(domain: Domain) -> tuple[str, ...]:
+    """What lies in the image folders and is no field. Masks are told where nothing takes them for labels."""
+    found = [look_through(folder, stated=True) for folder in domain.folders]
+    is_labelled = any(item.mask is not None for item in domain.fields)
+    return tuple(dict.fromkeys(text for each in found for text in (each.others if is_labelled else each.left_out)))
 
 
 def _by_text(fields: tuple[FieldCheck, ...]) -> list[str]:

@@ -83,6 +83,7 @@ class Domain:
         labels: what the labels are: masks, or the tool that wrote the label files.
         notices: what of its labels may be meant otherwise.
         phases_inferred: whether the phases are unnamed: the masks hold the indices 0 to P-1, called phase0, phase1 ...
+        folders: the folders of its images.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Domain:
     phases_inferred: bool = False
     labels: str = MASKS
     notices: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
 
     @property
     def training_fields(self) -> tuple[DomainField, ...]:
@@ -166,6 +168,7 @@ def _loaded(source: Path, with_masks: bool) -> Domain:
         preparation=Preparation(**{key: getattr(content, key) for key in stated}),
         unlabelled=content.unlabelled,
         explicit=stated,
+        folders=tuple(images),
     )
     if not with_masks:
         return replace(domain, fields=_without_masks(source, images, mask_places(source, content, images), content))

@@ -75,7 +75,7 @@ Folders = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class PhaseEntry(FrozenModel):
-    """One phase of `phases`."""
+    """One phase of `phases`. A text alone is its name."""
 
     name: str = Field(min_length=1, description="Name of the phase.")
     value: MaskValue | None = Field(
@@ -88,6 +88,16 @@ class PhaseEntry(FrozenModel):
         None, description="Several mask values in place of `value`."
     )
     color: str | None = Field(None, description='Colour in overlays and reports, "#rrggbb"; by default one of eight.')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, entry: object) -> object:
+        """`phases: [ferrite, martensite]` names the phases in the order of their indices."""
+        if isinstance(entry, dict | PhaseEntry):
+            return entry
+        if isinstance(entry, str):
+            return {"name": entry}
+        raise ValueError("a phase is a name, or keys such as `name` and `value`")
 
     @model_validator(mode="after")
     def _check(self) -> PhaseEntry:
@@ -124,7 +134,9 @@ class DomainFile(FrozenModel):
         None, description="What a mask's name has after the image's, such as `_mask`; by default found out."
     )
     phases: list[PhaseEntry] | None = Field(
-        None, description="The phases in the order of their indices; by default the indices in the masks, unnamed."
+        None,
+        description="The phases in the order of their indices, each a name or keys; by default the indices in the masks, "
+        "unnamed.",
     )
     unlabelled: MaskValue | None = Field(
         None, description="Mask value of pixels without label, which losses and scores leave out."

@@ -35,12 +35,19 @@ class FoundImages:
     Attributes:
         images: the files, sorted by relative path.
         doubtful: for each file whose field is stored in several files of equal standing: all of them.
-        left_out: what lies there and is no field, one sentence for each kind.
+        masks: what is left out as masks, one sentence for each kind.
+        others: what else lies there and is no field, one sentence for each kind.
     """
 
     images: tuple[Path, ...]
     doubtful: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What lies there and is no field, one sentence for each kind."""
+        return (*self.masks, *self.others)
 
 
 @dataclass(frozen=True)
@@ -137,21 +144,22 @@ class _Walk:
     def found(self) -> FoundImages:
         """Everything that `collect` found."""
         images = sorted(self._images, key=lambda path: path.relative_to(self._root).parts)
-        left_out = []
+        masks = []
         if self._mask_folders:
             listed = [
                 f"{count} {'file' if count == 1 else 'files'} in {name}"
                 for name, count in sorted(self._mask_folders.items())
             ]
-            left_out.append(f"Left out as masks: {_list(listed)}.")
+            masks.append(f"Left out as masks: {_list(listed)}.")
         if self._masks_beside:
-            left_out.append(f"Left out as masks beside their images: {_list(self._masks_beside)}.")
+            masks.append(f"Left out as masks beside their images: {_list(self._masks_beside)}.")
+        left_out = []
         if self._previews:
             left_out.append(f"Left out as second files of a field: {_list(self._previews)}.")
         if self._others:
             kinds = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
             left_out.append(f"Passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)} (no images).")
-        return FoundImages(tuple(images), self._doubtful, tuple(left_out))
+        return FoundImages(tuple(images), self._doubtful, tuple(masks), tuple(left_out))
 
     def _listed(self, folder: Path) -> tuple[list[str], list[str]]:
         """Names of images and of folders; other files are counted."""

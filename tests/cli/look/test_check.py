@@ -87,11 +87,21 @@ def test_a_bare_folder_never_takes_masks_for_images(tmp_path: Path) -> None:
 
 def test_an_unlabelled_domain_is_understood_but_no_training(tmp_path: Path) -> None:
     Image.fromarray(noise(32, 32)).save(tmp_path / "a.tif")
-    Image.fromarray(noise(32, 32)).save(tmp_path / "a.png")
+    Image.fromarray(noise(32, 32)).save(tmp_path / "b.png")
     result = run(tmp_path)
     assert result.exit_code == 2
     assert "2 fields" in result.output
     assert "has no masks, so training is impossible" in result.output
+
+
+def test_a_file_that_is_left_out_is_named(tmp_path: Path) -> None:
+    folder = steel(tmp_path / "steel")
+    Image.fromarray(noise(32, 40)).save(folder / "images" / "spot1_2.png")
+    (folder / "images" / "notes.db").touch()
+    result = run(folder, "--folds", "2")
+    assert result.exit_code == 0
+    assert "Left out as second files of a field: spot1_2.png (spot1_2.tif is taken)." in result.output
+    assert "Passed over: 1 .db" in result.output
 
 
 def test_unlabelled_pixels_and_notices_are_shown(tmp_path: Path) -> None:

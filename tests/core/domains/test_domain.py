@@ -54,11 +54,11 @@ def test_images_and_masks_without_a_domain_yaml(tmp_path: Path) -> None:
 
 def test_a_bare_folder_of_images_is_an_unlabelled_domain(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    for name in ("a.tif", "a.png", "sub/a.tif"):
+    for name in ("a.tif", "b.png", "sub/a.tif"):
         Image.fromarray(noise(20, 20)).save(tmp_path / name)
     domain = load_domain(tmp_path)
     assert domain.phases == ()
-    assert [item.name for item in domain.fields] == ["a.png", "a.tif", "sub/a.tif"]
+    assert [item.name for item in domain.fields] == ["a.tif", "b.png", "sub/a.tif"]
     assert all(item.mask is None for item in domain.fields)
 
 
@@ -67,6 +67,11 @@ def test_masks_in_the_folder_of_the_images_themselves(tmp_path: Path) -> None:
     (domain / "images" / "a.tif").rename(tmp_path / "a.tif")
     (domain / "images").rmdir()
     assert [item.name for item in load_domain(tmp_path).fields] == ["a.tif"]
+
+
+def test_phases_may_be_names_alone(tmp_path: Path) -> None:
+    domain = load_domain(write_domain(tmp_path, {"a": halves()}, {"phases": ["ferrite", "bainite"]}))
+    assert [(phase.name, phase.values) for phase in domain.phases] == [("ferrite", (0,)), ("bainite", (1,))]
 
 
 @pytest.mark.parametrize("suffix", ["_mask", "_annot", "_label"])
@@ -282,6 +287,7 @@ def test_null_masks_make_a_domain_unlabelled(tmp_path: Path) -> None:
         ("phases: [{name: a, value: 0}, {name: a, value: 1}]", "name a is used twice"),
         ("phases: [{name: a, value: 0}, {name: b, value: 0}]", "mask value 0 is used twice"),
         ("phases: [{name: a}, {name: b}]\nunlabelled: 1", "mask value 1 is used twice"),
+        ("phases: [ferrite, 7]", "phases.1 = 7: a phase is a name, or keys such as `name` and `value`"),
         ("phases: [{name: a, value: 0, values: [1]}, {name: b}]", "both `value` and `values`"),
         ("phases: [{name: a, value: blue}, {name: b}]", "'blue' is no mask value"),
         ("phases: [{name: a, value: -1}, {name: b}]", "-1 is no mask value"),
@@ -340,8 +346,8 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 of 3 images have no mask in .*masks: b\.tif\."):
         load_domain(folder)
     folder = labelled(tmp_path / "twins", "a")
-    Image.fromarray(noise(32, 40)).save(folder / "images" / "a.png")
-    with pytest.raises(InputError, match=r"images with the same stem: a\.png and a\.tif"):
+    Image.fromarray(noise(32, 40)).save(folder / "images" / "a.tiff")
+    with pytest.raises(InputError, match=r"images with the same stem: a\.tif and a\.tiff"):
         load_domain(folder)
     folder = labelled(tmp_path / "mask-twins", "a")
     Image.fromarray(halves()).save(folder / "masks" / "a.tif")
