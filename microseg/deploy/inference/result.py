@@ -13,9 +13,9 @@ from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
 from microseg.core.images.pixel_size import PixelSize, source_of
 from microseg.core.notices import Notice
+from microseg.core.pictures.overlay import Overlay
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.bag import PhaseInfo
-from microseg.deploy.report.overlay import Overlay
 
 _OVERLAY_ROWS_PX = 1 << 20
 

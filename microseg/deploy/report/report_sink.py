@@ -15,6 +15,8 @@ from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
 from microseg.core.images.pixel_size import source_of
 from microseg.core.notices import Notice
+from microseg.core.pictures.overlay import Overlay, jpeg, thumbnail
+from microseg.core.pictures.png import MaskWriter
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.schemas.bag import PhaseInfo
@@ -24,8 +26,6 @@ from microseg.deploy.pipeline.field_measurement import FieldMeasurement
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, TileLabels, field_task, reason
 from microseg.deploy.pipeline.inputs import InputField, SegmentInput
 from microseg.deploy.report.names import report_paths
-from microseg.deploy.report.overlay import Overlay, jpeg, thumbnail
-from microseg.deploy.report.png import MaskWriter
 from microseg.deploy.report.records import (
     FailedField,
     FieldRecord,

@@ -24,9 +24,9 @@ from microseg.core.domains.domain import (
 )
 from microseg.core.errors import InputError
 from microseg.core.images.orientation import shown
+from microseg.core.pictures.png import MaskWriter
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
-from microseg.deploy.report.png import MaskWriter
 from tests.core.samples import halves, noise, write_domain
 
 REPOSITORY = Path(__file__).parents[3]

@@ -15,8 +15,8 @@ from PIL import Image
 from microseg.core.domains.domain import load_domain, read_labels
 from microseg.core.domains.inference import infer_phases, is_numbered_by_object
 from microseg.core.errors import InputError
+from microseg.core.pictures.png import MaskWriter
 from microseg.core.schemas.bag import PhaseInfo
-from microseg.deploy.report.png import MaskWriter
 from tests.core.samples import halves, noise, write_domain
 
 

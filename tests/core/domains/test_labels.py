@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from microseg.core.domains.labels import UNLABELLED, PhaseSpec, read_mask, to_phases
 from microseg.core.errors import InputError
-from microseg.deploy.report.png import MaskWriter
+from microseg.core.pictures.png import MaskWriter
 from tests.core.samples import halves, noise
 
 A, B, C = "#111111", "#222222", "#333333"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from microseg.deploy.report.png import MaskWriter
+from microseg.core.pictures.png import MaskWriter
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 99))

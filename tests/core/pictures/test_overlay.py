@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microseg.deploy.report.overlay import MAX_SIDE_PX, Overlay, jpeg, thumbnail
+from microseg.core.pictures.overlay import MAX_SIDE_PX, Overlay, jpeg, thumbnail
 
 COLORS = ["#0072b2", "#e69f00"]
 

@@ -1,0 +1,1 @@
+"""Pictures that microseg draws: masks as indexed PNG, and the phases over a micrograph."""
