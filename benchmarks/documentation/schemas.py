@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from microseg.core.domains.domain_file import DomainFile
+from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
@@ -50,6 +51,7 @@ FILES = (
         RunSummary,
         "Scores of the folds, and of an adapted run its verdict.",
     ),
+    File("fingerprint", "fingerprint.json of a run folder", DatasetFingerprint, "What the labelled domain is like."),
     File("pretrain-summary", "summary.json of a pre-training run", PretrainSummary, "Accuracy of the encoder."),
     File(
         "manifest",
