@@ -44,6 +44,7 @@ for arguments in (
     ["verify", engine, folder, "--against", engine, "--runtime", "openvino", "--out", report + "-openvino.json"],
     ["tune", engine, "--seconds", "1", "--field-px", "64", "64"],
     ["check", domain, "--folds", "2"],
+    ["suggest", engine, folder, "--n", "1", "--out", report + "-label"],
 ):
     sys.argv = ["microseg", *arguments]
     try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from microseg.core.domains.domain_file import DomainFile
+from microseg.core.labelling.suggestions import Suggestions
 from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
@@ -68,6 +69,7 @@ FILES = (
     File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
     File("field-record", "records/NAME.json of a report", StoredRecord, "One measured field."),
     File("report-summary", "summary.json of a report", ReportSummary, "The figures of a report."),
+    File("suggest", "suggest.json of a folder to label", Suggestions, "What `microseg suggest` chose, and why."),
     File("verify-record", "Record of `verify --out`", VerifyRecord, "What an acceptance test found."),
     File(
         "tuning-profile",

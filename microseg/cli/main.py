@@ -25,6 +25,7 @@ COMMANDS = {
     "synth": "Look at data",
     "check": "Look at data",
     "preview": "Look at data",
+    "suggest": "Look at data",
     "train": "Train",
     "distill": "Train",
     "study": "Train",

@@ -77,15 +77,15 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
     return _encoded(picture, _QUALITY)
 
 
-def thumbnail(picture: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 (h, w, 3) BGR, as a small JPEG for the page."""
+def thumbnail(picture: NDArray[np.uint8], side_px: int = THUMBNAIL_SIDE_PX) -> bytes:
+    """A picture, uint8 (h, w, 3) BGR, as a small JPEG for a page, of at most `side_px` a side."""
     # OpenCV averages halves many times faster than other fractions. A factor above a half needs no averaging.
-    while max(picture.shape[:2]) >= 2 * THUMBNAIL_SIDE_PX and min(picture.shape[:2]) > 1:
+    while max(picture.shape[:2]) >= 2 * side_px and min(picture.shape[:2]) > 1:
         height, width = (side // 2 for side in picture.shape[:2])
         even = picture[: 2 * height, : 2 * width]
         picture = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     height, width = picture.shape[:2]
-    factor = THUMBNAIL_SIDE_PX / max(height, width)
+    factor = side_px / max(height, width)
     if factor < 1:
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
