@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from microseg.core.domains.domain_file import DomainFile
 from microseg.core.labelling.suggestions import Suggestions
+from microseg.core.schemas.automatic import AutomaticRecipe
 from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
@@ -53,6 +54,7 @@ FILES = (
         "Scores of the folds, and of an adapted run its verdict.",
     ),
     File("fingerprint", "fingerprint.json of a run folder", DatasetFingerprint, "What the labelled domain is like."),
+    File("automatic", "automatic.json of a run folder", AutomaticRecipe, "How `--recipe auto` came to its recipe."),
     File("pretrain-summary", "summary.json of a pre-training run", PretrainSummary, "Accuracy of the encoder."),
     File(
         "manifest",

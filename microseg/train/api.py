@@ -22,6 +22,8 @@ from microseg.train.uda.recipe import UdaRecipe
 __all__ = ["Run", "read_finished_run", "train_supervised", "train_uda"]
 
 RUNS = Path("runs")
+# The recipe that configures itself.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def train_supervised(
     init: str | PathLike[str] | None = None,
     resume: bool = False,
     workers: int | None = None,
+    minutes: float | None = None,
     progress: FoldCallback | None = None,
+    on_trial: FoldCallback | None = None,
     notice: NoticeCallback | None = None,
 ) -> Run:
     """Train one network for each fold of a labelled domain. The command is `microseg train supervised`.
@@ -83,17 +87,19 @@ def train_supervised(
 
     Args:
         domain: A labelled domain: a folder, or a YAML file that describes one.
-        recipe: Name of a shipped recipe, or a YAML file; `synthetic` by default, or the recipe of `init`.
-        out: Run folder to write; `runs/DOMAIN-RECIPE` by default.
+        recipe: Name of a shipped recipe, or a YAML file. By default `auto`, which configures itself, or the recipe of `init`.
+        out: Run folder to write; `runs/DOMAIN-RECIPE` by default, and `runs/DOMAIN-supervised` for `auto`.
         folds: Folds of the cross-validation, by group; the recipe's by default.
         seed: Seed of everything that is drawn; the recipe's by default.
         settings: Keys of the recipe to override, such as `{"optimiser.learning_rate": 1e-3}`, or texts `KEY=VALUE` as on the
             command line.
         init: A finished run to continue. Its labelled domain makes half of the tiles.
         resume: Continue an interrupted run.
-        workers: Processes that train; one for each GPU by default.
+        workers: Processes that train; by default one for each GPU. Without a GPU `auto` takes one for each processor.
+        minutes: The budget of `auto`; by default 30 without a GPU, 60 with one.
         progress: Called with the number of a fold when it begins. Returns what is called after every step with the steps
             done, the steps in all and a text.
+        on_trial: The same for the candidates that `auto` tries first.
         notice: Receives sentences for the user.
 
     Returns:
@@ -105,10 +111,27 @@ def train_supervised(
         KeyboardInterrupt: The process was asked to stop. The state is saved.
     """
     source, overrides = Path(domain), _overrides(settings)
+    if init is None and str(recipe or AUTO) == AUTO:
+        path = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-supervised"
+
+        import torch
+
+        from microseg.train.auto.command import AutoOptions, run_auto
+
+        options = AutoOptions(minutes, overrides, folds, seed, workers)
+        with torch.random.fork_rng():
+            trained = run_auto(
+                source, options, path,
+                resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress,
+                notice=notice or no_notice,
+            )  # fmt: skip
+        return Run(path, read_record(path), trained)
+    if minutes is not None:
+        raise InputError("--minutes: only --recipe auto has a budget. Remedy: leave it out, or --set steps=N.")
     if init is not None and recipe is None:
         name, loaded = recipe_of_run(Path(init), overrides, folds=folds, seed=seed)
     else:
-        name, loaded = load_recipe(str(recipe or "synthetic"), overrides, folds=folds, seed=seed)
+        name, loaded = load_recipe(str(recipe), overrides, folds=folds, seed=seed)
     run = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-{name}"
 
     import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -48,6 +48,24 @@ def load_recipe(
         InputError: It names the key, the value and what is allowed.
     """
     return _load(name_or_file, overrides, {"folds": folds, "seed": seed}, Recipe)
+
+
+def recipe_from(
+    name: str, keys: Mapping[str, Any], overrides: Sequence[str] = (), *, seed: int | None = None
+) -> Recipe:
+    """A shipped recipe of `train supervised` with other values of some keys.
+
+    Args:
+        name: The shipped recipe.
+        keys: The other values; a mapping replaces those of its keys.
+        overrides: As for `load_recipe`. They win over `keys`.
+        seed: As for `load_recipe`.
+
+    Raises:
+        InputError: It names the key, the value and what is allowed.
+    """
+    path = _file_of(name, "--recipe")
+    return _checked(path, _merged(_tree(path, ()), dict(keys)), overrides, {"seed": seed}, Recipe)
 
 
 def load_pretrain_recipe(

@@ -21,13 +21,16 @@ def supervised(
     domain: Annotated[Path, typer.Argument(help="Labelled domain: a folder, or a YAML file that describes one.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="synthetic, or that of --init"),
+        typer.Option(help="Name of a shipped recipe, or a YAML file.", show_default="auto, or that of --init"),
     ] = None,
     init: Annotated[
         Path | None,
         typer.Option(help="Finished run to continue, adapted or not. Its labelled domain makes half of the tiles."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE; auto: runs/DOMAIN-supervised"),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
     ] = None,
@@ -35,6 +38,10 @@ def supervised(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything that is drawn.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that train.", show_default="one for each GPU")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.5, help="Budget of --recipe auto.", show_default="30 without a GPU, 60 with one"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     label_curve: Annotated[
@@ -53,7 +60,7 @@ def supervised(
     with training_progress() as on_fold:
         run = train_supervised(
             domain, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings, init=init, resume=resume,
-            workers=workers, progress=on_fold,
+            workers=workers, minutes=minutes, progress=on_fold,
             notice=lambda text: say(console, f"{plain(text)}."),
         )  # fmt: skip
     _print(console, run, init)

@@ -146,8 +146,9 @@ def _score_field(
 def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dict[str, Any]:
     """The JSON of `microseg evaluate`: pooled scores of the bag, then fields, folds and the baseline.
 
-    IoU of a phase that neither truth nor prediction holds is null and left out of the mean. `error` is the mean absolute
-    difference of the fractions over the fields, 0-1. `spread` is the central 95 % of a bootstrap over fields.
+    `confusion` counts pixels, rows by true phase and columns by found phase. IoU of a phase that neither truth nor prediction
+    holds is null and left out of the mean. `error` is the mean absolute difference of the fractions over the fields, 0-1.
+    `spread` is the central 95 % of a bootstrap over fields.
 
     Args:
         scores: scores of the fields.
@@ -156,6 +157,7 @@ def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dic
     names = [phase.name for phase in phases]
     pooled = sum((score.bag for score in scores), np.zeros((len(names), len(names)), np.int64))
     result = _summary(pooled, [score.bag for score in scores], names)
+    result["confusion"] = pooled.tolist()
     result["spread"] = _bootstrap([score.bag for score in scores], names)
     result["fields"] = [
         {"name": score.name, "seen_in_training": score.seen, **_summary(score.bag, [score.bag], names), **_scale(score)}

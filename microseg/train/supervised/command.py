@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary
-from microseg.core.system.files import write_json
+from microseg.core.system.files import write_json, write_yaml
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import with_labels
@@ -52,6 +54,7 @@ def run_supervised(
     workers: int | None = None,
     init: Path | None = None,
     notice: NoticeCallback = no_notice,
+    documents: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunSummary | None:
     """Train every fold of a labelled domain. A finished run is left as it is.
 
@@ -66,6 +69,7 @@ def run_supervised(
         workers: Processes that train; one for each GPU by default. Under `torchrun` its ranks share every fold.
         init: A finished run. Its folds' weights are the start, and its labelled domain makes half of the tiles.
         notice: Receives sentences for the user.
+        documents: Content of more files of a new run, by name (.json or .yaml).
 
     Returns:
         The summary; None while folds are missing, because of `only_folds`.
@@ -87,6 +91,8 @@ def run_supervised(
     training = _Training(recipe, data, earlier, out)
     if ranks.writes:
         claim_run(out, _record(training, source, recipe_name), Recipe)
+        for name, content in documents.items():
+            (write_yaml if name.endswith(".yaml") else write_json)(out / name, content)
     ranks.wait()
     if (finished := finished_summary(out)) is not None:
         return finished

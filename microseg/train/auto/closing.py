@@ -1,0 +1,64 @@
+"""What a run says at its end: phases that it does not find, and what would help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# IoU below which a phase counts as not found, and above which its outline can be used.
+LOST, ROUGH = 0.1, 0.5
+
+
+def closing_warnings(scores: dict[str, Any]) -> list[str]:
+    """Phases that are lost or rough on held-out fields.
+
+    Args:
+        scores: Scores of the run on its own domain, as of `core.evaluation.scoring.evaluation`.
+
+    Returns:
+        One sentence for each phase.
+    """
+    names = list(scores["iou"])
+    found = []
+    for index, name in enumerate(names):
+        value = scores["iou"][name]
+        if value is None:
+            continue
+        lost = [fold["fold"] for fold in scores["folds"]["each"] if _is_lost(fold, name)]
+        if value < LOST:
+            found.append(
+                f"the phase {name!r} is not found (IoU {value:.2f}){_mostly(scores, names, index)}. {_help(name)}"
+            )
+        elif lost:
+            folds = ", ".join(map(str, lost))
+            found.append(f"the phase {name!r} is lost in the fields that fold {folds} holds out. {_help(name)}")
+        elif value < ROUGH:
+            found.append(
+                f"the phase {name!r} is found roughly (IoU {value:.2f}){_mostly(scores, names, index)}. {_help(name)}"
+            )
+    return found
+
+
+def _is_lost(fold: dict[str, Any], name: str) -> bool:
+    value = fold["iou"][name]
+    return value is not None and value < LOST and bool(fold["fractions"][name]["true"])
+
+
+def _mostly(scores: dict[str, Any], names: list[str], index: int) -> str:
+    """What is found in its place most often."""
+    confusion = np.array(scores["confusion"])
+    row = confusion[index].copy()
+    row[index] = 0
+    if not row.sum():
+        return ""
+    other = int(row.argmax())
+    share = 100 * row[other] / confusion[index].sum()
+    return f": {share:.0f} % of its pixels are taken for {names[other]!r}"
+
+
+def _help(name: str) -> str:
+    return (
+        f"What helps: more fields with {name!r}, more minutes, another `scale`, or one phase for both in domain.yaml (their "
+        "mask values together under `values`)"
+    )

@@ -1,0 +1,265 @@
+"""The whole of `--recipe auto`: fingerprint, rules, timing, a short search, and the recipe that fits the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microseg.core.domains.domain import load_domain, prepared_and_labels
+from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_domain
+from microseg.core.errors import InputError
+from microseg.core.schemas.automatic import AutomaticRecipe, Reason, Trial
+from microseg.core.schemas.fingerprint import DatasetFingerprint
+from microseg.core.schemas.preparation import Grid
+from microseg.core.schemas.run import RunSummary, read_record
+from microseg.core.system.files import write_json
+from microseg.core.system.processor_count import usable_processors
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.auto.budget import Work, forecast, measured_speed
+from microseg.train.auto.closing import closing_warnings
+from microseg.train.auto.rules import Circumstances, plan_for
+from microseg.train.auto.search import Candidate, best, search, search_rounds
+from microseg.train.common.data import TrainingData, load_training_data
+from microseg.train.common.optimiser_step import training_device
+from microseg.train.common.parallel.folds import default_workers
+from microseg.train.common.parallel.ranks import ranks_of_torchrun
+from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
+from microseg.train.common.recipe import Recipe
+from microseg.train.common.run_folder import refuse_existing
+from microseg.train.recipe_files import recipe_from, recipe_of_run
+from microseg.train.supervised.command import run_supervised
+from microseg.train.supervised.loop import SupervisedFold
+
+_AUTOMATIC, _EVALUATION = "automatic.json", "evaluation.json"
+RECIPE = "auto"
+CPU_MINUTES, GPU_MINUTES = 30.0, 60.0
+# Largest share of the budget that the search takes.
+_SEARCH_SHARE = 0.25
+# Part of the budget that is left for what the forecast does not see, such as reading, plots and the first start of a process.
+_RESERVE = 0.03
+
+
+@dataclass(frozen=True)
+class AutoOptions:
+    """What the user asks for beside the domain.
+
+    minutes: The budget; by default 30 without a GPU, 60 with one.
+    settings: Texts KEY=VALUE that override what the rules decide.
+    folds, seed: Instead of the rules' choice.
+    workers: Processes that train; by default one for each GPU, or for each processor without one.
+    """
+
+    minutes: float | None = None
+    settings: Sequence[str] = ()
+    folds: int | None = None
+    seed: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What `--recipe auto` decides.
+
+    recipe: The recipe, complete.
+    automatic: How it came to be.
+    fingerprint: Of the domain.
+    """
+
+    recipe: Recipe
+    automatic: AutomaticRecipe
+    fingerprint: DatasetFingerprint
+
+
+def decide(
+    source: Path,
+    options: AutoOptions,
+    *,
+    notice: NoticeCallback = no_notice,
+    on_trial: FoldCallback = no_fold_progress,
+    clock: Callable[[], float] = time.monotonic,
+) -> Decision:
+    """Find the recipe for a labelled domain.
+
+    Args:
+        source: The labelled domain.
+        options: What the user asks for.
+        notice: Receives sentences for the user.
+        on_trial: Gives the progress callback of a candidate of the search.
+        clock: Seconds, monotonic.
+
+    Raises:
+        InputError: The domain cannot be trained on, or a setting is wrong.
+        TrainingError: No memory, or a loss that is not finite.
+    """
+    begun = clock()
+    domain = load_domain(source)
+    if not domain.phases:
+        raise InputError(f"{source}: has no labels to learn from. Remedy: a folder with masks/.")
+    found = fingerprint_of_domain(domain)
+    has_gpu = training_device().type == "cuda"
+    minutes = options.minutes or (GPU_MINUTES if has_gpu else CPU_MINUTES)
+    budget_s = 60 * minutes * (1 - _RESERVE)
+    most = options.workers or (default_workers() if has_gpu else usable_processors())
+    plan = plan_for(found, Circumstances(has_gpu, most, options.folds))
+    for text in plan.warnings:
+        notice(text)
+
+    def recipe_at(scale: float) -> Recipe:
+        return recipe_from(RECIPE, plan.trees[scale], options.settings, seed=options.seed)
+
+    recipe = recipe_at(plan.scales[0])
+    scales = plan.scales if _is_open("scale", options.settings) else (recipe.scale,)
+    workers = max(w for w in range(1, most + 1) if recipe.folds % w == 0)
+    data = load_training_data(source, recipe.scale, recipe.folds)
+    speed = measured_speed(_jobs(recipe, data), workers, clock)
+    trials: list[Trial] = []
+    share_s = min(_SEARCH_SHARE * budget_s - (clock() - begun), budget_s / 4)
+    rounds = search_rounds(share_s, len(scales), workers, speed, _held_out_megapixels(data))
+    if len(scales) > 1 and rounds:
+        notice(f"tries {len(scales)} scales on one fold, about {share_s / 60:.1f} min")
+        candidates = [_candidate(source, recipe_at(scale), data if scale == recipe.scale else None) for scale in scales]
+        trials = search(candidates, _truth(source, candidates[0].job), rounds, workers, on_trial)
+        recipe = recipe_at(best(trials).scale)
+        data = load_training_data(source, recipe.scale, recipe.folds)
+    work = Work(recipe.folds, workers, sum(item.image.size for item in data.fields) / 1e6)
+    spent_s = clock() - begun
+    given = None if _is_open("steps", options.settings) else recipe.steps
+    expected = forecast(speed, work, budget_s - spent_s, given)
+    if recipe.epochs is None:
+        recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
+    automatic = AutomaticRecipe(
+        minutes=minutes,
+        spent_minutes=spent_s / 60,
+        expected_minutes=expected.seconds / 60,
+        workers=workers,
+        reasons=[*plan.reasons, *_reasons_of(recipe, trials, minutes)],
+        trials=trials,
+        speed=speed,
+        warnings=list(plan.warnings),
+    )
+    return Decision(recipe, automatic, found)
+
+
+def _reasons_of(recipe: Recipe, trials: Sequence[Trial], minutes: float) -> list[Reason]:
+    """Why the scale of several, and the number of steps."""
+    found = [Reason(key="steps", value=str(recipe.steps), why=f"So many fit into {minutes:g} min on this machine.")]
+    if trials:
+        scores = ", ".join(f"{trial.scale:g}: {_last(trial)}" for trial in trials)
+        why = f"The search on one fold gave mIoU {scores}."
+        found.insert(0, Reason(key="scale", value=f"{recipe.scale:g}", why=why))
+    return found
+
+
+def _last(trial: Trial) -> str:
+    value = trial.scores[-1]
+    return "undefined" if value is None else f"{value:.3f} in {len(trial.scores)} rounds"
+
+
+def _is_open(key: str, settings: Sequence[str]) -> bool:
+    """Whether no setting fixes a key."""
+    return not any(text.partition("=")[0].strip() == key for text in settings)
+
+
+def _jobs(recipe: Recipe, data: TrainingData) -> list[SupervisedFold]:
+    """The folds of a recipe, without folders."""
+    pairs = list(zip(data.fields, data.folds, strict=True))
+    return [
+        SupervisedFold(
+            recipe,
+            data.phases,
+            [item for item, k in pairs if k != fold],
+            [item for item, k in pairs if k == fold],
+            fold,
+            Path(),
+        )
+        for fold in range(recipe.folds)
+    ]
+
+
+def _held_out_megapixels(data: TrainingData) -> float:
+    """Million pixels that the first fold holds out."""
+    return sum(item.image.size for item, fold in zip(data.fields, data.folds, strict=True) if fold == 0) / 1e6
+
+
+def _candidate(source: Path, recipe: Recipe, data: TrainingData | None) -> Candidate:
+    data = data or load_training_data(source, recipe.scale, recipe.folds)
+    return Candidate(f"scale {recipe.scale:g}", recipe.scale, _jobs(recipe, data)[0])
+
+
+def _truth(source: Path, job: SupervisedFold) -> list[Any]:
+    """Labels of the held-out fields at their native size, uint8 (H, W)."""
+    domain = load_domain(source)
+    return [prepared_and_labels(item.field, domain, Grid())[1] for item in job.held_out]
+
+
+def run_auto(
+    source: Path,
+    options: AutoOptions,
+    out: Path,
+    *,
+    resume: bool,
+    on_fold: FoldCallback = no_fold_progress,
+    on_trial: FoldCallback = no_fold_progress,
+    notice: NoticeCallback = no_notice,
+    clock: Callable[[], float] = time.monotonic,
+) -> RunSummary:
+    """Decide on a recipe, train with it, and evaluate the run on its own domain.
+
+    The run folder gets `fingerprint.json`, `automatic.json`, `recipe.yaml` (for `--recipe`, to repeat or edit) and
+    `evaluation.json` beside what every run has.
+
+    Args:
+        source: The labelled domain.
+        options: What the user asks for.
+        out: The run folder.
+        resume: Continue the run that is in `out`, with the recipe that it has.
+        on_fold: Gives the progress callback of a fold.
+        on_trial: Gives the progress callback of a candidate of the search.
+        notice: Receives sentences for the user.
+        clock: Seconds, monotonic.
+
+    Raises:
+        InputError: `out` exists without `resume` or holds another run, or the domain cannot be trained on.
+        TrainingError: No memory, or a loss that is not finite.
+        KeyboardInterrupt: The process was asked to stop. The state is saved.
+    """
+    if ranks_of_torchrun().size > 1:
+        raise InputError(
+            "--recipe auto: decides in one process, and torchrun starts several. Remedy: without torchrun, which uses all "
+            "GPUs of a machine; or --recipe with the recipe.yaml of a run of `auto`."
+        )
+    refuse_existing(out, resume)
+    if (out / "run.yaml").is_file() and not (out / _AUTOMATIC).is_file():
+        name = read_record(out).recipe_name
+        raise InputError(f"{out}: holds a run of the recipe {name}. Remedy: --recipe {name}, or another --out.")
+    if (out / _AUTOMATIC).is_file():
+        automatic = AutomaticRecipe.model_validate_json((out / _AUTOMATIC).read_text(encoding="utf-8"))
+        recipe, documents = recipe_of_run(out)[1], {}
+    else:
+        decided = decide(source, options, notice=notice, on_trial=on_trial, clock=clock)
+        automatic, recipe = decided.automatic, decided.recipe
+        documents = {
+            "fingerprint.json": decided.fingerprint.model_dump(mode="json"),
+            _AUTOMATIC: automatic.model_dump(mode="json"),
+            "recipe.yaml": recipe.model_dump(mode="json"),
+        }
+    for reason in automatic.reasons:
+        notice(f"{reason.key} = {reason.value}: {reason.why.rstrip('.')}")
+    notice(
+        f"expected time: {automatic.expected_minutes:.1f} min for {recipe.folds} folds of {recipe.steps} steps, "
+        f"after {automatic.spent_minutes:.1f} min of {automatic.minutes:g}"
+    )
+    summary = run_supervised(
+        source, RECIPE, recipe, out,
+        resume=resume, on_fold=on_fold, workers=automatic.workers, notice=notice, documents=documents,
+    )  # fmt: skip
+    assert summary is not None  # all folds are trained
+    if not (out / _EVALUATION).is_file():
+        scores = evaluate_run(out, source)
+        write_json(out / _EVALUATION, scores)
+        for text in closing_warnings(scores):
+            notice(text)
+    return summary

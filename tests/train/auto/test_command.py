@@ -1,0 +1,117 @@
+"""`--recipe auto` from domain to evaluated run, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from microseg.core.errors import InputError
+from microseg.core.schemas.automatic import AutomaticRecipe
+from microseg.core.schemas.fingerprint import DatasetFingerprint
+from microseg.core.schemas.run import read_run
+from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.auto import command, rules, search
+from microseg.train.auto.command import AutoOptions, run_auto
+from microseg.train.common.optimiser_step import OptimiserStep
+from microseg.train.common.score import score_network
+from microseg.train.recipe_files import load_recipe
+from microseg.train.supervised import loop
+from tests.chain import microseg, tiny_domain
+from tests.core.samples import write_domain
+
+# What makes a network as small as the tests': the rest is decided.
+SMALL = [
+    "encoder.weights=none", "network.decoder_channels=[16, 8, 8]", "tile.core_px=48", "tile.halo_px=8", "batch=2", "halo_px=16",
+]  # fmt: skip
+
+
+class Clock:
+    """Seconds that pass in steps and predictions alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, step_s: float, field_s: float) -> None:
+        self.now = 100.0
+        finish, native = OptimiserStep.finish, search.native_miou
+
+        def finished(*arguments: Any) -> None:
+            self.now += step_s
+            finish(*arguments)
+
+        def scored(network: Any, fields: Sequence[Any], *others: Any) -> Any:
+            self.now += field_s * len(fields)
+            return score_network(network, fields, *others)
+
+        def evaluated(run: Path, source: Path) -> dict[str, Any]:
+            self.now += field_s * len(read_run(run)[0].fields)
+            return evaluate_run(run, source)
+
+        def natively(job: Any, truth: Any) -> float:
+            self.now += field_s * len(job.held_out)
+            return native(job, truth)
+
+        monkeypatch.setattr(OptimiserStep, "finish", finished)
+        monkeypatch.setattr(loop, "score_network", scored)
+        monkeypatch.setattr(command, "evaluate_run", evaluated)
+        monkeypatch.setattr(search, "native_miou", natively)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_forecast_holds_and_the_run_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tiny_domain(tmp_path / "s")
+    clock = Clock(monkeypatch, step_s=10.0, field_s=3.0)
+    told: list[str] = []
+    options = AutoOptions(minutes=10, settings=[*SMALL, "scale=0.5"], folds=2, seed=3, workers=1)
+    begun = clock()
+    run_auto(source, options, tmp_path / "run", resume=False, notice=told.append, clock=clock)
+    spent = (clock() - begun) / 60
+    automatic = AutomaticRecipe.model_validate_json((tmp_path / "run" / "automatic.json").read_text())
+    assert automatic.spent_minutes + automatic.expected_minutes == pytest.approx(spent, rel=0.1)
+    assert 9 < spent <= 10
+    assert automatic.speed.step_s == 10.0 and automatic.trials == []
+    record, summary = read_run(tmp_path / "run")
+    assert (record.recipe_name, record.seed, record.folds) == ("auto", 3, 2) and record.recipe["scale"] == 0.5
+    for text in ("augmentation = randomised", f"2 folds of {record.recipe['steps']} steps", "expected time: "):
+        assert any(text in line for line in told), text
+    DatasetFingerprint.model_validate_json((tmp_path / "run" / "fingerprint.json").read_text())
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert np.array(scores["confusion"]).sum() == 4 * 180 * 150, "each field once"
+    assert [fold["miou"] for fold in scores["folds"]["each"]] != [] and summary.miou_mean > 0
+    recipe = load_recipe(str(tmp_path / "run" / "recipe.yaml"))[1]
+    assert recipe.model_dump(mode="json") == record.recipe, "the written recipe repeats the run"
+
+
+def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tiny_domain(tmp_path / "s", fields=2)
+    clock = Clock(monkeypatch, step_s=4.0, field_s=1.0)
+    monkeypatch.setattr(search, "LEAST_STEPS", 2)
+    monkeypatch.setattr(rules, "AMPLE_CHORD_PX", 1000.0)
+    options = AutoOptions(minutes=8, settings=SMALL, folds=2, workers=1)
+    decision = command.decide(source, options, clock=clock)
+    assert len(decision.automatic.trials) >= 2
+    assert decision.recipe.scale in {trial.scale for trial in decision.automatic.trials}
+    assert clock() - 100 < 0.3 * 8 * 60
+    assert any(reason.key == "scale" and "search" in reason.why for reason in decision.automatic.reasons)
+
+
+def test_what_cannot_be_decided_is_said(tmp_path: Path) -> None:
+    source = tiny_domain(tmp_path / "s")
+    one = write_domain(tmp_path / "one", {name: np.zeros((64, 64), np.uint8) for name in "ab"}, {"phases": ["a", "b"]})
+    with pytest.raises(InputError, match="the labels hold 'a' alone"):
+        run_auto(one, AutoOptions(), tmp_path / "run", resume=False)
+    outcome = microseg("train", "supervised", source, "--recipe", "demo", "--minutes", "5")
+    assert outcome.status == 2 and "--minutes: only --recipe auto has a budget" in outcome.err
+    wrong = microseg("train", "supervised", source, "--set", "stepz=3", "--out", tmp_path / "run")
+    assert wrong.status == 2 and "unknown key 'stepz'" in wrong.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_recipe_is_not_continued(source: Path, trained: Path) -> None:
+    outcome = microseg("train", "supervised", source, "--out", trained, "--resume")
+    assert outcome.status == 2
+    assert "holds a run of the recipe tiny. Remedy: --recipe tiny" in outcome.err

@@ -1,0 +1,134 @@
+"""The rules of `--recipe auto`: each decision follows the fingerprint, and the recipe is one that training takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from microseg.core.errors import InputError
+from microseg.core.schemas.fingerprint import DatasetFingerprint, Orientation, PhaseFingerprint, Spread
+from microseg.train.auto.rules import LEAST_CHORD_PX, SCALES, Circumstances, Plan, plan_for
+from microseg.train.recipe_files import recipe_from
+
+
+def phase(name: str, share: float, chord: float | None, grey: float = 100, **changes: Any) -> PhaseFingerprint:
+    values = {
+        "name": name, "area_share": share, "labelled_px": int(share * 1e6), "chord_px": chord, "chord_std_px": chord,
+        "chord_um": None, "chord_std_um": None, "regions": 10, "fields": 4, "groups": 4, "grey_mean": grey, "grey_std": 20.0,
+    }  # fmt: skip
+    return PhaseFingerprint(**(values | changes))
+
+
+def same(value: float) -> Spread:
+    return Spread(smallest=value, median=value, largest=value)
+
+
+def fingerprint(*phases: PhaseFingerprint, side: int = 512, groups: int = 10, **changes: Any) -> DatasetFingerprint:
+    values: dict[str, Any] = {
+        "fields": 10, "test_fields": 0, "groups": groups, "groups_stated": True,
+        "height_px": same(side), "width_px": same(side),
+        "pixel_size_um": None, "labelled_px": 1_000_000, "unlabelled_share": 0.0, "phases": list(phases),
+        "grey_mean": 100.0, "grey_std": 30.0, "grey_low": 10.0, "grey_high": 240.0, "noise_grey": 2.0, "focus_px": 2.0,
+        "orientation": Orientation(by_row=0.0, by_column=0.0, is_layered=False), "copies": [], "shifted_masks": [],
+        "suspected_groups": None,
+    }  # fmt: skip
+    return DatasetFingerprint(**(values | changes))
+
+
+def tree_of(*phases: PhaseFingerprint, **changes: Any) -> dict[str, Any]:
+    plan = planned(*phases, **changes)
+    return plan.trees[plan.scales[0]]
+
+
+TWO = (phase("ferrite", 0.6, 20.0, 60), phase("bainite", 0.4, 12.0, 160))
+CPU = Circumstances(has_gpu=False, workers=2)
+
+
+def planned(*phases: PhaseFingerprint, given: Circumstances = CPU, **changes: Any) -> Plan:
+    plan = plan_for(fingerprint(*phases, **changes), given)
+    for tree in plan.trees.values():
+        recipe_from("auto", tree)  # every plan is a recipe
+    assert all(reason.why.endswith(".") for reason in plan.reasons)
+    return plan
+
+
+def test_every_decision_has_a_reason() -> None:
+    plan = planned(*TWO)
+    told = {key.strip() for reason in plan.reasons for key in reason.key.split(",")}
+    assert told == {
+        "scale",
+        "network.decoder_channels",
+        "tile",
+        "batch",
+        "augmentation",
+        "loss",
+        "rare_phase_share",
+        "folds",
+    }
+    assert {key.partition(".")[0] for key in told} == set(plan.trees[1.0])
+
+
+def test_the_finest_phase_decides_the_scales() -> None:
+    assert planned(*TWO).scales == (1.0, 0.5)
+    fine = planned(TWO[0], phase("bainite", 0.4, 5.0))
+    assert fine.scales == (1.0, 0.7) and fine.trees[1.0]["scale"] == 1.0
+    assert all(scale * 5.0 >= LEAST_CHORD_PX for scale in fine.scales)
+    assert planned(TWO[0], phase("bainite", 0.4, 1.5)).scales == (1.0,)
+    assert planned(phase("a", 0.5, 900), phase("b", 0.5, 800)).scales == (SCALES[-1],)
+    specks = planned(*TWO, phase("pore", 0.0005, 2.0))
+    assert specks.scales == planned(*TWO).scales, "a handful of specks does not decide"
+
+
+def test_tiles_fit_the_fields() -> None:
+    assert tree_of(*TWO)["tile"]["core_px"] == 160
+    assert tree_of(*TWO, side=300)["tile"]["core_px"] == 96, "150 px at the coarser of the scales"
+    small = tree_of(*TWO, side=256)
+    assert small["tile"]["core_px"] == 64 and small["batch"] == 12
+
+
+def test_layers_stay_upright() -> None:
+    layered = tree_of(*TWO, orientation=Orientation(by_row=0.6, by_column=0.0, is_layered=True))
+    assert layered["augmentation"]["upright"] and layered["augmentation"]["rotation_deg"] == 8
+    assert not tree_of(*TWO)["augmentation"]["upright"]
+
+
+def test_augmentation_is_always_strong() -> None:
+    for phases in (TWO, (phase("a", 0.5, 9, 100), phase("b", 0.3, 9, 105), phase("c", 0.1, 9), phase("d", 0.1, 9))):
+        found = tree_of(*phases)["augmentation"]
+        assert (found["kind"], found["strength"]) == ("randomised", 1.0) and found["share"] >= 0.5
+    assert tree_of(*TWO)["augmentation"]["phase_offset_grey"] == 8, "grey values distinguish them"
+    assert tree_of(phase("a", 0.5, 9, 100), phase("b", 0.5, 9, 105))["augmentation"]["phase_offset_grey"] == 14
+
+
+@pytest.mark.parametrize(("share", "sampling", "balance"), [(0.4, 0.1, 0.0), (0.03, 0.3, 0.0), (0.004, 0.6, 0.2)])
+def test_a_rare_phase_is_sampled(share: float, sampling: float, balance: float) -> None:
+    plan = planned(phase("matrix", 1 - share, 30.0), phase("carbide", share, 8.0))
+    tree = plan.trees[plan.scales[0]]
+    assert tree["rare_phase_share"] == sampling and tree["loss"]["balance"] == balance
+    assert [("carbide" in text) for text in plan.warnings] == ([True] if share < 0.01 else [])
+
+
+@pytest.mark.parametrize(
+    ("workers", "groups", "folds"), [(1, 10, 5), (2, 10, 4), (3, 10, 3), (16, 10, 5), (2, 3, 3), (1, 2, 2)]
+)
+def test_folds_keep_the_workers_busy(workers: int, groups: int, folds: int) -> None:
+    given = Circumstances(has_gpu=False, workers=workers)
+    assert tree_of(*TWO, given=given, groups=groups)["folds"] == folds
+    assert tree_of(*TWO, given=Circumstances(has_gpu=False, workers=workers, folds=6))["folds"] == 6
+
+
+def test_a_gpu_takes_the_papers_tiles() -> None:
+    tree = tree_of(*TWO, given=Circumstances(has_gpu=True, workers=1), side=2048)
+    assert tree["tile"]["core_px"] == 512 and tree["tile"]["halo_px"] == 62 and tree["batch"] == 12
+    assert tree["network"]["decoder_channels"] == [256, 128, 64, 32, 16]
+
+
+def test_one_phase_is_no_training_set() -> None:
+    with pytest.raises(InputError, match="the labels hold 'ferrite' alone"):
+        planned(TWO[0], phase("bainite", 0.0, None))
+
+
+def test_twenty_phases_have_a_recipe() -> None:
+    phases = [phase(f"p{index}", 0.05, 10.0, 10.0 * index) for index in range(20)]
+    assert tree_of(*phases)["augmentation"]["share"] == 0.5
