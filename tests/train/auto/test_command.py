@@ -90,7 +90,7 @@ def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     source = tiny_domain(tmp_path / "s", fields=2)
     clock = Clock(monkeypatch, step_s=4.0, field_s=1.0)
     monkeypatch.setattr(search, "LEAST_STEPS", 2)
-    monkeypatch.setattr(rules, "AMPLE_CHORD_PX", 1000.0)
+    monkeypatch.setattr(rules, "LEAST_CHORD_PX", 1.0)
     options = AutoOptions(minutes=8, settings=SMALL, folds=2, workers=1)
     decision = command.decide(source, options, clock=clock)
     assert len(decision.automatic.trials) >= 2
