@@ -113,19 +113,10 @@ def train_supervised(
     source, overrides = Path(domain), _overrides(settings)
     if init is None and str(recipe or AUTO) == AUTO:
         path = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-supervised"
-
-        import torch
-
-        from microseg.train.auto.command import AutoOptions, run_auto
-
-        options = AutoOptions(minutes, overrides, folds, seed, workers)
-        with torch.random.fork_rng():
-            trained = run_auto(
-                source, options, path,
-                resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress,
-                notice=notice or no_notice,
-            )  # fmt: skip
-        return Run(path, read_record(path), trained)
+        return _train_automatically(
+            source, path, (minutes, overrides, folds, seed, workers), resume=resume, progress=progress, on_trial=on_trial,
+            notice=notice or no_notice,
+        )  # fmt: skip
     if minutes is not None:
         raise InputError("--minutes: only --recipe auto has a budget. Remedy: leave it out, or --set steps=N.")
     if init is not None and recipe is None:
@@ -147,6 +138,32 @@ def train_supervised(
     assert summary is not None  # all folds are trained
     if is_finished:
         (notice or no_notice)(f"{run} is already finished; nothing is trained")
+    return Run(run, read_record(run), summary)
+
+
+def _train_automatically(
+    source: Path,
+    run: Path,
+    given: tuple[float | None, Sequence[str], int | None, int | None, int | None],
+    *,
+    resume: bool,
+    progress: FoldCallback | None,
+    on_trial: FoldCallback | None,
+    notice: NoticeCallback,
+) -> Run:
+    """A run with the recipe `auto`. given: what `AutoOptions` holds, in its order."""
+    import torch
+
+    from microseg.train.auto.command import AutoOptions, run_auto
+
+    is_finished = resume and (run / "summary.json").is_file()
+    with torch.random.fork_rng():
+        summary = run_auto(
+            source, AutoOptions(*given), run,
+            resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress, notice=notice,
+        )  # fmt: skip
+    if is_finished:
+        notice(f"{run} is already finished; nothing is trained")
     return Run(run, read_record(run), summary)
 
 

@@ -246,12 +246,8 @@ def run_auto(
             _AUTOMATIC: automatic.model_dump(mode="json"),
             "recipe.yaml": recipe.model_dump(mode="json"),
         }
-    for reason in automatic.reasons:
-        notice(f"{reason.key} = {reason.value}: {reason.why.rstrip('.')}")
-    notice(
-        f"expected time: {automatic.expected_minutes:.1f} min for {recipe.folds} folds of {recipe.steps} steps, "
-        f"after {automatic.spent_minutes:.1f} min of {automatic.minutes:g}"
-    )
+    if not (out / "summary.json").is_file():
+        _tell(automatic, recipe, notice)
     summary = run_supervised(
         source, RECIPE, recipe, out,
         resume=resume, on_fold=on_fold, workers=automatic.workers, notice=notice, documents=documents,
@@ -263,3 +259,13 @@ def run_auto(
         for text in closing_warnings(scores):
             notice(text)
     return summary
+
+
+def _tell(automatic: AutomaticRecipe, recipe: Recipe, notice: NoticeCallback) -> None:
+    """Every decision with its reason, and the expected time."""
+    for reason in automatic.reasons:
+        notice(f"{reason.key} = {reason.value}: {reason.why.rstrip('.')}")
+    notice(
+        f"expected time: {automatic.expected_minutes:.1f} min for {recipe.folds} folds of {recipe.steps} steps, "
+        f"after {automatic.spent_minutes:.1f} min of {automatic.minutes:g}"
+    )
