@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from microseg.core.errors import InputError
 from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from microseg.cli.tables import TextTable
     from microseg.core.domains.checking import DomainCheck
+
+_MOST_DOUBTS = 20
 
 
 def check(
@@ -25,6 +28,20 @@ def check(
     write_yaml: Annotated[
         bool, typer.Option("--write-yaml", help="Write the proposed domain.yaml into a folder that has none.")
     ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Finished run: also list labels that its folds doubt, of fields that they did not learn from."
+        ),
+    ] = None,
+    domain_name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="With --run, prepare the fields as this domain of the run."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="HTML", help="With --run, the page of pictures.", show_default="DOMAIN-labels.html"),
+    ] = None,
 ) -> None:
     """Print fields, sizes, phases, groups and folds as training reads them. Exit with 2 where training cannot run."""
     from microseg.cli.tables import output_console, say
@@ -33,18 +50,59 @@ def check(
     from microseg.core.domains.proposal import write_domain_file
     from microseg.core.system.files import require_writable, write_json, writing
 
-    if json_path is not None:
-        require_writable(json_path, (domain,))
+    if run is None and (out is not None or domain_name is not None):
+        raise InputError("--out and --as are of --run. Remedy: --run RUN, or leave them out.")
+    for path in (json_path, out):
+        if path is not None:
+            require_writable(path, (domain,))
     console = output_console()
     if write_yaml:
         say(console, f"Written: {plain_name(str(write_domain_file(domain)))}")
     found = check_domain(load_domain(domain), folds)
     _print(console, found)
+    content = found.as_json()
+    if run is not None:
+        content["labels_by_run"] = _check_by_run(console, found, run, domain_name, out)
     if json_path is not None:
         with writing(json_path):
-            write_json(json_path, found.as_json())
+            write_json(json_path, content)
     if found.problems:
         raise typer.Exit(2)
+
+
+def _check_by_run(
+    console: Console, found: DomainCheck, run: Path, domain_name: str | None, out: Path | None
+) -> dict[str, Any]:
+    """Print what the folds of a run doubt, and write the page. Returns the content for JSON."""
+    from microseg.cli.progress import status
+    from microseg.cli.tables import TextTable, say
+    from microseg.core.labelling.label_check import doubts_page
+    from microseg.core.system.files import write_text, writing
+    from microseg.train.analysis.label_check import check_labels_with_run
+
+    with status(f"reading {run}") as show:
+        doubted, phases = check_labels_with_run(run, found.domain, domain_name, lambda name: show(f"predicting {name}"))
+    for name, reason in doubted.not_checked:
+        say(console, f"{name}: its labels are not checked: {reason}")
+    if not doubted.doubts:
+        say(console, f"Labels of {doubted.checked} fields by the folds of {run}: no region that they agree against.")
+        return doubted.as_json()
+    title = f"Doubtful labels, of {doubted.checked} fields ({len(doubted.doubts)} regions, the strongest first)"
+    table = TextTable(title, ["field", "label", "folds say"], ["folds", "x, y", "px", "sure"], shortens=True)
+    for item in doubted.doubts[:_MOST_DOUBTS]:
+        place = f"{item.left_px + item.width_px // 2}, {item.top_px + item.height_px // 2}"
+        sure = f"{100 * item.confidence:.0f} %"
+        table.add(item.field, item.label, item.folds_say, str(item.folds), place, str(item.area_px), sure)
+    table.print(console)
+    if doubted.doubts[_MOST_DOUBTS:]:
+        say(console, f"... and {len(doubted.doubts) - _MOST_DOUBTS} weaker ones.")
+    page = out or Path(f"{found.domain.name}-labels.html")
+    with writing(page):
+        write_text(page, doubts_page(doubted, found.domain.name, str(run), phases))
+    say(
+        console, f"In these regions the folds that did not learn from a field agree against its label. Pictures: {page}"
+    )
+    return doubted.as_json()
 
 
 def _print(console: Console, found: DomainCheck) -> None:

@@ -92,7 +92,7 @@ def score_fields(
     """
     if domain.phases_inferred:
         domain = domain.with_phases(phases)
-    to_engine = _phase_table(domain, phases)
+    to_engine = phase_table(domain, phases)
     preparation = preparation_as(domain, entry)
     scores = []
     for field in domain.fields:
@@ -252,8 +252,16 @@ def _interval(values: NDArray[np.float64]) -> list[float] | None:
     return [float(v) for v in np.percentile(known, [2.5, 97.5])] if known.size else None
 
 
-def _phase_table(domain: Domain, phases: Sequence[PhaseInfo]) -> NDArray[np.uint8]:
-    """Lookup uint8 (256,) from the domain's phase index to the engine's, by name."""
+def phase_table(domain: Domain, phases: Sequence[PhaseInfo]) -> NDArray[np.uint8]:
+    """Lookup uint8 (256,) from the domain's phase index to that of a run or an engine, by name.
+
+    Args:
+        domain: a labelled domain.
+        phases: the phases of the run or engine.
+
+    Raises:
+        InputError: no labels, or a phase that the run or engine does not know.
+    """
     known = [phase.name for phase in phases]
     if not domain.phases:
         raise InputError(f"{domain.source}: has no labels to score against. Remedy: give a domain with masks.")
