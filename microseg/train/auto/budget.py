@@ -75,8 +75,8 @@ def forecast(speed: Speed, work: Work, seconds: float, steps: int | None = None)
         At least `LEAST_STEPS` steps, even if they do not fit, and at most `MOST_STEPS`.
     """
     scoring = work.megapixels / work.folds * speed.megapixel_s
-    # The end of every fold is scored twice, and the run once more.
-    fixed = work.rounds * (speed.start_s + 2 * scoring) + work.folds * scoring
+    # The end of every fold is scored, and the run once more.
+    fixed = work.rounds * (speed.start_s + scoring) + work.folds * scoring
     fold_s = max(0.0, seconds - fixed) / work.rounds
     validations = max(1, min(_MOST_VALIDATIONS, 1 + int(_VALIDATION_SHARE * fold_s / scoring)))
     if steps is None:
@@ -117,8 +117,7 @@ class TimedFold:
         ends = [self.clock()]
         train_fold(self.job, lambda *_: ends.append(self.clock()), clock=self.clock)
         steps = [after - before for before, after in zip(ends[_WARM_UP:], ends[_WARM_UP + 1 :], strict=False)]
-        # The loop scores the held-out fields twice: the last snapshot, and the best one.
-        megapixels = 2 * sum(item.image.size for item in self.job.held_out) / 1e6
+        megapixels = sum(item.image.size for item in self.job.held_out) / 1e6
         speed = {
             "step_s": median(steps),
             "megapixel_s": (self.clock() - ends[-1]) / megapixels,
@@ -143,9 +142,8 @@ def measured_speed(jobs: Sequence[SupervisedFold], workers: int, clock: Callable
         timed = []
         for job in jobs[:workers]:
             recipe = job.recipe.model_copy(update={"steps": steps, "epochs": None, "validate_every": steps})
-            largest = max(job.held_out, key=lambda item: item.image.size)
             folder = Path(scratch) / f"fold{job.fold}"
-            timed.append(TimedFold(replace(job, recipe=recipe, held_out=[largest], folder=folder), clock))
+            timed.append(TimedFold(replace(job, recipe=recipe, held_out=job.held_out[:1], folder=folder), clock))
         train_folds(timed, len(timed), no_fold_progress)
         found = [json.loads((job.folder / _SPEED_FILE).read_text(encoding="utf-8")) for job in timed]
     return Speed(**{key: median(item[key] for item in found) for key in ("step_s", "megapixel_s", "start_s")})

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_domain
@@ -23,6 +25,7 @@ from microseg.train.auto.closing import closing_warnings
 from microseg.train.auto.rules import Circumstances, plan_for
 from microseg.train.auto.search import Candidate, best, search, search_rounds
 from microseg.train.common.data import TrainingData, load_training_data
+from microseg.train.common.datasets import LabelledField
 from microseg.train.common.optimiser_step import training_device
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.parallel.ranks import ranks_of_torchrun
@@ -31,13 +34,15 @@ from microseg.train.common.recipe import Recipe
 from microseg.train.common.run_folder import refuse_existing
 from microseg.train.recipe_files import recipe_from, recipe_of_run
 from microseg.train.supervised.command import run_supervised
-from microseg.train.supervised.loop import SupervisedFold
+from microseg.train.supervised.loop import SupervisedFold, steps_of
 
 _AUTOMATIC, _EVALUATION = "automatic.json", "evaluation.json"
 RECIPE = "auto"
 CPU_MINUTES, GPU_MINUTES = 30.0, 60.0
 # Largest share of the budget that the search takes.
 _SEARCH_SHARE = 0.25
+# Pixels of the held-out fields that score a candidate.
+_SCORED_PX = 3_000_000
 # Part of the budget that is left for what the forecast does not see, such as reading, plots and the first start of a process.
 _RESERVE = 0.03
 
@@ -111,31 +116,38 @@ def decide(
         return recipe_from(RECIPE, plan.trees[scale], options.settings, seed=options.seed)
 
     recipe = recipe_at(plan.scales[0])
-    scales = plan.scales if _is_open("scale", options.settings) else (recipe.scale,)
+    is_length_given = not (_is_open("steps", options.settings) and _is_open("epochs", options.settings))
+    # A search belongs to a budget: who fixes the length and names no minutes wants that length alone.
+    searches = _is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
+    scales = plan.scales if searches else (recipe.scale,)
     workers = max(w for w in range(1, most + 1) if recipe.folds % w == 0)
     data = load_training_data(source, recipe.scale, recipe.folds)
     speed = measured_speed(_jobs(recipe, data), workers, clock)
     trials: list[Trial] = []
     share_s = min(_SEARCH_SHARE * budget_s - (clock() - begun), budget_s / 4)
-    rounds = search_rounds(share_s, len(scales), workers, speed, _held_out_megapixels(data))
+    scored = _scored(_jobs(recipe, data)[0])
+    megapixels = sum(item.image.size for item in scored) / 1e6
+    rounds = search_rounds(share_s, len(scales), workers, speed, megapixels)
     if len(scales) > 1 and rounds:
         notice(f"tries {len(scales)} scales on one fold, about {share_s / 60:.1f} min")
-        candidates = [_candidate(source, recipe_at(scale), data if scale == recipe.scale else None) for scale in scales]
-        trials = search(candidates, _truth(source, candidates[0].job), rounds, workers, on_trial)
-        recipe = recipe_at(best(trials).scale)
+        names = [item.field.name for item in scored]
+        candidates = [_candidate(source, recipe_at(scale), names) for scale in scales]
+        trials = search(candidates, _truth(source, scored), rounds, workers, on_trial)
+        timed, recipe = recipe, recipe_at(best(trials).scale)
+        speed = speed.model_copy(update={"step_s": speed.step_s * _step_pixels(recipe) / _step_pixels(timed)})
         data = load_training_data(source, recipe.scale, recipe.folds)
     work = Work(recipe.folds, workers, sum(item.image.size for item in data.fields) / 1e6)
     spent_s = clock() - begun
-    given = None if _is_open("steps", options.settings) else recipe.steps
-    expected = forecast(speed, work, budget_s - spent_s, given)
-    if recipe.epochs is None:
+    steps = steps_of(recipe, _jobs(recipe, data)[0].fields) if is_length_given else None
+    expected = forecast(speed, work, budget_s - spent_s, steps)
+    if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
     automatic = AutomaticRecipe(
         minutes=minutes,
         spent_minutes=spent_s / 60,
         expected_minutes=expected.seconds / 60,
         workers=workers,
-        reasons=[*plan.reasons, *_reasons_of(recipe, trials, minutes)],
+        reasons=[*plan.reasons, *_reasons_of(recipe, trials, None if is_length_given else minutes)],
         trials=trials,
         speed=speed,
         warnings=list(plan.warnings),
@@ -143,9 +155,13 @@ def decide(
     return Decision(recipe, automatic, found)
 
 
-def _reasons_of(recipe: Recipe, trials: Sequence[Trial], minutes: float) -> list[Reason]:
-    """Why the scale of several, and the number of steps."""
-    found = [Reason(key="steps", value=str(recipe.steps), why=f"So many fit into {minutes:g} min on this machine.")]
+def _reasons_of(recipe: Recipe, trials: Sequence[Trial], minutes: float | None) -> list[Reason]:
+    """Why the scale of several, and the number of steps. minutes: The budget; None where the length is given."""
+    found = []
+    if minutes is not None:
+        found.append(
+            Reason(key="steps", value=str(recipe.steps), why=f"So many fit into {minutes:g} min on this machine.")
+        )
     if trials:
         scores = ", ".join(f"{trial.scale:g}: {_last(trial)}" for trial in trials)
         why = f"The search on one fold gave mIoU {scores}."
@@ -179,20 +195,29 @@ def _jobs(recipe: Recipe, data: TrainingData) -> list[SupervisedFold]:
     ]
 
 
-def _held_out_megapixels(data: TrainingData) -> float:
-    """Million pixels that the first fold holds out."""
-    return sum(item.image.size for item, fold in zip(data.fields, data.folds, strict=True) if fold == 0) / 1e6
+def _step_pixels(recipe: Recipe) -> int:
+    """Pixels of the tiles of a step, which its time follows."""
+    return recipe.batch * (recipe.tile.core_px + 2 * recipe.tile.halo_px) ** 2
 
 
-def _candidate(source: Path, recipe: Recipe, data: TrainingData | None) -> Candidate:
-    data = data or load_training_data(source, recipe.scale, recipe.folds)
-    return Candidate(f"scale {recipe.scale:g}", recipe.scale, _jobs(recipe, data)[0])
+def _scored(job: SupervisedFold) -> list[LabelledField]:
+    """Held-out fields that the search scores: evenly chosen, at least two where there are, about `_SCORED_PX` pixels."""
+    fields = job.held_out
+    mean = sum(item.image.size for item in fields) / len(fields)
+    count = min(len(fields), max(2, round(_SCORED_PX / mean)))
+    return [fields[i * len(fields) // count] for i in range(count)]
 
 
-def _truth(source: Path, job: SupervisedFold) -> list[Any]:
-    """Labels of the held-out fields at their native size, uint8 (H, W)."""
+def _candidate(source: Path, recipe: Recipe, names: Sequence[str]) -> Candidate:
+    job = _jobs(recipe, load_training_data(source, recipe.scale, recipe.folds))[0]
+    held_out = {item.field.name: item for item in job.held_out}
+    return Candidate(f"scale {recipe.scale:g}", recipe.scale, job, [held_out[name] for name in names])
+
+
+def _truth(source: Path, fields: Sequence[LabelledField]) -> list[NDArray[np.uint8]]:
+    """Labels of the fields at their native size, uint8 (H, W)."""
     domain = load_domain(source)
-    return [prepared_and_labels(item.field, domain, Grid())[1] for item in job.held_out]
+    return [prepared_and_labels(item.field, domain, Grid())[1] for item in fields]
 
 
 def run_auto(

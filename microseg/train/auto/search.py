@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 from microseg.core.preparation.prepared_field import labels_to_native
 from microseg.core.schemas.automatic import Speed, Trial
+from microseg.train.common import checkpoint
+from microseg.train.common.datasets import LabelledField
 from microseg.train.common.parallel.folds import train_folds
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.progress import FoldCallback
@@ -35,12 +37,14 @@ class Candidate:
 
     name: What distinguishes it, such as `scale 0.5`.
     scale: Network pixels per native pixel.
-    job: The fold, on this candidate's grid. Its folder is replaced.
+    job: The fold, on this candidate's grid. Its folder is replaced, and the loop scores one field alone.
+    scored: The held-out fields that decide.
     """
 
     name: str
     scale: float
     job: SupervisedFold
+    scored: Sequence[LabelledField]
 
 
 def search(
@@ -55,7 +59,7 @@ def search(
 
     Args:
         candidates: The rules' choice first.
-        truth: Labels of the held-out fields at their native size, each uint8 (H, W).
+        truth: Labels of the scored fields at their native size, each uint8 (H, W).
         rounds: Steps after each round, rising. After the first one the better `KEPT` go on.
         workers: Processes that train.
         on_fold: Gives the progress callback of a candidate, by its number.
@@ -71,7 +75,7 @@ def search(
             jobs = [_round(candidates[i].job, i, steps, Path(scratch)) for i in going]
             train(jobs, min(workers, len(jobs)), on_fold)
             for i, job in zip(going, jobs, strict=True):
-                scores[i].append(native_miou(job, truth))
+                scores[i].append(native_miou(job, candidates[i].scored, truth))
             going.sort(key=lambda i: -scores[i][-1])
             going = sorted(going[:KEPT])
     return [
@@ -88,14 +92,13 @@ def search_rounds(seconds: float, candidates: int, workers: int, speed: Speed, m
         candidates: Candidates of the first round.
         workers: Processes that train.
         speed: Speed of this machine.
-        megapixels: Million pixels that the fold holds out.
+        megapixels: Million pixels of the scored fields.
 
     Returns:
         Nothing where a round would be too short to tell candidates apart.
     """
     first, second = math.ceil(candidates / workers), math.ceil(min(KEPT, candidates) / workers)
-    # A round ends with two scores in the loop, and one at the native size.
-    overhead = (first + second) * (speed.start_s + 3 * megapixels * speed.megapixel_s)
+    overhead = (first + second) * speed.start_s + (candidates + KEPT) * megapixels * speed.megapixel_s
     steps = int((seconds - overhead) / ((first + second) * speed.step_s))
     return (steps, 2 * steps) if steps >= LEAST_STEPS else ()
 
@@ -121,20 +124,23 @@ def _round(job: SupervisedFold, number: int, steps: int, scratch: Path) -> Super
     recipe = job.recipe.model_copy(
         update={"steps": steps, "epochs": None, "validate_every": steps, "schedule": schedule}
     )
-    return replace(job, recipe=recipe, fold=number, folder=scratch / f"candidate{number}")
+    smallest = min(job.held_out, key=lambda item: item.image.size)
+    return replace(job, recipe=recipe, held_out=[smallest], fold=number, folder=scratch / f"candidate{number}")
 
 
-def native_miou(job: SupervisedFold, truth: Sequence[NDArray[np.uint8]]) -> float:
-    """The mIoU, 0-1, of a trained fold on its held-out fields at their native size, where candidates of any scale compare.
+def native_miou(job: SupervisedFold, fields: Sequence[LabelledField], truth: Sequence[NDArray[np.uint8]]) -> float:
+    """The mIoU, 0-1, of the last weights of a fold on fields at their native size, where candidates of any scale compare.
 
     Args:
-        job: The fold. Its folder holds the weights.
-        truth: Labels of its held-out fields, each uint8 (H, W).
+        job: The fold.
+        fields: Fields that it has not seen.
+        truth: Their labels, each uint8 (H, W).
     """
     phases = len(job.phases)
     network = load_network(job.recipe, phases, job.folder / "model.safetensors")
+    checkpoint.load_average(job.folder / "last", network)
     pooled = np.zeros((phases, phases), np.int64)
-    for item, labels in zip(job.held_out, truth, strict=True):
+    for item, labels in zip(fields, truth, strict=True):
         probability, _ = predict_field([network], item.image, network.stride, job.recipe.halo_px)
         found = labels_to_native(probability[0].argmax(0).astype(np.uint8), (labels.shape[0], labels.shape[1]))
         pooled += confusion_matrix(labels, found, phases)

@@ -96,6 +96,18 @@ def save_state(
             old.unlink()
 
 
+def load_average(folder: Path, network: nn.Module) -> None:
+    """Load the averaged weights of a saved state into a network.
+
+    Args:
+        folder: Folder of the state.
+        network: The network.
+    """
+    name = json.loads((folder / STATE).read_text(encoding="utf-8"))["tensors"]
+    tensors = load_file(folder / name)
+    network.load_state_dict({k.removeprefix("averaged."): v for k, v in tensors.items() if k.startswith("averaged.")})
+
+
 def load_state(
     folder: Path, network: nn.Module, averaged: dict[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> FoldState:

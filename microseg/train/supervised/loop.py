@@ -97,6 +97,7 @@ def train_fold(
     update.restore(state.scaler)
     steps, begun = steps_of(recipe, job.fields), clock() - state.seconds
     forward = ranks.wrapped(network)
+    best: Score | None = None
 
     def save(step: int) -> None:
         state.step, state.seconds, state.scaler = step, clock() - begun, update.state()
@@ -131,6 +132,7 @@ def train_fold(
                 with average.loaded_into(network):
                     scored = score_network(network, job.held_out, recipe.halo_px, ranks)
                 is_best = _add_to_history(state, step + 1, scored, job.phases)
+                best = scored if is_best else best
                 if ranks.writes:
                     if is_best:
                         checkpoint.save_model(folder / "model.safetensors", average.state)
@@ -139,7 +141,7 @@ def train_fold(
             if stops:
                 save(step + 1)
                 raise KeyboardInterrupt
-    return _finished(job, network, state, ranks)
+    return _finished(job, network, state, ranks, best)
 
 
 def steps_of(recipe: Recipe, fields: Sequence[LabelledField]) -> int:
@@ -209,11 +211,14 @@ def _add_to_history(state: checkpoint.FoldState, step: int, scored: Score, phase
     return is_best
 
 
-def _finished(job: SupervisedFold, network: Network, state: checkpoint.FoldState, ranks: Ranks) -> FoldResult:
-    """Score the best snapshot and write fold.json."""
+def _finished(
+    job: SupervisedFold, network: Network, state: checkpoint.FoldState, ranks: Ranks, best: Score | None
+) -> FoldResult:
+    """Write fold.json. best: Score of the best snapshot, where this process has computed it."""
     ranks.wait()
-    checkpoint.load_model(job.folder / "model.safetensors", network)
-    scored = score_network(network, job.held_out, job.recipe.halo_px, ranks)
+    if best is None:
+        checkpoint.load_model(job.folder / "model.safetensors", network)
+    scored = best or score_network(network, job.held_out, job.recipe.halo_px, ranks)
     result = FoldResult(
         fold_info(job.fold, scored.confusion, job.phases, job.folder / "model.safetensors"),
         fingerprint_of(job.fold, scored.features),

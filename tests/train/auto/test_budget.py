@@ -11,14 +11,13 @@ SPEED = Speed(step_s=1.5, megapixel_s=4.0, start_s=3.0)
 
 
 def simulated(speed: Speed, work: Work, plan: Forecast) -> float:
-    """The time of a training, step by step: folds in rounds, a score at every validation, and one of the best snapshot."""
+    """The time of a training, step by step: folds in rounds, a score at every validation, and one of the whole run."""
     scoring = work.megapixels / work.folds * speed.megapixel_s
     fold = speed.start_s
     for step in range(1, plan.steps + 1):
         fold += speed.step_s
         if step % plan.validate_every == 0 or step == plan.steps:
             fold += scoring
-    fold += scoring
     return -(-work.folds // work.workers) * fold + work.megapixels * speed.megapixel_s
 
 

@@ -49,9 +49,9 @@ class Clock:
             self.now += field_s * len(read_run(run)[0].fields)
             return evaluate_run(run, source)
 
-        def natively(job: Any, truth: Any) -> float:
-            self.now += field_s * len(job.held_out)
-            return native(job, truth)
+        def natively(job: Any, fields: Sequence[Any], truth: Any) -> float:
+            self.now += field_s * len(fields)
+            return native(job, fields, truth)
 
         monkeypatch.setattr(OptimiserStep, "finish", finished)
         monkeypatch.setattr(loop, "score_network", scored)

@@ -82,9 +82,9 @@ def test_the_finest_phase_decides_the_scales() -> None:
 
 def test_tiles_fit_the_fields() -> None:
     assert tree_of(*TWO)["tile"]["core_px"] == 160
-    assert tree_of(*TWO, side=300)["tile"]["core_px"] == 96, "150 px at the coarser of the scales"
-    small = tree_of(*TWO, side=256)
-    assert small["tile"]["core_px"] == 64 and small["batch"] == 12
+    plan = planned(*TWO, side=256)
+    sizes = {scale: (tree["tile"]["core_px"], tree["batch"]) for scale, tree in plan.trees.items()}
+    assert sizes == {1.0: (160, 6), 0.5: (96, 12)}, "256 px, and 128 px at half the scale"
 
 
 def test_layers_stay_upright() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from microseg.core.domains.pairing import DomainField
 from microseg.core.schemas.automatic import Speed, Trial
 from microseg.train.auto import search as module
 from microseg.train.auto.search import LEAST_STEPS, MARGIN, Candidate, best, search, search_rounds
+from microseg.train.common.datasets import LabelledField
 from microseg.train.common.progress import FoldCallback, no_fold_progress
 from microseg.train.supervised.loop import SupervisedFold
 from tests.chain import tiny_recipe
@@ -24,10 +27,11 @@ def test_the_better_ones_train_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(jobs: Sequence[SupervisedFold], workers: int, on_fold: FoldCallback) -> None:
         trained.extend((job.fold, job.recipe.steps or 0, job.recipe.schedule.kind) for job in jobs)
 
-    monkeypatch.setattr(module, "native_miou", lambda job, truth: scores[job.fold].pop(0))
-    recipe = tiny_recipe()
-    job = SupervisedFold(recipe, [], [], [], 0, Path())
-    candidates = [Candidate(f"scale {scale}", scale, job) for scale in (1.0, 0.7, 0.5)]
+    monkeypatch.setattr(module, "native_miou", lambda job, fields, truth: scores[job.fold].pop(0))
+    recipe, image = tiny_recipe(), np.zeros((8, 8), np.uint8)
+    field = LabelledField(DomainField("a", Path("a.tif"), None, "a"), "0", image, image)
+    job = SupervisedFold(recipe, [], [], [field], 0, Path())
+    candidates = [Candidate(f"scale {scale}", scale, job, []) for scale in (1.0, 0.7, 0.5)]
     trials = search(candidates, [], (30, 60), 2, no_fold_progress, train=train)
     assert trained == [
         (0, 30, "constant"),
@@ -57,5 +61,5 @@ def test_rounds_fit_into_the_time() -> None:
     short, long = search_rounds(450.0, 3, 2, SPEED, 1.0)
     assert long == 2 * short
     rounds = 3  # two for three candidates on two workers, one for the better two
-    assert rounds * (short * SPEED.step_s + SPEED.start_s + 3 * SPEED.megapixel_s) <= 450.0
+    assert rounds * (short * SPEED.step_s + SPEED.start_s) + 5 * SPEED.megapixel_s <= 450.0
     assert search_rounds(rounds * LEAST_STEPS * 0.9, 3, 2, SPEED, 0.0) == ()
