@@ -80,8 +80,9 @@ def _print(console: Console, run: Run) -> None:
     from microseg.cli.tables import TextTable, say
     from microseg.train.uda.verdict import chosen_sentence
 
-    found = run.summary.adaptation
-    assert found is not None
+    found, adapted = run.summary.adaptation, run.record.adaptation
+    assert found is not None and adapted is not None
+    target = adapted.target_source
     phases = list(found.candidates[0].fractions)
     columns = ["self-consistency", "folds agree", "source mIoU", *(f"{plain_name(phase)} %" for phase in phases), "min"]
     table = TextTable("Without labels of the target", [""], columns)
@@ -106,4 +107,8 @@ def _print(console: Console, run: Run) -> None:
         console.print("Target labels chose the candidate: for studies only.", style="bold red", soft_wrap=True)
     if found.to_label:
         say(console, f"Label these first: {', '.join(map(plain_name, found.to_label))}")
+        asked = shlex.join(
+            ["microseg", "suggest", str(run.path), target, "--n", str(len(found.to_label)), "--out", "TODO"]
+        )
+        say(console, f"With predicted masks to correct: {plain_name(asked)}")
     say(console, f"Run: {run.path}\nNext: microseg export {shlex.quote(str(run.path))} --out bagged.onnx")

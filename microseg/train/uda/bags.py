@@ -17,9 +17,12 @@ from microseg.core.domains.domain import STATED, load_domain
 from microseg.core.evaluation.baseline import MAX_OTSU_PHASES, best_assignment, otsu_classes
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
+from microseg.core.labelling.choice import Candidate as LabelCandidate
+from microseg.core.labelling.choice import LabelledFeatures, choose, thumbnail_of
+from microseg.core.labelling.committee import Opinion
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.run import Candidate, RunRecord, read_run
-from microseg.models.network import Network
+from microseg.models.network import Network, NetworkOutput
 from microseg.train.common.curves import plot_adaptation
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.parallel.folds import train_folds
@@ -40,7 +43,7 @@ from microseg.train.uda.criteria import (
 from microseg.train.uda.loop import AdaptationFold
 from microseg.train.uda.normalise import tone_of, toned, with_target_statistics
 from microseg.train.uda.recipe import Normalise, UdaRecipe
-from microseg.train.uda.verdict import Likeness, fields_to_label
+from microseg.train.uda.verdict import FEW_FIELDS, Likeness
 
 Image = NDArray[np.uint8]
 
@@ -230,16 +233,31 @@ def otsu_fractions(context: AdaptationContext) -> dict[str, float] | None:
 
 
 def worth_labelling(context: AdaptationContext, bag: Bag) -> list[str]:
-    """Names of the target fields whose labels would teach most: uncertain ones, different from each other."""
-    uncertainty, features = [], []
+    """Names of three to five target fields whose labels would help most, by the choice of `microseg suggest`.
+
+    Args:
+        context: The adaptation context.
+        bag: The chosen bag.
+    """
+    candidates = []
     for field in context.target.fields:
         (cut,) = toned(views([field.image], context.record.stride), bag.tone)
-        soft = _mean(bag.networks)(cut)
-        uncertainty.append(float(-(soft * np.log(np.maximum(soft, 1e-8))).sum(0).mean()))
-        with torch.inference_mode():
-            features.append(bag.networks[0](torch.tensor(cut)[None, None]).features[0].numpy())
-    chosen = fields_to_label(np.array(uncertainty), np.array(features, np.float64))
-    return [context.target.fields[place].field.name for place in chosen]
+        outs = _outputs(bag.networks, cut)
+        votes = np.stack([out.logits[0].argmax(0).numpy().astype(np.uint8) for out in outs])
+        opinion = Opinion(votes[0], votes, np.stack([out.features[0].numpy() for out in outs]))
+        share = float(opinion.disagrees.mean()) if len(votes) > 1 else None
+        candidates.append(LabelCandidate(field.field.name, share, opinion.features, thumbnail_of(field.image)))
+    cuts = views([field.image for field in context.data.fields], context.record.stride)
+    known = np.array([[out.features[0].numpy() for out in _outputs(bag.networks, cut)] for cut in cuts], np.float64)
+    count = int(np.clip(round(len(candidates) / 4), *FEW_FIELDS))
+    chosen, _ = choose(candidates, count, LabelledFeatures(known.mean(axis=0), known.std(axis=0)))
+    return [candidates[each.place].name for each in chosen]
+
+
+def _outputs(networks: Sequence[Network], view: Image) -> list[NetworkOutput]:
+    """What each network says of a view uint8 (h, w)."""
+    with torch.inference_mode():
+        return [network(torch.tensor(view)[None, None]) for network in networks]
 
 
 def chosen_by_labels(context: AdaptationContext, bags: dict[str, Bag], target_path: Path, record: RunRecord) -> str:

@@ -6,9 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from microseg.core.schemas.run import Adaptation, Candidate
 from microseg.train.uda.criteria import drifted, snapshot_score
 from microseg.train.uda.recipe import SECOND
@@ -29,6 +26,7 @@ CLOSE, SHIFTED = 0.01, 2.5
 LOST = 0.02
 # A network has forgotten the source where it has less than this share of the unadapted one's mIoU on source fields.
 FORGOT = 0.5
+# As many fields are named for labelling: a quarter of the target's, within these limits.
 FEW_FIELDS = (3, 5)
 
 
@@ -218,24 +216,3 @@ def _lost_phase(item: Candidate, source_fractions: dict[str, float]) -> str | No
         if item.fractions[name] < LOST * known:
             return name
     return None
-
-
-def fields_to_label(uncertainty: NDArray[np.float64], features: NDArray[np.float64]) -> list[int]:
-    """Three to five fields whose labels would teach most: uncertain ones, far from each other (greedy k-centre).
-
-    Args:
-        uncertainty: Mean entropy of the bag on each field, (n,).
-        features: Bottleneck features of each field, (n, D), of any scale.
-
-    Returns:
-        Places of the fields, the most useful first.
-    """
-    count = min(len(uncertainty), int(np.clip(round(len(uncertainty) / 4), *FEW_FIELDS)))
-    scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-9)
-    chosen = [int(np.argmax(uncertainty))]
-    while len(chosen) < count:
-        distance = np.min([np.linalg.norm(scaled - scaled[i], axis=1) for i in chosen], axis=0)
-        worth = distance * (uncertainty + 1e-6)
-        worth[chosen] = -1
-        chosen.append(int(np.argmax(worth)))
-    return chosen

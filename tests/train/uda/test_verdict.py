@@ -3,11 +3,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from microseg.core.schemas.run import Candidate
 from microseg.train.uda import verdict
-from microseg.train.uda.verdict import CLOSE, DISAGREE, FLOOR, FORGOT, GAIN, SHIFTED, UNSURE, Likeness, fields_to_label
+from microseg.train.uda.verdict import CLOSE, DISAGREE, FLOOR, FORGOT, GAIN, SHIFTED, UNSURE, Likeness
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
 decide = partial(verdict.decide, drift=2.5)
@@ -149,13 +147,3 @@ def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
 def test_labels_that_chose_are_stamped() -> None:
     found = decide([_candidate("unadapted", 0.8), _candidate("dacs", 0.7)], KNOWN, STRANGE, forced="dacs")
     assert (found.chosen, found.oracle) == ("dacs", True)
-
-
-def test_fields_to_label_are_uncertain_and_unlike_each_other() -> None:
-    uncertainty = np.array([0.9, 0.89, 0.5, 0.5, 0.1, 0.4])
-    features = np.array([[0.0, 0], [0.01, 0], [5, 0], [0, 5], [0.02, 0], [5, 5]])
-    chosen = fields_to_label(uncertainty, features)
-    assert len(chosen) == 3
-    assert chosen[0] == 0
-    assert 1 not in chosen and 4 not in chosen
-    assert fields_to_label(np.array([0.5]), np.zeros((1, 2))) == [0]
