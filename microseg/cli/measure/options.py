@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from microseg.core.schemas.preparation import Crop
 # Panels of their own: beside the longest pair of options, long names would be cut at 80 columns.
+_LEAST_UM, _MOST_UM = 1e-6, 1e6
 _SCALE, _NOT_MEASURED = "Pixel size", "What is not measured"
 
 
@@ -59,11 +60,26 @@ DomainOption = Annotated[
     str | None,
     typer.Option("--as", help="Domain of the engine to measure as. Default: the engine's default domain."),
 ]
+
+
+def micrometres(text: str) -> float:
+    """A pixel size in um as people write it: also with decimal comma, or with a unit. Raises typer.BadParameter."""
+    from microseg.core.domains.domain_file import micrometres as read
+
+    try:
+        value = float(read(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not _LEAST_UM <= value <= _MOST_UM:
+        raise typer.BadParameter(f"{text!r} is not in the range {_LEAST_UM:g} to {_MOST_UM:g} um")
+    return value
+
+
 PixelSizeOption = Annotated[
     float | None,
     typer.Option(
-        min=1e-6,
-        max=1e6,
+        parser=micrometres,
+        metavar="UM",
         help="Native pixel size in µm. It wins over domain.yaml and the files.",
         rich_help_panel=_SCALE,
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from microseg.cli.measure.options import micrometres
 from microseg.cli.progress import training_progress
 from microseg.core.plain_text import plain, plain_name
 from microseg.train import ADAPTATION_METHODS
@@ -39,7 +40,9 @@ def uda(
     ] = None,
     pixel_size_um: Annotated[
         float | None,
-        typer.Option(min=1e-6, max=1e6, help="Native pixel size in um, instead of the files' and domain.yaml's."),
+        typer.Option(
+            parser=micrometres, metavar="UM", help="Native pixel size in um, instead of the files' and domain.yaml's."
+        ),
     ] = None,
     source_data: Annotated[
         Path | None, typer.Option(help="The source run's labelled domain, where it has moved.")

@@ -56,8 +56,15 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) or value is None else [value]
 
 
-def _micrometres(value: Any) -> Any:
-    """A pixel size as people write it, in um: with decimal comma, as 277e-4, or with a unit."""
+def micrometres(value: Any) -> Any:
+    """A pixel size as people write it, in um: with decimal comma, as 277e-4, or with a unit.
+
+    Args:
+        value: a text; anything else is returned unchanged.
+
+    Raises:
+        ValueError: a text that is no size.
+    """
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         if isinstance(value, str):
@@ -68,7 +75,7 @@ def _micrometres(value: Any) -> Any:
     return float(found[1].replace(",", ".")) / _PER_UM[(found[2] or "um").lower()]
 
 
-Micrometres = Annotated[PositiveFloat, BeforeValidator(_micrometres)]
+Micrometres = Annotated[PositiveFloat, BeforeValidator(micrometres)]
 LabelFormat = Literal["masks", "labelme", "coco", "cvat", "qupath"]
 MaskValue = Annotated[int | str, BeforeValidator(_mask_value)]
 Folders = Annotated[list[str], BeforeValidator(_as_list)]
