@@ -107,7 +107,7 @@ def test_what_a_program_reads_is_whole_or_an_error(folder: Path, tiny_engine: Pa
 def test_a_library_that_prints_writes_into_no_result(folder: Path, tiny_engine: Path) -> None:
     """With standard error closed, the next file that is opened would get its number."""
     code = (
-        "import os, sys; from microseg.__main__ import main; from microseg.deploy.report import png\n"
+        "import os, sys; from microseg.__main__ import main; from microseg.core.pictures import png\n"
         "def chatty(writer, before=png.MaskWriter.finish):\n"
         "    [os.write(number, b'warning: from a library') for number in (1, 2)]\n"
         "    before(writer)\n"
