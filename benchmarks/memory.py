@@ -1,4 +1,7 @@
-"""`python -m benchmarks.memory`: peak memory of `microseg segment` for few fields, many fields, and one huge field."""
+"""`python -m benchmarks.memory`: peak memory of `microseg segment` for few fields, many fields, and one huge field.
+
+With --training: of a short `microseg train supervised` on few labelled fields and on many.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,12 @@ DECODER = (32, 32, 16, 16, 8)
 HEIGHT, WIDTH = 1433, 2048
 TIFF_TILE_PX = 512
 LIMIT_MB = 2000
+# Labelled fields of the trainings, px, and their network: three stages, so that time goes into fields and not into weights.
+TRAINING_PX = 256
+TRAINING = (
+    "encoder.weights=none", "network.decoder_channels=[16,8,8]", "scale=1.0", "tile.core_px=192", "tile.halo_px=16",
+    "batch=4", "steps=8", "validate_every=8", "rare_phase_share=0.5",
+)  # fmt: skip
 _PEAK = "peak resident bytes:"
 
 
@@ -32,18 +41,32 @@ def main() -> None:
     """Measure, print a table, and write JSON with --json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--few", type=int, default=5)
-    parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--training", action="store_true", help="measure trainings")
+    parser.add_argument("--few", type=int, help="5 by default, or 50 labelled ones")
+    parser.add_argument("--many", type=int, help="200 by default, or 1000 labelled ones")
     parser.add_argument("--huge-px", type=int, default=20_000, help="side of the huge field")
     parser.add_argument("--folds", type=int, default=1)
     options = parser.parse_args()
+    few, many = options.few or (50 if options.training else 5), options.many or (1000 if options.training else 200)
     with tempfile.TemporaryDirectory() as work:
-        found = measure(Path(work), options.few, options.many, options.huge_px, options.folds)
+        if options.training:
+            found = measure_training(Path(work), few, many)
+        else:
+            found = measure(Path(work), few, many, options.huge_px, options.folds)
+    _report(found)
+    if options.json:
+        write_json(options.json, found)
+
+
+def _report(found: dict[str, Any]) -> None:
+    if "network" not in found:
+        for name, run in found["runs"].items():
+            print(f"{name:32s} {run['peak_mb']:7.0f} MB  {run['seconds']:7.1f} s")
+        print(f"many over few: {found['ratio_many_to_few']:.3f}")
+        return
     for name, run in found["runs"].items():
         print(f"{name:32s} {run['peak_mb']:7.0f} MB  {run['seconds']:7.1f} s  {run['engine_calls']} calls")
     print(f"many over few: {found['ratio_many_to_few']:.3f}; largest peak {found['peak_mb']:.0f} of {LIMIT_MB} MB")
-    if options.json:
-        write_json(options.json, found)
 
 
 def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[str, Any]:
@@ -77,22 +100,29 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
     }
 
 
+def measure_training(work: Path, few: int, many: int) -> dict[str, Any]:
+    """`ratio_many_to_few` of the peaks of a short training, then both runs."""
+    runs = {}
+    for count in (few, many):
+        folder = work / f"fields{count}"
+        _write_labelled(folder, count)
+        settings = [text for setting in TRAINING for text in ("--set", setting)]
+        command = ["train", "supervised", os.fspath(folder), "--recipe", "synthetic", "--folds", "2", *settings]
+        peak, seconds = _peak([*command, "--out", os.fspath(work / f"run{count}")])
+        name = f"{count} labelled fields of {TRAINING_PX} x {TRAINING_PX}"
+        runs[name] = {"peak_mb": peak / 1e6, "seconds": seconds}
+    peaks = [run["peak_mb"] for run in runs.values()]
+    return {
+        "ratio_many_to_few": peaks[1] / peaks[0],
+        "runs": runs,
+        "versions": versions("microseg", "torch", "numpy"),
+        "machine": machine(),
+    }
+
+
 def _segment(folder: Path, engine: Path) -> dict[str, Any]:
-    """One run of the command in a separate process, which reports its peak at its end."""
-    code = (
-        "import sys; from microseg.cli.main import command_line; "
-        "from microseg.export.memory_footprint import peak_resident_bytes; "
-        f"command_line()(sys.argv[1:], standalone_mode=False); print({_PEAK!r}, peak_resident_bytes())"
-    )
-    begun = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code, "segment", os.fspath(folder), "--engine", os.fspath(engine)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.perf_counter() - begun
-    peak = int(done.stdout.rpartition(_PEAK)[2])
+    """One run of `segment`: its peak, its time, and what its report says."""
+    peak, seconds = _peak(["segment", os.fspath(folder), "--engine", os.fspath(engine)])
     report = folder.with_name(f"{folder.name}-report")
     summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
     return {
@@ -101,6 +131,31 @@ def _segment(folder: Path, engine: Path) -> dict[str, Any]:
         "engine_calls": summary["engine_calls"],
         "max_tile_pixels": summary["settings"]["max_tile_pixels"],
     }
+
+
+def _peak(command: list[str]) -> tuple[int, float]:
+    """Run a command of microseg in a separate process, which reports its peak at its end. Returns bytes and seconds."""
+    code = (
+        "import sys; from microseg.cli.main import command_line; "
+        "from microseg.export.memory_footprint import peak_resident_bytes; "
+        f"command_line()(sys.argv[1:], standalone_mode=False); print({_PEAK!r}, peak_resident_bytes())"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *command], check=True, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout.rpartition(_PEAK)[2]), time.perf_counter() - begun
+
+
+def _write_labelled(folder: Path, count: int) -> None:
+    """Smooth noise whose labels are its three grey classes."""
+    import tifffile
+
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index in range(count):
+        image = _field(TRAINING_PX, TRAINING_PX, index)
+        labels = np.digitize(image, (100, 155)).astype(np.uint8)
+        tifffile.imwrite(folder / "images" / f"field{index:04d}.tif", image)
+        tifffile.imwrite(folder / "masks" / f"field{index:04d}.tif", labels, compression="zlib")
 
 
 def _write_fields(folder: Path, count: int) -> None:

@@ -226,14 +226,14 @@ def seen_pixel_sizes(edges_um: Sequence[float], augmentation: AugmentationConfig
 def _refuse_unlabelled(fields: list[LabelledField]) -> None:
     """Raise InputError for a field without a labelled pixel, as `check` does."""
     for item in fields:
-        if (item.labels == UNLABELLED).all():
+        if item.counts[UNLABELLED] == item.area_px:
             raise InputError(nothing_labelled(item.field))
 
 
 def _refuse_missing_phases(domain: Domain, fields: list[LabelledField]) -> None:
-    present = set(np.unique(np.concatenate([np.unique(field.labels) for field in fields])).tolist())
+    counts = np.sum([field.counts for field in fields], axis=0)
     for index, phase in enumerate(domain.phases):
-        if index not in present:
+        if not counts[index]:
             raise InputError(
                 f"{domain.source}: phase {phase.name!r} (mask value {', '.join(map(str, phase.values))}) occurs in no "
                 "mask. Remedy: correct its value in domain.yaml, or remove it."

@@ -1,11 +1,13 @@
-"""Labelled fields in memory, and training batches as a pure function of the step."""
+"""Labelled fields, and training batches as a pure function of the step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +18,64 @@ from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.schemas.preparation import Grid
 from microseg.core.system.files import Closing, sha256_of
 from microseg.train.common.augmentation import appearance, cut, displacement, drawn, transform_matrix
+from microseg.train.common.fields.stored import Plane, PlaneStore, pixels_of
 from microseg.train.common.recipe import AugmentationConfig, BasicAugmentation, NoAugmentation
 
 # Threads that cut tiles for a GPU. benchmarks.loader measures the rate of one.
 LOADERS = 4
+# Positions of phases that a sampler keeps; those of further fields are found again for each tile. 32 MB.
+MOST_POSITIONS = 8_000_000
+# Positions of one phase in one field are thinned to about this number.
+_POSITIONS_OF_A_FIELD = 50_000
 
 
 @dataclass(frozen=True)
 class LabelledField:
-    """A field on the network's grid.
+    """A field on the network's grid. Its planes are arrays, or lie in a file and are read each time that they are asked for.
 
     field: The files.
     sha256: Of the image file.
-    image: Grey values uint8 (h, w).
-    labels: Phase indices uint8 (h, w), 255 where unlabelled.
+    image_plane, labels_plane: `image` and `labels`, wherever they are.
     """
 
     field: DomainField
     sha256: str
-    image: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    image_plane: Plane
+    labels_plane: Plane
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Grey values uint8 (h, w)."""
+        return pixels_of(self.image_plane)
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """Phase indices uint8 (h, w), 255 where unlabelled."""
+        return pixels_of(self.labels_plane)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px."""
+        height, width = self.image_plane.shape
+        return height, width
+
+    @property
+    def area_px(self) -> int:
+        """Number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Pixels of each label, int64 (256,)."""
+        return np.bincount(self.labels.ravel(), minlength=256)
+
+    def with_image(self, image: Plane) -> LabelledField:
+        """The field with other grey values."""
+        return replace(self, image_plane=image)
+
+    def relabelled(self, labels: Plane) -> LabelledField:
+        """The field with other labels."""
+        return replace(self, labels_plane=labels)
 
 
 @dataclass(frozen=True)
@@ -66,12 +106,52 @@ class TilePlaces:
     jitter_px: float
 
 
-def load_fields(domain: Domain, grid: Grid, scale: ScaleRules = ScaleRules()) -> list[LabelledField]:
-    """Read every training field of a domain onto the network's grid. Raises InputError and FieldError as reading does."""
-    return [
-        LabelledField(field, sha256_of(field.image), *prepared_and_labels(field, domain, grid, scale))
-        for field in domain.training_fields
-    ]
+class ImagesOf(Sequence[NDArray[np.uint8]]):
+    """The images of fields, uint8 (h, w). One is read when it is its turn."""
+
+    def __init__(self, fields: Sequence[LabelledField]) -> None:
+        self._fields = fields
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ImagesOf: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | ImagesOf:
+        return ImagesOf(self._fields[index]) if isinstance(index, slice) else self._fields[index].image
+
+
+def load_fields(
+    domain: Domain, grid: Grid, scale: ScaleRules = ScaleRules(), store: PlaneStore | None = None
+) -> list[LabelledField]:
+    """Read every training field of a domain onto the network's grid, one after the other.
+
+    Args:
+        domain: The domain.
+        grid: The network's pixel grid.
+        scale: What decides the pixel size beside the domain and its files.
+        store: Keeps the pixels; a new one by default.
+
+    Raises:
+        InputError: Image or mask cannot be read.
+        FieldError: As reading does.
+        OSError: The folder of temporary files is full, or cannot be written.
+    """
+    store = store or PlaneStore()
+    fields = []
+    for field in domain.training_fields:
+        image, labels = prepared_and_labels(field, domain, grid, scale)
+        fields.append(LabelledField(field, sha256_of(field.image), store.keep(image), store.keep(labels)))
+    return fields
+
+
+def unlabelled_field(field: DomainField, sha256: str, image: NDArray[np.uint8], store: PlaneStore) -> LabelledField:
+    """A field whose labels are all 255, kept in `store`. image: grey values uint8 (h, w)."""
+    return LabelledField(field, sha256, store.keep(image), store.keep(np.full_like(image, UNLABELLED)))
 
 
 def with_labels(fields: Sequence[LabelledField], share: float, seed: int) -> list[LabelledField]:
@@ -83,7 +163,7 @@ def with_labels(fields: Sequence[LabelledField], share: float, seed: int) -> lis
 
 def phase_frequencies(fields: Sequence[LabelledField], phases: int) -> NDArray[np.float64]:
     """Area fraction of every phase over all labelled pixels, float64 (P,), 0-1."""
-    counts = sum((np.bincount(f.labels.ravel(), minlength=256)[:phases] for f in fields), np.zeros(phases, np.int64))
+    counts = sum((field.counts[:phases] for field in fields), np.zeros(phases, np.int64))
     return counts / max(int(counts.sum()), 1)
 
 
@@ -99,7 +179,7 @@ def grid_of(fields: Sequence[LabelledField], core_px: int) -> list[tuple[int, tu
     """
     places = []
     for index, field in enumerate(fields):
-        height, width = field.image.shape
+        height, width = field.shape
         for top in range(0, height, core_px):
             places += [
                 (index, (top + (core_px - 1) / 2, left + (core_px - 1) / 2)) for left in range(0, width, core_px)
@@ -145,19 +225,9 @@ class TileSampler(Closing):
         self._augmentation = augmentation
         self._core_px, self._halo_px, self._batch = core_px, halo_px, batch
         self._rare_phase_share, self._seed, self._share = rare_phase_share, seed, share
-        areas = np.array([field.image.size for field in fields], np.float64)
+        areas = np.array([field.area_px for field in fields], np.float64)
         self._weights = areas / areas.sum()
-        drawn = fields if rare_phase_share else ()
-        values = {int(value) for field in drawn for value in np.unique(field.labels)} - {UNLABELLED}
-        # Positions of each phase: (field, flat positions), thinned to bound memory on large sets.
-        self._places = {
-            value: [
-                (i, where[:: 1 + where.size // 50_000])
-                for i, f in enumerate(fields)
-                if (where := np.flatnonzero(f.labels == value)).size
-            ]
-            for value in sorted(values)
-        }
+        self._places = _PhasePlaces(self._fields if rare_phase_share else ())
         self._grid = grid_of(fields, core_px) if on_grid else []
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
 
@@ -218,16 +288,47 @@ class TileSampler(Closing):
             moved = rng.uniform(-1, 1, 2) * self._drawn_from.jitter_px
             return index, (centre[0] + float(moved[0]), centre[1] + float(moved[1]))
         if rng.random() < self._rare_phase_share:
-            places = self._places[sorted(self._places)[int(rng.integers(len(self._places)))]]
-            index, where = places[int(rng.integers(len(places)))]
-            y, x = divmod(int(where[int(rng.integers(where.size))]), self._fields[index].image.shape[1])
+            index, (y, x) = self._places.drawn(rng)
             shift = rng.uniform(-0.4, 0.4, 2) * self._core_px
             return index, (y + float(shift[0]), x + float(shift[1]))
         index = int(rng.choice(len(self._fields), p=self._weights))
-        height, width = self._fields[index].image.shape
+        height, width = self._fields[index].shape
         # Some tiles reach over the border, because inference mirrors borders too.
         inset = self._core_px / 2 - self._halo_px / 2
         return index, (_between(rng, height, inset), _between(rng, width, inset))
+
+
+class _PhasePlaces:
+    """Where the phases are. The positions of the first fields are kept; those of the others are found when one is drawn."""
+
+    def __init__(self, fields: Sequence[LabelledField]) -> None:
+        self._fields = fields
+        holding = {value: [i for i, field in enumerate(fields) if field.counts[value]] for value in range(UNLABELLED)}
+        # The fields that hold each phase.
+        self._holding = {value: found for value, found in holding.items() if found}
+        self._known: dict[tuple[int, int], NDArray[np.int64 | np.int32]] = {}
+        kept = 0
+        for value, found in self._holding.items():
+            for index in found:
+                kept += int(min(fields[index].counts[value], _POSITIONS_OF_A_FIELD))
+                if kept > MOST_POSITIONS:
+                    return
+                # Fields of 2 ** 31 pixels are refused long before.
+                self._known[index, value] = self._found(index, value).astype(np.int32)
+
+    def drawn(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+        """Draw a phase evenly, of it a field evenly, and in it a pixel (y, x) of the phase. Returns field and pixel."""
+        values = list(self._holding)
+        value = values[int(rng.integers(len(values)))]
+        index = self._holding[value][int(rng.integers(len(self._holding[value])))]
+        where = self._known[index, value] if (index, value) in self._known else self._found(index, value)
+        y, x = divmod(int(where[int(rng.integers(where.size))]), self._fields[index].shape[1])
+        return index, (y, x)
+
+    def _found(self, index: int, value: int) -> NDArray[np.int64 | np.int32]:
+        """Flat positions of a phase in a field, thinned."""
+        where = np.flatnonzero(self._fields[index].labels == value)
+        return where[:: 1 + where.size // _POSITIONS_OF_A_FIELD]
 
 
 def _between(rng: np.random.Generator, side: int, inset: float) -> float:

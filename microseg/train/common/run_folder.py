@@ -218,7 +218,7 @@ def load_network(recipe: Recipe, phases: int, weights: Path) -> Network:
 def save_parity_tiles(folder: Path, fields: Sequence[LabelledField], stride: int) -> None:
     """Keep a few tiles of fields in the run. An export compares on these real pixels and needs no data set."""
     for field in fields[:PARITY_TILES]:
-        height, width = field.image.shape
+        height, width = field.shape
         tiles = plan_tiles(height, width, stride, 0, PARITY_MAX_PIXELS)
         tile = tiles[len(tiles) // 2]
         pixels = extract(lambda start, stop, f=field: f.image[start:stop], tile, height, width)  # type: ignore[misc]

@@ -68,7 +68,7 @@ def set_fractions(network: Network, fields: Sequence[TeacherPrediction], halo_px
     Returns:
         The constants (P,), the same for every head.
     """
-    step = max(1, math.ceil(math.sqrt(sum(item.field.labels.size for item in fields) / _PIXELS)))
+    step = max(1, math.ceil(math.sqrt(sum(item.field.area_px for item in fields) / _PIXELS)))
     places = np.s_[..., ::step, ::step]
     soft = np.concatenate(
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from microseg.core.domains.domain import Domain, load_domain, preparation_as
-from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.field_scale import ScaleRules, assumed_size
@@ -21,7 +20,8 @@ from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
 from microseg.models.network import Network
 from microseg.train.common.data import refuse_unknown_phases
-from microseg.train.common.datasets import LabelledField
+from microseg.train.common.datasets import LabelledField, unlabelled_field
+from microseg.train.common.fields.stored import PlaneStore
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.progress import NoticeCallback, no_notice
 
@@ -87,7 +87,7 @@ def read_distillation_set(
     preparation = preparation_as(domain, entry)
     rules = ScaleRules(assumed=assumed_size(entry, record.grid))
     edges: set[float] = set()
-    fields = []
+    fields, store = [], PlaneStore()
     for item in chosen:
         try:
             with open_field(item, preparation, record.grid, rules) as prepared:
@@ -96,7 +96,7 @@ def read_distillation_set(
             raise InputError(str(error)) from error
         if prepared.pixel_size is not None:
             edges |= {prepared.pixel_size.width_um, prepared.pixel_size.height_um}
-        fields.append(LabelledField(item, hashes[item.image], image, np.full_like(image, UNLABELLED)))
+        fields.append(unlabelled_field(item, hashes[item.image], image, store))
     order = np.random.default_rng((seed, len(fields), 1)).permutation(len(fields))
     kept = set(order[: min(compared, len(fields) // 3)].tolist())
     return DistillationSet(
@@ -150,7 +150,7 @@ def predict_fields(
         progress(field.field.name)
         soft, _ = predict_field(bag, field.image, record.stride, record.halo_px)
         labels = soft.mean(0).argmax(0).astype(np.uint8)
-        found.append(TeacherPrediction(replace(field, labels=labels), soft.argmax(1).astype(np.uint8)))
+        found.append(TeacherPrediction(field.relabelled(labels), soft.argmax(1).astype(np.uint8)))
     return found
 
 
@@ -163,7 +163,7 @@ def soft_labels(bag: Sequence[Network], tiles: Tensor) -> Tensor:
 
 def balanced(domains: Sequence[Sequence[LabelledField]]) -> list[LabelledField]:
     """The fields of all domains. Those of small domains are repeated, so that every domain has about the same area."""
-    areas = [sum(field.image.size for field in fields) for fields in domains]
+    areas = [sum(field.area_px for field in fields) for fields in domains]
     return [
         field for fields, area in zip(domains, areas, strict=True) for field in [*fields] * round(max(areas) / area)
     ]

@@ -59,7 +59,7 @@ class EarlierRun:
     def mixed(self, fields: Sequence[LabelledField], fold: int) -> list[LabelledField]:
         """The fields that a fold learns from: new ones, repeated to about half of the area, and earlier ones it has seen."""
         known = [item for item, k in zip(self.fields, self.folds, strict=True) if k != self.place(fold)]
-        areas = [sum(item.image.size for item in items) for items in (known, fields)]
+        areas = [sum(item.area_px for item in items) for items in (known, fields)]
         return [*list(fields) * max(1, math.ceil(areas[0] / areas[1])), *known]
 
     def held_out(self, folds: int) -> list[TrainingField]:

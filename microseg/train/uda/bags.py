@@ -24,7 +24,7 @@ from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.run import Candidate, RunRecord, read_run
 from microseg.models.network import Network, NetworkOutput
 from microseg.train.common.curves import plot_adaptation
-from microseg.train.common.datasets import LabelledField
+from microseg.train.common.datasets import ImagesOf, LabelledField
 from microseg.train.common.parallel.folds import train_folds
 from microseg.train.common.prediction import predict_field, predict_view
 from microseg.train.common.progress import FoldCallback
@@ -190,11 +190,11 @@ def likeness_of(context: AdaptationContext, bag: Bag) -> Likeness:
     """How similar the target is to the source, by the source's bag: its consistency, fold agreement and textures."""
     phases, stride, found = context.phases, context.record.stride, []
     for network, fold in zip(bag.networks, context.folds, strict=True):
-        own = views([field.image for field in context.unseen(fold)], stride)
+        own = views(ImagesOf(context.unseen(fold)), stride)
         seen = [observe(_one(network), cuts, phases, context.is_upright) for cuts in (own, context.target_views)]
         found.append([self_consistency(asdict(item)) for item in seen])
     source_consistency, target_consistency = np.mean(found, axis=0)
-    own = views([field.image for field in context.data.fields], stride)
+    own = views(ImagesOf(context.data.fields), stride)
     votes = [[predict_view(network, cut).argmax(0).astype(np.uint8) for cut in own] for network in bag.networks]
 
     def texture_of(field: LabelledField, network: Network) -> NDArray[np.float64]:

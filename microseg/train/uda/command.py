@@ -17,7 +17,7 @@ from microseg.core.system.files import replacing, write_json, write_yaml
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.common import checkpoint
 from microseg.train.common.data import reload_training_data, seen_pixel_sizes
-from microseg.train.common.datasets import phase_frequencies
+from microseg.train.common.datasets import ImagesOf, phase_frequencies
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.prediction import predict_view
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
@@ -178,7 +178,7 @@ def _context(target_path: Path, source_run: Path, out: Path, options: Adaptation
         invert=options.invert,
         pixel_size_um=options.pixel_size_um,
         apply_findings=options.auto,
-        source_images=[field.image for field in data.fields],
+        source_images=ImagesOf(data.fields),
         predict=lambda view: predict_view(network, view),
     )
     return AdaptationContext(record, source, data, target, source_run, out, wanted)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from microseg.core.schemas.run import RunRecord
 from microseg.train.common.data import TrainingData
-from microseg.train.common.datasets import LabelledField, with_labels
+from microseg.train.common.datasets import ImagesOf, LabelledField, with_labels
 from microseg.train.common.recipe import Recipe
 from microseg.train.uda.criteria import views
 from microseg.train.uda.target import Target
@@ -49,7 +49,7 @@ class AdaptationContext:
     @property
     def target_views(self) -> list[NDArray[np.uint8]]:
         """Views of the target, uint8 (h, w), that candidates are scored on."""
-        return views([field.image for field in self.target.fields], self.record.stride)
+        return views(ImagesOf(self.target.fields), self.record.stride)
 
     def unseen(self, fold: int) -> list[LabelledField]:
         """The source fields that a fold holds out."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from microseg.models.discriminator import Discriminator
 from microseg.models.network import NetworkOutput
 from microseg.train.common import checkpoint
 from microseg.train.common.curves import LOSSES, write_history
-from microseg.train.common.datasets import LabelledField, phase_frequencies
+from microseg.train.common.datasets import ImagesOf, LabelledField, phase_frequencies
 from microseg.train.common.losses import phase_weights, segmentation_loss
 from microseg.train.common.optimiser_step import OptimiserStep, adamw, training_device
 from microseg.train.common.parallel.ranks import ALONE, Ranks
@@ -146,7 +146,7 @@ class _Adaptation:
         self.state = checkpoint.load_state(job.folder / "last", self.both, self.average.state, optimiser)
         self.update.restore(self.state.scaler)
         self.begun = clock() - self.state.seconds
-        self.cuts = views([field.image for field in job.target], network.stride)
+        self.cuts = views(ImagesOf(job.target), network.stride)
         self.weights = weights = phase_weights(source, job.fields, len(job.phases), device)
         self.known = phase_frequencies([*job.fields, *job.held_out], len(job.phases)).tolist()
         self.halfway = recipe.steps // 2
@@ -355,7 +355,7 @@ def domain_tiles(
         easy, hard = split_by_entropy([first.to(device)], target, side, share, stride, phase_weights)
         if recipe.balanced_patches:
             places = balanced_places([cut.labels for cut in hard], fields, phases, side)
-        hard = [replace(cut, labels=np.full_like(cut.labels, UNLABELLED)) for cut in hard]
+        hard = [cut.relabelled(np.full_like(cut.labels, UNLABELLED)) for cut in hard]
         return DomainTiles(recipe, source, easy, hard, job.seeds, places)
     if job.teachers or recipe.balanced_patches:
         bag = [load_network(source, phases, path).to(device) for path in job.teachers or [job.start]]

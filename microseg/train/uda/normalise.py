@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from microseg.models.network import Network
-from microseg.train.common.datasets import phase_frequencies
+from microseg.train.common.datasets import ImagesOf, phase_frequencies
 from microseg.train.common.prediction import predict_view
 from microseg.train.common.run_folder import load_network
 from microseg.train.uda.context import AdaptationContext
@@ -54,7 +54,7 @@ def tone_of(context: AdaptationContext, method: Normalise) -> tuple[int, ...] | 
     """The grey curve (256) of a normalisation; None where it changes no grey values."""
     if method.intensity == "none":
         return None
-    images = [[field.image for field in fields] for fields in (context.data.fields, context.target.fields)]
+    images = [ImagesOf(fields) for fields in (context.data.fields, context.target.fields)]
     return tuple(CURVES[method.intensity](*images))
 
 
@@ -108,7 +108,7 @@ def histogram_curve(source: Sequence[NDArray[np.uint8]], target: Sequence[NDArra
         The source's grey value for each of the target's 256.
     """
     shares = [
-        np.cumsum(np.bincount(np.concatenate([i.ravel() for i in images]), minlength=256)).astype(np.float64)
+        np.cumsum(_pooled_histogram(images)).astype(np.float64)
         for images in (source, target)
     ]
     ranks = [share / share[-1] for share in shares]
@@ -125,13 +125,21 @@ def standardising_curve(source: Sequence[NDArray[np.uint8]], target: Sequence[ND
     Returns:
         The new grey value for each of the target's 256.
     """
-    moments = [
-        (float(pixels.mean()), max(float(pixels.std()), 1.0))
-        for pixels in (np.concatenate([image.ravel() for image in images]) for images in (source, target))
-    ]
-    (mean, std), (own_mean, own_std) = moments
+    (mean, std), (own_mean, own_std) = (_moments(_pooled_histogram(images)) for images in (source, target))
     curve = (np.arange(256) - own_mean) * (std / own_std) + mean
     return [int(value) for value in np.clip(np.rint(curve), 0, 255)]
+
+
+def _pooled_histogram(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    """Pixels of each grey value over all images, int64 (256,). One image at a time is in memory."""
+    return np.sum([np.bincount(image.ravel(), minlength=256) for image in images], axis=0)
+
+
+def _moments(histogram: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean and standard deviation (at least 1) of the grey values of a histogram."""
+    grey, total = np.arange(256), histogram.sum()
+    mean = float((histogram * grey).sum() / total)
+    return mean, max(float(np.sqrt((histogram * (grey - mean) ** 2).sum() / total)), 1.0)
 
 
 CURVES: dict[str, Callable[[Sequence[NDArray[np.uint8]], Sequence[NDArray[np.uint8]]], list[int]]] = {

@@ -21,7 +21,8 @@ from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.core.schemas.run import RunRecord
 from microseg.core.system.files import sha256_of
 from microseg.train.common.data import CommonPixelSize, common_pixel_size, refuse_unknown_phases
-from microseg.train.common.datasets import LabelledField
+from microseg.train.common.datasets import ImagesOf, LabelledField, unlabelled_field
+from microseg.train.common.fields.stored import PlaneStore
 from microseg.train.uda.criteria import Predict, observe, views
 
 _SAME_SIZE = 0.01
@@ -99,7 +100,8 @@ def read_target(
     recorded = {"pixel_size_um": None if size is None else size.width_um}
     resolved = resolve_intensity(replace(domain, preparation=stated.model_copy(update=recorded)))
     stated = stated.model_copy(update={"intensity": resolved})
-    fields = _fields(domain, stated, record.grid, rules, notices)
+    store = PlaneStore()
+    fields = _fields(domain, stated, record.grid, rules, notices, store)
     _refuse_source_fields(path, fields, record, notices)
     if (
         invert is None
@@ -108,9 +110,9 @@ def read_target(
     ):
         finding("its grey values look inverted compared with the source's", "--invert")
         stated = stated.model_copy(update={"invert": True})
-        fields = [replace(field, image=255 - field.image) for field in fields]
+        fields = [field.with_image(store.keep(255 - field.image)) for field in fields]
     greys = [
-        float(np.mean([image.mean() for image in images])) for images in ([f.image for f in fields], source_images)
+        float(np.mean([image.mean() for image in images])) for images in (ImagesOf(fields), source_images)
     ]
     if abs(greys[0] - greys[1]) > _MUCH_BRIGHTER:
         notices.append(
@@ -196,12 +198,12 @@ def _looks_inverted(
 
     All bands must agree: the sign of a single one changes with the phase fractions and with the size of particles.
     """
-    ours, theirs = skewness_of_details(source), skewness_of_details([field.image for field in target])
+    ours, theirs = skewness_of_details(source), skewness_of_details(ImagesOf(target))
     if (ours * theirs >= 0).any() or np.minimum(np.abs(ours), np.abs(theirs)).min() < _SKEWED:
         return False
     if np.sqrt(np.abs(ours * theirs)).mean() >= _SURELY_SKEWED:
         return True
-    cuts = views([field.image for field in target], stride)
+    cuts = views(ImagesOf(target), stride)
     as_is, inverted = (
         observe(predict, shown, len(record.phases)) for shown in (cuts, [np.asarray(255 - cut) for cut in cuts])
     )
@@ -216,7 +218,7 @@ def _name(domain: Domain, record: RunRecord) -> str:
 
 
 def _fields(
-    domain: Domain, preparation: Preparation, grid: Grid, rules: ScaleRules, notices: list[str]
+    domain: Domain, preparation: Preparation, grid: Grid, rules: ScaleRules, notices: list[str], store: PlaneStore
 ) -> list[LabelledField]:
     """The fields on the network's grid, with a notice on their scale where there is one. Raises InputError."""
     fields = []
@@ -230,7 +232,7 @@ def _fields(
         # That the source's size applies to files without one is told once.
         if prepared.pixel_size is not None and not prepared.pixel_size.is_assumed:
             on_scale += [f"{field.name}: {notice}" for notice in prepared.notices if notice.kind == "pixel size"]
-        fields.append(LabelledField(field, sha256_of(field.image), image, np.full_like(image, UNLABELLED)))
+        fields.append(unlabelled_field(field, sha256_of(field.image), image, store))
     if on_scale:
         notices.append(on_scale[0] + (f" (and {len(on_scale) - 1} more such notices)" if on_scale[1:] else ""))
     return fields

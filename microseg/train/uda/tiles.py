@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +16,14 @@ from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.system.files import Closing
 from microseg.models.network import Network
 from microseg.train.common.augmentation import appearance
-from microseg.train.common.datasets import LOADERS, LabelledField, TilePlaces, TileSampler, phase_frequencies
+from microseg.train.common.datasets import (
+    LOADERS,
+    ImagesOf,
+    LabelledField,
+    TilePlaces,
+    TileSampler,
+    phase_frequencies,
+)
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.recipe import AugmentationConfig, ExtendedAugmentation, RandomisedAugmentation, Recipe
 from microseg.train.uda.losses import coded, decoded, pseudo_labels
@@ -60,7 +66,7 @@ class DomainTiles(Closing):
         self._style = None
         if recipe.style_share and not recipe.statistics_only:
             images, weights = _looks(target, places, side)
-            self._style = Style.between([field.image for field in fields], images, weights)
+            self._style = Style.between(ImagesOf(fields), images, weights)
         self._style_share, self._seed, self._coded_phases = recipe.style_share, seed, coded_phases
         self._source = TileSampler(
             fields, changes[0], core_px=side, halo_px=0, batch=recipe.batch, rare_phase_share=source.rare_phase_share,
@@ -97,14 +103,14 @@ class DomainTiles(Closing):
 
 def _looks(
     target: Sequence[LabelledField], places: TilePlaces | None, side: int
-) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64] | None]:
+) -> tuple[Sequence[NDArray[np.uint8]], NDArray[np.float64] | None]:
     """The images that the target's spectrum and mean grey value are taken from, and their weights.
 
     With balanced places these are the tiles, as often as they are drawn: other phase fractions than the source's would make
     whole fields darker or brighter.
     """
     if places is None:
-        return [field.image for field in target], None
+        return ImagesOf(target), None
     cuts = []
     for index, (y, x) in places.centres:
         top, left = (max(0, round(middle - (side - 1) / 2)) for middle in (y, x))
@@ -171,7 +177,7 @@ def pseudo_label_fields(
         probability = torch.from_numpy(_mean_map(bag, field.image, stride))[None]
         weights = None if phase_weights is None else phase_weights.cpu()
         (codes,) = coded(*pseudo_labels(probability, weights), probability.shape[1]).numpy()
-        found.append(replace(field, labels=codes))
+        found.append(field.relabelled(codes))
     return found
 
 
@@ -207,11 +213,12 @@ def split_by_entropy(
         weights = None if phase_weights is None else phase_weights.cpu()
         labels = pseudo_labels(torch.from_numpy(soft)[None], weights)[0][0].numpy().astype(np.uint8)
         entropy = -(soft * np.log(np.maximum(soft, 1e-8))).sum(0) / math.log(len(soft))
-        height, width = field.image.shape
+        image = field.image
+        height, width = image.shape
         for top in range(0, max(1, height - side // 2), side):
             for left in range(0, max(1, width - side // 2), side):
                 place = np.s_[top : top + side, left : left + side]
-                cut = LabelledField(field.field, field.sha256, field.image[place], labels[place])
+                cut = LabelledField(field.field, field.sha256, image[place], labels[place])
                 cuts.append((float(entropy[place].mean()), cut))
     cuts.sort(key=lambda item: item[0])
     count = max(1, min(len(cuts) - 1, round(easy_share * len(cuts))))
