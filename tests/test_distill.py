@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +171,7 @@ def test_a_student_that_leans_to_a_phase_is_set_upright(kind: str, bare: Path, t
     soft, _ = predict_field([network], lesson.learned[0].image, network.stride, record.halo_px)
     network.add_to_logits((-np.median(np.log(soft), axis=(0, 2, 3))).tolist())
     asked = [
-        TeacherPrediction(field.relabelled(bag_of(field)), np.zeros((2, 1, 1), np.uint8))
-        for field in lesson.learned
+        TeacherPrediction(field.relabelled(bag_of(field)), np.zeros((2, 1, 1), np.uint8)) for field in lesson.learned
     ]
     leaning = [0.0, 0.02, -0.01]
     network.add_to_logits(leaning)

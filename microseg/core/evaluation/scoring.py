@@ -32,13 +32,15 @@ class Prediction:
 
     Attributes:
         labels: the bag's, uint8 (h, w).
-        folds: those of each fold, by its number.
+        folds: those of each fold, by its number; 255 where it is not scored.
         seen: whether every fold that decided was trained on the field.
+        notices: what the user should know about the scores of the field.
     """
 
     labels: NDArray[np.uint8]
     folds: dict[int, NDArray[np.uint8]]
     seen: bool
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class FieldScore:
         folds: of each fold, by its number.
         grey_classes: true phase by grey class of the baseline; None for too many phases.
         pixel_size: size of a native pixel, or None.
-        notices: what the user should know about its scale.
+        notices: what the user should know about its scale and its scores.
     """
 
     name: str
@@ -130,17 +132,19 @@ def _score_field(
             prediction = predict(prepared, sha256_of(field.image))
             native = prepared.filled_rows(0, prepared.native_shape[0])
             on_scale = tuple(str(notice) for notice in prepared.notices if notice.kind == "pixel size")
+            notices = (*on_scale, *prediction.notices)
     except FieldError as error:
         raise InputError(str(error)) from error
     shape = truth.shape
 
     def against(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-        return confusion_matrix(truth, labels_to_native(labels, (shape[0], shape[1])), phases)
+        native = labels_to_native(labels, (shape[0], shape[1]))
+        return confusion_matrix(np.where(native == UNLABELLED, np.uint8(UNLABELLED), truth), native, phases)
 
     bag = against(prediction.labels)
     folds = {k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()}
     grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_OTSU_PHASES else None
-    return FieldScore(field.name, prediction.seen, bag, folds, grey, prepared.pixel_size, on_scale)
+    return FieldScore(field.name, prediction.seen, bag, folds, grey, prepared.pixel_size, notices)
 
 
 def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dict[str, Any]:

@@ -48,11 +48,22 @@ class DistillationRecord(FrozenModel):
     compared: list[str] = Field(description="SHA-256 of the fields that are kept for the comparison with the bag.")
 
 
+class Block(FrozenModel):
+    """A part of a field that one fold did not learn from, where folds hold out blocks of fields. The blocks cover the field."""
+
+    sha256: str = Field(description="SHA-256 of the field's file, 64 hex digits.")
+    fold: int = Field(ge=0, description="The fold that held the block out.")
+    top_px: int = Field(ge=0, description="First row, in pixels of the network's grid.")
+    left_px: int = Field(ge=0, description="First column.")
+    height_px: int = Field(ge=1, description="Rows.")
+    width_px: int = Field(ge=1, description="Columns.")
+
+
 class RunRecord(VersionedModel):
     """`run.yaml`: everything that decides the weights, and where they come from."""
 
     schema_name: ClassVar[str] = "run"
-    schema_version: ClassVar[tuple[int, int]] = (RUN_VERSION, 1)
+    schema_version: ClassVar[tuple[int, int]] = (RUN_VERSION, 2)
     version_key: ClassVar[str] = "run_version"
 
     run_version: int = Field(RUN_VERSION, description="Major version of this schema.")
@@ -68,6 +79,9 @@ class RunRecord(VersionedModel):
     halo_px: int = Field(description="Pixels around the core that the network sees and that are not counted.")
     stride: int = Field(description="Heights and widths of tiles are multiples of it, in pixels.")
     fields: list[TrainingField] = Field(description="The labelled fields.")
+    blocks: list[Block] = Field(
+        default_factory=list, description="Blocks of labelled fields, where folds hold out blocks; else empty."
+    )
     dataset_sha256: str = Field(description="SHA-256 over the fields and their labels.")
     trained_pixel_sizes: PixelSizeRange | None = Field(
         None,

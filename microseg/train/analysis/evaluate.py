@@ -1,7 +1,8 @@
-"""`microseg evaluate RUN DOMAIN`: the scores of a run on whole fields. No fold is scored on fields that it was trained on."""
+"""`microseg evaluate RUN DOMAIN`: the scores of a run on whole fields. No fold is scored on labels that it was trained on."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.domain import load_domain
+from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import Prediction, evaluation, score_fields
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.preparation import DomainEntry
-from microseg.core.schemas.run import RunRecord, read_run
+from microseg.core.schemas.run import Block, RunRecord, read_run
 from microseg.models.network import Network
+from microseg.train.common.fields.splitting import region_of
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.run_folder import load_networks
+
+_BLOCKS = "each block is scored by the fold that did not learn it, but learned the rest of the field: this flatters"
 
 
 def evaluate_run(
@@ -63,9 +68,15 @@ def evaluate_networks(
     """
     domain = load_domain(source)
     held_out_by = {field.sha256: field.fold for field in record.fields}
+    blocks_of: dict[str, list[Block]] = defaultdict(list)
+    for block in record.blocks:
+        blocks_of[block.sha256].append(block)
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
-        # The fold that held out a training field scores it (-1: none did). All folds score any other field.
+        # The fold that held out a training field scores it (-1: none did), or each block of it. All folds score others.
+        blocks = blocks_of.get(sha256, [])
+        if _are_scored(blocks, prepared.shape, record.folds):
+            return _by_blocks(networks, prepared.whole(), blocks, record)
         fold = held_out_by.get(sha256)
         is_held_out = fold is not None and fold >= 0
         used = [fold] if fold is not None and is_held_out else list(range(record.folds))
@@ -79,6 +90,29 @@ def evaluate_networks(
         domain, entry, record.grid, record.phases, predict, progress, trained=record.known_pixel_sizes
     )
     return evaluation(scores, record.phases)
+
+
+def _are_scored(blocks: Sequence[Block], shape: tuple[int, int], folds: int) -> bool:
+    """Whether blocks cover a field of this shape, and each has a fold that did not learn from it."""
+    covered = sum(block.height_px * block.width_px for block in blocks)
+    ends = [(block.top_px + block.height_px, block.left_px + block.width_px) for block in blocks]
+    fits = bool(ends) and (max(y for y, _ in ends), max(x for _, x in ends)) == tuple(shape)
+    return fits and covered == shape[0] * shape[1] and all(block.fold < folds for block in blocks)
+
+
+def _by_blocks(
+    networks: Sequence[Network], image: NDArray[np.uint8], blocks: Sequence[Block], record: RunRecord
+) -> Prediction:
+    """The labels of a field uint8 (h, w) of which each fold held out a block: each block by its fold alone."""
+    probability, _ = predict_field(networks, image, record.stride, record.halo_px)
+    labels = np.full(image.shape, UNLABELLED, np.uint8)
+    votes: dict[int, NDArray[np.uint8]] = {}
+    for block in blocks:
+        region = region_of(block)
+        labels[region] = probability[(block.fold, slice(None), *region)].argmax(0)
+        vote = votes.setdefault(block.fold, np.full(image.shape, UNLABELLED, np.uint8))
+        vote[region] = labels[region]
+    return Prediction(labels, votes, seen=False, notices=(_BLOCKS,))
 
 
 def run_labels(run: Path, phases: list[str]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

@@ -35,7 +35,7 @@ def preview(source: Path, recipe: Recipe, out: Path, tiles: int = 4) -> DomainEn
     Raises:
         InputError: The domain cannot be trained on, or `out` cannot be written or is one of its files.
     """
-    data = load_training_data(source, recipe.scale, recipe.folds)
+    data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
     require_writable(out, [path for item in data.fields for path in (item.field.image, item.field.mask)])
     with TileSampler(
         data.fields, recipe.augmentation, core_px=recipe.tile.core_px, halo_px=recipe.tile.halo_px, batch=tiles,

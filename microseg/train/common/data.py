@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from microseg.core.domains.checking import nothing_labelled
 from microseg.core.domains.domain import Domain, load_domain, resolved_rule
-from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError
@@ -20,9 +21,19 @@ from microseg.core.images.scale.statement import TOLERANCE
 from microseg.core.preparation.field_scale import DOMAIN_FILE, ScaleRules
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
-from microseg.core.schemas.run import RunRecord
+from microseg.core.schemas.run import Block, RunRecord
 from microseg.train.common.datasets import LabelledField, load_fields
-from microseg.train.common.recipe import AugmentationConfig, Recipe, magnifications
+from microseg.train.common.fields.splitting import (
+    SplitPlan,
+    blocks_of,
+    held_out_by,
+    learned_labels,
+    planned_split,
+    scored_labels,
+    split_notices,
+)
+from microseg.train.common.fields.stored import PlaneStore
+from microseg.train.common.recipe import AugmentationConfig, Recipe, Split, magnifications
 
 
 @dataclass(frozen=True)
@@ -30,21 +41,51 @@ class TrainingData:
     """A labelled domain as it is trained on.
 
     fields: The fields on `grid`.
-    folds: The fold that holds each field out.
+    folds: The fold that holds each field out; -1 where folds hold out blocks.
+    fold_count: Number of folds.
     phases: Names and colours.
     grid: The network's grid.
     entry: The domain as a run records it.
     edges_um: Edges of the native pixels of the fields, um; None where they have no pixel size.
-    notices: What of the labels may be meant otherwise.
+    notices: What of the labels may be meant otherwise, and what flatters the scores.
+    split: What a fold holds out.
+    blocks: The blocks of the fields, where folds hold out blocks.
     """
 
     fields: list[LabelledField]
     folds: list[int]
+    fold_count: int
     phases: list[PhaseInfo]
     grid: Grid
     entry: DomainEntry
     edges_um: tuple[float, ...] | None = None
     notices: tuple[str, ...] = ()
+    split: Split = "groups"
+    blocks: tuple[Block, ...] = ()
+
+    def seen(self, fold: int) -> list[LabelledField]:
+        """The fields that a fold may learn from, each with the labels outside of its own blocks."""
+        if not self.blocks:
+            return [field for field, k in zip(self.fields, self.folds, strict=True) if k != fold]
+        return self._relabelled(fold, learned_labels)
+
+    def unseen(self, fold: int) -> list[LabelledField]:
+        """The fields that a fold is scored on, each with the labels of its own block alone."""
+        if not self.blocks:
+            return [field for field, k in zip(self.fields, self.folds, strict=True) if k == fold]
+        return self._relabelled(fold, scored_labels)
+
+    def _relabelled(
+        self, fold: int, change: Callable[[NDArray[np.uint8], Block], NDArray[np.uint8]]
+    ) -> list[LabelledField]:
+        """The fields with changed labels; those that keep none are left out."""
+        own = [block for block in self.blocks if block.fold == fold]
+        store = PlaneStore()
+        changed = (
+            field.relabelled(store.keep(change(field.labels, block)))
+            for field, block in zip(self.fields, own, strict=True)
+        )
+        return [field for field in changed if field.counts[UNLABELLED] < field.area_px]
 
     def pixel_sizes(self, augmentation: AugmentationConfig) -> PixelSizeRange | None:
         """The native pixel sizes that a network sees of the fields in such tiles; None where they have no pixel size."""
@@ -68,17 +109,20 @@ def load_training_data(
     *,
     phases: Sequence[PhaseInfo] = (),
     base: Preparation | None = None,
+    split: Split | Literal["auto"] = "groups",
 ) -> TrainingData:
     """Read a labelled domain.
 
     Args:
         source: A folder, or a YAML file that describes one.
         scale: Network pixels per native pixel.
-        folds: Folds to split the fields into, by group.
+        folds: Folds to split the fields into.
         grid: Grid of networks that exist already. It takes precedence over `scale`.
         phases: Phases that the indices in the masks mean, where the domain names none.
         base: Preparation of the fields, where the domain's own file states none. Its pixel size is that of fields that state
             none.
+        split: What a fold holds out. `auto`: groups; where there are fewer groups than folds, fewer folds, fields of one
+            group, or blocks of the only field.
 
     Raises:
         InputError: The domain cannot be trained on.
@@ -100,14 +144,20 @@ def load_training_data(
     common = common_pixel_size(domain, scale_rules)
     pixel_um = None if common is None else common.width_um
     grid = grid or Grid(pixel_size_um=pixel_um / scale if pixel_um else None, scale=scale)
-    held = assign_folds([field.group for field in domain.training_fields], folds)
+    groups = [field.group for field in domain.training_fields]
+    plan = planned_split(groups, folds) if split == "auto" else SplitPlan(split, folds)
+    held = held_out_by(plan.split, groups, plan.folds)
     fields = load_fields(domain, grid, scale_rules)
     _refuse_unlabelled(fields)
     _refuse_missing_phases(domain, fields)
+    cut = [blocks_of(field.labels, field.sha256, plan.folds) for field in fields] if plan.split == "blocks" else []
     return TrainingData(
-        notices=(*domain.notices, *other_bits),
+        notices=(*domain.notices, *other_bits, *plan.notices, *split_notices(plan.split, groups)),
         fields=fields,
         folds=held,
+        fold_count=plan.folds,
+        split=plan.split,
+        blocks=tuple(block for blocks in cut for block in blocks),
         phases=[PhaseInfo(name=phase.name, color=phase.color) for phase in domain.phases],
         grid=grid,
         entry=DomainEntry(
@@ -136,8 +186,9 @@ def reload_training_data(run: Path, record: RunRecord, recipe: Recipe, missing: 
     if not where.exists():
         raise InputError(f"{run}: its labelled fields are not in {where}. Remedy: {missing}.")
     data = load_training_data(
-        where, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=recorded_preparation(record)
-    )
+        where, recipe.scale, recipe.folds, record.grid,
+        phases=record.phases, base=recorded_preparation(record), split=recipe.split,
+    )  # fmt: skip
     if data.sha256 != record.dataset_sha256:
         raise InputError(
             f"{where}: holds other fields or labels than those that {run} was trained on. Remedy: {changed}."

@@ -288,14 +288,32 @@ class TileSampler(Closing):
             moved = rng.uniform(-1, 1, 2) * self._drawn_from.jitter_px
             return index, (centre[0] + float(moved[0]), centre[1] + float(moved[1]))
         if rng.random() < self._rare_phase_share:
-            index, (y, x) = self._places.drawn(rng)
-            shift = rng.uniform(-0.4, 0.4, 2) * self._core_px
-            return index, (y + float(shift[0]), x + float(shift[1]))
+            index, pixel = self._places.drawn(rng)
+            return index, self._beside(pixel, rng)
         index = int(rng.choice(len(self._fields), p=self._weights))
         height, width = self._fields[index].shape
         # Some tiles reach over the border, because inference mirrors borders too.
         inset = self._core_px / 2 - self._halo_px / 2
-        return index, (_between(rng, height, inset), _between(rng, width, inset))
+        centre = _between(rng, height, inset), _between(rng, width, inset)
+        return index, self._labelled(index, centre, rng)
+
+    def _beside(self, pixel: tuple[int, int], rng: np.random.Generator) -> tuple[float, float]:
+        """A centre whose core holds a pixel (y, x)."""
+        shift = rng.uniform(-0.4, 0.4, 2) * self._core_px
+        return pixel[0] + float(shift[0]), pixel[1] + float(shift[1])
+
+    def _labelled(self, index: int, centre: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
+        """The centre, or one beside a labelled pixel drawn evenly where its core holds no label and would teach nothing."""
+        field = self._fields[index]
+        if field.counts[UNLABELLED] in (0, field.area_px):
+            return centre
+        labels, half = field.labels, self._core_px / 2
+        rows, columns = (slice(max(0, round(middle - half)), max(0, round(middle + half))) for middle in centre)
+        if (labels[rows, columns] != UNLABELLED).any():
+            return centre
+        where = np.flatnonzero(labels != UNLABELLED)
+        y, x = divmod(int(where[int(rng.integers(where.size))]), field.shape[1])
+        return self._beside((y, x), rng)
 
 
 class _PhasePlaces:

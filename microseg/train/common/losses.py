@@ -26,6 +26,9 @@ class BatchShare(NamedTuple):
     tiles: float
 
 
+# A few labelled pixels of a common phase may weigh less than one. Without a labelled pixel the loss is 0.
+SMALLEST_MASS = 1e-12
+
 WHOLE_BATCH = BatchShare(1.0, 1.0)
 
 
@@ -81,7 +84,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Ten
         weights: Weights of the phases (P,), or None.
     """
     loss = F.cross_entropy(logits, labels, weights, ignore_index=UNLABELLED, reduction="sum")
-    return loss / labelled_mass(labels, weights).clamp(min=1)
+    return loss / labelled_mass(labels, weights).clamp(min=SMALLEST_MASS)
 
 
 def labelled_mass(labels: Tensor, weights: Tensor | None) -> Tensor:

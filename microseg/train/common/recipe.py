@@ -10,6 +10,7 @@ from microseg.core.schemas.frozen_model import FrozenModel
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Split = Literal["groups", "fields", "blocks"]
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -234,4 +235,8 @@ class Recipe(TrainingLength):
     )
     batch: int = Field(12, ge=1, description="Tiles of a step.")
     folds: int = Field(5, ge=2, description="Folds of the cross-validation, and networks of the bag.")
+    split: Split = Field(
+        "groups",
+        description="What a fold holds out: `groups`; `fields`, also of one specimen; `blocks`, a part of each field.",
+    )
     halo_px: int = Field(62, ge=0, description="Halo of the tiles at inference, network pixels.")

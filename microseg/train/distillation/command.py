@@ -214,6 +214,7 @@ def _record(
             "seed": recipe.seed,
             "tile_core_px": recipe.tile.core_px,
             "stride": recipe.network.stride,
+            "blocks": [],
             "fields": list({field.sha256: field for field in reversed(seen)}.values())[::-1],
             "dataset_sha256": digest.hexdigest(),
             "trained_pixel_sizes": _seen_pixel_sizes(sets, recipe),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary
@@ -17,7 +17,7 @@ from microseg.train.common.datasets import with_labels
 from microseg.train.common.parallel.folds import default_workers, train_folds
 from microseg.train.common.parallel.ranks import Ranks, ranks_of_torchrun
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
-from microseg.train.common.recipe import Recipe
+from microseg.train.common.recipe import Recipe, Split
 from microseg.train.common.run_folder import (
     claim_run,
     finished_summary,
@@ -55,6 +55,7 @@ def run_supervised(
     init: Path | None = None,
     notice: NoticeCallback = no_notice,
     documents: Mapping[str, Any] = MappingProxyType({}),
+    few: bool = False,
 ) -> RunSummary | None:
     """Train every fold of a labelled domain. A finished run is left as it is.
 
@@ -70,6 +71,8 @@ def run_supervised(
         init: A finished run. Its folds' weights are the start, and its labelled domain makes half of the tiles.
         notice: Receives sentences for the user.
         documents: Content of more files of a new run, by name (.json or .yaml).
+        few: Where the domain has fewer groups than the recipe has folds, take fewer folds, or fields or blocks as folds. The
+            record holds the recipe with these.
 
     Returns:
         The summary; None while folds are missing, because of `only_folds`.
@@ -83,7 +86,12 @@ def run_supervised(
     if ranks.writes:
         refuse_existing(out, resume)
     earlier = read_earlier(init, recipe) if init is not None else None
-    data = earlier.read(source, recipe) if earlier else load_training_data(source, recipe.scale, recipe.folds)
+    split: Split | Literal["auto"] = "auto" if few and recipe.split == "groups" else recipe.split
+    if earlier:
+        data = earlier.read(source, recipe, split)
+    else:
+        data = load_training_data(source, recipe.scale, recipe.folds, split=split)
+    recipe = recipe.model_copy(update={"folds": data.fold_count, "split": data.split})
     for text in data.notices:
         notice(text)
     if earlier:
@@ -122,6 +130,7 @@ def _record(training: _Training, source: Path, recipe_name: str) -> RunRecord:
         stride=recipe.network.stride,
         fields=[recorded_field(item, fold) for item, fold in zip(data.fields, data.folds, strict=True)]
         + (earlier.held_out(recipe.folds) if earlier else []),
+        blocks=[*data.blocks, *(earlier.held_out_blocks(recipe.folds) if earlier else [])],
         continued_from=str(earlier.run.resolve()) if earlier else None,
         earlier_domains=earlier.domains_beside(data.entry.name) if earlier else [],
         dataset_sha256=data.sha256,
@@ -144,9 +153,7 @@ def _job(training: _Training, fold: int, ranks: Ranks) -> SupervisedFold:
     """The training of one fold; its folder gets parity tiles of the held-out fields."""
     recipe, data, earlier = training.recipe, training.data, training.earlier
     folder = training.out / f"fold{fold}"
-    others = [field for field, k in zip(data.fields, data.folds, strict=True) if k != fold]
-    seen = with_labels(others, recipe.label_share, recipe.seed)
-    unseen = [field for field, k in zip(data.fields, data.folds, strict=True) if k == fold]
+    seen, unseen = with_labels(data.seen(fold), recipe.label_share, recipe.seed), data.unseen(fold)
     if ranks.writes:
         save_parity_tiles(folder / "parity", unseen, recipe.network.stride)
     if earlier is None:

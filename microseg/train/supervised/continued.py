@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from microseg.core.errors import InputError
 from microseg.core.evaluation.metrics import mean_iou
 from microseg.core.schemas.bag import PhaseInfo, TrainingField
 from microseg.core.schemas.preparation import DomainEntry
-from microseg.core.schemas.run import RunRecord, read_run, refuse_student
+from microseg.core.schemas.run import Block, RunRecord, read_run, refuse_student
 from microseg.train.common.data import TrainingData, load_training_data, reload_training_data
 from microseg.train.common.datasets import LabelledField
-from microseg.train.common.recipe import Recipe
+from microseg.train.common.recipe import Recipe, Split
 from microseg.train.common.run_folder import load_network, recorded_field
 from microseg.train.common.score import score_network
 
@@ -27,21 +28,21 @@ class EarlierRun:
 
     run: The run folder.
     record, recipe: What it records.
-    fields: The labelled fields that it was trained on.
-    folds: The fold that held each of them out.
+    data: The labelled fields that it was trained on.
     """
 
     run: Path
     record: RunRecord
     recipe: Recipe
-    fields: Sequence[LabelledField]
-    folds: Sequence[int]
+    data: TrainingData
 
-    def read(self, source: Path, recipe: Recipe) -> TrainingData:
+    def read(self, source: Path, recipe: Recipe, split: Split | Literal["auto"] = "groups") -> TrainingData:
         """Read new fields for these networks, prepared as the target where the run is adapted. Raises InputError."""
         record = self.record
         base = record.adaptation.target.preparation if record.adaptation else None
-        return load_training_data(source, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=base)
+        return load_training_data(
+            source, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=base, split=split
+        )
 
     def domains_beside(self, name: str) -> list[DomainEntry]:
         """The domains that the networks measure already. A target with the new domain's name is left out."""
@@ -58,7 +59,7 @@ class EarlierRun:
 
     def mixed(self, fields: Sequence[LabelledField], fold: int) -> list[LabelledField]:
         """The fields that a fold learns from: new ones, repeated to about half of the area, and earlier ones it has seen."""
-        known = [item for item, k in zip(self.fields, self.folds, strict=True) if k != self.place(fold)]
+        known = self.data.seen(self.place(fold))
         areas = [sum(item.area_px for item in items) for items in (known, fields)]
         return [*list(fields) * max(1, math.ceil(areas[0] / areas[1])), *known]
 
@@ -69,18 +70,22 @@ class EarlierRun:
         adaptation left out have been seen by all others.
         """
         entries = []
-        for item, k in zip(self.fields, self.folds, strict=True):
+        for item, k in zip(self.data.fields, self.data.folds, strict=True):
             fold = k if k < min(folds, self.record.folds) else -1
             entries.append(recorded_field(item, fold))
         return entries
+
+    def held_out_blocks(self, folds: int) -> list[Block]:
+        """The blocks of the earlier fields that one new fold each has not learned from; none where some are learned by all."""
+        blocks = list(self.data.blocks)
+        return blocks if all(block.fold < min(folds, self.record.folds) for block in blocks) else []
 
     def score(self, folders: Sequence[Path]) -> float:
         """Mean over the new folds (in `folders`) of their mIoU, 0-1, on the earlier fields that each has not seen."""
         scores = []
         for fold, folder in enumerate(folders):
             network = load_network(self.recipe, len(self.record.phases), folder / "model.safetensors")
-            unseen = [item for item, k in zip(self.fields, self.folds, strict=True) if k == self.place(fold)]
-            if unseen:
+            if unseen := self.data.unseen(self.place(fold)):
                 scores.append(mean_iou(score_network(network, unseen, self.recipe.halo_px).confusion))
         return float(np.mean(scores))
 
@@ -101,7 +106,7 @@ def read_earlier(run: Path, recipe: Recipe) -> EarlierRun:
             )
     back = "put them back, for they stay in the mix"
     data = reload_training_data(run, record, before, missing=back, changed=back)
-    return EarlierRun(run, record, before, data.fields, data.folds)
+    return EarlierRun(run, record, before, data)
 
 
 def refuse_other_phases(earlier: EarlierRun, source: Path, phases: Sequence[PhaseInfo]) -> None:

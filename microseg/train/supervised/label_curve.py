@@ -82,8 +82,8 @@ def run_label_curve(
     """
     record, summary = read_run(run)
     recipe = Recipe.model_validate(record.recipe)
-    data = load_training_data(source, recipe.scale, recipe.folds)
-    seen = [[item for item, k in zip(data.fields, data.folds, strict=True) if k != f] for f in range(recipe.folds)]
+    data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
+    seen = [data.seen(fold) for fold in range(recipe.folds)]
     steps = max(steps_of(recipe, fields) for fields in seen)
     points = []
     for share in SHARES:

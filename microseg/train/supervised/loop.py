@@ -20,7 +20,14 @@ from microseg.models.network import Network, NetworkOutput
 from microseg.train.common import checkpoint
 from microseg.train.common.curves import write_history
 from microseg.train.common.datasets import LOADERS, Batch, LabelledField, TileSampler, grid_of
-from microseg.train.common.losses import BatchShare, core_of, labelled_mass, phase_weights, segmentation_loss
+from microseg.train.common.losses import (
+    SMALLEST_MASS,
+    BatchShare,
+    core_of,
+    labelled_mass,
+    phase_weights,
+    segmentation_loss,
+)
 from microseg.train.common.optimiser_step import OptimiserStep, adamw, training_device
 from microseg.train.common.parallel.ranks import ALONE, Ranks
 from microseg.train.common.parallel.stopping import StopRequest
@@ -177,7 +184,7 @@ def _micro_batches(
     """Tiles float (n, 1, S, S), labels int64 (n, C, C) and their share, such that losses add up to the batch's loss."""
     count, size = len(batch.tiles), recipe.micro_batch or recipe.batch
     labels = torch.from_numpy(batch.labels).to(device).long()
-    total = ranks.total(labelled_mass(labels, weights)).clamp(min=1)
+    total = ranks.total(labelled_mass(labels, weights)).clamp(min=SMALLEST_MASS)
     for start in range(0, count, size):
         part = slice(start, start + size)
         tiles = torch.from_numpy(batch.tiles[part]).to(device).float().contiguous(memory_format=torch.channels_last)

@@ -53,12 +53,11 @@ class AdaptationContext:
 
     def unseen(self, fold: int) -> list[LabelledField]:
         """The source fields that a fold holds out."""
-        return [field for field, k in zip(self.data.fields, self.data.folds, strict=True) if k == fold]
+        return self.data.unseen(fold)
 
     def seen(self, fold: int) -> list[LabelledField]:
         """The source fields that a fold learns from."""
-        others = [field for field, k in zip(self.data.fields, self.data.folds, strict=True) if k != fold]
-        return with_labels(others, self.source.label_share, self.source.seed)
+        return with_labels(self.data.seen(fold), self.source.label_share, self.source.seed)
 
     def weights(self, fold: int) -> Path:
         """The source run's weights of a fold."""

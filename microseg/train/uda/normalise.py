@@ -107,10 +107,7 @@ def histogram_curve(source: Sequence[NDArray[np.uint8]], target: Sequence[NDArra
     Returns:
         The source's grey value for each of the target's 256.
     """
-    shares = [
-        np.cumsum(_pooled_histogram(images)).astype(np.float64)
-        for images in (source, target)
-    ]
+    shares = [np.cumsum(_pooled_histogram(images)).astype(np.float64) for images in (source, target)]
     ranks = [share / share[-1] for share in shares]
     return [int(value) for value in np.clip(np.searchsorted(ranks[0], ranks[1] - 1e-12), 0, 255)]
 

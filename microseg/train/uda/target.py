@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.stats import skew
 
 from microseg.core.domains.domain import Domain, load_domain, resolve_intensity
-from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
 from microseg.core.images.pixel_size import ASSUMED, FOUND_BY_UDA, PixelSize
@@ -111,9 +110,7 @@ def read_target(
         finding("its grey values look inverted compared with the source's", "--invert")
         stated = stated.model_copy(update={"invert": True})
         fields = [field.with_image(store.keep(255 - field.image)) for field in fields]
-    greys = [
-        float(np.mean([image.mean() for image in images])) for images in (ImagesOf(fields), source_images)
-    ]
+    greys = [float(np.mean([image.mean() for image in images])) for images in (ImagesOf(fields), source_images)]
     if abs(greys[0] - greys[1]) > _MUCH_BRIGHTER:
         notices.append(
             f"its mean grey value is {greys[0]:.0f}, the source's {greys[1]:.0f}: `auto` and `--method normalise` correct that"

@@ -202,3 +202,24 @@ def test_threads_draw_what_one_thread_draws() -> None:
     fields = [labelled(image, classes(image))]
     with sampler(fields, ExtendedAugmentation(), workers=3) as several:
         assert np.array_equal(several.batch(4).tiles, sampler(fields, ExtendedAugmentation()).batch(4).tiles)
+
+
+def test_tiles_of_scribbles_hold_labels() -> None:
+    image = np.zeros((400, 600), np.uint8)
+    labels = np.full_like(image, UNLABELLED)
+    labels[50:90, 60:63] = 1
+    labels[300:303, 400:440] = 0
+    drawn_tiles = sampler([labelled(image, labels)], NoAugmentation(), rare_phase_share=0.0, batch=60).batch(0)
+    assert (drawn_tiles.labels != UNLABELLED).any((1, 2)).all()
+    assert {0, 1} <= set(np.unique(drawn_tiles.labels))
+
+
+def test_tiles_of_labelled_fields_and_of_targets_lie_anywhere() -> None:
+    """A field without any label is a target of adaptation: its tiles are drawn as those of a field that is all labelled."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (200, 300), np.uint8)
+    found = [
+        sampler([labelled(image, np.full_like(image, value))], NoAugmentation(), rare_phase_share=0.0).batch(3).tiles
+        for value in (0, UNLABELLED)
+    ]
+    assert np.array_equal(*found)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from microseg.core.domains.phases import UNLABELLED
-from microseg.train.common.losses import core_of, cross_entropy, focal, soft_dice
+from microseg.train.common.losses import core_of, cross_entropy, focal, segmentation_loss, soft_dice
+from microseg.train.common.recipe import CrossEntropy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {
@@ -71,3 +72,21 @@ def test_the_core_is_centred() -> None:
     logits[..., 3:7, 3:7] = 1
     assert core_of(logits, 4).shape == (1, 2, 4, 4)
     assert core_of(logits, 4).min() == 1
+
+
+def test_one_labelled_pixel_counts_whatever_its_phase_weighs() -> None:
+    """Of a scribble: its cross-entropy is the pixel's own, and no label gives no loss and no gradient."""
+    logits = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.full((1, 8, 8), UNLABELLED)
+    weights = torch.tensor([0.004, 1.0, 2.0])
+    recipe = CrossEntropy(dice=0.5, balance=0.5)
+    nothing = segmentation_loss(recipe, logits, labels, weights)
+    nothing.backward()
+    assert nothing.item() == 0 and logits.grad is not None and not logits.grad.any()
+    labels[0, 2, 3] = 0
+    of_pixel = -logits[0, :, 2, 3].log_softmax(0)[0]
+    assert cross_entropy(logits, labels, weights).item() == pytest.approx(of_pixel.item(), rel=1e-5)
+    loss = segmentation_loss(recipe, logits, labels, weights)
+    loss.backward()
+    assert torch.isfinite(loss) and logits.grad[0, 0, 2, 3] < 0, "the pixel's phase becomes more probable"
+    assert torch.count_nonzero(logits.grad.abs().sum(1)) == 1, "no other pixel is told anything"

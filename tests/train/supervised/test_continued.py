@@ -11,9 +11,9 @@ import tifffile
 import yaml
 
 from microseg.core.schemas.preparation import DomainEntry, Preparation
-from microseg.core.schemas.run import read_run
+from microseg.core.schemas.run import RunRecord, read_run
 from microseg.synthetic.folder import write_domain
-from microseg.train.common.data import load_training_data
+from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.recipe import Recipe
 from microseg.train.supervised.continued import EarlierRun
 from tests.chain import microseg, tiny_domain, train
@@ -49,7 +49,7 @@ def test_few_fields_are_seen_as_the_target_was(place: Path, tmp_path: Path) -> N
     target = DomainEntry(name="lom", role="target", preparation=Preparation(invert=True))
     adapted = record.model_copy(update={"adaptation": SimpleNamespace(target=target)})
     recipe = Recipe.model_validate(record.recipe)
-    earlier = EarlierRun(place / "run", adapted, recipe, [], [])
+    earlier = EarlierRun(place / "run", adapted, recipe, _data_of(place, record, recipe))
     bare = tmp_path / "few"
     write_domain(bare, "t2", 2, 5, size_px=(180, 150))
     (bare / "domain.yaml").unlink()
@@ -71,7 +71,7 @@ def test_few_fields_keep_the_size_that_their_files_state(place: Path, tmp_path: 
     target = DomainEntry(name="lom", role="target", preparation=Preparation(pixel_size_um=0.0554))
     adapted = record.model_copy(update={"adaptation": SimpleNamespace(target=target)})
     recipe = Recipe.model_validate(record.recipe)
-    earlier = EarlierRun(place / "run", adapted, recipe, [], [])
+    earlier = EarlierRun(place / "run", adapted, recipe, _data_of(place, record, recipe))
     few = tmp_path / "few"
     write_domain(few, "t2", 2, 5, size_px=(180, 150))
     (few / "domain.yaml").unlink()
@@ -124,8 +124,12 @@ def test_fields_of_folds_that_were_not_adapted_are_held_out_by_none(place: Path)
     """An adapted run of one fold of two: its network, which both new folds continue, has seen what the other held out."""
     record = read_run(place / "run")[0].model_copy(update={"folds": 1})
     recipe = Recipe.model_validate(record.recipe)
-    data = load_training_data(place / "s", recipe.scale, recipe.folds, record.grid, phases=record.phases)
-    earlier = EarlierRun(place / "run", record, recipe, data.fields, data.folds)
+    data = _data_of(place, record, recipe)
+    earlier = EarlierRun(place / "run", record, recipe, data)
     assert sorted(data.folds) == [0, 0, 1, 1]
     found = [field.fold for field in earlier.held_out(2)]
     assert found == [-1 if fold == 1 else 0 for fold in data.folds]
+
+
+def _data_of(place: Path, record: RunRecord, recipe: Recipe) -> TrainingData:
+    return load_training_data(place / "s", recipe.scale, recipe.folds, record.grid, phases=record.phases)

@@ -66,7 +66,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(InputError, match="microseg-fields-.*the disk is full"):
+    with pytest.raises(InputError, match=r"microseg-fields-.*the disk is full"):
         PlaneStore(budget_bytes=0).keep(planes(1)[0])
 
 
