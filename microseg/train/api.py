@@ -74,6 +74,7 @@ def train_supervised(
     seed: int | None = None,
     settings: Mapping[str, Any] | Sequence[str] | None = None,
     init: str | PathLike[str] | None = None,
+    unlabelled: str | PathLike[str] | None = None,
     resume: bool = False,
     workers: int | None = None,
     minutes: float | None = None,
@@ -94,6 +95,8 @@ def train_supervised(
         settings: Keys of the recipe to override, such as `{"optimiser.learning_rate": 1e-3}`, or texts `KEY=VALUE` as on the
             command line.
         init: A finished run to continue. Its labelled domain makes half of the tiles.
+        unlabelled: Unlabelled fields of the same domain. They are learned from after the labels, and this is kept where the
+            held-out labels gain.
         resume: Continue an interrupted run.
         workers: Processes that train; by default one for each GPU. Without a GPU `auto` takes one for each processor.
         minutes: The budget of `auto`; by default 30 without a GPU, 60 with one.
@@ -134,6 +137,7 @@ def train_supervised(
         summary = run_supervised(
             source, name, loaded, run, resume=resume, on_fold=progress or no_fold_progress, workers=workers,
             init=None if init is None else Path(init), notice=notice or no_notice,
+            unlabelled=None if unlabelled is None else Path(unlabelled),
         )  # fmt: skip
     assert summary is not None  # all folds are trained
     if is_finished:

@@ -27,6 +27,10 @@ def supervised(
         Path | None,
         typer.Option(help="Finished run to continue, adapted or not. Its labelled domain makes half of the tiles."),
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Unlabelled micrographs of the same kind to learn from, kept if held-out labels gain."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder to write.", show_default="runs/DOMAIN-RECIPE; auto: runs/DOMAIN-supervised"),
@@ -60,7 +64,7 @@ def supervised(
     with training_progress() as on_fold:
         run = train_supervised(
             domain, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings, init=init, resume=resume,
-            workers=workers, minutes=minutes, progress=on_fold,
+            unlabelled=unlabelled, workers=workers, minutes=minutes, progress=on_fold,
             notice=lambda text: say(console, f"{plain(text)}."),
         )  # fmt: skip
     _print(console, run, init)

@@ -59,6 +59,13 @@ class Block(FrozenModel):
     width_px: int = Field(ge=1, description="Columns.")
 
 
+class UnlabelledFields(FrozenModel):
+    """Unlabelled fields of the labelled domain that training may learn from."""
+
+    source: str = Field(description="Folder or domain.yaml.")
+    fields: list[TrainingField] = Field(description="The fields.")
+
+
 class RunRecord(VersionedModel):
     """`run.yaml`: everything that decides the weights, and where they come from."""
 
@@ -82,6 +89,7 @@ class RunRecord(VersionedModel):
     blocks: list[Block] = Field(
         default_factory=list, description="Blocks of labelled fields, where folds hold out blocks; else empty."
     )
+    unlabelled: UnlabelledFields | None = Field(None, description="Unlabelled fields of the same domain, if any.")
     dataset_sha256: str = Field(description="SHA-256 over the fields and their labels.")
     trained_pixel_sizes: PixelSizeRange | None = Field(
         None,
@@ -201,11 +209,27 @@ class Adaptation(FrozenModel):
         return _renamed(tree, names)
 
 
+class UnlabelledGain(FrozenModel):
+    """What unlabelled fields changed on held-out labels. Their networks are kept where the mean over the folds rises."""
+
+    kept: bool = Field(description="Whether the run holds the networks that learned from unlabelled fields too.")
+    fields: int = Field(description="Number of unlabelled fields.")
+    before: list[float] = Field(description="mIoU of each fold on held-out labels, with labels alone, 0-1.")
+    after: list[float] = Field(description="The same with unlabelled fields.")
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        before, after = (sum(values) / len(values) for values in (self.before, self.after))
+        told = f"{self.fields} unlabelled field{'s' * (self.fields != 1)}: mIoU on held-out labels {before:.3f} -> {after:.3f}"
+        return f"{told}; {'kept' if self.kept else 'not kept, the networks are those of the labels alone'}"
+
+
 class RunSummary(VersionedModel):
     """`summary.json` of a run, written when every fold is done."""
 
     schema_name: ClassVar[str] = "run-summary"
-    schema_version: ClassVar[tuple[int, int]] = (1, 1)
+    schema_version: ClassVar[tuple[int, int]] = (1, 2)
     version_key: ClassVar[str] = "summary_version"
 
     summary_version: int = Field(1, description="Major version of this schema.")
@@ -222,6 +246,7 @@ class RunSummary(VersionedModel):
         description="Mean over the folds of their mean IoU on the held-out fields of the run that this one continues.",
     )
     distillation: Distillation | None = Field(None, description="How close a student is to its bag.")
+    unlabelled: UnlabelledGain | None = Field(None, description="What unlabelled fields changed, if there are any.")
 
 
 class PretrainSummary(VersionedModel):

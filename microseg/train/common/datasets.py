@@ -23,8 +23,8 @@ from microseg.train.common.recipe import AugmentationConfig, BasicAugmentation, 
 
 # Threads that cut tiles for a GPU. benchmarks.loader measures the rate of one.
 LOADERS = 4
-# Positions of phases that a sampler keeps; those of further fields are found again for each tile. 32 MB.
-MOST_POSITIONS = 8_000_000
+# Positions of phases that a sampler keeps; those of further fields are found again for each tile. 16 MB.
+MOST_POSITIONS = 4_000_000
 # Positions of one phase in one field are thinned to about this number.
 _POSITIONS_OF_A_FIELD = 50_000
 

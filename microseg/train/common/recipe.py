@@ -181,6 +181,25 @@ class Schedule(FrozenModel):
     warmup: Fraction = Field(0.05, description="Share of the steps with a linear warm-up.")
 
 
+class UnlabelledConfig(FrozenModel):
+    """Learning from unlabelled fields of the same domain: a mean teacher with consistency (Tarvainen and Valpola 2017).
+
+    The averaged network labels a tile as it is. The network learns these labels on the tile with changed grey values and
+    hidden patches (Hoyer et al. 2023), beside labelled tiles.
+    """
+
+    weight: float = Field(1.0, ge=0, description="Weight of the loss on unlabelled tiles.")
+    confidence: float = Field(
+        0.968, gt=0.5, le=1, description="Probability of a pseudo-label from which its pixel counts in full."
+    )
+    steps_share: float = Field(0.5, gt=0, le=4, description="Further steps over those with labels alone.")
+    rate_share: float = Field(0.3, gt=0, le=1, description="Learning rates of these steps over the recipe's.")
+    batch_share: float = Field(0.5, gt=0, le=1, description="Unlabelled tiles of a step over labelled ones.")
+    strength: float = Field(0.7, ge=0, le=2, description="Factor on the changes of grey values.")
+    hidden_share: float = Field(0.3, ge=0, lt=1, description="Share of the patches of a tile that are hidden.")
+    patch_px: int = Field(32, ge=4, description="Side of a hidden patch, network pixels.")
+
+
 class TrainingLength(FrozenModel):
     """The keys that training from labelled fields and pre-training share."""
 
@@ -230,6 +249,9 @@ class Recipe(TrainingLength):
         0.0, description="Share of the tiles that are centred on a pixel of a phase drawn evenly."
     )
     label_share: float = Field(1.0, gt=0, le=1, description="Share of a fold's labelled fields that it learns from.")
+    unlabelled: UnlabelledConfig | None = Field(
+        None, description="How unlabelled fields are learned from; null: labels alone."
+    )
     ema_decay: float = Field(
         0.98, ge=0, lt=1, description="Decay of the averaged weights that are scored and kept; 0 keeps the raw ones."
     )

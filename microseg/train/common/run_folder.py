@@ -35,7 +35,8 @@ VERSIONS = ("microseg", "torch", "segmentation-models-pytorch", "timm", "albumen
 PARITY_TILES, PARITY_MAX_PIXELS = 2, 1 << 18
 # What makes two runs the same: a run is continued only where all of these agree.
 _IDENTITY = (
-    "recipe", "phases", "domain", "grid", "fields", "blocks", "dataset_sha256", "continued_from", "adaptation", "folds",
+    "recipe", "phases", "domain", "grid", "fields", "blocks", "unlabelled", "dataset_sha256", "continued_from",
+    "adaptation", "folds",
 )  # fmt: skip
 
 

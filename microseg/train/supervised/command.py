@@ -8,16 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from microseg.core.errors import InputError
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary
 from microseg.core.system.files import write_json, write_yaml
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import with_labels
+from microseg.train.common.fields.unlabelled import UnlabelledSet, read_unlabelled
 from microseg.train.common.parallel.folds import default_workers, train_folds
 from microseg.train.common.parallel.ranks import Ranks, ranks_of_torchrun
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
-from microseg.train.common.recipe import Recipe, Split
+from microseg.train.common.recipe import Recipe, Split, UnlabelledConfig
 from microseg.train.common.run_folder import (
     claim_run,
     finished_summary,
@@ -30,6 +32,7 @@ from microseg.train.common.run_folder import (
 )
 from microseg.train.supervised.continued import EarlierRun, read_earlier, refuse_other_phases
 from microseg.train.supervised.loop import SupervisedFold
+from microseg.train.supervised.unlabelled import UnlabelledFold, settled_gain, stage_folder
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class _Training:
     data: TrainingData
     earlier: EarlierRun | None
     out: Path
+    unlabelled: UnlabelledSet | None = None
 
 
 def run_supervised(
@@ -56,6 +60,7 @@ def run_supervised(
     notice: NoticeCallback = no_notice,
     documents: Mapping[str, Any] = MappingProxyType({}),
     few: bool = False,
+    unlabelled: Path | None = None,
 ) -> RunSummary | None:
     """Train every fold of a labelled domain. A finished run is left as it is.
 
@@ -73,6 +78,7 @@ def run_supervised(
         documents: Content of more files of a new run, by name (.json or .yaml).
         few: Where the domain has fewer groups than the recipe has folds, take fewer folds, or fields or blocks as folds. The
             record holds the recipe with these.
+        unlabelled: Unlabelled fields of the same domain, for the recipe's `unlabelled` or its defaults.
 
     Returns:
         The summary; None while folds are missing, because of `only_folds`.
@@ -86,17 +92,10 @@ def run_supervised(
     if ranks.writes:
         refuse_existing(out, resume)
     earlier = read_earlier(init, recipe) if init is not None else None
-    split: Split | Literal["auto"] = "auto" if few and recipe.split == "groups" else recipe.split
-    if earlier:
-        data = earlier.read(source, recipe, split)
-    else:
-        data = load_training_data(source, recipe.scale, recipe.folds, split=split)
-    recipe = recipe.model_copy(update={"folds": data.fold_count, "split": data.split})
-    for text in data.notices:
+    training = _training(source, recipe, earlier, out, few=few, unlabelled=unlabelled)
+    recipe = training.recipe
+    for text in training.data.notices:
         notice(text)
-    if earlier:
-        refuse_other_phases(earlier, source, data.phases)
-    training = _Training(recipe, data, earlier, out)
     if ranks.writes:
         claim_run(out, _record(training, source, recipe_name), Recipe)
         for name, content in documents.items():
@@ -111,7 +110,34 @@ def run_supervised(
             job.run(on_fold(job.fold), ranks)
     else:
         train_folds(jobs, workers or default_workers(), on_fold, wanted)
-    return _summary(training, ranks)
+        train_folds(_second_jobs(training, wanted, ranks), workers or default_workers(), on_fold, wanted)
+    summary = _summary(training, ranks)
+    if summary is not None and summary.unlabelled is not None:
+        notice(summary.unlabelled.sentence)
+    return summary
+
+
+def _training(
+    source: Path, recipe: Recipe, earlier: EarlierRun | None, out: Path, *, few: bool, unlabelled: Path | None
+) -> _Training:
+    """Read the labelled domain and the unlabelled fields. The recipe gets what the domain settles. Raises InputError."""
+    if recipe.unlabelled is not None and unlabelled is None:
+        raise InputError("recipe: `unlabelled` needs fields. Remedy: --unlabelled FOLDER, or --set unlabelled=null.")
+    if unlabelled is not None and ranks_of_torchrun().size > 1:
+        raise InputError("--unlabelled: does not train under torchrun. Remedy: the same command with --workers.")
+    split: Split | Literal["auto"] = "auto" if few and recipe.split == "groups" else recipe.split
+    if earlier:
+        data = earlier.read(source, recipe, split)
+        refuse_other_phases(earlier, source, data.phases)
+    else:
+        data = load_training_data(source, recipe.scale, recipe.folds, split=split)
+    recipe = recipe.model_copy(update={"folds": data.fold_count, "split": data.split})
+    if unlabelled is None:
+        return _Training(recipe, data, earlier, out)
+    known = {item.sha256 for item in (*data.fields, *(earlier.data.fields if earlier else ()))}
+    fields = read_unlabelled(unlabelled, data.entry, data.grid, data.phases, known)
+    recipe = recipe.model_copy(update={"unlabelled": recipe.unlabelled or UnlabelledConfig()})
+    return _Training(recipe, data, earlier, out, UnlabelledSet(unlabelled, fields))
 
 
 def _record(training: _Training, source: Path, recipe_name: str) -> RunRecord:
@@ -131,6 +157,7 @@ def _record(training: _Training, source: Path, recipe_name: str) -> RunRecord:
         fields=[recorded_field(item, fold) for item, fold in zip(data.fields, data.folds, strict=True)]
         + (earlier.held_out(recipe.folds) if earlier else []),
         blocks=[*data.blocks, *(earlier.held_out_blocks(recipe.folds) if earlier else [])],
+        unlabelled=training.unlabelled.record() if training.unlabelled else None,
         continued_from=str(earlier.run.resolve()) if earlier else None,
         earlier_domains=earlier.domains_beside(data.entry.name) if earlier else [],
         dataset_sha256=data.sha256,
@@ -161,13 +188,36 @@ def _job(training: _Training, fold: int, ranks: Ranks) -> SupervisedFold:
     return SupervisedFold(recipe, data.phases, earlier.mixed(seen, fold), unseen, fold, folder, earlier.weights(fold))
 
 
+def _second_jobs(training: _Training, wanted: Sequence[int], ranks: Ranks) -> list[UnlabelledFold]:
+    """The second stage of the folds that are through the first: they go on with unlabelled fields."""
+    if training.unlabelled is None:
+        return []
+    jobs = []
+    for fold in wanted:
+        folder = stage_folder(training.out, fold)
+        if (training.out / f"fold{fold}" / "fold.json").is_file() and not (folder / "fold.json").is_file():
+            first = _job(training, fold, ranks)
+            fields = training.unlabelled.fields
+            jobs.append(
+                UnlabelledFold(
+                    first.recipe, first.phases, first.fields, first.held_out,
+                    unlabelled=fields, fold=fold, folder=folder, first=first.folder,
+                )
+            )  # fmt: skip
+    return jobs
+
+
 def _summary(training: _Training, ranks: Ranks) -> RunSummary | None:
     """Write summary.json and history.png once all folds are finished."""
     out, earlier = training.out, training.earlier
     folders = [out / f"fold{fold}" for fold in range(training.recipe.folds)]
-    if not all((folder / "fold.json").is_file() for folder in folders):
+    extra = training.unlabelled
+    needed = [*folders, *(stage_folder(out, fold) for fold in range(training.recipe.folds) if extra)]
+    if not all((folder / "fold.json").is_file() for folder in needed):
         return None
+    gain = settled_gain(out, training.recipe.folds, len(extra.fields)) if extra else None
     summary = summary_of([read_fold(folder) for folder in folders])
+    summary = summary.model_copy(update={"unlabelled": gain})
     if earlier:
         summary = summary.model_copy(update={"earlier_miou": earlier.score(folders)})
     if ranks.writes:

@@ -89,7 +89,11 @@ def run_label_curve(
     for share in SHARES:
         changed = recipe.model_copy(update={"label_share": share, "steps": steps, "epochs": None})
         out = run / f"labels-{100 * share:.0f}"
-        found = run_supervised(source, record.recipe_name, changed, out, resume=True, on_fold=on_fold, workers=workers)
+        unlabelled = Path(record.unlabelled.source) if record.unlabelled else None
+        found = run_supervised(
+            source, record.recipe_name, changed, out,
+            resume=True, on_fold=on_fold, workers=workers, unlabelled=unlabelled,
+        )  # fmt: skip
         assert found is not None
         points.append(_point(share, seen, found))
     points.append(_point(1.0, seen, summary))

@@ -120,13 +120,13 @@ def train_fold(
             network.train()
             update.begin(rate_factor(recipe.schedule, step, steps))
             value = 0.0
-            for tiles, labels, share in _micro_batches(recipe, batch, weights, device, ranks):
+            for tiles, labels, share in micro_batches(recipe, batch, weights, device, ranks):
                 size = f"{len(tiles)} tiles of {tiles.shape[-1]} px at once"
                 remedy = f"--set micro_batch={max(1, len(tiles) // 2)}, or a smaller tile.core_px"
                 with update.memory_guard(size, remedy):
                     with update.autocast():
                         out = forward(tiles)
-                    loss = _loss(recipe, out, labels, weights, share, ranks)
+                    loss = loss_of_heads(recipe, out, labels, weights, share, ranks)
                     value += float(loss.detach())
                     update.backward(loss)
             value, stops = ranks.mean(value, float(stop.made))
@@ -138,7 +138,7 @@ def train_fold(
             if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
                 with average.loaded_into(network):
                     scored = score_network(network, job.held_out, recipe.halo_px, ranks)
-                is_best = _add_to_history(state, step + 1, scored, job.phases)
+                is_best = add_to_history(state, step + 1, scored, job.phases)
                 best = scored if is_best else best
                 if ranks.writes:
                     if is_best:
@@ -178,7 +178,7 @@ def _sampler(job: SupervisedFold, device: torch.device, ranks: Ranks) -> TileSam
     )  # fmt: skip
 
 
-def _micro_batches(
+def micro_batches(
     recipe: Recipe, batch: Batch, weights: Tensor | None, device: torch.device, ranks: Ranks
 ) -> Iterator[tuple[Tensor, Tensor, BatchShare]]:
     """Tiles float (n, 1, S, S), labels int64 (n, C, C) and their share, such that losses add up to the batch's loss."""
@@ -192,7 +192,7 @@ def _micro_batches(
         yield tiles, labels[part], BatchShare(labelled, len(tiles) / count)
 
 
-def _loss(
+def loss_of_heads(
     recipe: Recipe, out: NetworkOutput, labels: Tensor, weights: Tensor | None, share: BatchShare, ranks: Ranks
 ) -> Tensor:
     """The loss of all heads on the core of the tiles."""
@@ -205,7 +205,7 @@ def _loss(
     return loss
 
 
-def _add_to_history(state: checkpoint.FoldState, step: int, scored: Score, phases: Sequence[PhaseInfo]) -> bool:
+def add_to_history(state: checkpoint.FoldState, step: int, scored: Score, phases: Sequence[PhaseInfo]) -> bool:
     """Add a row to the learning curve. Returns whether its score is the best so far."""
     since = step - (state.history[-1]["step"] if state.history else 0)
     row: dict[str, Any] = {"step": step, "loss": state.running / since, "miou": mean_iou(scored.confusion)}

@@ -34,6 +34,7 @@ from microseg.train.common.recipe import Recipe
 from microseg.train.common.run_folder import load_network
 from microseg.train.common.schedule import rate_factor, seed_of
 from microseg.train.common.score import score_network
+from microseg.train.common.self_training.pseudo_labels import relighting
 from microseg.train.common.weight_average import WeightAverage
 from microseg.train.uda import methods
 from microseg.train.uda.criteria import Observed, drifted, is_lost, observe, snapshot_score, views, warnings_of
@@ -49,7 +50,7 @@ from microseg.train.uda.recipe import (
     Statistics,
     UdaRecipe,
 )
-from microseg.train.uda.tiles import DomainTiles, balanced_places, pseudo_label_fields, relighting, split_by_entropy
+from microseg.train.uda.tiles import DomainTiles, balanced_places, pseudo_label_fields, split_by_entropy
 
 # The averaged weights at the start of IntraDA's second round.
 ROUND_ONE = "round1.safetensors"

@@ -68,24 +68,6 @@ def swap_amplitude(source: Tensor, target: Tensor, beta: float) -> Tensor:
     return restyled
 
 
-def pseudo_labels(probability: Tensor, phase_weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Pseudo-labels of a teacher's probabilities.
-
-    Args:
-        probability: (N, P, H, W).
-        phase_weights: Weights (P,) of the loss that the teacher learned by. Division by them gives the probabilities of an
-            unweighted loss, so that rare phases are not inflated.
-
-    Returns:
-        Labels int64 (N, H, W), and confidence (N, H, W).
-    """
-    if phase_weights is not None:
-        probability = probability / phase_weights.view(1, -1, 1, 1)
-        probability = probability / probability.sum(1, keepdim=True)
-    confidence, labels = probability.max(1)
-    return labels, confidence
-
-
 def coded(labels: Tensor, confidence: Tensor, phases: int) -> Tensor:
     """Code pseudo-labels and confidence (1 / P to 1) in one uint8 map, which a tile's geometry can turn. See `decoded`.
 
@@ -125,28 +107,6 @@ def thresholds_by_phase(labels: Tensor, confidence: Tensor, phases: int, highest
     return means.clamp(max=highest)[labels]
 
 
-def pixel_weights(
-    confidence: Tensor, threshold: float | Tensor, phases: int, weighting: Literal["image", "pixel"]
-) -> Tensor:
-    """Weights of pseudo-labelled pixels.
-
-    Args:
-        confidence: (N, H, W).
-        threshold: Confidence from which a pixel counts in full: one for all, or (N, H, W).
-        phases: Number of phases P.
-        weighting: `image`: the share of pixels above the threshold in the image. `pixel`: 0 for confidence 1 / P, rising to 1
-            at the threshold.
-
-    Returns:
-        0 to 1, (N, H, W).
-    """
-    if weighting == "image":
-        share = (confidence >= threshold).float().mean((1, 2), keepdim=True)
-        return share.expand_as(confidence)
-    span = torch.as_tensor(threshold - 1 / phases, device=confidence.device).clamp(min=1e-6)
-    return ((confidence - 1 / phases) / span).clamp(0, 1)
-
-
 def class_mix(labels: Tensor, phases: int, generator: torch.Generator) -> Tensor:
     """Choose the pixels that a mixed tile takes from its source tile: half of the phases that the source tile has.
 
@@ -167,31 +127,3 @@ def class_mix(labels: Tensor, phases: int, generator: torch.Generator) -> Tensor
             mask |= item == present[place]
         masks.append(mask)
     return torch.stack(masks)
-
-
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy weighted by pixel, over the number of labelled pixels.
-
-    Args:
-        logits: Float (N, P, H, W).
-        labels: int64 (N, H, W), 255 where unlabelled.
-        weights: (N, H, W).
-    """
-    loss = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
-    return (loss * weights).sum() / (labels != 255).sum().clamp(min=1)
-
-
-def hide_patches(tiles: Tensor, ratio: float, patch_px: int, generator: torch.Generator) -> Tensor:
-    """Set a share of the patches of tiles to the tile's mean grey value (Hoyer et al. 2023).
-
-    Args:
-        tiles: The tiles.
-        ratio: Share of the patches, 0-1.
-        patch_px: Side of a patch.
-        generator: Draws the patches.
-    """
-    count, _, height, width = tiles.shape
-    rows, columns = math.ceil(height / patch_px), math.ceil(width / patch_px)
-    hidden = torch.rand((count, 1, rows, columns), generator=generator).to(tiles.device) < ratio
-    mask = hidden.repeat_interleave(patch_px, 2).repeat_interleave(patch_px, 3)[..., :height, :width]
-    return torch.where(mask, tiles.mean((2, 3), keepdim=True), tiles)

@@ -16,18 +16,20 @@ from torch import Tensor, nn
 
 from microseg.models.network import Network, NetworkOutput
 from microseg.train.common.losses import core_of
+from microseg.train.common.self_training.pseudo_labels import (
+    hide_patches,
+    pixel_weights,
+    pseudo_labels,
+    weighted_cross_entropy,
+)
 from microseg.train.uda.discriminators import adversarial_backward, attention, unscaled
 from microseg.train.uda.losses import (
     class_mix,
     entropy_maps,
-    hide_patches,
     mean_entropy,
-    pixel_weights,
-    pseudo_labels,
     robust_entropy,
     swap_amplitude,
     thresholds_by_phase,
-    weighted_cross_entropy,
 )
 from microseg.train.uda.recipe import AdaptSegNet, Advent, Dacs, Dast, Fda, IntraDA, Masked, MinEnt
 

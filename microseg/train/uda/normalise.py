@@ -129,7 +129,7 @@ def standardising_curve(source: Sequence[NDArray[np.uint8]], target: Sequence[ND
 
 def _pooled_histogram(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
     """Pixels of each grey value over all images, int64 (256,). One image at a time is in memory."""
-    return np.sum([np.bincount(image.ravel(), minlength=256) for image in images], axis=0)
+    return np.asarray(np.sum([np.bincount(image.ravel(), minlength=256) for image in images], axis=0), np.int64)
 
 
 def _moments(histogram: NDArray[np.int64]) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 from microseg.core.evaluation.fractions import phase_fractions
 from microseg.core.system.files import Closing
 from microseg.models.network import Network
-from microseg.train.common.augmentation import appearance
 from microseg.train.common.datasets import (
     LOADERS,
     ImagesOf,
@@ -26,12 +25,12 @@ from microseg.train.common.datasets import (
 )
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.recipe import AugmentationConfig, ExtendedAugmentation, RandomisedAugmentation, Recipe
-from microseg.train.uda.losses import coded, decoded, pseudo_labels
+from microseg.train.common.self_training.pseudo_labels import pseudo_labels
+from microseg.train.uda.losses import coded, decoded
 from microseg.train.uda.methods import StepTiles
 from microseg.train.uda.recipe import UdaRecipe
 from microseg.train.uda.style import Style
 
-UNKNOWN = 255
 # The largest rotation that keeps the order of layers.
 _UPRIGHT_TURN_DEG = 8.0
 
@@ -136,29 +135,6 @@ def robust_augmentation(augmentation: AugmentationConfig) -> AugmentationConfig:
         return augmentation
     upright = getattr(augmentation, "upright", False)
     return ExtendedAugmentation(rotation_deg=_UPRIGHT_TURN_DEG if upright else 180.0, upright=upright)
-
-
-def relighting(strength: float, seed: int) -> Callable[[Tensor], Tensor]:
-    """The photometric changes of the extended augmentation, without its geometry.
-
-    Args:
-        strength: Factor on every change. 0 changes nothing.
-        seed: Seed of the changes.
-
-    Returns:
-        A function of tiles float 0-255 (N, 1, S, S).
-    """
-    rng = np.random.default_rng(seed)
-    pipeline = ExtendedAugmentation(strength=strength)
-
-    def relight(tiles: Tensor) -> Tensor:
-        if not strength:
-            return tiles
-        grey = tiles.round().clamp(0, 255).to(torch.uint8).cpu().numpy()[:, 0]
-        changed = [appearance(pipeline, tile, np.full_like(tile, UNKNOWN), rng) for tile in grey]
-        return torch.from_numpy(np.stack(changed)[:, None]).float().to(tiles.device)
-
-    return relight
 
 
 def pseudo_label_fields(

@@ -218,8 +218,8 @@ def test_tiles_of_labelled_fields_and_of_targets_lie_anywhere() -> None:
     """A field without any label is a target of adaptation: its tiles are drawn as those of a field that is all labelled."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (200, 300), np.uint8)
-    found = [
+    whole, target = (
         sampler([labelled(image, np.full_like(image, value))], NoAugmentation(), rare_phase_share=0.0).batch(3).tiles
         for value in (0, UNLABELLED)
-    ]
-    assert np.array_equal(*found)
+    )
+    assert np.array_equal(whole, target)

@@ -81,12 +81,12 @@ def test_one_labelled_pixel_counts_whatever_its_phase_weighs() -> None:
     weights = torch.tensor([0.004, 1.0, 2.0])
     recipe = CrossEntropy(dice=0.5, balance=0.5)
     nothing = segmentation_loss(recipe, logits, labels, weights)
-    nothing.backward()
+    nothing.backward()  # type: ignore[no-untyped-call]
     assert nothing.item() == 0 and logits.grad is not None and not logits.grad.any()
     labels[0, 2, 3] = 0
     of_pixel = -logits[0, :, 2, 3].log_softmax(0)[0]
     assert cross_entropy(logits, labels, weights).item() == pytest.approx(of_pixel.item(), rel=1e-5)
     loss = segmentation_loss(recipe, logits, labels, weights)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss) and logits.grad[0, 0, 2, 3] < 0, "the pixel's phase becomes more probable"
     assert torch.count_nonzero(logits.grad.abs().sum(1)) == 1, "no other pixel is told anything"

@@ -222,7 +222,7 @@ def test_a_batch_in_parts_trains_as_well(
     assert 0 < result.info.miou < 1
     batch = Batch(np.zeros((3, 1, 4, 4), np.uint8), np.arange(12, dtype=np.uint8).reshape(3, 2, 2), ("a",))
     batch.labels[0] = UNLABELLED
-    parts = list(supervised._micro_batches(recipe, batch, None, torch.device("cpu"), ALONE))
+    parts = list(supervised.micro_batches(recipe, batch, None, torch.device("cpu"), ALONE))
     assert sum(share.tiles for _, _, share in parts) == pytest.approx(1)
     labelled = [float((labels != UNLABELLED).sum()) / 8 for _, labels, _ in parts]
     assert [float(share.labelled) for _, _, share in parts] == pytest.approx(labelled), (

@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import math
-
 import torch
 
+from microseg.train.common.self_training.pseudo_labels import pixel_weights
 from microseg.train.uda.losses import (
     class_mix,
     coded,
     decoded,
     domain_loss,
     entropy_maps,
-    hide_patches,
     mean_entropy,
-    pixel_weights,
-    pseudo_labels,
     robust_entropy,
     swap_amplitude,
     thresholds_by_phase,
-    weighted_cross_entropy,
 )
 
 
@@ -54,20 +49,6 @@ def test_swapping_with_itself_changes_nothing_and_else_takes_over_the_mean_alone
     assert torch.allclose(contrast, source - source.mean((2, 3), keepdim=True), atol=0.1)
 
 
-def test_dividing_by_phase_weights_takes_back_what_they_inflated() -> None:
-    labels, confidence = pseudo_labels(_maps(0.4, 0.6), torch.tensor([0.5, 1.5]))
-    assert labels.item() == 0
-    assert math.isclose(confidence.item(), 0.8 / 1.2, rel_tol=1e-5)
-    assert pseudo_labels(_maps(0.4, 0.6), None)[0].item() == 1
-
-
-def test_pixels_weigh_by_their_confidence_and_images_by_their_share_of_sure_ones() -> None:
-    confidence = torch.tensor([[[0.5, 0.75], [0.95, 1.0]]])
-    weights = pixel_weights(confidence, 0.95, 2, "pixel")
-    assert torch.allclose(weights, torch.tensor([[[0.0, 0.5556], [1.0, 1.0]]]), atol=1e-3)
-    assert torch.all(pixel_weights(confidence, 0.95, 2, "image") == 0.5)
-
-
 def test_class_mix_takes_half_of_the_phases_whole_and_never_unlabelled_pixels() -> None:
     labels = torch.tensor([[[0, 0, 1], [1, 255, 255]]])
     masks = {tuple(class_mix(labels, 2, torch.Generator().manual_seed(s))[0].flatten().tolist()) for s in range(20)}
@@ -82,21 +63,6 @@ def test_a_phase_that_the_teacher_is_less_sure_of_has_a_lower_threshold() -> Non
     weights = pixel_weights(confidence, found, 3, "pixel")
     assert torch.allclose(weights, torch.ones(1, 2, 2))
     assert float(pixel_weights(confidence, 0.95, 3, "pixel")[0, 1, 1]) < 0.5
-
-
-def test_weighted_cross_entropy_leaves_out_what_has_no_weight_or_no_label() -> None:
-    logits = torch.zeros(1, 2, 1, 3)
-    loss = weighted_cross_entropy(logits, torch.tensor([[[0, 1, 255]]]), torch.tensor([[[1.0, 0.0, 1.0]]]))
-    assert math.isclose(float(loss), math.log(2) / 2, rel_tol=1e-6)
-
-
-def test_hidden_patches_are_whole_and_as_many_as_asked() -> None:
-    tiles = torch.rand((4, 1, 100, 100)) * 255
-    hidden = hide_patches(tiles, 0.7, 16, torch.Generator().manual_seed(1))
-    changed = (hidden != tiles).float()
-    assert 0.55 < float(changed.mean()) < 0.85
-    block = changed[0, 0, :16, :16]
-    assert block.min() == block.max()
 
 
 def test_labels_and_confidence_share_a_map_and_come_back() -> None:

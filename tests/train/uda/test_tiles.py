@@ -14,7 +14,6 @@ from microseg.train.uda.losses import decoded
 from microseg.train.uda.tiles import (
     balanced_places,
     pseudo_label_fields,
-    relighting,
     robust_augmentation,
     split_by_entropy,
 )
@@ -83,13 +82,6 @@ def test_balanced_places_have_the_source_s_fractions_on_average() -> None:
     ]
     assert abs(float(np.mean(shares)) - 0.25) < 0.1
     assert abs(float(np.dot(places.probabilities, shares)) - 0.5) < 0.02
-
-
-def test_relighting_is_drawn_by_its_seed_and_can_be_off() -> None:
-    tiles = torch.rand(2, 1, 48, 48) * 255
-    assert torch.equal(relighting(0.0, 1)(tiles), tiles)
-    assert torch.equal(relighting(1.0, 1)(tiles), relighting(1.0, 1)(tiles))
-    assert not torch.equal(relighting(1.0, 1)(tiles), relighting(1.0, 2)(tiles))
 
 
 def test_a_weak_pipeline_becomes_the_extended_one_and_stays_upright() -> None:

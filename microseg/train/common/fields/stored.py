@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from microseg.core.system.files import writing
 
-# Pixels of a set that stay in memory, bytes. 64 MB are 60 fields of a megapixel with their labels; a training process takes
-# ten times as much. The system caches files that are read often, and takes that memory back where it is short.
-BUDGET_BYTES = 64_000_000
+# Pixels of a set that stay in memory, bytes. 32 MB are 60 fields of a quarter of a megapixel with their labels; a training
+# process takes thirty times as much. The system caches files that are read often, and takes that memory back where it is short.
+BUDGET_BYTES = 32_000_000
 
 
 class _ScratchFile:
