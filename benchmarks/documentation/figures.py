@@ -21,6 +21,7 @@ from benchmarks.documentation.figures_adaptation import (
     adaptation_methods,
     adaptation_verdicts,
 )
+from benchmarks.documentation.figures_any_material import any_material, any_material_few
 from benchmarks.documentation.markdown import interval, table
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -48,6 +49,11 @@ _PEERS = {
 def read(name: str) -> Any:
     """The content of `benchmarks/results/NAME.json`."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def read_rows(name: str) -> Any:
+    """The same of a file that collects rows: empty as long as there are none."""
+    return read(name) if (RESULTS / f"{name}.json").is_file() else {}
 
 
 def marked_pages() -> list[Path]:
@@ -327,6 +333,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "precision": precision,
     "distillation": distillation,
     "augmentation": augmentation,
+    "any-material": lambda: any_material(read_rows("any_material")),
+    "any-material-few": lambda: any_material_few(read_rows("any_material")),
     "adaptation-in-short": lambda: adaptation_in_short(read("uda")["rows"]),
     "adaptation-bags": lambda: adaptation_bags(read("uda")["rows"]),
     "adaptation-methods": lambda: adaptation_methods(read("uda-methods")["rows"]),

@@ -1,0 +1,240 @@
+"""A random forest that labels pixels by the responses of filters of many scales, as Trainable Weka and ilastik do.
+
+Features: those of scikit-image (Gaussian, edges, eigenvalues of the Hessian), with what the two programs add: differences of
+Gaussians, the structure tensor, minimum, maximum, median and variance of neighbourhoods, and membrane projections.
+Sources: Arganda-Carreras et al., Bioinformatics 33, 2424 (2017), doi 10.1093/bioinformatics/btx180; Berg et al., Nature
+Methods 16, 1226 (2019), doi 10.1038/s41592-019-0582-9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from microseg.core.domains.phases import UNLABELLED
+from microseg.core.evaluation.metrics import mean_iou
+from microseg.core.preparation.stitching import predict_tiled
+from microseg.core.preparation.tiling import plan_tiles
+from microseg.core.system.processor_count import usable_processors
+
+# Standard deviations of the Gaussians, and radii of the neighbourhoods, px.
+SCALES_PX = (1, 2, 4, 8, 16)
+# ilastik leaves the largest scale of the structure tensor out by default as well.
+TENSOR_SCALES_PX = (1, 2, 4, 8)
+MEMBRANE_PX, MEMBRANE_DIRECTIONS = 19, 12
+# What the widest filter sees on each side: four standard deviations and its derivatives.
+HALO_PX = 72
+# A tile has 57 features of 4 bytes a pixel.
+MAX_TILE_PIXELS = 1_200_000
+TREES, LEAST_LEAF = 200, 3
+# Pixels that a forest learns from.
+PIXELS = 200_000
+# How far the phases are balanced: 0 draws pixels as they come, 1 equally many of each phase.
+BALANCES = (0.0, 0.5, 1.0)
+# A trial of a balance is smaller than the forest.
+_TRIAL_TREES, _TRIAL_PIXELS = 40, 20_000
+_PREDICTED_AT_ONCE = 200_000
+
+
+def features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The responses of all filters.
+
+    Args:
+        image: uint8 (h, w).
+
+    Returns:
+        float32 (F, h, w).
+    """
+    from skimage.feature import multiscale_basic_features, structure_tensor, structure_tensor_eigenvalues
+
+    grey = image.astype(np.float32) / 255
+    basic = multiscale_basic_features(grey, sigma_min=SCALES_PX[0], sigma_max=SCALES_PX[-1], workers=1)
+    planes = [grey, *np.moveaxis(basic, -1, 0)]
+    smooth = [grey, *planes[1 :: len(planes) // len(SCALES_PX)]]
+    planes += [fine - coarse for fine, coarse in zip(smooth, smooth[1:], strict=False)]
+    for scale in TENSOR_SCALES_PX:
+        planes += [*structure_tensor_eigenvalues(structure_tensor(grey, scale, mode="reflect"))]
+    for radius in SCALES_PX:
+        planes += _neighbourhood(image, grey, radius)
+    planes += _membranes(grey)
+    return np.stack(planes).astype(np.float32, copy=False)
+
+
+def _neighbourhood(image: NDArray[np.uint8], grey: NDArray[np.float32], radius: int) -> list[NDArray[Any]]:
+    """Minimum, maximum, median and variance in a square."""
+    side = 2 * radius + 1
+    square = np.ones((side, side), np.uint8)
+    mean = cv2.blur(grey, (side, side), borderType=cv2.BORDER_REFLECT)
+    of_squares = cv2.blur(grey * grey, (side, side), borderType=cv2.BORDER_REFLECT)
+    order = [cv2.erode(image, square), cv2.dilate(image, square), cv2.medianBlur(image, side)]
+    return [*(plane.astype(np.float32) / 255 for plane in order), np.maximum(of_squares - mean * mean, 0)]
+
+
+def _membranes(grey: NDArray[np.float32]) -> list[NDArray[Any]]:
+    """Maximum, minimum and spread over directions of the mean along a line."""
+    centre = (MEMBRANE_PX - 1) / 2
+    line = np.zeros((MEMBRANE_PX, MEMBRANE_PX), np.float32)
+    line[:, MEMBRANE_PX // 2] = 1
+    along = []
+    for direction in range(MEMBRANE_DIRECTIONS):
+        turn = cv2.getRotationMatrix2D((centre, centre), 180 * direction / MEMBRANE_DIRECTIONS, 1)
+        kernel = cv2.warpAffine(line, turn, (MEMBRANE_PX, MEMBRANE_PX))
+        along.append(cv2.filter2D(grey, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT))
+    stack = np.stack(along)
+    return [stack.max(0), stack.min(0), stack.std(0)]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pixels of one field that a forest may learn from.
+
+    counts: Labelled pixels of each phase in the field, int64 (P,).
+    pixels: Features of some pixels of each phase, float32 (n, F).
+    """
+
+    counts: NDArray[np.int64]
+    pixels: list[NDArray[np.float32]]
+
+
+def pool_of(
+    image: NDArray[np.uint8], labels: NDArray[np.uint8], phases: int, most: int, rng: np.random.Generator
+) -> Pool:
+    """Draw pixels of a field.
+
+    Args:
+        image: uint8 (h, w).
+        labels: Phase indices uint8 (h, w), 255 where unlabelled.
+        phases: Number of phases.
+        most: The most pixels of a phase.
+        rng: What draws.
+    """
+    counts = np.bincount(labels.ravel(), minlength=UNLABELLED + 1)[:phases]
+    planes = features(image).reshape(-1, labels.size)
+    pixels = []
+    for phase in range(phases):
+        places = np.flatnonzero(labels == phase)
+        if places.size > most:
+            places = np.sort(rng.choice(places, most, replace=False))
+        pixels.append(np.ascontiguousarray(planes[:, places].T))
+    return Pool(counts, pixels)
+
+
+def most_of_a_phase(fields: int) -> int:
+    """The most pixels of a phase that each of some fields keeps: twice its share, since phases differ from field to field."""
+    return max(2_000, 2 * PIXELS // fields)
+
+
+class PixelForest:
+    """A fitted forest. It labels fields of any size."""
+
+    def __init__(self, forest: Any, phases: int, balance: float) -> None:
+        """forest: A fitted RandomForestClassifier. phases: Number of phases. balance: One of `BALANCES`."""
+        self._forest, self._phases = forest, phases
+        self.balance = balance
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities float32 (P, h, w) of a field uint8 (h, w)."""
+        plan = plan_tiles(*image.shape, 1, HALO_PX, MAX_TILE_PIXELS)
+        (probability,) = predict_tiled(image, plan, lambda tile: (self._of_tile(tile),))
+        return probability
+
+    def _of_tile(self, tile: NDArray[np.uint8]) -> NDArray[np.float32]:
+        planes = features(tile)
+        values = planes.reshape(len(planes), -1)
+        parts = [
+            self.of_pixels(values[:, start : start + _PREDICTED_AT_ONCE].T)
+            for start in range(0, tile.size, _PREDICTED_AT_ONCE)
+        ]
+        return np.concatenate(parts).T.reshape(self._phases, *tile.shape)
+
+    def of_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities float32 (n, P) of pixels with features float32 (n, F)."""
+        found = np.zeros((len(pixels), self._phases), np.float32)
+        found[:, self._forest.classes_] = self._forest.predict_proba(np.ascontiguousarray(pixels))
+        return found
+
+
+def fit_forest(
+    pools: Sequence[Pool], balance: float, seed: int, trees: int = TREES, pixels: int = PIXELS
+) -> PixelForest:
+    """Fit a forest to pixels of some fields.
+
+    Args:
+        pools: One for each field.
+        balance: How far the phases are balanced, 0-1.
+        seed: Seed of what is drawn.
+        trees: Number of trees.
+        pixels: About the number of pixels that are drawn.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    values, labels = _drawn(pools, balance, pixels, np.random.default_rng(seed))
+    forest = RandomForestClassifier(
+        trees, min_samples_leaf=LEAST_LEAF, max_features="sqrt", n_jobs=usable_processors(), random_state=seed
+    )
+    return PixelForest(forest.fit(values, labels), len(pools[0].counts), balance)
+
+
+def _drawn(
+    pools: Sequence[Pool], balance: float, pixels: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features float32 (n, F) and phases int64 (n,). A phase's share is its area to the power 1 - balance."""
+    counts = np.stack([pool.counts for pool in pools])
+    area = counts.sum(0)
+    share = np.where(area > 0, (area / area.sum()) ** (1 - balance), 0)
+    wanted = pixels * share / share.sum()
+    values, labels = [], []
+    for pool in pools:
+        for phase, known in enumerate(pool.pixels):
+            number = round(wanted[phase] * pool.counts[phase] / max(area[phase], 1))
+            chosen = known if number >= len(known) else known[rng.choice(len(known), number, replace=False)]
+            values.append(chosen)
+            labels.append(np.full(len(chosen), phase))
+    return np.concatenate(values), np.concatenate(labels)
+
+
+def best_balance(pools: Sequence[Pool], groups: Sequence[str], seed: int) -> float:
+    """The balance of the phases that gives the highest mIoU in small forests, each scored on the half of the groups it left out.
+
+    Args:
+        pools: One for each field.
+        groups: The group of each field.
+        seed: Seed of what is drawn.
+
+    Returns:
+        One of `BALANCES`; the middle one where there is a single group.
+    """
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return BALANCES[len(BALANCES) // 2]
+    half = set(names[::2])
+    sides = [
+        [pool for pool, group in zip(pools, groups, strict=True) if (group in half) is side] for side in (False, True)
+    ]
+    phases = len(pools[0].counts)
+    scores = {}
+    for balance in BALANCES:
+        confusion = np.zeros((phases, phases))
+        for learned, scored in (sides, sides[::-1]):
+            forest = fit_forest(learned, balance, seed, _TRIAL_TREES, _TRIAL_PIXELS)
+            confusion += _confusion(forest, scored)
+        scores[balance] = mean_iou(np.rint(confusion).astype(np.int64))
+    return max(scores, key=lambda balance: scores[balance])
+
+
+def _confusion(forest: PixelForest, pools: Sequence[Pool]) -> NDArray[np.float64]:
+    """True phase by found phase, float64 (P, P), in pixels of the whole fields."""
+    phases = len(pools[0].counts)
+    confusion = np.zeros((phases, phases))
+    for pool in pools:
+        for phase, known in enumerate(pool.pixels):
+            if len(known):
+                some = known[:: 1 + len(known) // 2_000]
+                found = np.bincount(forest.of_pixels(some).argmax(1), minlength=phases)
+                confusion[phase] += pool.counts[phase] * found / len(some)
+    return confusion
