@@ -6,7 +6,8 @@ each arm; what it holds already is not trained again. Runs are kept in the folde
 
 `auto` and `plain` take the minutes of the budget. The folds are those of `auto`, where it was trained, else five by group. A
 set with a test set is scored there by the mean of all folds, any other by cross-validation. With few labels, the seed draws
-the fields, and a forest learns from all of them.
+the fields, and a forest learns from all of them; for `suggested`, the seed draws one, and `microseg suggest` chooses the others
+with a run that learned from it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -27,14 +30,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.any_material_peers import fit_forests, labelled_set, scored, train_plain_unets
-from benchmarks.any_material_sets import CASES, Case, case_of, prepared
+from benchmarks.any_material_sets import CASES, Case, case_of, drawn_fields, few, prepared, write_pool, write_subset
 from benchmarks.machine import machine, versions
 from microseg.core.domains.domain import load_domain
 from microseg.core.domains.folds import assign_folds
 from microseg.core.schemas.run import read_record
 from microseg.core.system.files import write_json
 
-ARMS = ("auto", "hand_made", "forest", "plain")
+ARMS = ("auto", "suggested", "hand_made", "forest", "plain")
 FOLDS = 5
 # How long a training took, in its run folder: a run without it was interrupted.
 FINISHED = "benchmark.json"
@@ -100,8 +103,8 @@ def add_row(
             )
         return rows
     print(f"{case.name}, {arm}, seed {seed}, {budget:g} min", flush=True)
-    folder = runs / case.name
-    each[seed] = trained(prepared(case, seed, runs), arm, seed, budget, folder / f"{arm}-{budget:g}min-{seed}", entry)
+    ready = with_suggested(case, seed, budget, runs) if arm == "suggested" else prepared(case, seed, runs)
+    each[seed] = trained(ready, arm, seed, budget, _run(runs, case, arm, budget, seed), entry)
     entry[arm] = summary([each[seed] for seed in sorted(each)])
     if kept is not None:
         write_json(kept, rows)
@@ -126,10 +129,12 @@ def trained(case: Case, arm: str, seed: int, budget: float, run: Path, entry: Ma
 
     held_out = {} if case.labelled else held_out_by_name(case, seed, entry)
     about: dict[str, Any] = {}
-    if arm in ("auto", "hand_made"):
-        folds = case.folds if arm == "auto" else max(held_out.values()) + 1
-        recipe = ["auto", "--minutes", f"{budget:g}"] if arm == "auto" else [case.hand_made]
-        minutes = train(case, run, seed, "--recipe", *recipe, *(["--folds", folds] if folds else []))
+    if arm in ("auto", "suggested", "hand_made"):
+        if arm == "hand_made":
+            chosen = ["--recipe", case.hand_made, "--folds", max(held_out.values()) + 1]
+        else:
+            chosen = _auto(case, budget)
+        minutes = train(case, run, seed, *chosen)
         record = read_record(run)
         held_out, models = {field.name: field.fold for field in record.fields}, record.folds
         score: Callable[[Path], dict[str, Any]] = partial(evaluate_run, run)
@@ -154,6 +159,39 @@ def trained(case: Case, arm: str, seed: int, budget: float, run: Path, entry: Ma
         "processor": machine()["processor"],
         "versions": versions("microseg", "torch", "segmentation-models-pytorch", "scikit-learn", "scikit-image"),
     }
+
+
+def with_suggested(case: Case, seed: int, budget: float, runs: Path) -> Case:
+    """A set with few labels: one field that the seed draws, and those that `microseg suggest` chooses after training on it.
+
+    Args:
+        case: The set.
+        seed: Seed of what is drawn.
+        budget: Minutes to train.
+        runs: Folder for runs.
+    """
+    assert case.labelled is not None
+    one = prepared(replace(case, name=few(1).name, labelled=1), seed, runs)
+    run = _run(runs, one, "auto", budget, seed)
+    train(one, run, seed, *_auto(one, budget))
+    pool, chosen = runs / case.name / "pool", runs / case.name / f"suggested-{budget:g}min-{seed}"
+    by_file = write_pool(case.source, pool)
+    if chosen.exists():
+        shutil.rmtree(chosen)
+    microseg("suggest", run, pool, "--n", case.labelled - 1, "--out", chosen)
+    found = json.loads((chosen / "suggest.json").read_text(encoding="utf-8"))["fields"]
+    names = [*drawn_fields(case.source, 1, seed), *(by_file[item["field"]] for item in found)]
+    folder = runs / case.name / f"labelled-suggested-{seed}"
+    write_subset(case.source, names, folder)
+    return replace(case, source=folder)
+
+
+def _run(runs: Path, case: Case, arm: str, budget: float, seed: int) -> Path:
+    return runs / case.name / f"{arm}-{budget:g}min-{seed}"
+
+
+def _auto(case: Case, budget: float) -> list[object]:
+    return ["--recipe", "auto", "--minutes", f"{budget:g}", *(["--folds", case.folds] if case.folds else [])]
 
 
 def train(case: Case, run: Path, seed: int, *arguments: object) -> float:

@@ -52,7 +52,8 @@ class Case:
         return self.test is not None or self.name == SYNTHETIC
 
 
-def _few(labelled: int) -> Case:
+def few(labelled: int) -> Case:
+    """A few labelled fields of the superalloy. Of a single one, none is left to suggest."""
     return Case(
         f"superalloy-{labelled}",
         DATA / "superalloy.yaml",
@@ -60,7 +61,7 @@ def _few(labelled: int) -> Case:
         test=DATA / "superalloy-test.yaml",
         labelled=labelled,
         seeds=(0, 1, 2),
-        arms=("auto", "forest"),
+        arms=("auto", "forest") if labelled == 1 else ("auto", "suggested", "forest"),
     )
 
 
@@ -78,7 +79,7 @@ CASES = {
         Case("superalloy-aged", DATA / "superalloy-aged.yaml", hand_made="superalloy", folds=4),
         Case("titanium", DATA / "titanium.yaml", hand_made="synthetic"),
         Case(SYNTHETIC, Path(), hand_made="synthetic"),
-        *map(_few, FEW),
+        *map(few, FEW),
     )
 }
 
@@ -137,3 +138,22 @@ def write_subset(source: Path, names: list[str], folder: Path) -> None:
                 (folder / place).mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, folder / place)
     write_yaml(folder / "domain.yaml", content | {"images": "images", "masks": "masks"})
+
+
+def write_pool(source: Path, folder: Path) -> dict[str, str]:
+    """Copy the training images of a domain into one folder without labels.
+
+    Args:
+        source: The domain.
+        folder: The folder to write. What is in it is removed.
+
+    Returns:
+        The name of the field in the domain, by the name of the file in the folder.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    fields = load_domain(source).training_fields
+    for field in fields:
+        shutil.copy(field.image, folder)
+    return {field.image.name: field.name for field in fields}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -56,7 +57,7 @@ def features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     basic = multiscale_basic_features(grey, sigma_min=SCALES_PX[0], sigma_max=SCALES_PX[-1], workers=1)
     planes = [grey, *np.moveaxis(basic, -1, 0)]
     smooth = [grey, *planes[1 :: len(planes) // len(SCALES_PX)]]
-    planes += [fine - coarse for fine, coarse in zip(smooth, smooth[1:], strict=False)]
+    planes += [fine - coarse for fine, coarse in pairwise(smooth)]
     for scale in TENSOR_SCALES_PX:
         planes += [*structure_tensor_eigenvalues(structure_tensor(grey, scale, mode="reflect"))]
     for radius in SCALES_PX:
@@ -199,7 +200,7 @@ def _drawn(
 
 
 def best_balance(pools: Sequence[Pool], groups: Sequence[str], seed: int) -> float:
-    """The balance of the phases that gives the highest mIoU in small forests, each scored on the half of the groups it left out.
+    """The balance of the phases with the highest mIoU. Two small forests try each, scored on the half of the groups left out.
 
     Args:
         pools: One for each field.

@@ -174,6 +174,33 @@ def test_a_finished_training_is_kept_and_an_interrupted_one_repeated(words: list
     assert len([path for path in tmp_path.iterdir() if "interrupted" in path.name]) == 1
 
 
+def test_suggested_fields_join_the_one_that_the_seed_draws(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (drawn,) = drawn_fields(source, 1, 0)
+    other = next(field for field in load_domain(source).training_fields if field.name != drawn)
+    commands = []
+
+    def run(*arguments: object) -> None:
+        words = [str(argument) for argument in arguments]
+        commands.append(words)
+        Path(words[-1]).mkdir(parents=True)
+        if words[0] == "suggest":
+            assert len(list(Path(words[2]).iterdir())) == 4, "all images, and nothing else"
+            text = json.dumps({"fields": [{"field": other.image.name}]})
+            Path(words[-1], "suggest.json").write_text(text, encoding="utf-8")
+
+    monkeypatch.setattr(any_material, "microseg", run)
+    case = any_material.with_suggested(Case("superalloy-2", source, labelled=2), 0, 5.0, tmp_path)
+    assert {Path(field.name).name for field in load_domain(case.source).fields} == {Path(drawn).name, other.image.name}
+    first = tmp_path / "superalloy-1"
+    expected = (
+        f"train supervised {first / 'labelled-0'} --recipe auto --minutes 5 --seed 0 --out {first / 'auto-5min-0'}"
+    )
+    assert " ".join(commands[0]) == expected
+    assert commands[1][:2] == ["suggest", str(first / "auto-5min-0")] and commands[1][3:5] == ["--n", "1"]
+
+
 def result(seed: int, miou: float, crack: float | None = 0.5) -> dict[str, Any]:
     return {
         "seed": seed, "budget_minutes": 30.0, "minutes": 28.0 + seed, "miou": miou, "iou": {"oxide": miou, "crack": crack},
@@ -210,7 +237,7 @@ def test_the_page_shows_the_arms_that_there_are() -> None:
     assert sets[2].startswith(
         "| `coating` | its test set | 0.700 |  | 0.550 (0.500 - 0.600) |  | oxide 0.700, crack 0.500 | 2.00 |"
     )
-    assert sets[2].endswith("| 28 / - / 28 / - |")
+    assert sets[2].endswith("| 2.00 | 28 / - / 28 / - |")
     assert sets[3].startswith("| `steel` | cross-validation |")
     assert table_of_few(rows).splitlines()[2] == "| 2 | 0.550 (0.500 - 0.600) |  |  |"
     assert (table_of_sets({}), table_of_few({})) == ("", "")
