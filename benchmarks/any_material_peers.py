@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,26 @@ class Fitted:
 
 
 def fit_forests(data: LabelledSet, seed: int) -> Fitted:
-    """A pixel forest for each fold. Each chooses the balance of the phases on the fields that it learns from."""
+    """A pixel forest for each fold. The fields that it learns from choose its setting."""
     started = time.monotonic()
     fields = data.domain.training_fields
-    most = pixel_forest.most_of_a_phase(len(fields))
+    most, phases = pixel_forest.most_of_a_phase(len(fields)), len(data.phases)
     rng = np.random.default_rng(seed)
-    pools = {field.name: pixel_forest.pool_of(*data.pixels(field), len(data.phases), most, rng) for field in fields}
+    pools: dict[bool, dict[str, pixel_forest.Pool]] = {True: {}, False: {}}
+    for field in fields:
+        image, labels = data.pixels(field)
+        for standard, of_fields in pools.items():
+            grey = pixel_forest.standardised(image) if standard else image
+            of_fields[field.name] = pixel_forest.pool_of(grey, labels, phases, most, rng)
     models = []
     for fold in range(data.folds):
         seen = data.seen_by(fold)
-        known = [pools[field.name] for field in seen]
-        balance = pixel_forest.best_balance(known, [field.group for field in seen], seed)
-        models.append(pixel_forest.fit_forest(known, balance, seed + fold))
-    return Fitted(models, (time.monotonic() - started) / 60, {"balance": [model.balance for model in models]})
+        known = {standard: [of_fields[field.name] for field in seen] for standard, of_fields in pools.items()}
+        setting = pixel_forest.best_setting(known, [field.group for field in seen], seed)
+        chosen = known[setting.standardised]
+        models.append(pixel_forest.fit_forest(chosen, setting, seed + fold, pixel_forest.TREES, pixel_forest.PIXELS))
+    minutes = (time.monotonic() - started) / 60
+    return Fitted(models, minutes, {"settings": [asdict(model.setting) for model in models]})
 
 
 def train_plain_unets(data: LabelledSet, minutes: float, seed: int) -> Fitted:

@@ -8,7 +8,7 @@ Methods 16, 1226 (2019), doi 10.1038/s41592-019-0582-9.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,13 +33,38 @@ HALO_PX = 72
 # A tile has 57 features of 4 bytes a pixel.
 MAX_TILE_PIXELS = 1_200_000
 TREES, LEAST_LEAF = 200, 3
-# Pixels that a forest learns from.
-PIXELS = 200_000
+# Pixels that a forest learns from, and those that are drawn for a tree.
+PIXELS, PIXELS_OF_A_TREE = 200_000, 50_000
 # How far the phases are balanced: 0 draws pixels as they come, 1 equally many of each phase.
 BALANCES = (0.0, 0.5, 1.0)
-# A trial of a balance is smaller than the forest.
-_TRIAL_TREES, _TRIAL_PIXELS = 40, 20_000
+# A trial of a setting is smaller than the forest.
+_TRIAL_TREES, _TRIAL_PIXELS = 30, 15_000
+# Mean and standard deviation of standardised grey values.
+_MEAN_GREY, _SPREAD_GREY = 128, 45
 _PREDICTED_AT_ONCE = 200_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the training fields decide.
+
+    standardised: Whether every field gets one mean and one standard deviation of grey values first, as users do by hand
+        where brightness or contrast differ between fields.
+    balance: How far the phases are balanced: one of `BALANCES`.
+    """
+
+    standardised: bool
+    balance: float
+
+
+# Where a single group of fields decides nothing.
+DEFAULT = Setting(standardised=True, balance=0.5)
+
+
+def standardised(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A field uint8 (h, w) with the mean 128 and the standard deviation 45, cut off at 0 and 255."""
+    deviation = (image - image.mean(dtype=np.float64)) / max(float(image.std(dtype=np.float64)), 1.0)
+    return np.clip(np.rint(_MEAN_GREY + _SPREAD_GREY * deviation), 0, 255).astype(np.uint8)
 
 
 def features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -133,13 +158,15 @@ def most_of_a_phase(fields: int) -> int:
 class PixelForest:
     """A fitted forest. It labels fields of any size."""
 
-    def __init__(self, forest: Any, phases: int, balance: float) -> None:
-        """forest: A fitted RandomForestClassifier. phases: Number of phases. balance: One of `BALANCES`."""
+    def __init__(self, forest: Any, phases: int, setting: Setting) -> None:
+        """forest: A fitted RandomForestClassifier. phases: Number of phases. setting: How it was fitted."""
         self._forest, self._phases = forest, phases
-        self.balance = balance
+        self.setting = setting
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 (P, h, w) of a field uint8 (h, w)."""
+        if self.setting.standardised:
+            image = standardised(image)
         plan = plan_tiles(*image.shape, 1, HALO_PX, MAX_TILE_PIXELS)
         (probability,) = predict_tiled(image, plan, lambda tile: (self._of_tile(tile),))
         return probability
@@ -160,25 +187,28 @@ class PixelForest:
         return found
 
 
-def fit_forest(
-    pools: Sequence[Pool], balance: float, seed: int, trees: int = TREES, pixels: int = PIXELS
-) -> PixelForest:
+def fit_forest(pools: Sequence[Pool], setting: Setting, seed: int, trees: int, pixels: int) -> PixelForest:
     """Fit a forest to pixels of some fields.
 
     Args:
-        pools: One for each field.
-        balance: How far the phases are balanced, 0-1.
+        pools: One for each field, standardised where the setting says so.
+        setting: The setting.
         seed: Seed of what is drawn.
         trees: Number of trees.
         pixels: About the number of pixels that are drawn.
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    values, labels = _drawn(pools, balance, pixels, np.random.default_rng(seed))
+    values, labels = _drawn(pools, setting.balance, pixels, np.random.default_rng(seed))
     forest = RandomForestClassifier(
-        trees, min_samples_leaf=LEAST_LEAF, max_features="sqrt", n_jobs=usable_processors(), random_state=seed
+        trees,
+        max_samples=min(len(labels), PIXELS_OF_A_TREE),
+        min_samples_leaf=LEAST_LEAF,
+        max_features="sqrt",
+        n_jobs=usable_processors(),
+        random_state=seed,
     )
-    return PixelForest(forest.fit(values, labels), len(pools[0].counts), balance)
+    return PixelForest(forest.fit(values, labels), len(pools[0].counts), setting)
 
 
 def _drawn(
@@ -199,33 +229,41 @@ def _drawn(
     return np.concatenate(values), np.concatenate(labels)
 
 
-def best_balance(pools: Sequence[Pool], groups: Sequence[str], seed: int) -> float:
-    """The balance of the phases with the highest mIoU. Two small forests try each, scored on the half of the groups left out.
+def best_setting(pools: Mapping[bool, Sequence[Pool]], groups: Sequence[str], seed: int) -> Setting:
+    """The setting with the highest mIoU: first the grey values, then the balance of the phases.
+
+    Two small forests try each, and each of them is scored on the half of the groups that it has not learned from.
 
     Args:
-        pools: One for each field.
+        pools: One for each field, as the fields are (False) and standardised (True).
         groups: The group of each field.
         seed: Seed of what is drawn.
 
     Returns:
-        One of `BALANCES`; the middle one where there is a single group.
+        The setting; `DEFAULT` where there is a single group.
     """
     names = sorted(set(groups))
     if len(names) < 2:
-        return BALANCES[len(BALANCES) // 2]
+        return DEFAULT
     half = set(names[::2])
-    sides = [
-        [pool for pool, group in zip(pools, groups, strict=True) if (group in half) is side] for side in (False, True)
-    ]
-    phases = len(pools[0].counts)
-    scores = {}
-    for balance in BALANCES:
-        confusion = np.zeros((phases, phases))
-        for learned, scored in (sides, sides[::-1]):
-            forest = fit_forest(learned, balance, seed, _TRIAL_TREES, _TRIAL_PIXELS)
-            confusion += _confusion(forest, scored)
-        scores[balance] = mean_iou(np.rint(confusion).astype(np.int64))
-    return max(scores, key=lambda balance: scores[balance])
+    is_first = [group in half for group in groups]
+
+    def score(setting: Setting) -> float:
+        found = pools[setting.standardised]
+        sides = [[pool for pool, first in zip(found, is_first, strict=True) if first is side] for side in (True, False)]
+        confusion = sum(
+            _confusion(fit_forest(learned, setting, seed, _TRIAL_TREES, _TRIAL_PIXELS), unseen)
+            for learned, unseen in (sides, sides[::-1])
+        )
+        return mean_iou(np.rint(confusion).astype(np.int64))
+
+    scores = {standard: score(Setting(standard, DEFAULT.balance)) for standard in (True, False)}
+    standard = max(scores, key=lambda key: scores[key])
+    by_balance = {
+        balance: scores[standard] if balance == DEFAULT.balance else score(Setting(standard, balance))
+        for balance in BALANCES
+    }
+    return Setting(standard, max(by_balance, key=lambda key: by_balance[key]))
 
 
 def _confusion(forest: PixelForest, pools: Sequence[Pool]) -> NDArray[np.float64]:
