@@ -131,7 +131,7 @@ def trained(case: Case, arm: str, seed: int, budget: float, run: Path, entry: Ma
     about: dict[str, Any] = {}
     if arm in ("auto", "suggested", "hand_made"):
         if arm == "hand_made":
-            chosen = ["--recipe", case.hand_made, "--folds", max(held_out.values()) + 1]
+            chosen: list[object] = ["--recipe", case.hand_made, "--folds", max(held_out.values()) + 1]
         else:
             chosen = _auto(case, budget)
         minutes = train(case, run, seed, *chosen)
@@ -270,8 +270,8 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _means(each: list[dict[str, float | None]]) -> dict[str, float | None]:
     """The mean of each phase; None where no run has a value."""
-    known = {phase: [values[phase] for values in each if values[phase] is not None] for phase in each[0]}
-    return {phase: fmean(values) if values else None for phase, values in known.items()}  # type: ignore[type-var]
+    known = {phase: [value for values in each if (value := values[phase]) is not None] for phase in each[0]}
+    return {phase: fmean(values) if values else None for phase, values in known.items()}
 
 
 def table(rows: Rows) -> Table:

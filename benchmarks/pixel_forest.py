@@ -64,7 +64,7 @@ DEFAULT = Setting(standardised=True, balance=0.5)
 def standardised(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A field uint8 (h, w) with the mean 128 and the standard deviation 45, cut off at 0 and 255."""
     deviation = (image - image.mean(dtype=np.float64)) / max(float(image.std(dtype=np.float64)), 1.0)
-    return np.clip(np.rint(_MEAN_GREY + _SPREAD_GREY * deviation), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(_MEAN_GREY + _SPREAD_GREY * deviation), 0, 255), np.uint8)
 
 
 def features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -76,15 +76,17 @@ def features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         float32 (F, h, w).
     """
-    from skimage.feature import multiscale_basic_features, structure_tensor, structure_tensor_eigenvalues
+    import skimage.feature
 
-    grey = image.astype(np.float32) / 255
-    basic = multiscale_basic_features(grey, sigma_min=SCALES_PX[0], sigma_max=SCALES_PX[-1], workers=1)
+    untyped: Any = skimage.feature
+    grey = np.asarray(image / 255, np.float32)
+    basic = untyped.multiscale_basic_features(grey, sigma_min=SCALES_PX[0], sigma_max=SCALES_PX[-1], workers=1)
     planes = [grey, *np.moveaxis(basic, -1, 0)]
     smooth = [grey, *planes[1 :: len(planes) // len(SCALES_PX)]]
     planes += [fine - coarse for fine, coarse in pairwise(smooth)]
     for scale in TENSOR_SCALES_PX:
-        planes += [*structure_tensor_eigenvalues(structure_tensor(grey, scale, mode="reflect"))]
+        tensor = untyped.structure_tensor(grey, scale, mode="reflect")
+        planes += [*untyped.structure_tensor_eigenvalues(tensor)]
     for radius in SCALES_PX:
         planes += _neighbourhood(image, grey, radius)
     planes += _membranes(grey)
@@ -167,7 +169,7 @@ class PixelForest:
         """Probabilities float32 (P, h, w) of a field uint8 (h, w)."""
         if self.setting.standardised:
             image = standardised(image)
-        plan = plan_tiles(*image.shape, 1, HALO_PX, MAX_TILE_PIXELS)
+        plan = plan_tiles(image.shape[0], image.shape[1], 1, HALO_PX, MAX_TILE_PIXELS)
         (probability,) = predict_tiled(image, plan, lambda tile: (self._of_tile(tile),))
         return probability
 

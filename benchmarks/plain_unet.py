@@ -38,7 +38,7 @@ class PlainUNet:
     def __call__(self, image: Plane) -> NDArray[np.float32]:
         """Probabilities float32 (P, h, w) of a field uint8 (h, w)."""
         probability, _ = predict_field([self._network], image, self._network.stride, HALO_PX)
-        return probability[0]
+        return np.asarray(probability[0])
 
 
 def train_plain(
@@ -63,7 +63,7 @@ def train_plain(
     network = UNet(ENCODER, phases, "imagenet", DECODER).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     # Fields that are smaller than a crop are mirrored once.
-    padded = [tuple(_at_least_a_crop(plane) for plane in pair) for pair in fields]
+    padded = [(_at_least_a_crop(image), _at_least_a_crop(labels)) for image, labels in fields]
     steps = 0
     while not steps or clock() < end:
         crops = [_crop(*padded[int(rng.integers(len(padded)))], rng) for _ in range(BATCH)]
@@ -73,7 +73,7 @@ def train_plain(
             continue
         optimiser.zero_grad()
         logits = network(images[:, None]).logits
-        F.cross_entropy(logits, labels.long(), ignore_index=UNLABELLED).backward()
+        F.cross_entropy(logits, labels.long(), ignore_index=UNLABELLED).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return PlainUNet(network.eval(), steps)
 

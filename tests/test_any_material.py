@@ -40,7 +40,7 @@ def test_a_forest_learns_texture_and_labels_large_fields_in_tiles(monkeypatch: p
     forest = pixel_forest.fit_forest([pool(0), pool(1)], RAW, seed=0, trees=10, pixels=2_000)
     image, labels = rough_and_smooth(2)
     found = forest(image)
-    assert (found.dtype, found.shape) == (np.float32, (2, *labels.shape))
+    assert found.dtype == np.float32 and found.shape == (2, *labels.shape)
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
     assert (found.argmax(0) == labels).mean() > 0.97
     monkeypatch.setattr(pixel_forest, "HALO_PX", 40)

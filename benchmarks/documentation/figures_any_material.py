@@ -38,12 +38,9 @@ def any_material(rows: Rows) -> str:
 
 def any_material_few(rows: Rows) -> str:
     """Few labelled fields: mean over draws, and the lowest and the highest."""
-    found = [
-        (_labelled(name), *(_miou(entry.get(arm)) for arm in FEW_ARMS))
-        for name, entry in rows.items()
-        if _labelled(name) is not None
-    ]
-    return table(("labelled fields", *FEW_ARMS.values()), sorted(found, key=lambda row: row[0] or 0)) if found else ""
+    few = {number: entry for name, entry in rows.items() if (number := _labelled(name)) is not None}
+    found = [(number, *(_miou(few[number].get(arm)) for arm in FEW_ARMS)) for number in sorted(few)]
+    return table(("labelled fields", *FEW_ARMS.values()), found) if found else ""
 
 
 def _labelled(name: str) -> int | None:
@@ -51,7 +48,8 @@ def _labelled(name: str) -> int | None:
 
 
 def _worst(item: Mapping[str, Any]) -> float:
-    return max(value for value in item["fraction_error"].values() if value is not None)
+    errors: list[float | None] = list(item["fraction_error"].values())
+    return max(error for error in errors if error is not None)
 
 
 def _miou(item: Mapping[str, Any] | None) -> str:
