@@ -117,8 +117,8 @@ def train_supervised(
     if init is None and str(recipe or AUTO) == AUTO:
         path = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-supervised"
         return _train_automatically(
-            source, path, (minutes, overrides, folds, seed, workers), resume=resume, progress=progress, on_trial=on_trial,
-            notice=notice or no_notice,
+            source, path, (minutes, overrides, folds, seed, workers, unlabelled),
+            resume=resume, progress=progress, on_trial=on_trial, notice=notice or no_notice,
         )  # fmt: skip
     if minutes is not None:
         raise InputError("--minutes: only --recipe auto has a budget. Remedy: leave it out, or --set steps=N.")
@@ -137,7 +137,7 @@ def train_supervised(
         summary = run_supervised(
             source, name, loaded, run, resume=resume, on_fold=progress or no_fold_progress, workers=workers,
             init=None if init is None else Path(init), notice=notice or no_notice,
-            unlabelled=None if unlabelled is None else Path(unlabelled),
+            unlabelled=None if unlabelled is None else Path(unlabelled), few=init is not None and folds is None,
         )  # fmt: skip
     assert summary is not None  # all folds are trained
     if is_finished:
@@ -148,7 +148,7 @@ def train_supervised(
 def _train_automatically(
     source: Path,
     run: Path,
-    given: tuple[float | None, Sequence[str], int | None, int | None, int | None],
+    given: tuple[float | None, Sequence[str], int | None, int | None, int | None, str | PathLike[str] | None],
     *,
     resume: bool,
     progress: FoldCallback | None,
@@ -161,9 +161,10 @@ def _train_automatically(
     from microseg.train.auto.command import AutoOptions, run_auto
 
     is_finished = resume and (run / "summary.json").is_file()
+    unlabelled = None if given[5] is None else Path(given[5])
     with torch.random.fork_rng():
         summary = run_auto(
-            source, AutoOptions(*given), run,
+            source, AutoOptions(*given[:5], unlabelled=unlabelled), run,
             resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress, notice=notice,
         )  # fmt: skip
     if is_finished:

@@ -117,7 +117,7 @@ class TimedFold:
         ends = [self.clock()]
         train_fold(self.job, lambda *_: ends.append(self.clock()), clock=self.clock)
         steps = [after - before for before, after in zip(ends[_WARM_UP:], ends[_WARM_UP + 1 :], strict=False)]
-        megapixels = sum(item.image.size for item in self.job.held_out) / 1e6
+        megapixels = sum(item.area_px for item in self.job.held_out) / 1e6
         speed = {
             "step_s": median(steps),
             "megapixel_s": (self.clock() - ends[-1]) / megapixels,

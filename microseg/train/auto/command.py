@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_domain
+from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError
-from microseg.core.schemas.automatic import AutomaticRecipe, Reason, Trial
+from microseg.core.preparation.prepared_field import labels_to_native
+from microseg.core.schemas.automatic import AutomaticRecipe, Reason, Speed, Trial
 from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.preparation import Grid
 from microseg.core.schemas.run import RunSummary, read_record
@@ -30,7 +32,7 @@ from microseg.train.common.optimiser_step import training_device
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.parallel.ranks import ranks_of_torchrun
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
-from microseg.train.common.recipe import Recipe
+from microseg.train.common.recipe import Recipe, Split, UnlabelledConfig
 from microseg.train.common.run_folder import refuse_existing
 from microseg.train.recipe_files import recipe_from, recipe_of_run
 from microseg.train.supervised.command import run_supervised
@@ -55,6 +57,7 @@ class AutoOptions:
     settings: Texts KEY=VALUE that override what the rules decide.
     folds, seed: Instead of the rules' choice.
     workers: Processes that train; by default one for each GPU, or for each processor without one.
+    unlabelled: Unlabelled fields of the same domain.
     """
 
     minutes: float | None = None
@@ -62,6 +65,7 @@ class AutoOptions:
     folds: int | None = None
     seed: int | None = None
     workers: int | None = None
+    unlabelled: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -121,25 +125,25 @@ def decide(
     searches = _is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
     scales = plan.scales if searches else (recipe.scale,)
     workers = max(w for w in range(1, most + 1) if recipe.folds % w == 0)
-    data = load_training_data(source, recipe.scale, recipe.folds)
+    data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
     speed = measured_speed(_jobs(recipe, data), workers, clock)
     trials: list[Trial] = []
     share_s = min(_SEARCH_SHARE * budget_s - (clock() - begun), budget_s / 4)
     scored = _scored(_jobs(recipe, data)[0])
-    megapixels = sum(item.image.size for item in scored) / 1e6
+    megapixels = sum(item.area_px for item in scored) / 1e6
     rounds = search_rounds(share_s, len(scales), workers, speed, megapixels)
     if len(scales) > 1 and rounds:
         notice(f"tries {len(scales)} scales on one fold, about {share_s / 60:.1f} min")
         names = [item.field.name for item in scored]
         candidates = [_candidate(source, recipe_at(scale), names) for scale in scales]
-        trials = search(candidates, _truth(source, scored), rounds, workers, on_trial)
+        trials = search(candidates, _truth(source, scored, recipe.split), rounds, workers, on_trial)
         timed, recipe = recipe, recipe_at(best(trials).scale)
         speed = speed.model_copy(update={"step_s": speed.step_s * _step_pixels(recipe) / _step_pixels(timed)})
-        data = load_training_data(source, recipe.scale, recipe.folds)
-    work = Work(recipe.folds, workers, sum(item.image.size for item in data.fields) / 1e6)
+        data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
+    work = Work(recipe.folds, workers, sum(item.area_px for item in data.fields) / 1e6)
     spent_s = clock() - begun
     steps = steps_of(recipe, _jobs(recipe, data)[0].fields) if is_length_given else None
-    expected = forecast(speed, work, budget_s - spent_s, steps)
+    expected = forecast(_with_second_stage(speed, recipe, options), work, budget_s - spent_s, steps)
     if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
     automatic = AutomaticRecipe(
@@ -181,18 +185,20 @@ def _is_open(key: str, settings: Sequence[str]) -> bool:
 
 def _jobs(recipe: Recipe, data: TrainingData) -> list[SupervisedFold]:
     """The folds of a recipe, without folders."""
-    pairs = list(zip(data.fields, data.folds, strict=True))
     return [
-        SupervisedFold(
-            recipe,
-            data.phases,
-            [item for item, k in pairs if k != fold],
-            [item for item, k in pairs if k == fold],
-            fold,
-            Path(),
-        )
+        SupervisedFold(recipe, data.phases, data.seen(fold), data.unseen(fold), fold, Path())
         for fold in range(recipe.folds)
     ]
+
+
+def _with_second_stage(speed: Speed, recipe: Recipe, options: AutoOptions) -> Speed:
+    """The speed at which a step also pays for its share of those with unlabelled fields."""
+    if options.unlabelled is None:
+        return speed
+    rule = recipe.unlabelled or UnlabelledConfig()
+    # An unlabelled tile passes the teacher as well: a third of what it costs to learn from a tile.
+    share = rule.steps_share * (1 + rule.batch_share * 4 / 3)
+    return speed.model_copy(update={"step_s": speed.step_s * (1 + share)})
 
 
 def _step_pixels(recipe: Recipe) -> int:
@@ -203,21 +209,27 @@ def _step_pixels(recipe: Recipe) -> int:
 def _scored(job: SupervisedFold) -> list[LabelledField]:
     """Held-out fields that the search scores: evenly chosen, at least two where there are, about `_SCORED_PX` pixels."""
     fields = job.held_out
-    mean = sum(item.image.size for item in fields) / len(fields)
+    mean = sum(item.area_px for item in fields) / len(fields)
     count = min(len(fields), max(2, round(_SCORED_PX / mean)))
     return [fields[i * len(fields) // count] for i in range(count)]
 
 
 def _candidate(source: Path, recipe: Recipe, names: Sequence[str]) -> Candidate:
-    job = _jobs(recipe, load_training_data(source, recipe.scale, recipe.folds))[0]
+    job = _jobs(recipe, load_training_data(source, recipe.scale, recipe.folds, split=recipe.split))[0]
     held_out = {item.field.name: item for item in job.held_out}
     return Candidate(f"scale {recipe.scale:g}", recipe.scale, job, [held_out[name] for name in names])
 
 
-def _truth(source: Path, fields: Sequence[LabelledField]) -> list[NDArray[np.uint8]]:
-    """Labels of the fields at their native size, uint8 (H, W)."""
+def _truth(source: Path, fields: Sequence[LabelledField], split: Split) -> list[NDArray[np.uint8]]:
+    """Labels of the fields at their native size, uint8 (H, W); of blocks, what the fold holds out."""
     domain = load_domain(source)
-    return [prepared_and_labels(item.field, domain, Grid())[1] for item in fields]
+    truth = [prepared_and_labels(item.field, domain, Grid())[1] for item in fields]
+    if split != "blocks":
+        return truth
+    held_out = [
+        labels_to_native(item.labels, (at.shape[0], at.shape[1])) for item, at in zip(fields, truth, strict=True)
+    ]
+    return [np.where(own == UNLABELLED, own, at) for own, at in zip(held_out, truth, strict=True)]
 
 
 def run_auto(
@@ -276,6 +288,7 @@ def run_auto(
     summary = run_supervised(
         source, RECIPE, recipe, out,
         resume=resume, on_fold=on_fold, workers=automatic.workers, notice=notice, documents=documents,
+        unlabelled=options.unlabelled,
     )  # fmt: skip
     assert summary is not None  # all folds are trained
     if not (out / _EVALUATION).is_file():

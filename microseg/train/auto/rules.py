@@ -14,6 +14,7 @@ from typing import Any
 from microseg.core.errors import InputError
 from microseg.core.schemas.automatic import Reason
 from microseg.core.schemas.fingerprint import DatasetFingerprint, PhaseFingerprint
+from microseg.train.common.fields.splitting import planned_split
 
 # Network pixels per native pixel that may be tried.
 SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)
@@ -73,7 +74,7 @@ def plan_for(found: DatasetFingerprint, given: Circumstances) -> Plan:
         given: Machine and wishes.
 
     Raises:
-        InputError: The labels hold one phase alone, or all fields are of one group.
+        InputError: The labels hold one phase alone.
     """
     present = [phase for phase in found.phases if phase.labelled_px]
     if len(present) < 2:
@@ -197,6 +198,11 @@ def _folds(found: DatasetFingerprint, given: Circumstances) -> tuple[dict[str, A
         return {"folds": given.folds}, _reason("folds", str(given.folds), "As asked for.")
     beside = min(given.workers, FOLDS)
     wanted = max(beside * (FOLDS // beside), 2)
+    if found.groups == 1:
+        plan = planned_split(["the only group"] * found.fields, wanted)
+        what = "blocks of the only labelled field" if plan.split == "blocks" else "fields of the only group"
+        why = f"They hold out {what}, which flatters the scores."
+        return {"folds": plan.folds, "split": plan.split}, _reason("folds", str(plan.folds), why)
     if found.groups < wanted:
         why = f"There are {found.groups} groups, and a group is in one fold."
         return {"folds": found.groups}, _reason("folds", str(found.groups), why)

@@ -124,7 +124,7 @@ def _round(job: SupervisedFold, number: int, steps: int, scratch: Path) -> Super
     recipe = job.recipe.model_copy(
         update={"steps": steps, "epochs": None, "validate_every": steps, "schedule": schedule}
     )
-    smallest = min(job.held_out, key=lambda item: item.image.size)
+    smallest = min(job.held_out, key=lambda item: item.area_px)
     return replace(job, recipe=recipe, held_out=[smallest], fold=number, folder=scratch / f"candidate{number}")
 
 

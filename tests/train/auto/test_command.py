@@ -99,6 +99,21 @@ def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert any(reason.key == "scale" and "search" in reason.why for reason in decision.automatic.reasons)
 
 
+def test_one_field_and_unlabelled_ones_train(tmp_path: Path) -> None:
+    mask = np.tile(np.repeat(np.array([0, 1], np.uint8), 8), (96, 8))
+    one = write_domain(tmp_path / "one", {"a": mask}, {"phases": [{"name": n, "value": v} for v, n in enumerate("ab")]})
+    more = write_domain(tmp_path / "more", {"b": mask, "c": mask, "d": mask})
+    told: list[str] = []
+    options = AutoOptions(settings=[*SMALL, "scale=1", "steps=2"], workers=1, unlabelled=more)
+    # The first file of both folders is the same: it is no further field.
+    summary = run_auto(one, options, tmp_path / "run", resume=False, notice=told.append)
+    assert summary.unlabelled is not None and summary.unlabelled.fields == 2
+    assert len(summary.folds) == 4 and read_run(tmp_path / "run")[0].recipe["split"] == "blocks"
+    assert any("one labelled field" in text for text in told) and any("unlabelled fields" in text for text in told)
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert np.array(scores["confusion"]).sum() == mask.size, "each pixel once"
+
+
 def test_what_cannot_be_decided_is_said(tmp_path: Path) -> None:
     source = tiny_domain(tmp_path / "s")
     one = write_domain(tmp_path / "one", {name: np.zeros((64, 64), np.uint8) for name in "ab"}, {"phases": ["a", "b"]})

@@ -118,6 +118,14 @@ def test_folds_keep_the_workers_busy(workers: int, groups: int, folds: int) -> N
     assert tree_of(*TWO, given=Circumstances(has_gpu=False, workers=workers, folds=6))["folds"] == 6
 
 
+@pytest.mark.parametrize(("fields", "folds", "split"), [(1, 4, "blocks"), (3, 3, "fields"), (9, 4, "fields")])
+def test_one_group_is_split_by_fields_or_blocks(fields: int, folds: int, split: str) -> None:
+    plan = planned(*TWO, groups=1, fields=fields)
+    tree = plan.trees[plan.scales[0]]
+    assert (tree["folds"], tree["split"]) == (folds, split)
+    assert any(reason.key == "folds" and "flatters" in reason.why for reason in plan.reasons)
+
+
 def test_a_gpu_takes_the_papers_tiles() -> None:
     tree = tree_of(*TWO, given=Circumstances(has_gpu=True, workers=1), side=2048)
     assert tree["tile"]["core_px"] == 512 and tree["tile"]["halo_px"] == 62 and tree["batch"] == 12
