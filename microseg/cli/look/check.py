@@ -23,7 +23,10 @@ def check(
     domain: Annotated[
         Path, typer.Argument(help="A domain folder, a folder of images, or a YAML file that describes one.")
     ],
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds of the training.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Number of folds of the training.", show_default="what the groups allow, up to 5"),
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
     write_yaml: Annotated[
         bool, typer.Option("--write-yaml", help="Write the proposed domain.yaml into a folder that has none.")

@@ -12,7 +12,7 @@ from microseg.core.plain_text import plain_name
 
 def preview(
     domain: Annotated[Path, typer.Argument(help="Labelled domain: a folder, or a YAML file that describes one.")],
-    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "synthetic",
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = "auto",
     out: Annotated[Path, typer.Option(metavar="PNG", help="Picture to write.")] = Path("preview.png"),
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
@@ -25,7 +25,12 @@ def preview(
     from microseg.core.preparation.wording import domain_pixel_size_text
     from microseg.train.recipe_files import load_recipe
 
-    loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)[1]
+    if recipe == "auto":
+        from microseg.train.auto.command import AutoOptions, recipe_of_rules
+
+        loaded = recipe_of_rules(domain, AutoOptions(settings=settings or (), folds=folds, seed=seed))
+    else:
+        loaded = load_recipe(recipe, settings or [], folds=folds, seed=seed)[1]
 
     from microseg.train.analysis.preview import preview as draw
 

@@ -126,19 +126,24 @@ def area_shares(pixels: tuple[int, ...]) -> list[float | None]:
     return [count / labelled if labelled else None for count in pixels[:-1]]
 
 
-def check_domain(domain: Domain, folds: int) -> DomainCheck:
+# Folds of the training where nobody says how many, and the groups allow it.
+_FOLDS = 5
+
+
+def check_domain(domain: Domain, folds: int | None = None) -> DomainCheck:
     """Read every field and every mask of a domain once, and collect all problems.
 
     Args:
         domain: the domain.
-        folds: number of folds of the training.
+        folds: number of folds of the training; None: what its groups allow, up to 5.
     """
     training = domain.training_fields
     fold_of: dict[str, int] = {}
     problems: list[str] = []
     if domain.phases:
         try:
-            assigned = assign_folds([item.group for item in training], folds)
+            groups = [item.group for item in training]
+            assigned = assign_folds(groups, folds) if folds else _usual_folds(groups)
             fold_of = {item.name: fold for item, fold in zip(training, assigned, strict=True)}
         except InputError as error:
             problems.append(f"{domain.source}: {error}")
@@ -152,6 +157,14 @@ def check_domain(domain: Domain, folds: int) -> DomainCheck:
         [(item.name, item.intensity) for item in fields if item.intensity], resolved
     )
     return DomainCheck(domain, fields, resolved, tuple(problems), notices)
+
+
+def _usual_folds(groups: list[str]) -> list[int]:
+    """The fold of each field. Fields of one group are folds of their own, since training then holds out single fields."""
+    known = len(set(groups))
+    if known >= 2:
+        return assign_folds(groups, min(_FOLDS, known))
+    return [index % _FOLDS for index in range(len(groups))]
 
 
 def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCheck:

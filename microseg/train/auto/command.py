@@ -104,15 +104,11 @@ def decide(
         TrainingError: No memory, or a loss that is not finite.
     """
     begun = clock()
-    domain = load_domain(source)
-    if not domain.phases:
-        raise InputError(f"{source}: has no labels to learn from. Remedy: a folder with masks/.")
-    found = fingerprint_of_domain(domain)
-    has_gpu = training_device().type == "cuda"
-    minutes = options.minutes or (GPU_MINUTES if has_gpu else CPU_MINUTES)
+    found = _fingerprint(source)
+    given = _circumstances(options)
+    minutes = options.minutes or (GPU_MINUTES if given.has_gpu else CPU_MINUTES)
     budget_s = 60 * minutes * (1 - _RESERVE)
-    most = options.workers or (default_workers() if has_gpu else usable_processors())
-    plan = plan_for(found, Circumstances(has_gpu, most, options.folds))
+    plan = plan_for(found, given)
     for text in plan.warnings:
         notice(text)
 
@@ -124,7 +120,7 @@ def decide(
     # A search belongs to a budget: who fixes the length and names no minutes wants that length alone.
     searches = _is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
     scales = plan.scales if searches else (recipe.scale,)
-    workers = max(w for w in range(1, most + 1) if recipe.folds % w == 0)
+    workers = max(w for w in range(1, given.workers + 1) if recipe.folds % w == 0)
     data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
     speed = measured_speed(_jobs(recipe, data), workers, clock)
     trials: list[Trial] = []
@@ -157,6 +153,33 @@ def decide(
         warnings=list(plan.warnings),
     )
     return Decision(recipe, automatic, found)
+
+
+def recipe_of_rules(source: Path, options: AutoOptions) -> Recipe:
+    """The recipe that the rules alone give, without search and without a budget. For pictures of what training sees.
+
+    Args:
+        source: The labelled domain.
+        options: What the user asks for.
+
+    Raises:
+        InputError: The domain cannot be trained on, or a setting is wrong.
+    """
+    plan = plan_for(_fingerprint(source), _circumstances(options))
+    return recipe_from(RECIPE, plan.trees[plan.scales[0]], options.settings, seed=options.seed)
+
+
+def _fingerprint(source: Path) -> DatasetFingerprint:
+    domain = load_domain(source)
+    if not domain.phases:
+        raise InputError(f"{source}: has no labels to learn from. Remedy: a folder with masks/.")
+    return fingerprint_of_domain(domain)
+
+
+def _circumstances(options: AutoOptions) -> Circumstances:
+    has_gpu = training_device().type == "cuda"
+    workers = options.workers or (default_workers() if has_gpu else usable_processors())
+    return Circumstances(has_gpu, workers, options.folds)
 
 
 def _reasons_of(recipe: Recipe, trials: Sequence[Trial], minutes: float | None) -> list[Reason]:

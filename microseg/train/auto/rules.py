@@ -22,7 +22,7 @@ MOST_SCALES = 3
 # The mean chord of the finest phase keeps at least so many network pixels: below, its outline is lost.
 LEAST_CHORD_PX = 3.5
 # Chords of the finest phase beyond this many network pixels need no finer grid.
-AMPLE_CHORD_PX = 60.0
+AMPLE_CHORD_PX = 100.0
 # A phase below this share of the area does not decide the scale.
 LEAST_AREA = 0.001
 # Phases below these shares of the labelled area are rare, and very rare.

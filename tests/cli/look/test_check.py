@@ -51,10 +51,17 @@ def test_a_domain_that_can_be_trained_on(tmp_path: Path) -> None:
 
 
 def test_fewer_groups_than_folds(tmp_path: Path) -> None:
-    result = run(steel(tmp_path))
+    assert run(steel(tmp_path)).exit_code == 0, "as many folds as groups"
+    result = run(tmp_path, "--folds", "5")
     assert result.exit_code == 2
     assert "3 groups of fields (spot0, spot1, spot2) cannot be split into 5 folds" in result.output
     assert "Training cannot run." in result.output
+
+
+def test_one_field_can_be_trained_on(tmp_path: Path) -> None:
+    result = run(steel(tmp_path, 1), "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "found.json").read_text())["can_train"] is True
 
 
 def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:

@@ -516,6 +516,7 @@ def test_published_data_read_as_they_are(path: Path, monkeypatch: pytest.MonkeyP
         "coating-050317-3": (6, 6, [0.791, 0.207, 0.002]),
         "coating-040617-3": (16, 10, [0.822, 0.175, 0.003]),
         "coating-without-040617-3": (16, 10, [0.822, 0.175, 0.003]),
+        "titanium": (43, 7, [0.337, 0.663]),
     }
     fields, groups, shares = expected[path.stem]
     domain = load_domain(path)
@@ -538,4 +539,5 @@ def test_every_described_domain_has_its_place() -> None:
         "coating-050317-3",
         "coating-040617-3",
         "coating-without-040617-3",
+        "titanium",
     }
