@@ -8,6 +8,7 @@ import numpy as np
 
 # IoU below which a phase counts as not found, and above which its outline can be used.
 LOST, ROUGH = 0.1, 0.5
+MOST_WARNINGS = 6
 
 
 def closing_warnings(scores: dict[str, Any]) -> list[str]:
@@ -37,7 +38,12 @@ def closing_warnings(scores: dict[str, Any]) -> list[str]:
             found.append(
                 f"the phase {name!r} is found roughly (IoU {value:.2f}){_mostly(scores, names, index)}. {_help(name)}"
             )
-    return found
+    others = len(found) - MOST_WARNINGS
+    return (
+        [*found[:MOST_WARNINGS], f"{others} more phases are lost or rough: see evaluation.json"]
+        if others > 0
+        else found
+    )
 
 
 def _is_lost(fold: dict[str, Any], name: str) -> bool:

@@ -32,6 +32,8 @@ DISTINCT_GREY = 1.0
 # Core and halo of a tile (px of the network's grid), and tiles of a step.
 CPU_TILE, GPU_TILE = (160, 16, 6), (512, 62, 12)
 SMALLEST_CORE_PX = 64
+# Phases that a warning names.
+_NAMED = 5
 # Folds: the multiple of the workers that is next to this number.
 FOLDS = 5
 
@@ -216,9 +218,12 @@ def _reason(key: str, value: str, why: str) -> Reason:
 
 def _warnings(phases: list[PhaseFingerprint]) -> tuple[str, ...]:
     """What no recipe can mend."""
-    return tuple(
-        f"the phase {phase.name!r} takes {100 * phase.area_share:.2g} % of the labelled area: expect a rough outline. More "
-        "labels of it help, or a domain.yaml that gives its mask value to a neighbour under `values`"
-        for phase in phases
-        if phase.area_share < VERY_RARE
+    rare = sorted((phase for phase in phases if phase.area_share < VERY_RARE), key=lambda phase: phase.area_share)
+    if not rare:
+        return ()
+    named = ", ".join(f"{phase.name!r} ({100 * phase.area_share:.2g} %)" for phase in rare[:_NAMED])
+    others = f" and {len(rare) - _NAMED} more" if rare[_NAMED:] else ""
+    return (
+        f"phases below {100 * VERY_RARE:g} % of the labelled area: {named}{others}. Expect rough outlines. More labels "
+        "of them help, or a domain.yaml that gives their mask values to a neighbour under `values`",
     )
