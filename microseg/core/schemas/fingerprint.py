@@ -86,13 +86,9 @@ class ShiftedMask(FrozenModel):
     dy_px: int = Field(description="Rows by which the labels must be moved downwards, in native pixels.")
     dx_px: int = Field(description="Columns by which the labels must be moved to the right, in native pixels.")
     edges_here: float = Field(
-        description="Mean grey gradient below the labels' borders as they are, in units of the field's mean gradient."
+        description="Mean contrast of edges and lines below the labels' borders as they are, in units of the field's mean."
     )
     edges_moved: float = Field(description="The same with the labels moved.")
-    explained_here: float = Field(
-        ge=0, le=1, description="Share of the grey variance between the phases, 0-1, with the labels as they are."
-    )
-    explained_moved: float = Field(ge=0, le=1, description="The same with the labels moved.")
 
 
 class SuspectedGroups(FrozenModel):

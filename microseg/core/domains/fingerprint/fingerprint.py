@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.domain import Domain, native_labels
-from microseg.core.domains.fingerprint.chords import Chords
-from microseg.core.domains.fingerprint.layers import orientation_of
-from microseg.core.domains.fingerprint.measure import FieldMeasures, FieldSource, measured
+from microseg.core.domains.fingerprint.copies import Look, copies_among
+from microseg.core.domains.fingerprint.field_source import FieldSource
+from microseg.core.domains.fingerprint.grey import centre_of, focus_of, noise_of
+from microseg.core.domains.fingerprint.layers import Direction, orientation_of
+from microseg.core.domains.fingerprint.measure import LabelSums, moments
 from microseg.core.domains.fingerprint.names import suspected_groups
+from microseg.core.domains.fingerprint.shifts import shift_of
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
 from microseg.core.preparation.prepared_field import labels_to_grid
-from microseg.core.schemas.fingerprint import DatasetFingerprint, PhaseFingerprint, Spread
+from microseg.core.schemas.fingerprint import DatasetFingerprint, ShiftedMask, Spread
 from microseg.core.schemas.preparation import Grid
 
 _LOW, _HIGH = 0.01, 0.99
 
 
-@dataclass
 class FingerprintMaker:
-    """Takes the fields of a domain one by one and keeps what the fingerprint needs of each.
+    """Takes the fields of a domain one by one and keeps what the fingerprint needs: about 30 kB of each."""
 
-    Attributes:
+    def __init__(self, phases: Sequence[str]) -> None:
+        """Args:
         phases: names of the phases, in the order of their indices.
-    """
-
-    phases: Sequence[str]
-    _fields: list[FieldMeasures] = field(default_factory=list)
+        """
+        self._phases = phases
+        self._sums = LabelSums(len(phases))
+        self._looks: list[Look] = []
+        self._shifted: list[ShiftedMask] = []
+        self._directions: list[tuple[Direction, Direction]] = []
+        self._noise: list[float] = []
+        self._focus: list[float] = []
 
     def add(self, source: FieldSource, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Measure one more field.
+        """Measure one more field. Of one for a test, its look and the place of its labels count alone.
 
         Args:
             source: the field.
             image: grey values as the network sees them, uint8 (h, w).
             labels: phase indices, uint8 (h, w), 255 where unlabelled.
         """
-        self._fields.append(measured(source, image, labels, len(self.phases)))
+        self._looks.append(Look.at(source, image))
+        shift = shift_of(image, labels)
+        if shift is not None:
+            self._shifted.append(
+                ShiftedMask(
+                    field=source.name,
+                    dy_px=shift.dy_px,
+                    dx_px=shift.dx_px,
+                    edges_here=shift.edges_here,
+                    edges_moved=shift.edges_moved,
+                )
+            )
+        if source.is_test:
+            return
+        self._directions.append(self._sums.add(source, image, labels))
+        centre = centre_of(image)
+        self._noise.append(noise_of(centre))
+        focus = focus_of(centre, self._noise[-1])
+        if focus is not None:
+            self._focus.append(focus)
 
     def result(self, *, groups_stated: bool) -> DatasetFingerprint | None:
         """The fingerprint of the fields so far; None without a training field.
@@ -49,38 +74,34 @@ class FingerprintMaker:
         Args:
             groups_stated: whether the domain states groups.
         """
-        fields = [item for item in self._fields if not item.source.is_test]
-        if not fields:
+        looks = [look for look in self._looks if not look.source.is_test]
+        if not looks:
             return None
-        names = [item.source.name for item in self._fields]
-        labelled = int(sum(item.pixels.sum() for item in fields))
-        total = sum(item.shape[0] * item.shape[1] for item in fields)
-        grey = np.sum([item.grey for item in fields], axis=0)
-        mean, std = _moments(grey)
-        below = np.cumsum(grey) / grey.sum()
-        sizes = [item.source.pixel_size_um for item in fields if item.source.pixel_size_um is not None]
-        focus = [item.focus_px for item in fields if item.focus_px is not None]
+        sums = self._sums
+        mean, std = moments(sums.grey)
+        below = np.cumsum(sums.grey) / sums.grey.sum()
+        sizes = [look.source.pixel_size_um for look in looks if look.source.pixel_size_um is not None]
         return DatasetFingerprint(
-            fields=len(fields),
-            test_fields=len(self._fields) - len(fields),
-            groups=len({item.source.group for item in fields}),
+            fields=len(looks),
+            test_fields=len(self._looks) - len(looks),
+            groups=len({look.source.group for look in looks}),
             groups_stated=groups_stated,
-            height_px=_spread([item.shape[0] for item in fields]),
-            width_px=_spread([item.shape[1] for item in fields]),
+            height_px=_spread([look.shape[0] for look in looks]),
+            width_px=_spread([look.shape[1] for look in looks]),
             pixel_size_um=_spread(sizes) if sizes else None,
-            labelled_px=labelled,
-            unlabelled_share=1 - labelled / total,
-            phases=[_phase(name, index, fields, labelled) for index, name in enumerate(self.phases)],
+            labelled_px=sums.labelled_px,
+            unlabelled_share=1 - sums.labelled_px / sums.total_px,
+            phases=[sums.phase(index, name) for index, name in enumerate(self._phases)],
             grey_mean=mean,
             grey_std=std,
             grey_low=float(np.searchsorted(below, _LOW)),
             grey_high=float(np.searchsorted(below, _HIGH)),
-            noise_grey=float(np.median([item.noise for item in fields])),
-            focus_px=float(np.median(focus)) if focus else None,
-            orientation=orientation_of([item.directions for item in fields]),
-            copies=[],
-            shifted_masks=[],
-            suspected_groups=None if groups_stated else suspected_groups(names),
+            noise_grey=float(np.median(self._noise)),
+            focus_px=float(np.median(self._focus)) if self._focus else None,
+            orientation=orientation_of(self._directions),
+            copies=copies_among(self._looks),
+            shifted_masks=self._shifted,
+            suspected_groups=None if groups_stated else suspected_groups([look.source.name for look in self._looks]),
         )
 
 
@@ -127,7 +148,7 @@ def are_groups_stated(domain: Domain) -> bool:
     return any(item.group != item.name for item in domain.fields)
 
 
-def _read(domain: Domain) -> Iterable[tuple[FieldSource, NDArray[np.uint8], NDArray[np.uint8]]]:
+def _read(domain: Domain) -> Iterator[tuple[FieldSource, NDArray[np.uint8], NDArray[np.uint8]]]:
     for item in domain.fields:
         if item.mask is None:
             continue
@@ -138,41 +159,6 @@ def _read(domain: Domain) -> Iterable[tuple[FieldSource, NDArray[np.uint8], NDAr
                 yield source, prepared.whole(), labels
         except FieldError as error:
             raise InputError(str(error)) from error
-
-
-def _phase(name: str, index: int, fields: Sequence[FieldMeasures], labelled: int) -> PhaseFingerprint:
-    count = int(sum(item.pixels[index] for item in fields))
-    here = [item for item in fields if item.pixels[index]]
-    # One rule for all fields: cut intercepts are shorter than whole ones of the same phase.
-    is_whole = any(item.whole.number[index] for item in here)
-    native, micrometres = Chords.none(len(fields[0].pixels)), Chords.none(len(fields[0].pixels))
-    for item in here:
-        chords = item.whole if is_whole else item.cut
-        native += chords
-        if item.source.pixel_size_um is not None:
-            micrometres += chords.in_units(item.source.pixel_size_um)
-    grey_mean, grey_std = _moments(np.sum([item.phase_grey[index] for item in here], axis=0)) if here else (None, None)
-    return PhaseFingerprint(
-        name=name,
-        area_share=count / labelled if labelled else 0.0,
-        labelled_px=count,
-        chord_px=native.mean(index),
-        chord_std_px=native.std(index),
-        chord_um=micrometres.mean(index),
-        chord_std_um=micrometres.std(index),
-        regions=int(sum(item.regions[index] for item in here)),
-        fields=len(here),
-        groups=len({item.source.group for item in here}),
-        grey_mean=grey_mean,
-        grey_std=grey_std,
-    )
-
-
-def _moments(histogram: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean and standard deviation of grey values."""
-    levels = np.arange(histogram.size)
-    mean = float(np.average(levels, weights=histogram))
-    return mean, float(np.sqrt(np.average((levels - mean) ** 2, weights=histogram)))
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -1,120 +1,132 @@
-"""What one field contributes to the fingerprint of its domain: small, whatever the size of the field."""
+"""What the fields of a domain add up to: sums over fields, of one size however many there are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from microseg.core.domains.fingerprint.chords import Chords, chords_of
-from microseg.core.domains.fingerprint.grey import centre_of, focus_of, noise_of
+from microseg.core.domains.fingerprint.field_source import FieldSource
 from microseg.core.domains.fingerprint.layers import Direction, direction_of
 from microseg.core.domains.phases import UNLABELLED
+from microseg.core.schemas.fingerprint import PhaseFingerprint
 
 _LEVELS = 256
-# Rows that are counted at once.
+# Pixels that are counted at once.
 _BLOCK_PX = 4 << 20
 
 
-@dataclass(frozen=True)
-class FieldSource:
-    """Where the pixels of a field come from.
+@dataclass
+class LabelSums:
+    """Sums over the labels of the training fields.
 
     Attributes:
-        name: name of the field.
-        group: specimen or spot.
-        pixel_size_um: edge of a pixel in micrometres, or None.
-        is_test: whether the field is left out of training.
-    """
-
-    name: str
-    group: str
-    pixel_size_um: float | None = None
-    is_test: bool = False
-
-
-@dataclass(frozen=True)
-class FieldMeasures:
-    """What is kept of a field.
-
-    Attributes:
-        source: the field.
-        shape: (height, width) in px.
-        pixels: labelled pixels of each phase, int64 (P,).
-        grey: histogram of all its grey values, int64 (256,).
+        phases: number of phases.
+        grey: histogram of all grey values, int64 (256,).
         phase_grey: the histogram of each phase, int64 (P, 256).
-        whole: intercepts that end at other phases.
-        cut: intercepts that the border or unlabelled pixels cut.
-        regions: connected regions of each phase, int64 (P,).
-        noise: standard deviation of the noise in grey values.
-        focus_px: width of the sharpest edges, or None.
-        directions: what rows and what columns tell about the labels.
+        total_px: pixels with and without label.
     """
 
-    source: FieldSource
-    shape: tuple[int, int]
-    pixels: NDArray[np.int64]
-    grey: NDArray[np.int64]
-    phase_grey: NDArray[np.int64]
-    whole: Chords
-    cut: Chords
-    regions: NDArray[np.int64]
-    noise: float
-    focus_px: float | None
-    directions: tuple[Direction, Direction]
+    phases: int
+    grey: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LEVELS, np.int64))
+    phase_grey: NDArray[np.int64] = field(init=False)
+    total_px: int = 0
+
+    def __post_init__(self) -> None:
+        self.phase_grey = np.zeros((self.phases, _LEVELS), np.int64)
+        self._regions = np.zeros(self.phases, np.int64)
+        self._fields = np.zeros(self.phases, np.int64)
+        self._groups: list[set[str]] = [set() for _ in range(self.phases)]
+        # In pixels and in micrometres: intercepts that end at other phases, and those that are cut.
+        self._chords = {unit: (Chords.none(self.phases), Chords.none(self.phases)) for unit in ("px", "um")}
+
+    @property
+    def labelled_px(self) -> int:
+        """Labelled pixels."""
+        return int(self.phase_grey.sum())
+
+    def add(
+        self, source: FieldSource, image: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> tuple[Direction, Direction]:
+        """Count a field.
+
+        Args:
+            source: the field.
+            image: grey values as the network sees them, uint8 (h, w).
+            labels: phase indices, uint8 (h, w), 255 where unlabelled.
+
+        Returns:
+            What rows and what columns tell about the labels.
+        """
+        table = _histograms(image, labels)
+        pixels = table[: self.phases].sum(1)
+        self.grey += table.sum(0)
+        self.phase_grey += table[: self.phases]
+        self.total_px += labels.size
+        for phase in np.flatnonzero(pixels):
+            self._groups[phase].add(source.group)
+            self._fields[phase] += 1
+            self._regions[phase] += _regions(labels == phase)
+        along_rows, along_columns = chords_of(labels, self.phases), chords_of(labels.T, self.phases)
+        for unit, edge in (("px", 1.0), ("um", source.pixel_size_um)):
+            if edge is not None:
+                whole, cut = self._chords[unit]
+                whole += (along_rows[0] + along_columns[0]).in_units(edge)
+                cut += (along_rows[1] + along_columns[1]).in_units(edge)
+                self._chords[unit] = whole, cut
+        both = [each[0] + each[1] for each in (along_rows, along_columns)]
+        return direction_of(labels, self.phases, both), direction_of(labels.T, self.phases, both)
+
+    def phase(self, index: int, name: str) -> PhaseFingerprint:
+        """What the fields say about a phase."""
+        pixels, labelled = int(self.phase_grey[index].sum()), self.labelled_px
+        # One rule for both units: cut intercepts are shorter than whole ones of the same phase.
+        is_cut = not self._chords["px"][0].number[index]
+        native, micrometres = (self._chords[unit][is_cut] for unit in ("px", "um"))
+        mean, std = moments(self.phase_grey[index]) if pixels else (None, None)
+        return PhaseFingerprint(
+            name=name,
+            area_share=pixels / labelled if labelled else 0.0,
+            labelled_px=pixels,
+            chord_px=native.mean(index),
+            chord_std_px=native.std(index),
+            chord_um=micrometres.mean(index),
+            chord_std_um=micrometres.std(index),
+            regions=int(self._regions[index]),
+            fields=int(self._fields[index]),
+            groups=len(self._groups[index]),
+            grey_mean=mean,
+            grey_std=std,
+        )
 
 
-def measured(source: FieldSource, image: NDArray[np.uint8], labels: NDArray[np.uint8], phases: int) -> FieldMeasures:
-    """Measure a field.
+def moments(histogram: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean and standard deviation of grey values.
 
     Args:
-        source: the field.
-        image: grey values as the network sees them, uint8 (h, w).
-        labels: phase indices, uint8 (h, w), 255 where unlabelled.
-        phases: number of phases.
+        histogram: pixels of each grey value.
     """
-    pixels, grey, phase_grey = _histograms(image, labels, phases)
-    along_rows, along_columns = chords_of(labels, phases), chords_of(labels.T, phases)
-    by_direction = [each[0] + each[1] for each in (along_rows, along_columns)]
-    centre = centre_of(image)
-    noise = noise_of(centre)
-    return FieldMeasures(
-        source=source,
-        shape=(image.shape[0], image.shape[1]),
-        pixels=pixels,
-        grey=grey,
-        phase_grey=phase_grey,
-        whole=along_rows[0] + along_columns[0],
-        cut=along_rows[1] + along_columns[1],
-        regions=_regions(labels, pixels),
-        noise=noise,
-        focus_px=focus_of(centre, noise),
-        directions=(direction_of(labels, phases, by_direction), direction_of(labels.T, phases, by_direction)),
-    )
+    levels = np.arange(histogram.size)
+    mean = float(np.average(levels, weights=histogram))
+    return mean, float(np.sqrt(np.average((levels - mean) ** 2, weights=histogram)))
 
 
-def _histograms(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], phases: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels of each phase, the histogram of all grey values, and that of each phase."""
+def _histograms(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels by label and grey value, int64 (256, 256)."""
     counts = np.zeros((UNLABELLED + 1) * _LEVELS, np.int64)
     step = max(1, _BLOCK_PX // image.shape[1])
     for start in range(0, image.shape[0], step):
         rows = slice(start, start + step)
         both = labels[rows].astype(np.uint16) * _LEVELS + image[rows]
         counts += np.bincount(both.ravel(), minlength=counts.size)
-    table = counts.reshape(UNLABELLED + 1, _LEVELS)
-    return table[:phases].sum(1), table.sum(0), table[:phases].copy()
+    return counts.reshape(UNLABELLED + 1, _LEVELS)
 
 
-def _regions(labels: NDArray[np.uint8], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of 8-connected regions of each phase."""
-    found = np.zeros(len(pixels), np.int64)
-    for phase in np.flatnonzero(pixels):
-        here = (labels == phase).astype(np.uint8)
-        left, top, width, height = cv2.boundingRect(here)
-        part = here[top : top + height, left : left + width]
-        found[phase] = cv2.connectedComponents(part, connectivity=8)[0] - 1
-    return found
+def _regions(here: NDArray[np.bool_]) -> int:
+    """Number of 8-connected regions."""
+    pixels = here.view(np.uint8)
+    left, top, width, height = cv2.boundingRect(pixels)
+    return cv2.connectedComponents(pixels[top : top + height, left : left + width], connectivity=8)[0] - 1

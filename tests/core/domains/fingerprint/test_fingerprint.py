@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from microseg.core.domains.domain import load_domain
+from microseg.core.domains.fingerprint.field_source import FieldSource
 from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_domain, fingerprint_of_fields
-from microseg.core.domains.fingerprint.measure import FieldSource
 from microseg.core.errors import InputError
 from microseg.core.schemas.fingerprint import DatasetFingerprint
 from tests.core.samples import write_domain
