@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from microseg.core.schemas.run import RunSummary, read_record
 from microseg.core.system.files import write_json
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.analysis.evaluate import evaluate_run
-from microseg.train.auto.budget import Work, forecast, measured_speed
+from microseg.train.auto.budget import Forecast, Work, forecast, measured_speed
 from microseg.train.auto.closing import closing_warnings
 from microseg.train.auto.rules import Circumstances, plan_for
 from microseg.train.auto.search import Candidate, best, search, search_rounds
@@ -45,6 +46,8 @@ CPU_MINUTES, GPU_MINUTES = 30.0, 60.0
 _SEARCH_SHARE = 0.25
 # Pixels of the held-out fields that score a candidate.
 _SCORED_PX = 3_000_000
+# Fewer steps leave a network well below what it can reach.
+_FAIR_STEPS = 150
 # Part of the budget that is left for what the forecast does not see, such as reading, plots and the first start of a process.
 _RESERVE = 0.03
 
@@ -109,8 +112,6 @@ def decide(
     minutes = options.minutes or (GPU_MINUTES if given.has_gpu else CPU_MINUTES)
     budget_s = 60 * minutes * (1 - _RESERVE)
     plan = plan_for(found, given)
-    for text in plan.warnings:
-        notice(text)
 
     def recipe_at(scale: float) -> Recipe:
         return recipe_from(RECIPE, plan.trees[scale], options.settings, seed=options.seed)
@@ -140,6 +141,9 @@ def decide(
     spent_s = clock() - begun
     steps = steps_of(recipe, _jobs(recipe, data)[0].fields) if is_length_given else None
     expected = forecast(_with_second_stage(speed, recipe, options), work, budget_s - spent_s, steps)
+    warnings = [*plan.warnings, *_few_steps(expected, speed, work, minutes, is_length_given)]
+    for text in warnings:
+        notice(text)
     if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
     automatic = AutomaticRecipe(
@@ -150,9 +154,20 @@ def decide(
         reasons=[*plan.reasons, *_reasons_of(recipe, trials, None if is_length_given else minutes)],
         trials=trials,
         speed=speed,
-        warnings=list(plan.warnings),
+        warnings=warnings,
     )
     return Decision(recipe, automatic, found)
+
+
+def _few_steps(expected: Forecast, speed: Speed, work: Work, minutes: float, is_length_given: bool) -> list[str]:
+    """A sentence where the budget is too short for a fair result."""
+    lacking = _FAIR_STEPS - expected.steps
+    if is_length_given or lacking <= 0:
+        return []
+    needed = minutes + lacking * speed.step_s * work.rounds / 60
+    return [
+        f"{minutes:g} min give each fold {expected.steps} steps: few. --minutes {math.ceil(needed)} gives {_FAIR_STEPS}"
+    ]
 
 
 def recipe_of_rules(source: Path, options: AutoOptions) -> Recipe:

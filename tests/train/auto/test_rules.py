@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.fingerprint import DatasetFingerprint, Orientation, PhaseFingerprint, Spread
+from microseg.core.schemas.fingerprint import (
+    DatasetFingerprint,
+    FieldCopy,
+    Orientation,
+    PhaseFingerprint,
+    ShiftedMask,
+    Spread,
+    SuspectedGroups,
+)
 from microseg.train.auto.rules import LEAST_CHORD_PX, SCALES, Circumstances, Plan, plan_for
 from microseg.train.recipe_files import recipe_from
 
@@ -130,6 +138,25 @@ def test_a_gpu_takes_the_papers_tiles() -> None:
     tree = tree_of(*TWO, given=Circumstances(has_gpu=True, workers=1), side=2048)
     assert tree["tile"]["core_px"] == 512 and tree["tile"]["halo_px"] == 62 and tree["batch"] == 12
     assert tree["network"]["decoder_channels"] == [256, 128, 64, 32, 16]
+
+
+def test_what_makes_scores_lie_is_told() -> None:
+    lonely = phase("carbide", 0.1, 8.0, groups=1)
+    copy = FieldCopy(
+        kind="overlap", first="a.tif", second="b.tif", first_group="a", second_group="b", is_across=True, change="none",
+        shift_px=(10, 0), score=0.9,
+    )  # fmt: skip
+    shifted = ShiftedMask(field="c.tif", dy_px=5, dx_px=-3, edges_here=1, edges_moved=2)
+    suspected = SuspectedGroups(rule="^(spot[0-9]+)", groups=3)
+    plan = planned(*TWO, lonely, copies=[copy], shifted_masks=[shifted], suspected_groups=suspected)
+    told = "\n".join(plan.warnings)
+    for text in (
+        "'carbide' occurs in one group alone", "a.tif and b.tif (overlap)", "c.tif (by 5 rows and -3 columns)",
+        "names suggest 3 specimens", "`groups: ^(spot[0-9]+)`",
+    ):  # fmt: skip
+        assert text in told
+    within = copy.model_copy(update={"is_across": False})
+    assert planned(*TWO, copies=[within]).warnings == ()
 
 
 def test_one_phase_is_no_training_set() -> None:
