@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from microseg.core.domains.domain import Domain, measured_labels
-from microseg.core.domains.folds import assign_folds
+from microseg.core.domains.folds import FOLDS, SplitPlan, held_out_by, planned_split, split_notices
 from microseg.core.domains.pairing import DomainField
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
@@ -126,25 +126,24 @@ def area_shares(pixels: tuple[int, ...]) -> list[float | None]:
     return [count / labelled if labelled else None for count in pixels[:-1]]
 
 
-# Folds of the training where nobody says how many, and the groups allow it.
-_FOLDS = 5
-
-
 def check_domain(domain: Domain, folds: int | None = None) -> DomainCheck:
     """Read every field and every mask of a domain once, and collect all problems.
 
     Args:
         domain: the domain.
-        folds: number of folds of the training; None: what its groups allow, up to 5.
+        folds: number of folds of the training; None: as many as the groups allow, up to 5, or fields or blocks as folds.
     """
     training = domain.training_fields
     fold_of: dict[str, int] = {}
     problems: list[str] = []
+    split: tuple[str, ...] = ()
     if domain.phases:
         try:
             groups = [item.group for item in training]
-            assigned = assign_folds(groups, folds) if folds else _usual_folds(groups)
-            fold_of = {item.name: fold for item, fold in zip(training, assigned, strict=True)}
+            plan = planned_split(groups, FOLDS) if folds is None else SplitPlan("groups", folds)
+            assigned = held_out_by(plan.split, groups, plan.folds)
+            split = (*plan.notices, *split_notices(plan.split, groups))
+            fold_of = {item.name: fold for item, fold in zip(training, assigned, strict=True) if fold >= 0}
         except InputError as error:
             problems.append(f"{domain.source}: {error}")
     else:
@@ -153,18 +152,9 @@ def check_domain(domain: Domain, folds: int | None = None) -> DomainCheck:
     problems += [text for item in fields for text in item.problems]
     problems += _missing_phases(domain, fields)
     resolved = combined_rule(domain.preparation.intensity, [item.intensity for item in fields if item.intensity])
-    notices = _notices(domain, fields) + other_bits(
-        [(item.name, item.intensity) for item in fields if item.intensity], resolved
-    )
+    bits = other_bits([(item.name, item.intensity) for item in fields if item.intensity], resolved)
+    notices = _notices(domain, fields) + split + bits
     return DomainCheck(domain, fields, resolved, tuple(problems), notices)
-
-
-def _usual_folds(groups: list[str]) -> list[int]:
-    """The fold of each field. Fields of one group are folds of their own, since training then holds out single fields."""
-    known = len(set(groups))
-    if known >= 2:
-        return assign_folds(groups, min(_FOLDS, known))
-    return [index % _FOLDS for index in range(len(groups))]
 
 
 def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCheck:

@@ -1,13 +1,29 @@
-"""Folds by group: all fields of one specimen or spot are in one fold."""
+"""Folds by group: all fields of one specimen or spot are in one fold. And what is left where a domain has few groups."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from microseg.core.errors import InputError
 
+# What a fold holds out.
+Split = Literal["groups", "fields", "blocks"]
+# Folds of a training that states none.
+FOLDS = 5
+# Blocks of one field: quarters hold three quarters of its labels for each fold to learn from.
+MOST_BLOCKS = 4
 _LISTED = 10
+_SAME_SPECIMEN = (
+    "all fields are of the group {group}: folds hold out fields of a specimen that they learn from. This flatters the scores. "
+    "Fields of a second specimen show what a new one gets"
+)
+_SAME_FIELD = (
+    "{count}: folds hold out blocks of fields that they learn the rest of. This flatters the scores. A second labelled field "
+    "shows what a new one gets"
+)
 
 
 def assign_folds(groups: Sequence[str], folds: int) -> list[int]:
@@ -39,3 +55,77 @@ def assign_folds(groups: Sequence[str], folds: int) -> list[int]:
         fold_of[group] = fold
         loads[fold] += size
     return [fold_of[group] for group in groups]
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How a domain is split into folds.
+
+    split: What a fold holds out.
+    folds: Number of folds.
+    notices: What the user should know about the scores.
+    """
+
+    split: Split
+    folds: int
+    notices: tuple[str, ...] = ()
+
+
+def planned_split(groups: Sequence[str], folds: int) -> SplitPlan:
+    """The best split that a domain allows: by group, else by field, else by blocks of its only field.
+
+    Args:
+        groups: The group of each field.
+        folds: Folds that are wanted, at least 2.
+
+    Returns:
+        The split, with as many folds as there can be, up to `folds`.
+    """
+    known = len(set(groups))
+    if known >= folds or not groups:
+        return SplitPlan("groups", folds)
+    if known >= 2:
+        return SplitPlan("groups", known, (f"the fields are of {known} groups: {known} folds, not {folds}",))
+    return (
+        SplitPlan("fields", min(folds, len(groups)))
+        if len(groups) > 1
+        else SplitPlan("blocks", min(folds, MOST_BLOCKS))
+    )
+
+
+def split_notices(split: Split, groups: Sequence[str]) -> tuple[str, ...]:
+    """What the user should know about scores of such folds."""
+    if split == "blocks":
+        return (
+            _SAME_FIELD.format(count="one labelled field" if len(groups) == 1 else f"{len(groups)} labelled fields"),
+        )
+    if split == "fields" and len(set(groups)) == 1:
+        return (_SAME_SPECIMEN.format(group=repr(groups[0])),)
+    if split == "fields" and len(set(groups)) < len(groups):
+        return ("folds hold out fields of specimens that they learn from. This flatters the scores",)
+    return ()
+
+
+def held_out_by(split: Split, groups: Sequence[str], folds: int) -> list[int]:
+    """The fold that holds each field out; -1 for all of them where folds hold out blocks.
+
+    Args:
+        split: What a fold holds out.
+        groups: The group of each field.
+        folds: Number of folds.
+
+    Raises:
+        InputError: Fewer groups, or fields, than folds.
+    """
+    match split:
+        case "groups":
+            return assign_folds(groups, folds)
+        case "fields":
+            if len(groups) < folds:
+                raise InputError(
+                    f"{len(groups)} field{'s' * (len(groups) != 1)} cannot be split into {folds} folds. Remedy: split=blocks, "
+                    "or more labelled fields."
+                )
+            return assign_folds([str(index) for index in range(len(groups))], folds)
+        case "blocks":
+            return [-1] * len(groups)

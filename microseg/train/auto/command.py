@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_domain
+from microseg.core.domains.folds import Split
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError
 from microseg.core.preparation.prepared_field import labels_to_native
@@ -33,7 +34,7 @@ from microseg.train.common.optimiser_step import training_device
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.parallel.ranks import ranks_of_torchrun
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
-from microseg.train.common.recipe import Recipe, Split, UnlabelledConfig
+from microseg.train.common.recipe import Recipe, UnlabelledConfig
 from microseg.train.common.run_folder import refuse_existing
 from microseg.train.recipe_files import recipe_from, recipe_of_run
 from microseg.train.supervised.command import run_supervised

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from microseg.core.domains.folds import planned_split
 from microseg.core.errors import InputError
 from microseg.core.schemas.automatic import Reason
 from microseg.core.schemas.fingerprint import DatasetFingerprint, PhaseFingerprint
-from microseg.train.common.fields.splitting import planned_split
 
 # Network pixels per native pixel that may be tried.
 SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)

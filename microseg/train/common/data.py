@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.checking import nothing_labelled
 from microseg.core.domains.domain import Domain, load_domain, resolved_rule
+from microseg.core.domains.folds import Split, SplitPlan, held_out_by, planned_split, split_notices
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError
@@ -23,17 +24,9 @@ from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
 from microseg.core.schemas.run import Block, RunRecord
 from microseg.train.common.datasets import LabelledField, load_fields
-from microseg.train.common.fields.splitting import (
-    SplitPlan,
-    blocks_of,
-    held_out_by,
-    learned_labels,
-    planned_split,
-    scored_labels,
-    split_notices,
-)
+from microseg.train.common.fields.splitting import blocks_of, learned_labels, scored_labels
 from microseg.train.common.fields.stored import PlaneStore
-from microseg.train.common.recipe import AugmentationConfig, Recipe, Split, magnifications
+from microseg.train.common.recipe import AugmentationConfig, Recipe, magnifications
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from microseg.core.domains.folds import Split
 from microseg.core.schemas.frozen_model import FrozenModel
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Split = Literal["groups", "fields", "blocks"]
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from microseg.core.domains.folds import Split
 from microseg.core.errors import InputError
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary
@@ -19,7 +20,7 @@ from microseg.train.common.fields.unlabelled import UnlabelledSet, read_unlabell
 from microseg.train.common.parallel.folds import default_workers, train_folds
 from microseg.train.common.parallel.ranks import Ranks, ranks_of_torchrun
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
-from microseg.train.common.recipe import Recipe, Split, UnlabelledConfig
+from microseg.train.common.recipe import Recipe, UnlabelledConfig
 from microseg.train.common.run_folder import (
     claim_run,
     finished_summary,

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from microseg.core.domains.folds import Split
 from microseg.core.errors import InputError
 from microseg.core.evaluation.metrics import mean_iou
 from microseg.core.schemas.bag import PhaseInfo, TrainingField
@@ -17,7 +18,7 @@ from microseg.core.schemas.preparation import DomainEntry
 from microseg.core.schemas.run import Block, RunRecord, read_run, refuse_student
 from microseg.train.common.data import TrainingData, load_training_data, reload_training_data
 from microseg.train.common.datasets import LabelledField
-from microseg.train.common.recipe import Recipe, Split
+from microseg.train.common.recipe import Recipe
 from microseg.train.common.run_folder import load_network, recorded_field
 from microseg.train.common.score import score_network
 

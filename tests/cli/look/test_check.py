@@ -51,17 +51,21 @@ def test_a_domain_that_can_be_trained_on(tmp_path: Path) -> None:
 
 
 def test_fewer_groups_than_folds(tmp_path: Path) -> None:
-    assert run(steel(tmp_path)).exit_code == 0, "as many folds as groups"
-    result = run(tmp_path, "--folds", "5")
-    assert result.exit_code == 2
-    assert "3 groups of fields (spot0, spot1, spot2) cannot be split into 5 folds" in result.output
-    assert "Training cannot run." in result.output
+    folder = steel(tmp_path)
+    stated = run(folder, "--folds", "5")
+    assert stated.exit_code == 2
+    assert "3 groups of fields (spot0, spot1, spot2) cannot be split into 5 folds" in stated.output
+    assert "Training cannot run." in stated.output
+    left = run(folder)
+    assert left.exit_code == 0
+    assert "the fields are of 3 groups: 3 folds, not 5" in " ".join(left.output.split())
 
 
 def test_one_field_can_be_trained_on(tmp_path: Path) -> None:
     result = run(steel(tmp_path, 1), "--json", tmp_path / "found.json")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "found.json").read_text())["can_train"] is True
+    assert "one labelled field: folds hold out blocks" in " ".join(result.output.split())
 
 
 def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:

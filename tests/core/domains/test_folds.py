@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microseg.core.domains.folds import assign_folds
+from microseg.core.domains.folds import assign_folds, held_out_by, planned_split, split_notices
 from microseg.core.errors import InputError
 
 
@@ -43,3 +43,33 @@ def test_too_few_groups_name_the_remedy() -> None:
     assert "--folds" not in str(caught.value)
     with pytest.raises(InputError, match="at least 2"):
         assign_folds(["a", "b"], 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "split", "folds"),
+    [
+        (["a", "b", "c", "d", "e", "f"], "groups", 5),
+        (["a", "b", "c", "c"], "groups", 3),
+        (["a", "b"], "groups", 2),
+        (["a", "a", "a"], "fields", 3),
+        (["a"] * 9, "fields", 5),
+        (["a"], "blocks", 4),
+    ],
+)
+def test_there_are_as_many_folds_as_the_groups_allow(groups: list[str], split: str, folds: int) -> None:
+    plan = planned_split(groups, 5)
+    assert (plan.split, plan.folds) == (split, folds)
+    held = held_out_by(plan.split, groups, plan.folds)
+    assert set(held) == ({-1} if split == "blocks" else set(range(folds)))
+    told = " ".join([*plan.notices, *split_notices(plan.split, groups)])
+    assert ("flatters" in told) == (split != "groups")
+    assert (f"{folds} folds, not 5" in told) == (split == "groups" and folds < 5)
+    if split == "groups":
+        assert all(len({fold for g, fold in zip(groups, held, strict=True) if g == group}) == 1 for group in groups)
+
+
+def test_a_stated_number_of_folds_is_refused_as_ever() -> None:
+    with pytest.raises(InputError, match=r"1 group of fields .* cannot be split into 5 folds"):
+        held_out_by("groups", ["a", "a"], 5)
+    with pytest.raises(InputError, match="2 fields cannot be split into 5 folds"):
+        held_out_by("fields", ["a", "a"], 5)

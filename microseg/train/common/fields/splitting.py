@@ -1,107 +1,20 @@
-"""What a fold holds out: groups of fields, fields of one group, or blocks of each field where a domain has few."""
+"""Blocks of fields, for folds that hold out a part of each field."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.domains.folds import assign_folds
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError
 from microseg.core.schemas.run import Block
-from microseg.train.common.recipe import Split
 
-# Blocks of one field: quarters hold three quarters of its labels for each fold to learn from.
-MOST_BLOCKS = 4
 # Pixels at a border with another block are not scored: a fold learned what is beyond it. Part of the block's smaller side,
 # and at most this many pixels.
 _GAP_SHARE, _MOST_GAP_PX = 8, 64
-_SAME_SPECIMEN = (
-    "all fields are of the group {group}: folds hold out fields of a specimen that they learn from. This flatters the scores. "
-    "Fields of a second specimen show what a new one gets"
-)
-_SAME_FIELD = (
-    "{count}: folds hold out blocks of fields that they learn the rest of. This flatters the scores. A second labelled field "
-    "shows what a new one gets"
-)
-
-
-@dataclass(frozen=True)
-class SplitPlan:
-    """How a domain is split into folds.
-
-    split: What a fold holds out.
-    folds: Number of folds.
-    notices: What the user should know about the scores.
-    """
-
-    split: Split
-    folds: int
-    notices: tuple[str, ...] = ()
-
-
-def planned_split(groups: Sequence[str], folds: int) -> SplitPlan:
-    """The best split that a domain allows: by group, else by field, else by blocks of its only field.
-
-    Args:
-        groups: The group of each field.
-        folds: Folds that are wanted, at least 2.
-
-    Returns:
-        The split, with as many folds as there can be, up to `folds`.
-    """
-    known = len(set(groups))
-    if known >= folds:
-        return SplitPlan("groups", folds)
-    if known >= 2:
-        return SplitPlan("groups", known, (f"the fields are of {known} groups: {known} folds, not {folds}",))
-    return (
-        SplitPlan("fields", min(folds, len(groups)))
-        if len(groups) > 1
-        else SplitPlan("blocks", min(folds, MOST_BLOCKS))
-    )
-
-
-def split_notices(split: Split, groups: Sequence[str]) -> tuple[str, ...]:
-    """What the user should know about scores of such folds."""
-    if split == "blocks":
-        return (
-            _SAME_FIELD.format(count="one labelled field" if len(groups) == 1 else f"{len(groups)} labelled fields"),
-        )
-    if split == "fields" and len(set(groups)) == 1:
-        return (_SAME_SPECIMEN.format(group=repr(groups[0])),)
-    if split == "fields" and len(set(groups)) < len(groups):
-        return ("folds hold out fields of specimens that they learn from. This flatters the scores",)
-    return ()
-
-
-def held_out_by(split: Split, groups: Sequence[str], folds: int) -> list[int]:
-    """The fold that holds each field out; -1 for all of them where folds hold out blocks.
-
-    Args:
-        split: What a fold holds out.
-        groups: The group of each field.
-        folds: Number of folds.
-
-    Raises:
-        InputError: Fewer groups, or fields, than folds.
-    """
-    match split:
-        case "groups":
-            return assign_folds(groups, folds)
-        case "fields":
-            if len(groups) < folds:
-                raise InputError(
-                    f"{len(groups)} field{'s' * (len(groups) != 1)} cannot be split into {folds} folds. Remedy: split=blocks, "
-                    "or more labelled fields."
-                )
-            return assign_folds([str(index) for index in range(len(groups))], folds)
-        case "blocks":
-            return [-1] * len(groups)
 
 
 def blocks_of(labels: NDArray[np.uint8], sha256: str, folds: int) -> list[Block]:

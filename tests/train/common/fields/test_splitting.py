@@ -1,4 +1,4 @@
-"""Folds of few fields: every block holds every phase where that can be, and no fold learns a label that it is scored on."""
+"""Blocks of fields: every block holds every phase where that can be, and no fold learns a label that it is scored on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.run import Block
 from microseg.train.common.fields.splitting import (
     blocks_of,
-    held_out_by,
     learned_labels,
-    planned_split,
     region_of,
     scored_labels,
-    split_notices,
 )
 
 Labels = NDArray[np.uint8]
@@ -28,36 +25,6 @@ Labels = NDArray[np.uint8]
 
 def phases_in(labels: Labels) -> set[int]:
     return set(np.unique(labels).tolist()) - {UNLABELLED}
-
-
-@pytest.mark.parametrize(
-    ("groups", "split", "folds"),
-    [
-        (["a", "b", "c", "d", "e", "f"], "groups", 5),
-        (["a", "b", "c", "c"], "groups", 3),
-        (["a", "b"], "groups", 2),
-        (["a", "a", "a"], "fields", 3),
-        (["a"] * 9, "fields", 5),
-        (["a"], "blocks", 4),
-    ],
-)
-def test_there_are_as_many_folds_as_the_groups_allow(groups: list[str], split: str, folds: int) -> None:
-    plan = planned_split(groups, 5)
-    assert (plan.split, plan.folds) == (split, folds)
-    held = held_out_by(plan.split, groups, plan.folds)
-    assert set(held) == ({-1} if split == "blocks" else set(range(folds)))
-    told = " ".join([*plan.notices, *split_notices(plan.split, groups)])
-    assert ("flatters" in told) == (split != "groups")
-    assert (f"{folds} folds, not 5" in told) == (split == "groups" and folds < 5)
-    if split == "groups":
-        assert all(len({fold for g, fold in zip(groups, held, strict=True) if g == group}) == 1 for group in groups)
-
-
-def test_a_stated_number_of_folds_is_refused_as_ever() -> None:
-    with pytest.raises(InputError, match=r"1 group of fields .* cannot be split into 5 folds"):
-        held_out_by("groups", ["a", "a"], 5)
-    with pytest.raises(InputError, match="2 fields cannot be split into 5 folds"):
-        held_out_by("fields", ["a", "a"], 5)
 
 
 def _checked(labels: Labels, folds: int) -> Sequence[Block]:
