@@ -147,12 +147,20 @@ def decide(
         notice(text)
     if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
+    length_reason = None
+    if not is_length_given:
+        fits = spent_s + expected.seconds <= budget_s
+        length_reason = (
+            f"So many fit into {minutes:g} min on this machine."
+            if fits
+            else f"The fewest that are trained: {minutes:g} min are too short."
+        )
     automatic = AutomaticRecipe(
         minutes=minutes,
         spent_minutes=spent_s / 60,
         expected_minutes=expected.seconds / 60,
         workers=workers,
-        reasons=[*plan.reasons, *_reasons_of(recipe, trials, None if is_length_given else minutes)],
+        reasons=[*plan.reasons, *_reasons_of(recipe, trials, length_reason)],
         trials=trials,
         speed=speed,
         warnings=warnings,
@@ -198,13 +206,11 @@ def _circumstances(options: AutoOptions) -> Circumstances:
     return Circumstances(has_gpu, workers, options.folds)
 
 
-def _reasons_of(recipe: Recipe, trials: Sequence[Trial], minutes: float | None) -> list[Reason]:
-    """Why the scale of several, and the number of steps. minutes: The budget; None where the length is given."""
+def _reasons_of(recipe: Recipe, trials: Sequence[Trial], length: str | None) -> list[Reason]:
+    """Why the scale of several, and the number of steps. length: Its reason; None where the length is given."""
     found = []
-    if minutes is not None:
-        found.append(
-            Reason(key="steps", value=str(recipe.steps), why=f"So many fit into {minutes:g} min on this machine.")
-        )
+    if length is not None:
+        found.append(Reason(key="steps", value=str(recipe.steps), why=length))
     if trials:
         scores = ", ".join(f"{trial.scale:g}: {_last(trial)}" for trial in trials)
         why = f"The search on one fold gave mIoU {scores}."
