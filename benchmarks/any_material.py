@@ -33,7 +33,7 @@ from benchmarks.any_material_peers import fit_forests, labelled_set, scored, tra
 from benchmarks.any_material_sets import CASES, Case, case_of, drawn_fields, few, prepared, write_pool, write_subset
 from benchmarks.machine import machine, versions
 from microseg.core.domains.domain import load_domain
-from microseg.core.domains.folds import assign_folds
+from microseg.core.domains.folds import held_out_by, planned_split
 from microseg.core.schemas.run import read_record
 from microseg.core.system.files import write_json
 
@@ -127,13 +127,12 @@ def trained(case: Case, arm: str, seed: int, budget: float, run: Path, entry: Ma
     """
     from microseg.train.analysis.evaluate import evaluate_run
 
-    held_out = {} if case.labelled else held_out_by_name(case, seed, entry)
+    is_auto = arm in ("auto", "suggested")
+    held_out = {} if case.labelled or is_auto else held_out_by_name(case, seed, entry)
     about: dict[str, Any] = {}
-    if arm in ("auto", "suggested", "hand_made"):
-        if arm == "hand_made":
-            chosen: list[object] = ["--recipe", case.hand_made, "--folds", max(held_out.values()) + 1]
-        else:
-            chosen = _auto(case, budget)
+    if is_auto or arm == "hand_made":
+        by_hand = ["--recipe", case.hand_made, "--folds", max(held_out.values(), default=0) + 1]
+        chosen = _auto(case, budget) if is_auto else by_hand
         minutes = train(case, run, seed, *chosen)
         record = read_record(run)
         held_out, models = {field.name: field.fold for field in record.fields}, record.folds
@@ -229,7 +228,7 @@ def held_out_by_name(case: Case, seed: int, entry: Mapping[str, Any]) -> dict[st
         The fold by the field's name.
 
     Raises:
-        InputError: There is one group of fields.
+        SystemExit: There is a single field.
     """
     fields = load_domain(case.source).training_fields
     names = {field.name for field in fields}
@@ -240,7 +239,12 @@ def held_out_by_name(case: Case, seed: int, entry: Mapping[str, Any]) -> dict[st
         if held_out.keys() == names and min(held_out.values()) >= 0:
             return held_out
     groups = [field.group for field in fields]
-    folds = assign_folds(groups, case.folds or min(FOLDS, len(set(groups))))
+    plan = planned_split(groups, case.folds or FOLDS)
+    folds = held_out_by(plan.split, groups, plan.folds)
+    if min(folds) < 0:
+        raise SystemExit(
+            f"{case.source}: has one labelled field, and the peers hold out whole fields. Remedy: two or more."
+        )
     return {field.name: fold for field, fold in zip(fields, folds, strict=True)}
 
 

@@ -57,7 +57,7 @@ class Setting:
     balance: float
 
 
-# Where a single group of fields decides nothing.
+# A single field decides nothing.
 DEFAULT = Setting(standardised=True, balance=0.5)
 
 
@@ -234,7 +234,8 @@ def _drawn(
 def best_setting(pools: Mapping[bool, Sequence[Pool]], groups: Sequence[str], seed: int) -> Setting:
     """The setting with the highest mIoU: first the grey values, then the balance of the phases.
 
-    Two small forests try each, and each of them is scored on the half of the groups that it has not learned from.
+    Two small forests try each, and each of them is scored on the half of the groups that it has not learned from, or of the
+    fields where they are of one group.
 
     Args:
         pools: One for each field, as the fields are (False) and standardised (True).
@@ -242,11 +243,13 @@ def best_setting(pools: Mapping[bool, Sequence[Pool]], groups: Sequence[str], se
         seed: Seed of what is drawn.
 
     Returns:
-        The setting; `DEFAULT` where there is a single group.
+        The setting; `DEFAULT` where there is a single field.
     """
-    names = sorted(set(groups))
-    if len(names) < 2:
+    if len(groups) < 2:
         return DEFAULT
+    if len(set(groups)) < 2:
+        groups = [str(index) for index in range(len(groups))]
+    names = sorted(set(groups))
     half = set(names[::2])
     is_first = [group in half for group in groups]
 

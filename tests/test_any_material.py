@@ -68,7 +68,9 @@ def test_unlabelled_pixels_and_absent_phases_teach_nothing() -> None:
     assert forest(image).shape == (3, 100, 120)
 
 
-def test_fields_of_different_light_are_standardised_where_groups_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fields_of_different_light_are_standardised_where_other_fields_can_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("sklearn")
     monkeypatch.setattr(pixel_forest, "_TRIAL_TREES", 5)
     pools: dict[bool, list[pixel_forest.Pool]] = {True: [], False: []}
@@ -79,8 +81,9 @@ def test_fields_of_different_light_are_standardised_where_groups_can_tell(monkey
         for standard, found in pools.items():
             grey = pixel_forest.standardised(image) if standard else image
             found.append(pixel_forest.pool_of(grey, labels, 2, 300, np.random.default_rng(seed)))
-    assert pixel_forest.best_setting(pools, ["a", "a"], 0) == pixel_forest.DEFAULT
-    assert pixel_forest.best_setting(pools, ["a", "b"], 0).standardised
+    one = {standard: found[:1] for standard, found in pools.items()}
+    assert pixel_forest.best_setting(one, ["a"], 0) == pixel_forest.DEFAULT
+    assert pixel_forest.best_setting(pools, ["a", "a"], 0).standardised
     assert pixel_forest.best_setting({True: pools[False], False: pools[True]}, ["a", "b"], 0).standardised is False
     image = pixel_forest.standardised(np.array([[60, 60], [80, 80]], np.uint8))
     assert image.tolist() == [[83, 83], [173, 173]]
@@ -127,7 +130,7 @@ def test_a_field_is_scored_by_the_model_that_held_it_out_and_others_by_the_mean(
     assert scored(Fitted([model(0.2), model(0.9)], 1.0, {}), data, unseen)["fractions"]["ferrite"]["predicted"] == 1.0
 
 
-def test_the_folds_are_those_of_auto_else_of_another_arm_else_by_group(source: Path) -> None:
+def test_the_folds_are_those_of_auto_else_of_another_arm_else_by_group(source: Path, tmp_path: Path) -> None:
     case = Case("tiny", source)
     names = [field.name for field in load_domain(source).training_fields]
     assert any_material.held_out_by_name(case, 0, {}) == dict(zip(names, range(4), strict=True))
@@ -136,10 +139,13 @@ def test_the_folds_are_those_of_auto_else_of_another_arm_else_by_group(source: P
     def arm(*folds: int) -> dict[str, Any]:
         return {"runs": [{"seed": 0, "held_out": dict(zip(names, folds, strict=True))}]}
 
-    plain, auto, students = arm(0, 0, 1, 1), arm(0, 1, 1, 1), arm(-1, -1, -1, -1)
+    plain, auto, blocks = arm(0, 0, 1, 1), arm(0, 1, 1, 1), arm(-1, -1, -1, -1)
     assert any_material.held_out_by_name(case, 0, {"plain": plain}) == plain["runs"][0]["held_out"]
     assert any_material.held_out_by_name(case, 5, {"plain": plain, "auto": auto}) == auto["runs"][0]["held_out"]
-    assert any_material.held_out_by_name(case, 0, {"auto": students, "plain": plain}) == plain["runs"][0]["held_out"]
+    assert any_material.held_out_by_name(case, 0, {"auto": blocks, "plain": plain}) == plain["runs"][0]["held_out"]
+    write_subset(source, names[:1], tmp_path / "one")
+    with pytest.raises(SystemExit, match="has one labelled field"):
+        any_material.held_out_by_name(Case("one", tmp_path / "one"), 0, {})
 
 
 def test_few_fields_are_drawn_by_seed_and_written_as_a_domain(source: Path, tmp_path: Path) -> None:
