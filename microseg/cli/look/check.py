@@ -111,6 +111,7 @@ def _check_by_run(
 def _print(console: Console, found: DomainCheck) -> None:
     from rich.markup import escape
 
+    from microseg.cli.look.fingerprint_table import print_fingerprint
     from microseg.cli.tables import say
 
     domain = found.domain
@@ -125,6 +126,8 @@ def _print(console: Console, found: DomainCheck) -> None:
     else:
         say(console, "Groups: none stated, so every field is a group of its own.")
     _field_table(found).print(console)
+    if found.fingerprint is not None:
+        print_fingerprint(console, found.fingerprint)
     for title, style, lines in (("Notices", "yellow", found.notices), ("Problems", "red", found.problems)):
         if lines:
             console.print(f"[{style}]{title}[/{style}]")

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from microseg.core.domains.domain import Domain, measured_labels
+from microseg.core.domains.fingerprint.field_source import FieldSource
+from microseg.core.domains.fingerprint.fingerprint import FingerprintMaker, are_groups_stated
+from microseg.core.domains.fingerprint.notices import fingerprint_notices
 from microseg.core.domains.folds import FOLDS, SplitPlan, held_out_by, planned_split, split_notices
 from microseg.core.domains.pairing import DomainField
 from microseg.core.domains.phases import UNLABELLED
@@ -19,7 +22,8 @@ from microseg.core.images.exclusion import not_measured_notices
 from microseg.core.images.folders import look_through
 from microseg.core.preparation.bit_depth import other_bits
 from microseg.core.preparation.intensity import combined_rule
-from microseg.core.preparation.prepared_field import read_through
+from microseg.core.preparation.prepared_field import labels_to_grid, read_through, read_whole
+from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.preparation import Grid, Intensity
 
 
@@ -67,6 +71,7 @@ class DomainCheck:
         resolved: the rule to 8 bit in use.
         problems: what stops training.
         notices: what the user should know.
+        fingerprint: what the labelled fields are like; None without a training field that can be read.
     """
 
     domain: Domain
@@ -74,6 +79,7 @@ class DomainCheck:
     resolved: Intensity
     problems: tuple[str, ...]
     notices: tuple[str, ...]
+    fingerprint: DatasetFingerprint | None = None
 
     @property
     def pixels(self) -> tuple[int, ...]:
@@ -107,6 +113,7 @@ class DomainCheck:
             "groups": self.groups,
             "fields": [self._field_json(item) for item in self.fields],
             "labels": domain.labels,
+            "fingerprint": None if self.fingerprint is None else self.fingerprint.model_dump(mode="json"),
         }
 
     def _field_json(self, item: FieldCheck) -> dict[str, Any]:
@@ -148,20 +155,24 @@ def check_domain(domain: Domain, folds: int | None = None) -> DomainCheck:
             problems.append(f"{domain.source}: {error}")
     else:
         problems.append(f"{domain.source}: has no masks, so training is impossible; an engine can measure it.")
-    fields = tuple(_check_field(item, domain, fold_of.get(item.name)) for item in domain.fields)
+    maker = FingerprintMaker([phase.name for phase in domain.phases])
+    fields = tuple(_check_field(item, domain, fold_of.get(item.name), maker) for item in domain.fields)
     problems += [text for item in fields for text in item.problems]
     problems += _missing_phases(domain, fields)
     resolved = combined_rule(domain.preparation.intensity, [item.intensity for item in fields if item.intensity])
     bits = other_bits([(item.name, item.intensity) for item in fields if item.intensity], resolved)
     notices = _notices(domain, fields) + split + bits
-    return DomainCheck(domain, fields, resolved, tuple(problems), notices)
+    fingerprint = maker.result(groups_stated=are_groups_stated(domain))
+    if fingerprint is not None:
+        notices += fingerprint_notices(fingerprint)
+    return DomainCheck(domain, fields, resolved, tuple(problems), notices, fingerprint)
 
 
-def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCheck:
+def _check_field(item: DomainField, domain: Domain, fold: int | None, maker: FingerprintMaker) -> FieldCheck:
     values: dict[str, Any] = {}
     problems: list[str] = []
     with ExitStack() as stack:
-        prepared = None
+        prepared = image = None
         try:
             prepared = stack.enter_context(open_field(item, domain.preparation, Grid()))
             values = {
@@ -174,7 +185,11 @@ def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCh
                 "intensity": prepared.intensity,
             }
             height, width = prepared.native_shape
-            values["notices"] += not_measured_notices(read_through(prepared), height * width)
+            if item.mask is None:
+                left_out = read_through(prepared)
+            else:
+                image, left_out = read_whole(prepared)
+            values["notices"] += not_measured_notices(left_out, height * width)
         except MicrosegError as error:
             problems.append(str(error))
         if item.mask is not None:
@@ -185,6 +200,9 @@ def _check_field(item: DomainField, domain: Domain, fold: int | None) -> FieldCh
                 values["notices"] = (*values.get("notices", ()), *notices)
                 if not item.is_test and not sum(values["pixels"][:-1]):
                     problems.append(nothing_labelled(item))
+                if image is not None:
+                    source = FieldSource(item.name, item.group, values["pixel_size_um"], item.is_test)
+                    maker.add(source, image, labels_to_grid(labels, image.shape))
             except MicrosegError as error:
                 if str(error) not in problems:
                     problems.append(str(error))

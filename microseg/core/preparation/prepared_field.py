@@ -88,11 +88,12 @@ class PreparedField(Closing):
         if start == stop:
             return np.empty((0, self.shape[1]), np.uint8)
         if self.shape == self.native_shape:
-            rows = self.filled_rows(start, stop)
-        else:
-            first, last = source_rows(self.native_shape[0], self.shape[0], start, stop)
-            native = self.filled_rows(first, last)
-            rows = resample_rows(native, first, self.native_shape, self.shape, start, stop)
+            return self._toned(self.filled_rows(start, stop))
+        first, last = source_rows(self.native_shape[0], self.shape[0], start, stop)
+        native = self.filled_rows(first, last)
+        return self._toned(resample_rows(native, first, self.native_shape, self.shape, start, stop))
+
+    def _toned(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
         rows = 255 - rows if self.invert else rows
         return rows if self._tone is None else self._tone[rows]
 
@@ -335,6 +336,30 @@ def read_through(prepared: PreparedField) -> dict[str, int]:
         merged(prepared.exclusions, prepared.excluded_rows(start, start + len(stripe)), counts)
         start += len(stripe)
     return counts
+
+
+def read_whole(prepared: PreparedField) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    """`whole` and `read_through` at once: the file is decoded once.
+
+    Args:
+        prepared: the open field.
+
+    Returns:
+        The whole field on the network's grid, uint8 `shape`; native pixels after the crop that are not measured, by reason.
+
+    Raises:
+        FieldError: damage that only reading shows.
+    """
+    counts = {each.reason: 0 for each in prepared.exclusions}
+    native = np.empty(prepared.native_shape, np.uint8)
+    step = max(1, _STRIPE_BYTES // prepared.native_shape[1])
+    for start in range(0, len(native), step):
+        stop = min(start + step, len(native))
+        native[start:stop] = prepared.filled_rows(start, stop)
+        merged(prepared.exclusions, prepared.excluded_rows(start, stop), counts)
+    if prepared.shape != prepared.native_shape:
+        native = resample_rows(native, 0, prepared.native_shape, prepared.shape, 0, prepared.shape[0])
+    return prepared._toned(native), counts
 
 
 def labels_to_native(

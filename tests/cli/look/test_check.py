@@ -15,9 +15,14 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from microseg.cli.look.check import _print, check
+from microseg.cli.look.fingerprint_table import print_fingerprint
 from microseg.cli.tables import output_console, shortened
 from microseg.core.domains.checking import check_domain
 from microseg.core.domains.domain import load_domain
+from microseg.core.domains.fingerprint.field_source import FieldSource
+from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_fields
+from microseg.core.schemas.fingerprint import PhaseFingerprint
+from tests.core.domains.fingerprint.samples import picture_of, structure
 from tests.core.samples import halves, noise, write_domain
 
 NAMED = [{"name": "ferrite"}, {"name": "bainite"}]
@@ -48,6 +53,42 @@ def test_a_domain_that_can_be_trained_on(tmp_path: Path) -> None:
     assert (first["name"], first["group"], first["width_px"], first["height_px"]) == ("spot0_0.tif", "spot0", 40, 32)
     assert first["area_shares"] == {"ferrite": 0.5, "bainite": 0.5}
     assert sorted({item["fold"] for item in found["fields"]}) == [0, 1, 2]
+
+
+def test_the_fingerprint_is_shown_and_named_in_json(tmp_path: Path) -> None:
+    masks = {f"s{group}_{tile}": structure(10 * group + tile) for group in (1, 2) for tile in (1, 2, 3)}
+    folder = write_domain(tmp_path / "steel", masks, {"phases": NAMED})
+    for place, (name, labels) in enumerate(masks.items()):
+        source = labels if name != "s2_2" else np.roll(labels, 6, 0)
+        picture = picture_of(source, place) if name != "s2_1" else picture_of(structure(11), 0)[::-1]
+        (folder / "images" / f"{name}.tif").unlink()
+        Image.fromarray(np.ascontiguousarray(picture)).save(folder / "images" / f"{name}.png")
+    result = run(folder, "--folds", "2", "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "found.json").read_text())["fingerprint"]
+    assert [phase["name"] for phase in found["phases"]] == ["ferrite", "bainite"]
+    assert found["fields"] == 6 and found["suspected_groups"] == {"rule": "^(s[0-9]+)", "groups": 2}
+    assert [(pair["first"], pair["second"]) for pair in found["copies"]] == [("s1_1.png", "s2_1.png")]
+    assert {item["field"] for item in found["shifted_masks"]} == {"s2_2.png"}
+    for text in ("chord px", "Noise, sharpest edges", "mirrored, turned by 180 degrees", "groups: '^(s[0-9]+)'"):
+        assert text in result.output
+    assert "s2_2.png (labels 6 px down, 0 px right)" in result.output
+
+
+def test_the_fingerprint_fits_80_columns() -> None:
+    chords = {"chord_px": 123.4, "chord_std_px": 117.2, "chord_um": 12.34, "chord_std_um": 11.72}
+    phase = PhaseFingerprint(
+        name="bainite", area_share=0.5123, labelled_px=1, regions=12345, fields=100, groups=12, grey_mean=123.4, grey_std=22.2,
+        **chords,
+    )  # fmt: skip
+    picture = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    made = fingerprint_of_fields([(FieldSource("a", "a"), picture, picture // 32)], ["a", "b"], groups_stated=False)
+    text = io.StringIO()
+    print_fingerprint(Console(file=text, width=80, height=25), made.model_copy(update={"phases": [phase, phase]}))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and any(
+        "123±117" in line and "12.3±12" in line and "100 (12)" in line for line in lines
+    )
 
 
 def test_fewer_groups_than_folds(tmp_path: Path) -> None:
