@@ -16,11 +16,18 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.pixel_size import ASSUMED, PixelSize
+from microseg.core.preparation import prepared_field
 from microseg.core.preparation.bit_depth import resolve_bits
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.intensity import combined_rule
 from microseg.core.preparation.percentiles import percentiles
-from microseg.core.preparation.prepared_field import labels_to_grid, labels_to_native, open_prepared
+from microseg.core.preparation.prepared_field import (
+    labels_to_grid,
+    labels_to_native,
+    open_prepared,
+    read_through,
+    read_whole,
+)
 from microseg.core.preparation.resampling import network_side, resample_rows, resampling_weights, source_rows
 from microseg.core.schemas.preparation import Crop, Grid, Intensity, Preparation
 from tests.core.samples import noise
@@ -317,3 +324,18 @@ def test_why_opencv_does_not_resample() -> None:
         ours.append(resample_rows(image[first:last], first, (300, 400), shape, start, stop))
     assert np.mean(np.vstack(theirs) != whole) > 0.5
     assert np.array_equal(np.vstack(ours), resample_rows(image, 0, (300, 400), shape, 0, shape[0]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_reading_once_gives_picture_and_what_is_not_measured(
+    tmp_path: Path, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = noise(60, 50)
+    alpha = np.full_like(image, 255)
+    alpha[10:20, 5:15] = 0
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([image, image, image, alpha]))
+    monkeypatch.setattr(prepared_field, "_STRIPE_BYTES", 50 * 7)
+    with open_prepared(tmp_path / "a.png", Preparation(invert=True), Grid(scale=scale)) as prepared:
+        whole, counts = read_whole(prepared)
+        assert np.array_equal(whole, prepared.whole())
+        assert counts == read_through(prepared) and sum(counts.values()) == 100
