@@ -93,6 +93,30 @@ def planned_split(groups: Sequence[str], folds: int) -> SplitPlan:
     )
 
 
+def kept_split(groups: Sequence[str], folds: int) -> tuple[SplitPlan, list[int]]:
+    """The split of fields with which a run of so many folds goes on, however few they are.
+
+    Args:
+        groups: the group of each new field.
+        folds: folds of the run.
+
+    Returns:
+        The split by group with all folds, and the fold that holds each field out. With fewer groups than folds, some folds hold
+        out none. All folds learn the fields of a single group (-1).
+    """
+    known = len(set(groups))
+    elsewhere = "scored on fields that the run which is continued held out"
+    if known == 1:
+        what = "the one new field is" if len(groups) == 1 else f"the {len(groups)} new fields are of one group and are"
+        return SplitPlan("groups", folds, (f"{what} learned by every fold: folds are {elsewhere}",)), [-1] * len(groups)
+    notices: tuple[str, ...] = ()
+    if known < folds:
+        notices = (
+            f"the new fields are of {known} groups: {known} of {folds} folds hold one out, the others are {elsewhere}",
+        )
+    return SplitPlan("groups", folds, notices), assign_folds(groups, min(folds, known))
+
+
 def split_notices(split: Split, groups: Sequence[str]) -> tuple[str, ...]:
     """What the user should know about scores of such folds."""
     if split == "blocks":

@@ -75,7 +75,7 @@ def evaluate_networks(
     def predict(prepared: PreparedField, sha256: str) -> Prediction:
         # The fold that held out a training field scores it (-1: none did), or each block of it. All folds score others.
         blocks = blocks_of.get(sha256, [])
-        if _are_scored(blocks, prepared.shape, record.folds):
+        if are_scored(blocks, prepared.shape, record.folds):
             return _by_blocks(networks, prepared.whole(), blocks, record)
         fold = held_out_by.get(sha256)
         is_held_out = fold is not None and fold >= 0
@@ -92,8 +92,14 @@ def evaluate_networks(
     return evaluation(scores, record.phases)
 
 
-def _are_scored(blocks: Sequence[Block], shape: tuple[int, int], folds: int) -> bool:
-    """Whether blocks cover a field of this shape, and each has a fold that did not learn from it."""
+def are_scored(blocks: Sequence[Block], shape: tuple[int, int], folds: int) -> bool:
+    """Whether blocks cover a field, and each has a fold that did not learn from it.
+
+    Args:
+        blocks: The blocks of the field that a run records.
+        shape: Height and width of the field on the network's grid.
+        folds: Number of folds.
+    """
     covered = sum(block.height_px * block.width_px for block in blocks)
     ends = [(block.top_px + block.height_px, block.left_px + block.width_px) for block in blocks]
     fits = bool(ends) and (max(y for y, _ in ends), max(x for _, x in ends)) == tuple(shape)

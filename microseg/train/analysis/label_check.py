@@ -12,7 +12,9 @@ from microseg.core.domains.domain import Domain
 from microseg.core.labelling.label_check import LabelCheck, check_labels
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.bag import PhaseInfo
-from microseg.core.schemas.run import read_run
+from microseg.core.schemas.run import Block, read_run
+from microseg.train.analysis.evaluate import are_scored
+from microseg.train.common.fields.splitting import region_of
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.run_folder import load_networks
 
@@ -20,7 +22,10 @@ from microseg.train.common.run_folder import load_networks
 def check_labels_with_run(
     run: Path, domain: Domain, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
 ) -> tuple[LabelCheck, Sequence[PhaseInfo]]:
-    """Compare labels with the folds that did not learn from them: the one that held a field out, or all for other fields.
+    """Compare labels with the folds that did not learn from them.
+
+    Of a field of the training it is the fold that held it out, or of each block the one that held out the block; all folds
+    check other fields.
 
     Args:
         run: a finished run.
@@ -39,6 +44,9 @@ def check_labels_with_run(
     held_out_by = {field.sha256: field.fold for field in record.fields}
 
     def unseen(prepared: PreparedField, sha256: str) -> NDArray[np.float32] | None:
+        blocks = [block for block in record.blocks if block.sha256 == sha256]
+        if are_scored(blocks, prepared.shape, record.folds):
+            return _by_blocks(predict_field(networks, prepared.whole(), record.stride, record.halo_px)[0], blocks)
         fold = held_out_by.get(sha256)
         if fold is not None and fold < 0:
             return None
@@ -47,3 +55,12 @@ def check_labels_with_run(
 
     entry = record.domain_called(domain_name)
     return check_labels(domain, entry, record.grid, record.phases, unseen, progress), record.phases
+
+
+def _by_blocks(probability: NDArray[np.float32], blocks: Sequence[Block]) -> NDArray[np.float32]:
+    """Of each fold's probabilities float32 (F, P, h, w) those of the fold that did not learn a block: float32 (1, P, h, w)."""
+    found = np.zeros_like(probability[:1])
+    for block in blocks:
+        region = region_of(block)
+        found[(0, slice(None), *region)] = probability[(block.fold, slice(None), *region)]
+    return found

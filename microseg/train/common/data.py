@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from microseg.core.domains.checking import nothing_labelled
 from microseg.core.domains.domain import Domain, load_domain, resolved_rule
-from microseg.core.domains.folds import Split, SplitPlan, held_out_by, planned_split, split_notices
+from microseg.core.domains.folds import Split, SplitPlan, held_out_by, kept_split, planned_split, split_notices
 from microseg.core.domains.phases import UNLABELLED
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import InputError
@@ -102,7 +102,7 @@ def load_training_data(
     *,
     phases: Sequence[PhaseInfo] = (),
     base: Preparation | None = None,
-    split: Split | Literal["auto"] = "groups",
+    split: Split | Literal["auto", "kept"] = "groups",
 ) -> TrainingData:
     """Read a labelled domain.
 
@@ -115,7 +115,8 @@ def load_training_data(
         base: Preparation of the fields, where the domain's own file states none. Its pixel size is that of fields that state
             none.
         split: What a fold holds out. `auto`: groups; where there are fewer groups than folds, fewer folds, fields of one
-            group, or blocks of the only field.
+            group, or blocks of the only field. `kept`: new fields for a run that is continued: groups, of which there may be
+            fewer than folds, and phases may be missing that the run's own fields hold.
 
     Raises:
         InputError: The domain cannot be trained on.
@@ -138,11 +139,15 @@ def load_training_data(
     pixel_um = None if common is None else common.width_um
     grid = grid or Grid(pixel_size_um=pixel_um / scale if pixel_um else None, scale=scale)
     groups = [field.group for field in domain.training_fields]
-    plan = planned_split(groups, folds) if split == "auto" else SplitPlan(split, folds)
-    held = held_out_by(plan.split, groups, plan.folds)
+    if split == "kept":
+        plan, held = kept_split(groups, folds)
+    else:
+        plan = planned_split(groups, folds) if split == "auto" else SplitPlan(split, folds)
+        held = held_out_by(plan.split, groups, plan.folds)
     fields = load_fields(domain, grid, scale_rules)
     _refuse_unlabelled(fields)
-    _refuse_missing_phases(domain, fields)
+    if split != "kept":
+        _refuse_missing_phases(domain, fields)
     cut = [blocks_of(field.labels, field.sha256, plan.folds) for field in fields] if plan.split == "blocks" else []
     return TrainingData(
         notices=(*domain.notices, *other_bits, *plan.notices, *split_notices(plan.split, groups)),
@@ -180,7 +185,8 @@ def reload_training_data(run: Path, record: RunRecord, recipe: Recipe, missing: 
         raise InputError(f"{run}: its labelled fields are not in {where}. Remedy: {missing}.")
     data = load_training_data(
         where, recipe.scale, recipe.folds, record.grid,
-        phases=record.phases, base=recorded_preparation(record), split=recipe.split,
+        phases=record.phases, base=recorded_preparation(record),
+        split="kept" if record.continued_from and recipe.split == "groups" else recipe.split,
     )  # fmt: skip
     if data.sha256 != record.dataset_sha256:
         raise InputError(

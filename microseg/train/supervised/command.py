@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from microseg.core.domains.folds import Split
 from microseg.core.errors import InputError
+from microseg.core.labelling.suggestions import unchanged_predictions
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary
 from microseg.core.system.files import write_json, write_yaml
@@ -34,6 +35,8 @@ from microseg.train.common.run_folder import (
 from microseg.train.supervised.continued import EarlierRun, read_earlier, refuse_other_phases
 from microseg.train.supervised.loop import SupervisedFold
 from microseg.train.supervised.unlabelled import UnlabelledFold, settled_gain, stage_folder
+
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def run_supervised(
     earlier = read_earlier(init, recipe) if init is not None else None
     training = _training(source, recipe, earlier, out, few=few, unlabelled=unlabelled)
     recipe = training.recipe
-    for text in training.data.notices:
+    for text in (*training.data.notices, *_about_predictions(source, training.data)):
         notice(text)
     if ranks.writes:
         claim_run(out, _record(training, source, recipe_name), Recipe)
@@ -118,6 +121,16 @@ def run_supervised(
     return summary
 
 
+def _about_predictions(source: Path, data: TrainingData) -> list[str]:
+    """A notice where labels are still those that `microseg suggest` predicted. Raises InputError."""
+    names = unchanged_predictions(source)
+    if not names:
+        return []
+    listed = ", ".join(Path(name).name for name in names[:_LISTED]) + (" ..." if names[_LISTED:] else "")
+    which = f"{len(names)} of {len(data.fields)} fields are labelled by unchanged predictions of `microseg suggest` ({listed})"
+    return [f"{which}: they teach nothing new until they are corrected"]
+
+
 def _training(
     source: Path, recipe: Recipe, earlier: EarlierRun | None, out: Path, *, few: bool, unlabelled: Path | None
 ) -> _Training:
@@ -130,6 +143,7 @@ def _training(
     if earlier:
         data = earlier.read(source, recipe, split)
         refuse_other_phases(earlier, source, data.phases)
+        earlier.require_held_out(source, data)
     else:
         data = load_training_data(source, recipe.scale, recipe.folds, split=split)
     recipe = recipe.model_copy(update={"folds": data.fold_count, "split": data.split})
@@ -182,6 +196,7 @@ def _job(training: _Training, fold: int, ranks: Ranks) -> SupervisedFold:
     recipe, data, earlier = training.recipe, training.data, training.earlier
     folder = training.out / f"fold{fold}"
     seen, unseen = with_labels(data.seen(fold), recipe.label_share, recipe.seed), data.unseen(fold)
+    unseen = list(earlier.unseen(unseen, fold)) if earlier else unseen
     if ranks.writes:
         save_parity_tiles(folder / "parity", unseen, recipe.network.stride)
     if earlier is None:

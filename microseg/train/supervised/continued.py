@@ -38,12 +38,32 @@ class EarlierRun:
     data: TrainingData
 
     def read(self, source: Path, recipe: Recipe, split: Split | Literal["auto"] = "groups") -> TrainingData:
-        """Read new fields for these networks, prepared as the target where the run is adapted. Raises InputError."""
+        """Read new fields for these networks, prepared as the target where the run is adapted. Raises InputError.
+
+        Folds stay as many as they are, also for fewer new groups, and hold out groups of new fields unless the recipe asks for
+        another split than the run's.
+        """
         record = self.record
         base = record.adaptation.target.preparation if record.adaptation else None
         return load_training_data(
-            source, recipe.scale, recipe.folds, record.grid, phases=record.phases, base=base, split=split
-        )
+            source, recipe.scale, recipe.folds, record.grid,
+            phases=record.phases, base=base,
+            split="kept" if split in ("groups", "auto", self.recipe.split) else split,
+        )  # fmt: skip
+
+    def unseen(self, fields: Sequence[LabelledField], fold: int) -> Sequence[LabelledField]:
+        """What a new fold is scored on: the new fields that it holds out; without one, earlier fields that it has not seen."""
+        return fields or self.data.unseen(self.place(fold))
+
+    def require_held_out(self, source: Path, data: TrainingData) -> None:
+        """Raise InputError where a fold has nothing to be scored on: it holds out no new field, and held out no earlier one."""
+        for fold in range(data.fold_count):
+            if not self.unseen(data.unseen(fold), fold):
+                before = self.record.continued_from
+                raise InputError(
+                    f"{source}: fold {fold} of {data.fold_count} holds out none of its fields, nor did it in {self.run}. "
+                    f"Remedy: fields of {data.fold_count} groups{f', or --init {before}' if before else ''}."
+                )
 
     def domains_beside(self, name: str) -> list[DomainEntry]:
         """The domains that the networks measure already. A target with the new domain's name is left out."""

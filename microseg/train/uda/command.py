@@ -171,6 +171,9 @@ def _context(target_path: Path, source_run: Path, out: Path, options: Adaptation
         changed="--source-data with those fields, or train the source again",
     )
     wanted = tuple(range(record.folds if options.folds is None else min(options.folds, record.folds)))
+    if any(not data.unseen(fold) for fold in wanted):
+        before = f"the run that it continues, {record.continued_from}" if record.continued_from else "a run by groups"
+        raise InputError(f"{source_run}: a fold held out none of its labelled fields. Remedy: {before}, as --source.")
     network = load_network(source, len(record.phases), source_run / "fold0" / "model.safetensors")
     target = read_target(
         target_path,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microseg.core.domains.domain import load_domain, prepared_and_labels, read_labels
-from microseg.core.schemas.run import read_run
+from microseg.core.schemas.run import Block, read_run
+from microseg.core.system.files import write_yaml
 from microseg.train.analysis import label_check
 from tests.chain import microseg
 
@@ -97,6 +98,32 @@ def test_fields_that_every_fold_has_learned_are_named(
     (run / "run.yaml").write_text(text.replace("  fold: 1\n", "  fold: -1\n"), encoding="utf-8")
     done = microseg("check", source, "--folds", 2, "--run", run, "--out", tmp_path / "page.html")
     assert done.status == 0 and done.out.count("its labels are not checked: every fold has learned from it") == 2
+
+
+def test_a_block_is_checked_by_the_fold_that_held_it_out(
+    trained: Path, source: Path, networks_that_know: list[int], tmp_path: Path
+) -> None:
+    """A field of which fold 0 held out the left half and fold 1 the right one."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    record = read_run(run)[0]
+    field, grid = load_domain(source).fields[0], record.grid
+    height, width = prepared_and_labels(field, load_domain(source), grid)[0].shape
+    (sha256,) = (item.sha256 for item in record.fields if item.name == field.name)
+    half = width // 2
+    blocks = [
+        Block(sha256=sha256, fold=0, top_px=0, left_px=0, height_px=height, width_px=half),
+        Block(sha256=sha256, fold=1, top_px=0, left_px=half, height_px=height, width_px=width - half),
+    ]
+    write_yaml(run / "run.yaml", record.model_copy(update={"blocks": blocks}).model_dump(mode="json"))
+    domain, name, _ = relabelled(source, tmp_path / "steel", 0)
+    found, _ = label_check.check_labels_with_run(run, load_domain(domain))
+    assert sorted(networks_that_know) == [1, 1, 1, 2] and found.checked == 4
+    assert [(doubt.field, doubt.folds) for doubt in found.doubts] == [(name, 1)]
+    each = np.arange(2 * 3 * height * width, dtype=np.float32).reshape(2, 3, height, width)
+    joined = label_check._by_blocks(each, blocks)
+    np.testing.assert_array_equal(joined[0, :, :, :half], each[0, :, :, :half])
+    np.testing.assert_array_equal(joined[0, :, :, half:], each[1, :, :, half:])
 
 
 def test_options_of_a_run_need_one(source: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from PIL import Image
 
+from microseg.core.domains.folds import kept_split
 from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.core.schemas.run import RunRecord, read_run
 from microseg.synthetic.folder import write_domain
@@ -133,3 +135,52 @@ def test_fields_of_folds_that_were_not_adapted_are_held_out_by_none(place: Path)
 
 def _data_of(place: Path, record: RunRecord, recipe: Recipe) -> TrainingData:
     return load_training_data(place / "s", recipe.scale, recipe.folds, record.grid, phases=record.phases)
+
+
+def test_suggested_fields_continue_a_run_however_few_they_are(place: Path, tmp_path: Path) -> None:
+    """Of one field no fold can hold it out, of two fields each fold does. Unchanged predictions are told."""
+    new = tmp_path / "new"
+    write_domain(new, "t2", 1, 9, size_px=(180, 150))
+    todo = tmp_path / "TODO"
+    done = microseg("suggest", place / "run", new / "images", "--out", todo)
+    assert done.status == 0, done.err
+    # A phase that the one field does not hold is known from the run's own fields.
+    (mask,) = (todo / "masks").iterdir()
+    suggested = Image.open(mask)
+    pixels = np.zeros_like(np.asarray(suggested))
+    out = tmp_path / "one"
+    arguments = ("train", "supervised", todo, "--init", place / "run", "--set", "steps=1", "--out")
+    done = microseg(*arguments, tmp_path / "told")
+    assert done.status == 0, done.err
+    assert "1 of 1 fields are labelled by unchanged predictions of `microseg suggest`" in done.out
+    corrected = Image.fromarray(pixels)
+    palette = suggested.getpalette()
+    assert palette is not None
+    corrected.putpalette(palette)
+    corrected.save(mask)
+    done = microseg(*arguments, out)
+    assert done.status == 0, done.err
+    assert "unchanged predictions" not in done.out
+    assert "the one new field is learned by every fold" in done.out
+    record, summary = read_run(out)
+    assert (record.folds, len(summary.folds)) == (2, 2) and record.recipe["steps"] == 1
+    assert [field.fold for field in record.fields] == [-1, *(field.fold for field in read_run(place / "run")[0].fields)]
+    scored = microseg("evaluate", out, place / "s", "--as", "synthetic-s", "--json", tmp_path / "s.json")
+    assert scored.status == 0, scored.err
+    # Going on from it, a fold needs a field that it has not seen.
+    again = microseg("train", "supervised", todo, "--init", out, "--set", "steps=1", "--out", tmp_path / "again")
+    assert again.status == 2 and f"nor did it in {out}" in again.err and f"or --init {place / 'run'}" in again.err
+    adapted = microseg("train", "uda", "--target", new, "--source", out, "--out", tmp_path / "adapted")
+    assert adapted.status == 2 and "a fold held out none of its labelled fields" in adapted.err
+
+
+def test_fewer_new_groups_than_folds_leave_the_folds_as_they_are() -> None:
+    plan, held = kept_split(["a", "b", "a"], 5)
+    assert (plan.split, plan.folds, held) == ("groups", 5, [0, 1, 0])
+    assert plan.notices[0].startswith(
+        "the new fields are of 2 groups: 2 of 5 folds hold one out, the others are scored on"
+    )
+    plan, held = kept_split(["a", "a"], 5)
+    assert (plan.folds, held) == (5, [-1, -1])
+    assert plan.notices[0].startswith("the 2 new fields are of one group and are learned by every fold")
+    assert kept_split(list("abcdef"), 3)[0].notices == ()
