@@ -144,7 +144,7 @@ def decide(
     expected = forecast(_with_second_stage(speed, recipe, options), work, budget_s - spent_s, steps)
     warnings = [*plan.warnings, *_few_steps(expected, speed, work, minutes, is_length_given)]
     for text in warnings:
-        notice(text)
+        notice(text.rstrip("."))
     if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
     length_reason = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from microseg.core.domains.fingerprint.notices import fingerprint_notices
 from microseg.core.domains.folds import planned_split
 from microseg.core.errors import InputError
 from microseg.core.schemas.automatic import Reason
@@ -32,8 +33,6 @@ DISTINCT_GREY = 1.0
 # Core and halo of a tile (px of the network's grid), and tiles of a step.
 CPU_TILE, GPU_TILE = (160, 16, 6), (512, 62, 12)
 SMALLEST_CORE_PX = 64
-# Phases or fields that a warning names.
-_NAMED = 5
 # Folds: the multiple of the workers that is next to this number.
 FOLDS = 5
 
@@ -94,7 +93,7 @@ def plan_for(found: DatasetFingerprint, given: Circumstances) -> Plan:
     tree = {key: value for keys, _ in parts for key, value in keys.items()}
     trees = {scale: tree | {"scale": scale} | keys for scale, (keys, _) in tiles.items()}
     reasons = [scale_reason, tiles[scales[0]][1], *(reason for _, reason in parts)]
-    return Plan(trees, scales, tuple(reasons), (*_rare(present), *_doubts(found)))
+    return Plan(trees, scales, tuple(reasons), (*fingerprint_notices(found), *_alone(found)))
 
 
 def _scales(phases: list[PhaseFingerprint]) -> tuple[tuple[float, ...], Reason]:
@@ -216,39 +215,10 @@ def _reason(key: str, value: str, why: str) -> Reason:
     return Reason(key=key, value=value, why=why)
 
 
-def _doubts(found: DatasetFingerprint) -> list[str]:
-    """What of the data makes scores lie, or keeps a fold from learning a phase."""
-    told = [
+def _alone(found: DatasetFingerprint) -> list[str]:
+    """Phases that the fold which holds them out cannot learn."""
+    return [
         f"the phase {phase.name!r} occurs in one group alone: the fold that holds it out cannot learn it"
         for phase in found.phases
         if phase.groups == 1 and found.groups > 1
     ]
-    if found.suspected_groups is not None:
-        rule, count = found.suspected_groups.rule, found.suspected_groups.groups
-        told.append(
-            f"no groups are stated, but names suggest {count} specimens: scores flatter where a fold learns from the specimen "
-            f"that it holds out. Remedy: `groups: {rule}` in domain.yaml"
-        )
-    across = [f"{copy.first} and {copy.second} ({copy.kind})" for copy in found.copies if copy.is_across]
-    if across:
-        told.append(f"fields of different groups show the same place, which flatters the scores: {_list(across)}")
-    if found.shifted_masks:
-        moved = [f"{item.field} (by {item.dy_px} rows and {item.dx_px} columns)" for item in found.shifted_masks]
-        told.append(f"masks fit their pictures better when they are moved: {_list(moved)}")
-    return told
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
-
-
-def _rare(phases: list[PhaseFingerprint]) -> tuple[str, ...]:
-    """Phases that no recipe finds well."""
-    rare = sorted((phase for phase in phases if phase.area_share < VERY_RARE), key=lambda phase: phase.area_share)
-    if not rare:
-        return ()
-    named = _list([f"{phase.name!r} ({100 * phase.area_share:.2g} %)" for phase in rare])
-    return (
-        f"phases below {100 * VERY_RARE:g} % of the labelled area: {named}. Expect rough outlines. More labels "
-        "of them help, or a domain.yaml that gives their mask values to a neighbour under `values`",
-    )

@@ -135,6 +135,9 @@ def _training(
     source: Path, recipe: Recipe, earlier: EarlierRun | None, out: Path, *, few: bool, unlabelled: Path | None
 ) -> _Training:
     """Read the labelled domain and the unlabelled fields. The recipe gets what the domain settles. Raises InputError."""
+    if earlier is not None and unlabelled is None:
+        # A stage of the run before: its fields are not among the new ones.
+        recipe = recipe.model_copy(update={"unlabelled": None})
     if recipe.unlabelled is not None and unlabelled is None:
         raise InputError("recipe: `unlabelled` needs fields. Remedy: --unlabelled FOLDER, or --set unlabelled=null.")
     if unlabelled is not None and ranks_of_torchrun().size > 1:

