@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,10 +83,10 @@ def test_auto_wants_a_recipe_that_adapts(place: Path, tmp_path: Path) -> None:
 
 
 def test_labels_that_the_source_was_to_do_without_are_not_learned_from(place: Path, tmp_path: Path) -> None:
-    fields = load_training_data(place / "s", 0.5, 2).fields
+    data = load_training_data(place / "s", 0.5, 2)
+    data = replace(data, folds=[0, 0, *[1] * (len(data.fields) - 2)])
     for share, least in ((1.0, 2), (0.5, 1)):
-        source = SimpleNamespace(label_share=share, seed=0)
-        at = SimpleNamespace(data=SimpleNamespace(fields=fields, folds=[0, 0, *[1] * (len(fields) - 2)]), source=source)
+        at = SimpleNamespace(data=data, source=SimpleNamespace(label_share=share, seed=0))
         assert len(AdaptationContext.seen(at, 1)) == least  # type: ignore[arg-type]
 
 
