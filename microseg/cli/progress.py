@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def training_progress(
-    title: str = "fold {task.fields[fold]}",
-) -> Iterator[Callable[[int], Callable[[int, int, str], None]]]:
-    """Progress bars with rate and time left, one for each fold; nothing where standard error is not a terminal."""
+    title: str = "{task.fields[kind]} {task.fields[fold]}",
+) -> Iterator[Callable[..., Callable[[int, int, str], None]]]:
+    """Progress bars with rate and time left, one for each fold; nothing where standard error is not a terminal.
+
+    Yields:
+        A function of the number of a fold, and of what it is called (`fold` by default). It returns what is called after every
+        step with the steps done, the steps in all and a text.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,8 +39,8 @@ def training_progress(
         disable=not (console.is_terminal and is_first_rank()),
     )
 
-    def on_fold(fold: int) -> Callable[[int, int, str], None]:
-        task = bars.add_task("", total=None, fold=fold, rate="")
+    def on_fold(fold: int, kind: str = "fold") -> Callable[[int, int, str], None]:
+        task = bars.add_task("", total=None, fold=fold, kind=kind, rate="")
 
         def report(step: int, steps: int, text: str) -> None:
             speed = next((t.speed for t in bars.tasks if t.id == task), None)

@@ -15,15 +15,14 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.bag import FoldInfo
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
 from microseg.train import ADAPTATION_METHODS
+from microseg.train.auto.options import AutoOptions
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
-from microseg.train.recipe_files import load_recipe, load_uda_recipe, recipe_of_run
+from microseg.train.recipe_files import AUTO, load_recipe, load_uda_recipe, recipe_of_run
 from microseg.train.uda.recipe import UdaRecipe
 
 __all__ = ["Run", "read_finished_run", "train_supervised", "train_uda"]
 
 RUNS = Path("runs")
-# The recipe that configures itself.
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -116,10 +115,12 @@ def train_supervised(
     source, overrides = Path(domain), _overrides(settings)
     if init is None and str(recipe or AUTO) == AUTO:
         path = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-supervised"
+        options = AutoOptions(
+            minutes, overrides, folds, seed, workers, None if unlabelled is None else Path(unlabelled)
+        )
         return _train_automatically(
-            source, path, (minutes, overrides, folds, seed, workers, unlabelled),
-            resume=resume, progress=progress, on_trial=on_trial, notice=notice or no_notice,
-        )  # fmt: skip
+            source, path, options, resume=resume, progress=progress, on_trial=on_trial, notice=notice or no_notice
+        )
     if minutes is not None:
         raise InputError("--minutes: only --recipe auto has a budget. Remedy: leave it out, or --set steps=N.")
     if init is not None and recipe is None:
@@ -148,23 +149,22 @@ def train_supervised(
 def _train_automatically(
     source: Path,
     run: Path,
-    given: tuple[float | None, Sequence[str], int | None, int | None, int | None, str | PathLike[str] | None],
+    options: AutoOptions,
     *,
     resume: bool,
     progress: FoldCallback | None,
     on_trial: FoldCallback | None,
     notice: NoticeCallback,
 ) -> Run:
-    """A run with the recipe `auto`. given: what `AutoOptions` holds, in its order."""
+    """A run with the recipe `auto`."""
     import torch
 
-    from microseg.train.auto.command import AutoOptions, run_auto
+    from microseg.train.auto.command import run_auto
 
     is_finished = resume and (run / "summary.json").is_file()
-    unlabelled = None if given[5] is None else Path(given[5])
     with torch.random.fork_rng():
         summary = run_auto(
-            source, AutoOptions(*given[:5], unlabelled=unlabelled), run,
+            source, options, run,
             resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress, notice=notice,
         )  # fmt: skip
     if is_finished:

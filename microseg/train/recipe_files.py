@@ -20,6 +20,8 @@ from microseg.train.distillation.recipe import DistillRecipe
 from microseg.train.pretraining.recipe import PretrainRecipe
 from microseg.train.uda.recipe import UdaRecipe
 
+# The recipe that configures itself.
+AUTO = "auto"
 PACKAGED = Path(__file__).parent / "recipes"
 CHECKOUT = Path(__file__).parents[2] / "train"
 AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainRecipe, UdaRecipe, DistillRecipe)

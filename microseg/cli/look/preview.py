@@ -23,10 +23,11 @@ def preview(
 ) -> None:
     """Draw training tiles with their labels, before and after the augmentation."""
     from microseg.core.preparation.wording import domain_pixel_size_text
-    from microseg.train.recipe_files import load_recipe
+    from microseg.train.recipe_files import AUTO, load_recipe
 
-    if recipe == "auto":
-        from microseg.train.auto.command import AutoOptions, recipe_of_rules
+    if recipe == AUTO:
+        from microseg.train.auto.command import recipe_of_rules
+        from microseg.train.auto.options import AutoOptions
 
         loaded = recipe_of_rules(domain, AutoOptions(settings=settings or (), folds=folds, seed=seed))
     else:

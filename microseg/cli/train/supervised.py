@@ -65,6 +65,7 @@ def supervised(
         run = train_supervised(
             domain, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings, init=init, resume=resume,
             unlabelled=unlabelled, workers=workers, minutes=minutes, progress=on_fold,
+            on_trial=lambda number: on_fold(number, "trial"),
             notice=lambda text: say(console, f"{plain(text)}."),
         )  # fmt: skip
     _print(console, run, init)

@@ -30,7 +30,7 @@ _SPEED_FILE = "speed.json"
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingWork:
     """What is trained, for the forecast.
 
     folds: Number of folds.
@@ -62,7 +62,7 @@ class Forecast:
     seconds: float
 
 
-def forecast(speed: Speed, work: Work, seconds: float, steps: int | None = None) -> Forecast:
+def forecast(speed: Speed, work: TrainingWork, seconds: float, steps: int | None = None) -> Forecast:
     """The steps that fit into a time.
 
     Args:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,15 @@ from microseg.core.preparation.prepared_field import labels_to_native
 from microseg.core.schemas.automatic import AutomaticRecipe, Reason, Speed, Trial
 from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.preparation import Grid
-from microseg.core.schemas.run import RunSummary, read_record
+from microseg.core.schemas.run import RunSummary
 from microseg.core.system.files import write_json
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.analysis.evaluate import evaluate_run
-from microseg.train.auto.budget import Forecast, Work, forecast, measured_speed
+from microseg.train.auto.budget import Forecast, TrainingWork, forecast, measured_speed
 from microseg.train.auto.closing import closing_warnings
+from microseg.train.auto.options import AutoOptions
 from microseg.train.auto.rules import Circumstances, plan_for
-from microseg.train.auto.search import Candidate, best, search, search_rounds
+from microseg.train.auto.search import Contender, best, search, search_rounds
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.optimiser_step import training_device
@@ -36,12 +38,11 @@ from microseg.train.common.parallel.ranks import ranks_of_torchrun
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
 from microseg.train.common.recipe import Recipe, UnlabelledConfig
 from microseg.train.common.run_folder import refuse_existing
-from microseg.train.recipe_files import recipe_from, recipe_of_run
+from microseg.train.recipe_files import AUTO, recipe_from, recipe_of_run
 from microseg.train.supervised.command import run_supervised
 from microseg.train.supervised.loop import SupervisedFold, steps_of
 
 _AUTOMATIC, _EVALUATION = "automatic.json", "evaluation.json"
-RECIPE = "auto"
 CPU_MINUTES, GPU_MINUTES = 30.0, 60.0
 # Largest share of the budget that the search takes.
 _SEARCH_SHARE = 0.25
@@ -54,26 +55,7 @@ _RESERVE = 0.03
 
 
 @dataclass(frozen=True)
-class AutoOptions:
-    """What the user asks for beside the domain.
-
-    minutes: The budget; by default 30 without a GPU, 60 with one.
-    settings: Texts KEY=VALUE that override what the rules decide.
-    folds, seed: Instead of the rules' choice.
-    workers: Processes that train; by default one for each GPU, or for each processor without one.
-    unlabelled: Unlabelled fields of the same domain.
-    """
-
-    minutes: float | None = None
-    settings: Sequence[str] = ()
-    folds: int | None = None
-    seed: int | None = None
-    workers: int | None = None
-    unlabelled: Path | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
+class AutoDecision:
     """What `--recipe auto` decides.
 
     recipe: The recipe, complete.
@@ -93,7 +75,7 @@ def decide(
     notice: NoticeCallback = no_notice,
     on_trial: FoldCallback = no_fold_progress,
     clock: Callable[[], float] = time.monotonic,
-) -> Decision:
+) -> AutoDecision:
     """Find the recipe for a labelled domain.
 
     Args:
@@ -115,14 +97,14 @@ def decide(
     plan = plan_for(found, given)
 
     def recipe_at(scale: float) -> Recipe:
-        return recipe_from(RECIPE, plan.trees[scale], options.settings, seed=options.seed)
+        return recipe_from(AUTO, plan.trees[scale], options.settings, seed=options.seed)
 
     recipe = recipe_at(plan.scales[0])
     is_length_given = not (_is_open("steps", options.settings) and _is_open("epochs", options.settings))
     # A search belongs to a budget: who fixes the length and names no minutes wants that length alone.
     searches = _is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
     scales = plan.scales if searches else (recipe.scale,)
-    workers = max(w for w in range(1, given.workers + 1) if recipe.folds % w == 0)
+    workers = _workers(recipe, given)
     data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
     speed = measured_speed(_jobs(recipe, data), workers, clock)
     trials: list[Trial] = []
@@ -138,7 +120,7 @@ def decide(
         timed, recipe = recipe, recipe_at(best(trials).scale)
         speed = speed.model_copy(update={"step_s": speed.step_s * _step_pixels(recipe) / _step_pixels(timed)})
         data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
-    work = Work(recipe.folds, workers, sum(item.area_px for item in data.fields) / 1e6)
+    work = TrainingWork(recipe.folds, workers, sum(item.area_px for item in data.fields) / 1e6)
     spent_s = clock() - begun
     steps = steps_of(recipe, _jobs(recipe, data)[0].fields) if is_length_given else None
     expected = forecast(_with_second_stage(speed, recipe, options), work, budget_s - spent_s, steps)
@@ -165,18 +147,18 @@ def decide(
         speed=speed,
         warnings=warnings,
     )
-    return Decision(recipe, automatic, found)
+    return AutoDecision(recipe, automatic, found)
 
 
-def _few_steps(expected: Forecast, speed: Speed, work: Work, minutes: float, is_length_given: bool) -> list[str]:
+def _few_steps(
+    expected: Forecast, speed: Speed, work: TrainingWork, minutes: float, is_length_given: bool
+) -> list[str]:
     """A sentence where the budget is too short for a fair result."""
     lacking = _FAIR_STEPS - expected.steps
     if is_length_given or lacking <= 0:
         return []
     needed = minutes + lacking * speed.step_s * work.rounds / 60
-    return [
-        f"{minutes:g} min give each fold {expected.steps} steps: few. --minutes {math.ceil(needed)} gives {_FAIR_STEPS}"
-    ]
+    return [f"{expected.steps} steps for each fold are few: --minutes {math.ceil(needed)} gives {_FAIR_STEPS}"]
 
 
 def recipe_of_rules(source: Path, options: AutoOptions) -> Recipe:
@@ -190,7 +172,7 @@ def recipe_of_rules(source: Path, options: AutoOptions) -> Recipe:
         InputError: The domain cannot be trained on, or a setting is wrong.
     """
     plan = plan_for(_fingerprint(source), _circumstances(options))
-    return recipe_from(RECIPE, plan.trees[plan.scales[0]], options.settings, seed=options.seed)
+    return recipe_from(AUTO, plan.trees[plan.scales[0]], options.settings, seed=options.seed)
 
 
 def _fingerprint(source: Path) -> DatasetFingerprint:
@@ -259,10 +241,10 @@ def _scored(job: SupervisedFold) -> list[LabelledField]:
     return [fields[i * len(fields) // count] for i in range(count)]
 
 
-def _candidate(source: Path, recipe: Recipe, names: Sequence[str]) -> Candidate:
+def _candidate(source: Path, recipe: Recipe, names: Sequence[str]) -> Contender:
     job = _jobs(recipe, load_training_data(source, recipe.scale, recipe.folds, split=recipe.split))[0]
     held_out = {item.field.name: item for item in job.held_out}
-    return Candidate(f"scale {recipe.scale:g}", recipe.scale, job, [held_out[name] for name in names])
+    return Contender(f"scale {recipe.scale:g}", recipe.scale, job, [held_out[name] for name in names])
 
 
 def _truth(source: Path, fields: Sequence[LabelledField], split: Split) -> list[NDArray[np.uint8]]:
@@ -314,26 +296,21 @@ def run_auto(
             "GPUs of a machine; or --recipe with the recipe.yaml of a run of `auto`."
         )
     refuse_existing(out, resume)
-    if (out / "run.yaml").is_file() and not (out / _AUTOMATIC).is_file():
-        name = read_record(out).recipe_name
-        raise InputError(f"{out}: holds a run of the recipe {name}. Remedy: --recipe {name}, or another --out.")
-    if (out / _AUTOMATIC).is_file():
-        automatic = AutomaticRecipe.model_validate_json((out / _AUTOMATIC).read_text(encoding="utf-8"))
-        recipe, documents = recipe_of_run(out)[1], {}
+    documents: dict[str, Any] = {}
+    if (out / "run.yaml").is_file():
+        recipe, workers = _begun(out, options)
     else:
         decided = decide(source, options, notice=notice, on_trial=on_trial, clock=clock)
-        automatic, recipe = decided.automatic, decided.recipe
+        recipe, workers = decided.recipe, decided.automatic.workers
         documents = {
             "fingerprint.json": decided.fingerprint.model_dump(mode="json"),
-            _AUTOMATIC: automatic.model_dump(mode="json"),
+            _AUTOMATIC: decided.automatic.model_dump(mode="json"),
             "recipe.yaml": recipe.model_dump(mode="json"),
         }
-    if not (out / "summary.json").is_file():
-        _tell(automatic, recipe, notice)
+        _tell(decided.automatic, recipe, notice)
     summary = run_supervised(
-        source, RECIPE, recipe, out,
-        resume=resume, on_fold=on_fold, workers=automatic.workers, notice=notice, documents=documents,
-        unlabelled=options.unlabelled,
+        source, AUTO, recipe, out,
+        resume=resume, on_fold=on_fold, workers=workers, notice=notice, documents=documents, unlabelled=options.unlabelled,
     )  # fmt: skip
     assert summary is not None  # all folds are trained
     if not (out / _EVALUATION).is_file():
@@ -342,6 +319,26 @@ def run_auto(
         for text in closing_warnings(scores):
             notice(text)
     return summary
+
+
+def _begun(out: Path, options: AutoOptions) -> tuple[Recipe, int]:
+    """Recipe and workers of a run that has begun. Settings that differ make another run, which `run_supervised` refuses.
+
+    Raises InputError where the run has another recipe, or a file of it cannot be read.
+    """
+    name, recipe = recipe_of_run(out, options.settings, folds=options.folds, seed=options.seed)
+    if name != AUTO:
+        raise InputError(f"{out}: holds a run of the recipe {name}. Remedy: --recipe {name}, or another --out.")
+    if not (out / _AUTOMATIC).is_file():
+        # The process was killed between two files: what follows is decided as for a new run.
+        return recipe, _workers(recipe, _circumstances(options))
+    remedy = "remove it, or train again with another --out"
+    return recipe, AutomaticRecipe.read_json(out / _AUTOMATIC, "record of `--recipe auto`", remedy).workers
+
+
+def _workers(recipe: Recipe, given: Circumstances) -> int:
+    """The most processes that are all busy to the end."""
+    return max(w for w in range(1, given.workers + 1) if recipe.folds % w == 0)
 
 
 def _tell(automatic: AutomaticRecipe, recipe: Recipe, notice: NoticeCallback) -> None:

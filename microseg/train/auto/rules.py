@@ -1,7 +1,7 @@
 """The rules of `--recipe auto`: from the fingerprint of a labelled domain to a recipe, each with its reason.
 
-The recipe file `auto` has the keys that no rule changes. The measurements behind the numbers, and the commands that print them,
-are in microseg/docs/figures/any_material.md.
+The recipe file `auto` has the keys that no rule changes. The numbers below come from short trials on four public sets, and from
+recipes that were made by hand. `python -m benchmarks.any_material` compares what they give with other ways.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecipePlan:
     """A recipe without its length.
 
     trees: For each scale to try (network pixels per native pixel), the keys of the recipe that the rules decide.
@@ -67,7 +67,7 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan_for(found: DatasetFingerprint, given: Circumstances) -> Plan:
+def plan_for(found: DatasetFingerprint, given: Circumstances) -> RecipePlan:
     """The recipe that fits a labelled domain.
 
     Args:
@@ -93,7 +93,7 @@ def plan_for(found: DatasetFingerprint, given: Circumstances) -> Plan:
     tree = {key: value for keys, _ in parts for key, value in keys.items()}
     trees = {scale: tree | {"scale": scale} | keys for scale, (keys, _) in tiles.items()}
     reasons = [scale_reason, tiles[scales[0]][1], *(reason for _, reason in parts)]
-    return Plan(trees, scales, tuple(reasons), (*fingerprint_notices(found), *_alone(found)))
+    return RecipePlan(trees, scales, tuple(reasons), (*fingerprint_notices(found), *_alone(found)))
 
 
 def _scales(phases: list[PhaseFingerprint]) -> tuple[tuple[float, ...], Reason]:
@@ -132,7 +132,7 @@ def _tile(found: DatasetFingerprint, given: Circumstances, scale: float) -> tupl
         if fitting < core
         else "The paper's tiles fit a GPU."
         if given.has_gpu
-        else "Such a batch takes a second or two on a processor."
+        else "The fields hold tiles of the usual size."
     )
     tree = {"tile": {"core_px": fitting, "halo_px": halo, "placement": "random"}, "batch": grown}
     return tree, _reason("tile, batch", f"{grown} x {fitting + 2 * halo} px", why)

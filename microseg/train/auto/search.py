@@ -32,7 +32,7 @@ LEAST_STEPS = 25
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Contender:
     """One way to train, tried on one fold.
 
     name: What distinguishes it, such as `scale 0.5`.
@@ -48,7 +48,7 @@ class Candidate:
 
 
 def search(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Contender],
     truth: Sequence[NDArray[np.uint8]],
     rounds: Sequence[int],
     workers: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.run import read_run
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto import command, rules, search
-from microseg.train.auto.command import AutoOptions, run_auto
+from microseg.train.auto.command import run_auto
+from microseg.train.auto.options import AutoOptions
 from microseg.train.common.optimiser_step import OptimiserStep
 from microseg.train.common.score import score_network
 from microseg.train.recipe_files import load_recipe
@@ -82,8 +84,24 @@ def test_the_forecast_holds_and_the_run_can_be_repeated(tmp_path: Path, monkeypa
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert np.array(scores["confusion"]).sum() == 4 * 180 * 150, "each field once"
     assert [fold["miou"] for fold in scores["folds"]["each"]] != [] and summary.miou_mean > 0
+    _check_resumption(source, tmp_path / "run", options, automatic.workers)
     recipe = load_recipe(str(tmp_path / "run" / "recipe.yaml"))[1]
     assert recipe.model_dump(mode="json") == record.recipe, "the written recipe repeats the run"
+
+
+def _check_resumption(source: Path, run: Path, options: AutoOptions, workers: int) -> None:
+    """A run that has begun goes on with its own recipe, and with nothing else."""
+    record = run / "automatic.json"
+    assert command._begun(run, options)[1] == workers
+    with pytest.raises(InputError, match="holds a run with another recipe"):
+        run_auto(source, replace(options, settings=[*options.settings, "batch=3"]), run, resume=True)
+    content = record.read_text()
+    record.write_text("{")
+    with pytest.raises(InputError, match=r"automatic\.json"):
+        run_auto(source, options, run, resume=True)
+    record.unlink()  # as where the process was killed between two files
+    run_auto(source, options, run, resume=True)
+    record.write_text(content)
 
 
 def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

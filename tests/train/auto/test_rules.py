@@ -16,7 +16,7 @@ from microseg.core.schemas.fingerprint import (
     Spread,
     SuspectedGroups,
 )
-from microseg.train.auto.rules import LEAST_CHORD_PX, SCALES, Circumstances, Plan, plan_for
+from microseg.train.auto.rules import LEAST_CHORD_PX, SCALES, Circumstances, RecipePlan, plan_for
 from microseg.train.recipe_files import recipe_from
 
 
@@ -53,7 +53,7 @@ TWO = (phase("ferrite", 0.6, 20.0, 60), phase("bainite", 0.4, 12.0, 160))
 CPU = Circumstances(has_gpu=False, workers=2)
 
 
-def planned(*phases: PhaseFingerprint, given: Circumstances = CPU, **changes: Any) -> Plan:
+def planned(*phases: PhaseFingerprint, given: Circumstances = CPU, **changes: Any) -> RecipePlan:
     plan = plan_for(fingerprint(*phases, **changes), given)
     for tree in plan.trees.values():
         recipe_from("auto", tree)  # every plan is a recipe

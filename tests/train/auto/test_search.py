@@ -11,7 +11,7 @@ import pytest
 from microseg.core.domains.pairing import DomainField
 from microseg.core.schemas.automatic import Speed, Trial
 from microseg.train.auto import search as module
-from microseg.train.auto.search import LEAST_STEPS, MARGIN, Candidate, best, search, search_rounds
+from microseg.train.auto.search import LEAST_STEPS, MARGIN, Contender, best, search, search_rounds
 from microseg.train.common.datasets import LabelledField
 from microseg.train.common.progress import FoldCallback, no_fold_progress
 from microseg.train.supervised.loop import SupervisedFold
@@ -31,7 +31,7 @@ def test_the_better_ones_train_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, image = tiny_recipe(), np.zeros((8, 8), np.uint8)
     field = LabelledField(DomainField("a", Path("a.tif"), None, "a"), "0", image, image)
     job = SupervisedFold(recipe, [], [], [field], 0, Path())
-    candidates = [Candidate(f"scale {scale}", scale, job, []) for scale in (1.0, 0.7, 0.5)]
+    candidates = [Contender(f"scale {scale}", scale, job, []) for scale in (1.0, 0.7, 0.5)]
     trials = search(candidates, [], (30, 60), 2, no_fold_progress, train=train)
     assert trained == [
         (0, 30, "constant"),

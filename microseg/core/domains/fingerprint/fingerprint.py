@@ -28,8 +28,10 @@ class FingerprintMaker:
     """Takes the fields of a domain one by one and keeps what the fingerprint needs: about 30 kB of each."""
 
     def __init__(self, phases: Sequence[str]) -> None:
-        """Args:
-        phases: names of the phases, in the order of their indices.
+        """Begin without fields.
+
+        Args:
+            phases: names of the phases, in the order of their indices.
         """
         self._phases = phases
         self._sums = LabelSums(len(phases))
