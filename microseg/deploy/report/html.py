@@ -13,7 +13,7 @@ from markupsafe import Markup
 from microseg.core.plain_text import plain, plain_name
 from microseg.core.preparation.wording import preparation_text, sources_text
 from microseg.core.schemas.manifest import Manifest
-from microseg.deploy.measurement.astm_e562 import t_quantile_975
+from microseg.core.statistics.student import t_quantile_975
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
 from microseg.deploy.report.summary import Findings
 

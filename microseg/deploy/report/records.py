@@ -13,8 +13,8 @@ from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.versioned import VersionedModel
+from microseg.core.statistics.astm_e562 import standard_deviation
 from microseg.core.system.files import write_text, writing
-from microseg.deploy.measurement.astm_e562 import standard_deviation
 from microseg.deploy.report.names import distinct_path, report_path
 
 RECORD_VERSION = 1

@@ -11,8 +11,8 @@ from itertools import zip_longest
 from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.pixel_size import ASSUMPTIONS, NO_SIZE
 from microseg.core.schemas.manifest import Manifest
+from microseg.core.statistics.astm_e562 import PhaseStatistics, phase_statistics
 from microseg.core.system.processor import instruction_sets, saturation_notice
-from microseg.deploy.measurement.astm_e562 import PhaseStatistics, phase_statistics
 from microseg.deploy.report.records import FailedField, FieldRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import (

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from microseg.core.statistics.student import t_quantile_975
+
 
 @dataclass(frozen=True)
 class PhaseStatistics:
@@ -81,36 +83,3 @@ def standard_deviation(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     return statistics.stdev(values)
-
-
-def t_quantile_975(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t distribution.
-
-    Bisection on the exact finite series. Own code, because `import scipy.stats` takes 1.4 s of processor time at every start.
-
-    Args:
-        degrees: degrees of freedom, a whole number from 1.
-    """
-    low, high = 1.9, 12.8  # the quantile falls from 12.706 (1 degree) to 1.95996 (infinitely many)
-    while True:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            return middle
-        if _central_probability(middle, degrees) < 0.95:
-            low = middle
-        else:
-            high = middle
-
-
-def _central_probability(t: float, degrees: int) -> float:
-    """P(-t < T < t): Abramowitz & Stegun 1964, 26.7.3 (odd) and 26.7.4 (even degrees of freedom)."""
-    theta = math.atan(t / math.sqrt(degrees))
-    squared_cosine = math.cos(theta) ** 2
-    is_odd = degrees % 2 == 1
-    term = math.cos(theta) if is_odd else 1.0
-    terms = [term] if degrees > 1 else []
-    for k in range(2 + is_odd, degrees - 1, 2):
-        term *= squared_cosine * (k - 1) / k
-        terms.append(term)
-    series = math.sin(theta) * math.fsum(terms)
-    return 2 / math.pi * (theta + series) if is_odd else series

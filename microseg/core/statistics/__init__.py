@@ -1,0 +1,1 @@
+"""Every statistic of a measurement: plain arrays in, frozen results out."""

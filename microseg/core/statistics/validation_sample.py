@@ -1,0 +1,112 @@
+"""Labelled fields that trained nothing, as the statistics read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ValidationSample:
+    """What is known of m labelled fields that trained nothing.
+
+    Attributes:
+        true: true fraction of each phase in each field, float64 (m, P), 0-1.
+        found: fraction that the engine found, over the same pixels, float64 (m, P), 0-1.
+        groups: for each field what it shares with others: a specimen, a fold. Groups are taken for independent.
+        confusions: share of the field's pixels by true (row) and found phase (column), float64 (m, P, P); NaN for a
+            field whose truth is a point count.
+        count_variances: variance of the true fraction as a point count, float64 (m, P); 0 for a field with a mask.
+    """
+
+    true: NDArray[np.float64]
+    found: NDArray[np.float64]
+    groups: tuple[str, ...]
+    confusions: NDArray[np.float64]
+    count_variances: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+
+def from_confusions(confusions: NDArray[np.int64], groups: Sequence[str]) -> ValidationSample:
+    """The sample of fields with masks.
+
+    Args:
+        confusions: pixels by true (row) and found phase (column), int64 (m, P, P), as `confusion_matrix` gives them.
+        groups: the group of each field.
+
+    Raises:
+        ValueError: no field, another shape, a field without labelled pixels, or as many groups as fields are not given.
+    """
+    counts = np.asarray(confusions, np.float64)
+    if counts.ndim != 3 or counts.shape[1] != counts.shape[2] or len(counts) == 0 or len(counts) != len(groups):
+        raise ValueError(f"confusions of shape {counts.shape} and {len(groups)} groups")
+    totals = counts.sum((1, 2), keepdims=True)
+    if not np.all(totals > 0):
+        raise ValueError(f"field {int(np.argmin(totals))} has no labelled pixel")
+    shares = counts / totals
+    return ValidationSample(shares.sum(2), shares.sum(1), tuple(groups), shares, np.zeros(shares.shape[:2]))
+
+
+def from_point_counts(
+    on_phase: NDArray[np.float64], points: NDArray[np.float64], found: NDArray[np.float64], groups: Sequence[str]
+) -> ValidationSample:
+    """The sample of fields whose phases a person counted by points (ASTM E562-19, 10.1: points on a boundary count one half).
+
+    Args:
+        on_phase: points on each phase, float64 (m, P); halves are allowed.
+        points: points of the grid in each field, float64 (m,).
+        found: fraction that the engine found in each field, float64 (m, P).
+        groups: the group of each field.
+
+    Raises:
+        ValueError: shapes that do not fit, or counts that do not add up to the points.
+    """
+    counts, grid = np.asarray(on_phase, np.float64), np.asarray(points, np.float64)
+    if counts.ndim != 2 or not len(counts) == len(grid) == len(found) == len(groups) or len(counts) == 0:
+        raise ValueError(
+            f"counts of shape {counts.shape}, {len(grid)} grids, {len(found)} fields, {len(groups)} groups"
+        )
+    if np.any(counts < 0) or np.any(grid <= 0) or not np.allclose(counts.sum(1), grid):
+        raise ValueError("the points on the phases do not add up to the points of the grid")
+    true = counts / grid[:, None]
+    return ValidationSample(
+        true,
+        np.asarray(found, np.float64),
+        tuple(groups),
+        np.full((len(true), true.shape[1], true.shape[1]), np.nan),
+        point_count_variances(counts, grid),
+    )
+
+
+def point_count_variances(on_phase: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variance of a fraction counted on a grid of points, as binomial draws.
+
+    Points of a regular grid vary less than independent ones (Hilliard and Cahn 1961): this is an upper limit. Agresti and
+    Coull (1998) add two points on the phase and two off it, so that counts of none and of all have a variance too.
+
+    Args:
+        on_phase: points on each phase, float64 (m, P).
+        points: points of the grid in each field, float64 (m,).
+
+    Returns:
+        Variances of the fractions, float64 (m, P).
+    """
+    grid = np.asarray(points, np.float64)[:, None] + 4
+    share = (np.asarray(on_phase, np.float64) + 2) / grid
+    return np.asarray(share * (1 - share) / grid)
+
+
+def joined(samples: Sequence[ValidationSample]) -> ValidationSample:
+    """Several samples as one, for example fields with masks and fields with point counts."""
+    return ValidationSample(
+        np.concatenate([sample.true for sample in samples]),
+        np.concatenate([sample.found for sample in samples]),
+        tuple(group for sample in samples for group in sample.groups),
+        np.concatenate([sample.confusions for sample in samples]),
+        np.concatenate([sample.count_variances for sample in samples]),
+    )

@@ -1,0 +1,32 @@
+"""Quantiles of Student's t against SciPy and table G.2 of the GUM."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import scipy.stats
+
+from microseg.core.statistics.student import t_quantile_975
+
+
+@pytest.mark.parametrize("degrees", [1, 1.3, 2, 2.5, 3, 4.7, 9, 10, 29, 30.01, 99, 1000, 1e5])
+def test_quantile_equals_scipy(degrees: float) -> None:
+    assert t_quantile_975(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "printed"), [(1, 12.71), (2, 4.30), (5, 2.57), (16, 2.12), (50, 2.01), (100, 1.984)]
+)
+def test_quantile_is_that_of_table_g2_of_the_gum(degrees: int, printed: float) -> None:
+    assert t_quantile_975(degrees) == pytest.approx(printed, abs=0.005)
+
+
+def test_infinitely_many_degrees_are_the_normal_distribution() -> None:
+    assert t_quantile_975(math.inf) == pytest.approx(1.96, abs=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [0.5, 0, -1, math.nan])
+def test_less_than_one_degree_is_refused(degrees: float) -> None:
+    with pytest.raises(ValueError, match="degrees of freedom"):
+        t_quantile_975(degrees)
