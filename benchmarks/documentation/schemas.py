@@ -15,6 +15,7 @@ from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
+from microseg.core.schemas.validation import Validation
 from microseg.core.schemas.versioned import VersionedModel
 from microseg.deploy.acceptance.verify_record import VerifyRecord
 from microseg.deploy.report.records import StoredRecord
@@ -67,6 +68,12 @@ FILES = (
         "Reference tiles of an engine",
         Reference,
         "The metadata entry `microseg.reference`, for `microseg verify`.",
+    ),
+    File(
+        "validation",
+        "ENGINE.validation.json beside an engine",
+        Validation,
+        "What `microseg validate` found, and each of `validations` in a manifest.",
     ),
     File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
     File("field-record", "records/NAME.json of a report", StoredRecord, "One measured field."),

@@ -11,9 +11,9 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
+from microseg.core.content_problems import Problem, problems
 from microseg.core.errors import InputError
 from microseg.core.schemas.run import read_record, refuse_student
-from microseg.core.schemas.validation import Problem, problems
 from microseg.core.system.yaml_file import read_yaml
 from microseg.train.common.recipe import Recipe
 from microseg.train.distillation.recipe import DistillRecipe

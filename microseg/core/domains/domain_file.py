@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from microseg.core.content_problems import problems
 from microseg.core.domains import layout
 from microseg.core.domains.phases import GREY, MAX_PHASES, OTHER, TRANSPARENT, PhaseSpec
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import ARTEFACTS, CHANNEL, KEEP_DATA_BAR, KEEP_PADDING, PAGE, Crop, Intensity
-from microseg.core.schemas.validation import problems
 from microseg.core.system.listing import entries_of
 from microseg.core.system.yaml_file import parse_yaml, read_text
 

@@ -12,6 +12,7 @@ from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.plan import PlanInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, known_pixel_sizes
 from microseg.core.schemas.tolerance import Precision
+from microseg.core.schemas.validation import Validation
 from microseg.core.schemas.versioned import VersionedModel
 
 MANIFEST_VERSION = 1
@@ -33,7 +34,7 @@ class Manifest(VersionedModel):
     """An engine's description of itself (microseg/docs/design.md)."""
 
     schema_name: ClassVar[str] = "manifest"
-    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 1)
+    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 2)
     version_key: ClassVar[str] = "manifest_version"
 
     manifest_version: int = Field(MANIFEST_VERSION, description="Major version of this schema.")
@@ -63,6 +64,11 @@ class Manifest(VersionedModel):
         "fields have none, and in engines of earlier versions.",
     )
     distillation: Distillation | None = Field(None, description="Of a student: the bag that it reproduces.")
+    validations: list[Validation] = Field(
+        default_factory=list,
+        description="What was found on labelled fields that trained nothing: the cross-validation of the folds, and the "
+        "validation of `export --validate`; empty in engines of earlier versions.",
+    )
     provenance: Provenance = Field(description="Where the engine comes from.")
     model_sha256: str = Field(description="SHA-256 of the ONNX file without its metadata.")
     plan: PlanInfo | None = Field(None, description="Beside a TensorRT plan alone: what the plan is bound to.")

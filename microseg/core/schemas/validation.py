@@ -1,112 +1,217 @@
-"""What pydantic finds wrong with a file, in words: the key as the user writes it, the value, and what is allowed."""
+"""The validation of an engine: labelled fields that trained nothing, and what the engine finds on them."""
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, get_args
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import Field, model_validator
 
-_MOST = 5
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-_SHORT.maxlevel = 2
+from microseg.core.errors import InputError
+from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
+from microseg.core.schemas.preparation import PixelSizeRange, Preparation
+from microseg.core.schemas.versioned import VersionedModel
+from microseg.core.system.files import unreadable, write_json
+
+VALIDATION_ENDING = ".validation.json"
+# A file of ten thousand fields of five phases takes a tenth of this.
+MOST_BYTES = 64 << 20
+MOST_FIELDS = 10_000
+_WHAT, _REMEDY = "the validation", "repeat `microseg validate`"
+_SHA256 = r"^[0-9a-f]{64}$"
+
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
+# Sums of more pixels are no longer exact in float64.
+Pixels = Annotated[int, Field(ge=0, le=2**53)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a file.
+class PointCounts(FrozenModel):
+    """A manual point count of a field (ASTM E562). A point on a boundary counts one half, for both phases."""
 
-    Attributes:
-        key: the key with its parents, as in `--set`: `optimiser.learning_rate`; empty for the file as a whole.
-        text: the sentence that names the key, the value and what is allowed.
-        is_unknown: whether the key is one that the schema does not have.
+    points: int = Field(ge=1, description="Points of the grids that were laid over the field.")
+    on_phase: list[Annotated[float, Field(ge=0)]] = Field(
+        description="Points on each phase, in the order of the phases. Together they are `points`."
+    )
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if any((2 * count) % 1 for count in self.on_phase):
+            raise ValueError("counts are whole or half points")
+        if sum(self.on_phase) != self.points:
+            raise ValueError(f"the phases have {sum(self.on_phase):g} points together, the field has {self.points}")
+        return self
+
+
+class ValidationField(FrozenModel):
+    """A field with labels or a point count, and what the engine finds on it. It has either `confusion` or `counts`."""
+
+    name: str = Field(description="Path of the file below the domain folder.")
+    sha256: Sha256 = Field(description="SHA-256 of the file, 64 hex digits.")
+    group: str = Field(description="Specimen or spot. The unit of the small-sample correction is the group.")
+    fold: int | None = Field(
+        None, ge=0, description="Of a cross-validation: the fold that held the field out and found; else null."
+    )
+    pixel_size_um: PositiveFloat | None = Field(None, description="Edge of a native pixel, µm; null where unknown.")
+    confusion: list[list[Pixels]] | None = Field(
+        None,
+        description="Labelled native pixels by true phase (rows) and found phase (columns); null for a point count.",
+    )
+    counts: PointCounts | None = Field(None, description="The manual point count; null for masks.")
+    found: list[Fraction] | None = Field(
+        None, description="Beside a point count: area fraction of each phase as found, 0-1; null for masks."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if (self.confusion is None) == (self.counts is None) or (self.counts is None) != (self.found is None):
+            raise ValueError("a field has either `confusion`, or `counts` with `found`")
+        if self.confusion is not None and not any(map(sum, self.confusion)):
+            raise ValueError("`confusion` counts no pixel")
+        if self.found is not None and abs(sum(self.found) - 1) > 1e-6:
+            raise ValueError(f"the fractions of `found` add up to {sum(self.found):.6g}, not to 1")
+        return self
+
+    @property
+    def true_fractions(self) -> list[float]:
+        """Fraction of each phase by the labels or by the point count, 0-1."""
+        if self.counts is not None:
+            return [count / self.counts.points for count in self.counts.on_phase]
+        rows = [sum(row) for row in self.confusion or []]
+        return [row / sum(rows) for row in rows]
+
+    @property
+    def found_fractions(self) -> list[float]:
+        """Fraction of each phase as the engine finds it on the labelled pixels, or on the counted field, 0-1."""
+        if self.found is not None:
+            return list(self.found)
+        columns = [sum(column) for column in zip(*(self.confusion or []), strict=True)]
+        return [column / sum(columns) for column in columns]
+
+    def fits(self, phases: int) -> bool:
+        """Whether the field has figures for so many phases."""
+        lists: list[list[Any]] = [
+            *(self.confusion or []),
+            self.counts.on_phase if self.counts else [],
+            self.found or [],
+        ]
+        sizes = {len(each) for each in lists if each}
+        return sizes == {phases} and (self.confusion is None or len(self.confusion) == phases)
+
+
+class SpreadTerm(FrozenModel):
+    """A standard deviation of the area fraction of each phase, for the budget of the uncertainty."""
+
+    std: list[Annotated[float, Field(ge=0)]] = Field(
+        description="Standard deviation of one measurement of a field, for each phase, as a fraction 0-1."
+    )
+    degrees_of_freedom: int = Field(ge=1, description="Degrees of freedom of the standard deviations.")
+
+
+class Validation(VersionedModel):
+    """`ENGINE.validation.json`, and each of `validations` of a manifest.
+
+    `sha256` finds accidents and edits by hand. It finds no forger, who can compute it too.
     """
 
-    key: str
-    text: str
-    is_unknown: bool = False
+    schema_name: ClassVar[str] = "validation"
+    schema_version: ClassVar[tuple[int, int]] = (1, 0)
+    version_key: ClassVar[str] = "validation_version"
+
+    validation_version: int = Field(1, description="Major version of this schema.")
+    kind: Literal["validated", "cross-validated"] = Field(
+        description="validated: the whole bag on fields that trained nothing. cross-validated: each field by the fold that "
+        "held it out, which stands for the bag."
+    )
+    network_sha256: Sha256 | None = Field(
+        None,
+        description="Network that was validated: SHA-256 of an ONNX file without its metadata, or of a whole plan; null in a "
+        "run folder.",
+    )
+    weights_sha256: list[Sha256] = Field(description="SHA-256 of the weights of each fold.")
+    domain: str = Field(description="Domain of the engine that the fields were measured as.")
+    preparation: Preparation = Field(description="How the fields were prepared.")
+    phases: list[str] = Field(min_length=2, description="Names of the phases, in the order of their indices.")
+    pixel_sizes: PixelSizeRange | None = Field(
+        None, description="Native pixel sizes of the fields; null where unknown."
+    )
+    created: str = Field(description="Time, ISO 8601.")
+    microseg: str = Field(description="Version of microseg that wrote it.")
+    source: str = Field(description="Name of the folder or file of the labelled fields.")
+    fields: list[ValidationField] = Field(max_length=MOST_FIELDS, description="The fields.")
+    repeatability: SpreadTerm | None = Field(
+        None, description="From specimens that were measured twice, each time by itself; null where not given."
+    )
+    annotators: SpreadTerm | None = Field(
+        None, description="From fields that two people labelled, each alone; null where not given."
+    )
+    sha256: Sha256 | None = Field(
+        None, description="SHA-256 of the file's other keys as compact JSON with sorted keys; null within a manifest."
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for field in self.fields:
+            if not field.fits(len(self.phases)):
+                raise ValueError(f"field {field.name!r}: its figures are not for {len(self.phases)} phases")
+            if (self.kind == "cross-validated") != (field.fold is not None):
+                raise ValueError(f"field {field.name!r}: `fold` is for cross-validations, where each field has it")
+        for term in (self.repeatability, self.annotators):
+            if term is not None and len(term.std) != len(self.phases):
+                raise ValueError(f"standard deviations of {len(term.std)} phases, not of {len(self.phases)}")
+        hashes = {field.sha256 for field in self.fields}
+        if len(hashes) != len(self.fields):
+            raise ValueError("one field is in it twice")
+        return self
 
 
-def problems(error: ValidationError, content: object, *models: type[BaseModel]) -> list[Problem]:
-    """Everything that is wrong with a file's content.
+def validation_beside(engine: Path) -> Path:
+    """The validation file that belongs to an engine: `bagged.validation.json` beside `bagged.onnx`."""
+    return engine.with_name(engine.stem + VALIDATION_ENDING)
+
+
+def write_validation(path: Path, validation: Validation) -> None:
+    """Write a validation file, atomically, with the hash of its content. Raises OSError."""
+    content = validation.model_dump(mode="json", exclude={"sha256"})
+    write_json(path, content | {"sha256": _content_sha256(content)})
+
+
+def read_validation(path: Path) -> Validation:
+    """Read a validation file and check its hash.
 
     Args:
-        error: what pydantic raises.
-        content: what was validated: nested dictionaries and lists, as YAML or JSON gives them.
-        models: the schema; more than one where the file is a union of models.
+        path: the file.
+
+    Raises:
+        InputError: it cannot be read, is too large, damaged, changed after it was written, or of a newer version.
     """
-    return [_problem(item, content, models) for item in error.errors(include_url=False)]
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if len(data) > MOST_BYTES:
+        raise InputError(
+            f"{path}: is larger than {MOST_BYTES >> 20} MB, so it is no validation file. Remedy: {_REMEDY}."
+        )
+    try:
+        content = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {_WHAT} is damaged ({error}). Remedy: {_REMEDY}.") from error
+    validation = Validation.checked(content, path, _WHAT, _REMEDY)
+    if validation.sha256 != _content_sha256({key: content[key] for key in content if key != "sha256"}):
+        raise InputError(
+            f"{path}: {_WHAT} is not the one that was written (its SHA-256 differs: edited or damaged). Remedy: {_REMEDY}."
+        )
+    return validation
 
 
-def told(found: Sequence[Problem]) -> str:
-    """The problems in one line, the first five of them."""
-    texts = [problem.text for problem in found[:_MOST]]
-    more = [f"and {len(found) - _MOST} more"] if len(found) > _MOST else []
-    return "; ".join([*texts, *more])
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
-def _problem(item: Any, content: object, models: Sequence[type[BaseModel]]) -> Problem:
-    key = ".".join(_keys(item["loc"], content, is_missing=item["type"] == "missing"))
-    given = _SHORT.repr(item["input"])
-    match item["type"]:
-        case "extra_forbidden":
-            allowed = sorted({name for model in _holders(item["loc"], models) for name in model.model_fields})
-            return Problem(key, f"unknown key {key!r}; allowed here: {', '.join(allowed)}", is_unknown=True)
-        case "missing":
-            return Problem(key, f"{key} is missing")
-        case "union_tag_not_found":
-            where = ".".join([*([key] if key else []), item["ctx"]["discriminator"].strip("'")])
-            return Problem(where, f"{where} is missing")
-        case "union_tag_invalid":
-            where = ".".join([*([key] if key else []), item["ctx"]["discriminator"].strip("'")])
-            return Problem(where, f"{where} = {item['ctx']['tag']!r}: allowed are {item['ctx']['expected_tags']}")
-        case "model_type" | "model_attributes_type" | "dict_type" if not key:
-            return Problem("", "holds no `key: value` pairs")
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "string_type" and isinstance(item["input"], int | float | date):
-        message += ", in quotes: YAML takes it for a number or a truth value"
-        if isinstance(item["input"], bool):
-            message += ' (no, yes, on, off). Remedy: write it as "no"'
-        elif isinstance(item["input"], date):
-            message = message.replace("a number or a truth value", "a date")
-    return Problem(key, f"{key} = {given}: {message}" if key else message)
-
-
-def _keys(location: Sequence[str | int], content: object, is_missing: bool) -> Iterator[str]:
-    """The parts of pydantic's location that are keys of the content; the others name the member of a union."""
-    for index, part in enumerate(location):
-        is_item = isinstance(content, list | tuple) and isinstance(part, int) and part < len(content)
-        if is_item or (isinstance(content, dict) and part in content):
-            content = content[part]  # type: ignore[index]
-        elif not (is_missing and index == len(location) - 1):
-            continue
-        yield str(part)
-
-
-def _holders(location: Sequence[str | int], models: Sequence[type[BaseModel]]) -> Sequence[type[BaseModel]]:
-    """The models that the last key of a location may belong to."""
-    for part in location[:-1]:
-        tagged = [model for model in models if part in _tags(model)]
-        fields = [model.model_fields[str(part)].annotation for model in models if part in model.model_fields]
-        if tagged:
-            models = tagged
-        elif fields:
-            models = [model for annotation in fields for model in _models(annotation)]
-    return models
-
-
-def _tags(model: type[BaseModel]) -> set[object]:
-    """What a union may tell a model by: its name, or the one value of a key."""
-    values = [get_args(field.annotation) for field in model.model_fields.values()]
-    return {model.__name__, *(found[0] for found in values if len(found) == 1 and isinstance(found[0], str))}
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
+def _content_sha256(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

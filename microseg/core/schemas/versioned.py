@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
 
+from microseg.core.content_problems import problems, told
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
-from microseg.core.schemas.validation import problems, told
 from microseg.core.system.files import unreadable
 from microseg.core.system.yaml_file import read_yaml
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from microseg.core.content_problems import problems, told
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.plan import HardwareCompatibility, SizeRange
-from microseg.core.schemas.validation import problems, told
 from microseg.core.system.yaml_file import read_yaml
 
 PACKAGED = Path(__file__).parents[1] / "profiles"

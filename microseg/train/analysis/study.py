@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from microseg.core.content_problems import problems, told
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.evaluation.scoring import rdt
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.run import read_run
-from microseg.core.schemas.validation import problems, told
 from microseg.core.system.files import replacing, write_json, write_text
 from microseg.core.system.yaml_file import read_yaml
 from microseg.train.analysis.evaluate import evaluate_run

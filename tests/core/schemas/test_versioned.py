@@ -9,13 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
+from microseg.core.content_problems import problems, told
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.reference import Reference
 from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
-from microseg.core.schemas.validation import problems, told
 from microseg.core.schemas.versioned import VersionedModel
 
 
