@@ -44,6 +44,7 @@ class FolderOptions(TypedDict, total=False):
     assume_engine_scale: bool
     require_scale: bool
     force_scale: bool
+    sections: str | None
 
 
 def load_engine(
@@ -133,6 +134,8 @@ def segment_folder(
         assume_engine_scale: accept, without a notice, the pixel size of the training images for files that state none.
         require_scale: fail fields whose pixel size nothing states.
         force_scale: measure also fields whose pixel size is more than 6 times beyond those of the training.
+        sections: the section of each field: a regular expression with one group, searched in the field's path without suffix,
+            or a CSV file with the columns field and section; None for the field's folder.
 
     Returns:
         The report. Fields that fail are in it with the reason (`report.summary.failed`) and raise nothing.

@@ -36,6 +36,7 @@ class SegmentOptions:
         decimal_comma: whether numbers in fields.csv have a decimal comma; None for as the report has.
         assume_engine_scale: whether the pixel size of the training images is accepted where nothing states one.
         require_scale: whether fields fail whose pixel size nothing states.
+        sections: a regular expression or a CSV file that gives each field its section; None: its folder.
         force_scale: whether fields far beyond the pixel sizes of the training are measured.
     """
 
@@ -62,6 +63,7 @@ class SegmentOptions:
     assume_engine_scale: bool = False
     require_scale: bool = False
     force_scale: bool = False
+    sections: str | None = None
 
     @property
     def preparation(self) -> dict[str, object]:

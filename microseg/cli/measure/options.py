@@ -180,6 +180,15 @@ ForceScaleOption = Annotated[
     ),
 ]
 
+SectionsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN|CSV",
+        help="The section of each field: a regular expression with one group, searched in the field's path without suffix, or "
+        "a CSV file with the columns field and section. Default: the field's folder.",
+    ),
+]
+
 
 def crop_of(text: str | None) -> Crop | None:
     """The crop of `--crop`.

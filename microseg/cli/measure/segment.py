@@ -33,12 +33,14 @@ from microseg.cli.measure.options import (
     ReportOption,
     RequireScaleOption,
     RuntimeOption,
+    SectionsOption,
     ThreadsOption,
     crop_of,
 )
 from microseg.core.plain_text import plain_name
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from microseg.deploy.segment import SegmentResult
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 _NOTHING = "\N{EN DASH}"
 # Of notices on fields: names in a line, and texts of a kind.
 _NAMES, _TEXTS = 3, 5
+_SECTIONS = 20
 
 
 def segment(
@@ -72,6 +75,7 @@ def segment(
     assume_engine_scale: AssumeScaleOption = False,
     require_scale: RequireScaleOption = False,
     force_scale: ForceScaleOption = False,
+    sections: SectionsOption = None,
     json_path: JsonOption = None,
     decimal_comma: DecimalCommaOption = None,
 ) -> None:
@@ -107,6 +111,7 @@ def segment(
             assume_engine_scale=assume_engine_scale,
             require_scale=require_scale,
             force_scale=force_scale,
+            sections=sections,
         )
     )
     _print(result.summary)
@@ -173,15 +178,18 @@ def _import_tables() -> None:
 def _print(summary: dict[str, Any]) -> None:
     from microseg.cli.tables import TextTable, output_console, phase_label, say
 
-    fields = summary["fields"]
-    title = f"{summary['input']}: {fields['measured']} of {fields['total']} fields measured"
-    table = TextTable(title, ["phase"], ["area %", "± 95 % CI", "std", "%RA", "± folds", "n"])
+    console = output_console()
+    _print_reported(console, summary)
+    table = TextTable(
+        "Sampling of fields (ASTM E562), without errors of the network",
+        ["phase"],
+        ["area %", "± 95 % CI", "std", "%RA", "± folds", "n"],
+    )
     for name, phase in summary["phases"].items():
         shown = [_percent(phase[key]) for key in ("mean", "ci95", "std")]
         accuracy = phase["relative_accuracy_percent"]
         relative = _NOTHING if accuracy is None else f"{accuracy:.1f}"
         table.add(phase_label(name, phase["color"]), *shown, relative, _percent(phase["fold_std"]), str(phase["n"]))
-    console = output_console()
     table.print(console)
     run = summary["run"]
     if run["runtime"]:
@@ -198,6 +206,46 @@ def _print(summary: dict[str, Any]) -> None:
         say(console, f"note: {plain_name(notice)}")
     for line in _field_notices(summary["field_notices"]):
         say(console, line)
+
+
+def _print_reported(console: Console, summary: dict[str, Any]) -> None:
+    """What is reported of each phase, of the whole and of each section, and what stands behind it."""
+    from microseg.cli.tables import TextTable, phase_label, say
+    from microseg.deploy.measurement.evidence import NOT_VALIDATED
+
+    fields = summary["fields"]
+    title = f"{summary['input']}: {fields['measured']} of {fields['total']} fields measured"
+    table = TextTable(title, ["phase"], ["fraction %", "95 % interval", "evidence", "raw %"])
+    for name, phase in summary["phases"].items():
+        table.add(phase_label(name, phase["color"]), *_cells(phase["reported"]))
+    table.print(console)
+    by_evidence: dict[str, dict[str, None]] = {}
+    for phase in summary["phases"].values():
+        reported = phase["reported"]
+        by_evidence.setdefault(reported["evidence"], {}).update(dict.fromkeys(reported["reasons"]))
+    for evidence, reasons in by_evidence.items() if fields["measured"] else ():
+        say(console, f"evidence: {evidence}" + (f": {NOT_VALIDATED}" if evidence == "none" else ""))
+        for reason in reasons:
+            say(console, f"  {plain_name(reason)}")
+    sections = summary["sections"]
+    if len(sections) > 1:
+        table = TextTable(
+            "Sections", ["section", "phase"], ["fraction %", "95 % interval", "evidence", "n"], shortens=True
+        )
+        for section, content in list(sections.items())[:_SECTIONS]:
+            for name, phase in content["phases"].items():
+                shown = _cells(phase["reported"])[:-1]
+                table.add(section, phase_label(name, summary["phases"][name]["color"]), *shown, str(content["fields"]))
+        table.print(console)
+        if len(sections) > _SECTIONS:
+            say(console, f"{len(sections) - _SECTIONS} sections more: see report.html or summary.json")
+
+
+def _cells(reported: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Fraction, interval, evidence and raw fraction, in per cent."""
+    interval = reported["interval"]
+    span = _NOTHING if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
+    return _percent(reported["fraction"]), span, reported["evidence"], _percent(reported["raw"])
 
 
 def _field_notices(notices: list[dict[str, Any]]) -> Iterator[str]:

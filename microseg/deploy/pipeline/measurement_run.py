@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,11 @@ from microseg.core.images.folders import readable
 from microseg.core.preparation.field_scale import refuse_contradicting_options
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import write_json, write_text, writing
+from microseg.deploy.measurement.sections import sections_of
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline.tile_memory import TileLimits
-from microseg.deploy.report.records import count_left_over, has_pictures
+from microseg.deploy.report.records import FailedField, FieldRecord, count_left_over, has_pictures
 from microseg.deploy.report.report_sink import ReportSink
 from microseg.deploy.report.settings_file import ReportSettings, begin_report, check_report, opened_by
 from microseg.deploy.segment_options import SegmentOptions
@@ -27,6 +28,7 @@ from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
 
 if TYPE_CHECKING:
+    from microseg.deploy.measurement.reported import Claims
     from microseg.deploy.pipeline.region import Regions
 
 # The import for the page begins after the first tile has begun, which must not wait for it.
@@ -45,6 +47,8 @@ class MeasurementRun:
         limits: tiles under way at once and their size.
         config: how the engine is run.
         regions: the regions of interest, or None.
+        engine: the engine's file.
+        sections: the section of each field, by the field's name.
     """
 
     report: Path
@@ -53,7 +57,9 @@ class MeasurementRun:
     settings: ReportSettings
     limits: TileLimits
     config: SegmentConfig
-    regions: Regions | None = None
+    regions: Regions | None
+    engine: Path
+    sections: Mapping[str, str]
 
     @classmethod
     def prepare(
@@ -74,7 +80,9 @@ class MeasurementRun:
         refuse_contradicting_options(options.assume_engine_scale, options.require_scale)
         given = resolve_input(options.input, manifest, options.domain, options.preparation)
         limits = config.limits(manifest, options.engine.stat().st_size, options.memory_mb)
-        regions = _regions(options.roi, [field.name for field in given.fields])
+        names = [field.name for field in given.fields]
+        regions = _regions(options.roi, names)
+        sections = sections_of(names, given.title, options.sections)
         settings = ReportSettings(
             microseg=__version__,
             input=given.title,
@@ -96,7 +104,17 @@ class MeasurementRun:
             created=datetime.now(UTC).astimezone().date().isoformat(),
         )
         settings = check_report(report, settings, options.decimal_comma)
-        return cls(report, manifest, given, settings, limits, config, regions)
+        return cls(
+            report=report,
+            manifest=manifest,
+            given=given,
+            settings=settings,
+            limits=limits,
+            config=config,
+            regions=regions,
+            engine=options.engine,
+            sections=sections,
+        )
 
     def measure(
         self,
@@ -150,17 +168,23 @@ class MeasurementRun:
     def _write(self, settings: ReportSettings, sink: ReportSink, engine: Engine | None, begun: float) -> dict[str, Any]:
         """Write tables, page and summary. Raises InputError."""
         # Imported here: the schema and the template are slow to import. They load while the network computes.
+        from microseg.deploy.measurement.repeated import repeated_files
         from microseg.deploy.report.html import report_html
         from microseg.deploy.report.summary import Findings, summary
         from microseg.deploy.report.summary_file import SummaryRun
         from microseg.deploy.report.table import fields_csv
 
+        outcomes = tuple(sink.outcomes[field.name] for field in self.given.fields)
+        not_counted = repeated_files([outcome for outcome in outcomes if isinstance(outcome, FieldRecord)])
         findings = Findings(
             settings=settings,
             manifest=self.manifest,
-            outcomes=tuple(sink.outcomes[field.name] for field in self.given.fields),
+            outcomes=outcomes,
             left_over=count_left_over(self.report, sink.places_taken()),
             left_out=self.given.left_out,
+            sections=self.sections,
+            not_counted=not_counted,
+            claims=self._claims(outcomes, not_counted),
         )
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:
@@ -183,11 +207,33 @@ class MeasurementRun:
         with writing(self.report):
             write_text(
                 self.report / "fields.csv",
-                fields_csv(findings.outcomes, [phase.name for phase in self.manifest.phases], settings.decimal_comma),
+                fields_csv(
+                    findings.outcomes,
+                    [phase.name for phase in self.manifest.phases],
+                    settings.decimal_comma,
+                    findings.standing,
+                ),
             )
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content
+
+    def _claims(self, outcomes: Sequence[FieldRecord | FailedField], not_counted: Mapping[str, str]) -> Claims:
+        """What the report states, by the labelled fields that there are."""
+        from microseg.deploy.measurement.reported import claims
+        from microseg.deploy.report.claims import measured_field, sources_of
+
+        phases = [phase.name for phase in self.manifest.phases]
+        trained = {field.sha256: field for field in self.manifest.training_fields}
+        by_name = {field.name: field for field in self.given.fields}
+        counted = [each for each in outcomes if isinstance(each, FieldRecord) and each.name not in not_counted]
+        fields = [
+            measured_field(
+                record, self.sections[record.name], self.given.preparation_of(by_name[record.name]), phases, trained
+            )
+            for record in counted
+        ]
+        return claims(fields, sources_of(self.engine, self.manifest, self.given.domain))
 
 
 def _regions(path: Path | None, names: list[str]) -> Regions | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from microseg.core.plain_text import plain, plain_name
 from microseg.core.preparation.wording import preparation_text, sources_text
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.statistics.student import t_quantile_975
+from microseg.deploy.measurement.evidence import NOT_VALIDATED
+from microseg.deploy.measurement.reported import Claims
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
 from microseg.deploy.report.summary import Findings
 
@@ -34,17 +37,28 @@ def report_html(report: Path, findings: Findings) -> str:
     Returns:
         One HTML file without links to the network. Names are escaped.
     """
-    number = len(findings.measured)
+    number = len(findings.counted)
     return load_template().render(
         findings=findings,
         settings=findings.settings,
         manifest=findings.manifest,
         phases=[
-            {"name": phase.name, "color": phase.color, "statistics": findings.phases[phase.name], "points": points}
-            for phase, points in zip(findings.manifest.phases, _columns(findings), strict=True)
+            {
+                "name": phase.name,
+                "color": phase.color,
+                "statistics": findings.phases[phase.name],
+                "points": points,
+                "reported": reported,
+            }
+            for phase, points, reported in zip(
+                findings.manifest.phases, _columns(findings), findings.claims.report, strict=True
+            )
         ],
         t_quantile=t_quantile_975(number - 1) if number > 1 else None,
         validation=_validation(findings.manifest),
+        sections=findings.claims.sections,
+        grounds=_grounds(findings.claims),
+        not_validated=NOT_VALIDATED,
         runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
         preparation=preparation_text(findings.settings.preparation),
         has_pale=any(
@@ -62,13 +76,22 @@ def load_template() -> Template:
     )
     environment.filters |= {"percent": _percent, "points": _points, "area": _area, "url": quote, "figure": _figure}
     environment.filters["name"] = plain_name
+    environment.filters["interval"] = interval_text
     environment.filters["sources"] = sources_text
     return environment.from_string(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8"))
 
 
 def _columns(findings: Findings) -> list[list[float]]:
     """Fractions of the fields, one list for each phase."""
-    return [[record.fractions[index] for record in findings.measured] for index in range(len(findings.manifest.phases))]
+    return [[record.fractions[index] for record in findings.counted] for index in range(len(findings.manifest.phases))]
+
+
+def _grounds(claims: Claims) -> list[tuple[str, list[str]]]:
+    """The reasons behind the figures of the whole report: kinds of evidence with the reasons of the phases that have it."""
+    found: dict[str, dict[str, None]] = {}
+    for reported in claims.report:
+        found.setdefault(reported.evidence, {}).update(dict.fromkeys(reported.reasons))
+    return [(evidence, list(reasons)) for evidence, reasons in found.items()]
 
 
 def _validation(manifest: Manifest) -> list[dict[str, Any]]:
@@ -105,6 +128,14 @@ def _finalize(value: object) -> object:
 def _percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as a percentage without the sign; a dash for None."""
     return _NOTHING if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def interval_text(interval: Sequence[float] | None, digits: int = 2) -> str:
+    """An interval of fractions as percentages without the sign: "12.30 to 14.10"; a dash for None."""
+    if interval is None:
+        return _NOTHING
+    low, high = interval
+    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
 
 
 def _points(fraction: float | None) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 
@@ -13,20 +13,27 @@ from microseg.core.images.pixel_size import ASSUMPTIONS, NO_SIZE
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.statistics.astm_e562 import PhaseStatistics, phase_statistics
 from microseg.core.system.processor import instruction_sets, saturation_notice
+from microseg.deploy.measurement.reported import Claims, Reported
 from microseg.deploy.report.records import FailedField, FieldRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import (
+    BudgetRow,
     FieldNotice,
     FoldScore,
     FromFloat32,
     ReportSummary,
+    SectionPhase,
     SummaryEngine,
     SummaryFailure,
     SummaryFields,
     SummaryPhase,
+    SummaryReported,
     SummaryRun,
+    SummarySection,
     SummarySettings,
+    SummaryValidation,
 )
+from microseg.deploy.report.table import Standing
 
 _LISTED = 5
 # Of notices in records of an earlier version.
@@ -45,19 +52,30 @@ class Findings:
         manifest: the engine's manifest.
         outcomes: the result of each field, in the order of the fields' names.
         left_over: number of records whose files are no longer in the input.
+        claims: what is reported, and what stands behind it.
         left_out: what lies in the input and is no field, one sentence for each kind.
+        sections: the section of each field, by the field's name.
+        not_counted: why fields do not count though they are measured, by their names.
     """
 
     settings: ReportSettings
     manifest: Manifest
     outcomes: tuple[FieldRecord | FailedField, ...]
     left_over: int
+    claims: Claims
     left_out: tuple[str, ...] = ()
+    sections: Mapping[str, str] = field(default_factory=dict)
+    not_counted: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def measured(self) -> list[FieldRecord]:
         """The measured fields."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, FieldRecord)]
+
+    @cached_property
+    def counted(self) -> list[FieldRecord]:
+        """The measured fields that count: of fields that show one place, the first."""
+        return [record for record in self.measured if record.name not in self.not_counted]
 
     @cached_property
     def failed(self) -> list[FailedField]:
@@ -75,8 +93,20 @@ class Findings:
                 [[fold[index] for fold in record.fold_fractions] for record in records],
             )
             for index, phase in enumerate(self.manifest.phases)
-            for records in ([] if phase.name in self.artefacts else self.measured,)
+            for records in ([] if phase.name in self.artefacts else self.counted,)
         }
+
+    @cached_property
+    def standing(self) -> dict[str, Standing]:
+        """Section and evidence of each measured field, by its name."""
+        found = {}
+        for record in self.measured:
+            section = self.sections.get(record.name, "")
+            phases = self.claims.sections[section].phases if section in self.claims.sections else self.claims.report
+            found[record.name] = Standing(
+                section, self.not_counted.get(record.name), [reported.evidence for reported in phases]
+            )
+        return found
 
     @cached_property
     def artefacts(self) -> frozenset[str]:
@@ -125,12 +155,10 @@ class Findings:
                 f"{seen} of the measured fields were used to train this engine. Their fractions say nothing about its accuracy "
                 "on new fields."
             )
-        by_content: dict[str, list[str]] = defaultdict(list)
-        for record in self.measured:
-            by_content[record.sha256].append(record.name)
-        for names in by_content.values():
-            if len(names) > 1:
-                found.append(f"Identical files: {_listed(names)}. Each counts as a field.")
+        by_reason: dict[str, list[str]] = defaultdict(list)
+        for name, why in self.not_counted.items():
+            by_reason[why].append(name)
+        found += [f"Counted once: {_listed(names)} ({why})." for why, names in by_reason.items()]
         quantised = self.manifest.quantisation if self.settings.device == "cpu" else None
         # Without a quantised engine the processor's flags are not read, which takes 10 ms.
         if quantised and (notice := saturation_notice(quantised, instruction_sets())):
@@ -193,7 +221,7 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
         run: what this run of the command did.
         engine_calls: calls of the engine in this run.
     """
-    manifest, settings = findings.manifest, findings.settings
+    manifest, settings, claims = findings.manifest, findings.settings, findings.claims
     return ReportSummary(
         report_version=settings.report_version,
         microseg=settings.microseg,
@@ -219,12 +247,57 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
         area_um2=findings.area_um2,
         pixel_size_sources=findings.pixel_size_sources,
         phases={
-            phase.name: SummaryPhase(color=phase.color, **asdict(findings.phases[phase.name]))
-            for phase in manifest.phases
+            phase.name: SummaryPhase(
+                color=phase.color,
+                reported=_reported(claims.report[index]),
+                **asdict(findings.phases[phase.name]),
+            )
+            for index, phase in enumerate(manifest.phases)
         },
+        sections=_sections(claims, [phase.name for phase in manifest.phases]),
+        validation=_validation(claims),
         failed=[SummaryFailure(field=failed.name, reason=failed.reason) for failed in findings.failed],
         notices=findings.notices,
         field_notices=findings.field_notices,
         engine_calls=engine_calls,
         run=run,
+    )
+
+
+def _reported(found: Reported) -> SummaryReported:
+    return SummaryReported(
+        fraction=found.fraction,
+        interval=found.interval,
+        evidence=found.evidence,
+        raw=found.raw,
+        reasons=list(found.reasons),
+        budget=[BudgetRow(**asdict(term)) for term in found.budget],
+    )
+
+
+def _sections(claims: Claims, phases: Sequence[str]) -> dict[str, SummarySection]:
+    return {
+        name: SummarySection(
+            fields=section.fields,
+            phases={
+                phase: SectionPhase(reported=_reported(found))
+                for phase, found in zip(phases, section.phases, strict=True)
+            },
+        )
+        for name, section in claims.sections.items()
+    }
+
+
+def _validation(claims: Claims) -> SummaryValidation | None:
+    behind = claims.validation
+    if behind is None:
+        return None
+    return SummaryValidation(
+        kind=behind.kind,
+        domain=behind.domain,
+        fields=len(behind.fields),
+        groups=len({field.group for field in behind.fields}),
+        pixel_sizes=behind.pixel_sizes,
+        created=behind.created,
+        sha256=behind.sha256,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from microseg.core.schemas.bag import Distillation
 from microseg.core.schemas.frozen_model import FrozenModel
-from microseg.core.schemas.preparation import Preparation
+from microseg.core.schemas.preparation import PixelSizeRange, Preparation
 from microseg.core.schemas.tolerance import Precision
 from microseg.core.schemas.versioned import VersionedModel
+from microseg.deploy.measurement.evidence import Evidence
 from microseg.deploy.report.settings_file import REPORT_VERSION
 
+OF_EARLIER_VERSION = "the report is of an earlier microseg. Remedy: the same `microseg segment` again, with its engine"
 _NOT_BELOW_TWO = "null with fewer than two fields"
 
 
@@ -91,8 +93,36 @@ class SummaryFields(FrozenModel):
     failed: int = Field(description="Fields without a result.")
 
 
+class BudgetRow(FrozenModel):
+    """A source of the uncertainty of a reported fraction (GUM, JCGM 100:2008)."""
+
+    term: str = Field(description="The source.")
+    value: float = Field(description="Standard uncertainty, as a fraction 0-1.")
+    kind: Literal["A", "B"] = Field(description="A: by statistics of observations. B: otherwise.")
+    degrees: float | None = Field(description="Degrees of freedom; null for infinitely many.")
+    share: float = Field(description="Share of the variance, 0-1.")
+
+
+class SummaryReported(FrozenModel):
+    """What is reported of a phase, and what stands behind it. Fractions are 0-1."""
+
+    fraction: float | None = Field(
+        description="The corrected fraction where it is claimed, else the raw one; null without a measured field."
+    )
+    interval: tuple[float, float] | None = Field(
+        description="95 % interval of the corrected fraction, errors of the network included; null where nothing is claimed."
+    )
+    evidence: Evidence = Field(
+        description="audited: fields of this lot were labelled or counted. validated: labelled fields of this domain that "
+        "trained nothing. cross-validated: the folds' held-out fields. none: nothing is claimed."
+    )
+    raw: float | None = Field(description="Mean of the fractions as found.")
+    reasons: list[str] = Field(description="What the figure rests on, or why nothing is claimed.")
+    budget: list[BudgetRow] = Field(description="The sources of uncertainty; empty where nothing is claimed.")
+
+
 class SummaryPhase(FrozenModel):
-    """One phase over all measured fields (ASTM E562). Fractions are 0-1."""
+    """One phase over all fields that count. Fractions are 0-1. All but `reported` is of ASTM E562 and covers sampling only."""
 
     color: str = Field(description="Colour of the phase in masks and overlays, #rrggbb.")
     n: int = Field(description="Number of fields.")
@@ -107,6 +137,44 @@ class SummaryPhase(FrozenModel):
     pooled: float | None = Field(description="Fraction of all measured pixels together.")
     fold_std: float | None = Field(
         description="Standard deviation, over the folds, of each fold's mean fraction; null for one fold."
+    )
+    reported: SummaryReported | None = Field(
+        None, description="What is reported of the phase; null in reports of earlier versions, which claim nothing."
+    )
+
+    @property
+    def claim(self) -> SummaryReported:
+        """What is reported; of a report of an earlier version, that nothing is claimed."""
+        return self.reported or SummaryReported(
+            fraction=self.mean, interval=None, evidence="none", raw=self.mean, reasons=[OF_EARLIER_VERSION], budget=[]
+        )
+
+
+class SectionPhase(FrozenModel):
+    """One phase of one section."""
+
+    reported: SummaryReported = Field(description="What is reported of the phase in this section.")
+
+
+class SummarySection(FrozenModel):
+    """One section: fields that together give a fraction."""
+
+    fields: int = Field(description="Number of fields that count.")
+    phases: dict[str, SectionPhase] = Field(description="The phases, in the engine's order.")
+
+
+class SummaryValidation(FrozenModel):
+    """The labelled fields behind the reported fractions."""
+
+    kind: Literal["validated", "cross-validated"] = Field(description="Whether the bag or its folds were validated.")
+    domain: str = Field(description="Domain of the engine that they were measured as.")
+    fields: int = Field(description="Number of labelled or point-counted fields.")
+    groups: int = Field(description="Number of their groups: specimens or spots.")
+    pixel_sizes: PixelSizeRange | None = Field(description="Their native pixel sizes; null where unknown.")
+    created: str = Field(description="Time of the validation, ISO 8601.")
+    sha256: str | None = Field(
+        description="Hash that the validation file states of itself; null for one in the engine. It finds accidents, not "
+        "forgers."
     )
 
 
@@ -143,7 +211,7 @@ class ReportSummary(VersionedModel):
     """`summary.json`. Between two equal runs only `created`, `engine_calls` and `run` differ."""
 
     schema_name: ClassVar[str] = "report-summary"
-    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 1)
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 2)
     version_key: ClassVar[str] = "report_version"
 
     report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
@@ -161,6 +229,14 @@ class ReportSummary(VersionedModel):
         description="Number of measured fields by the source of their pixel size, most frequent first.",
     )
     phases: dict[str, SummaryPhase] = Field(description="Statistics by phase, in the engine's order.")
+    sections: dict[str, SummarySection] = Field(
+        default_factory=dict,
+        description="The same for each section, by its name; empty in reports of earlier versions.",
+    )
+    validation: SummaryValidation | None = Field(
+        None,
+        description="The labelled fields behind the fractions of the whole report; null where nothing is claimed of it.",
+    )
     failed: list[SummaryFailure] = Field(description="Fields without a result, with the reason.")
     notices: list[str] = Field(description="What a reader must know before signing.")
     field_notices: list[FieldNotice] = Field(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from microseg.deploy.report.records import FailedField, FieldRecord
@@ -18,6 +20,7 @@ from microseg.deploy.report.records import FailedField, FieldRecord
 BYTE_ORDER_MARK = "\ufeff"
 TEXT_COLUMNS = (
     "field", "status", "reason", "notices", "mask", "overlay", "sha256", "pixel_size_source", "not_measured",
+    "section", "counted",
 )  # fmt: skip
 """Columns of text. All others hold numbers."""
 
@@ -25,13 +28,34 @@ TEXT_COLUMNS = (
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
-def fields_csv(outcomes: Iterable[FieldRecord | FailedField], phases: Sequence[str], decimal_comma: bool) -> str:
+@dataclass(frozen=True)
+class Standing:
+    """Where a measured field belongs.
+
+    Attributes:
+        section: its section.
+        not_counted: why it does not count; None where it counts.
+        evidence: what stands behind each phase of its section, in the engine's order.
+    """
+
+    section: str
+    not_counted: str | None
+    evidence: Sequence[str]
+
+
+def fields_csv(
+    outcomes: Iterable[FieldRecord | FailedField],
+    phases: Sequence[str],
+    decimal_comma: bool,
+    standing: Mapping[str, Standing] = MappingProxyType({}),
+) -> str:
     """The content of `fields.csv`: one row per micrograph, failed ones with the reason. Fractions and spreads are 0-1.
 
     Args:
         outcomes: the result of each field.
         phases: names of the phases.
         decimal_comma: whether numbers have a decimal comma and columns are separated by semicolons.
+        standing: section and evidence of each measured field, by its name.
     """
     columns = [
         "field",
@@ -52,6 +76,9 @@ def fields_csv(outcomes: Iterable[FieldRecord | FailedField], phases: Sequence[s
         "pixel_size_source",
         "not_measured_px",
         "not_measured",
+        "section",
+        "counted",
+        *(f"evidence_{name}" for name in phases),
     ]
     text = io.StringIO()
     delimiter = ";" if decimal_comma else ","
@@ -61,6 +88,8 @@ def fields_csv(outcomes: Iterable[FieldRecord | FailedField], phases: Sequence[s
     table.writerow(columns)
     for outcome in outcomes:
         row = _failed_row(outcome) if isinstance(outcome, FailedField) else _measured_row(outcome, phases)
+        if (place := standing.get(outcome.name)) is not None:
+            row |= _standing_row(place, phases)
         cells = [_cell(row.get(column), decimal_comma) for column in columns]
         (quoted if any("\r" in cell for cell in cells) else table).writerow(cells)
     return BYTE_ORDER_MARK + text.getvalue()
@@ -98,6 +127,14 @@ def _cell(value: Any, decimal_comma: bool) -> str:
 
 def _failed_row(failed: FailedField) -> dict[str, Any]:
     return {"field": failed.name, "status": "failed", "reason": failed.reason}
+
+
+def _standing_row(standing: Standing, phases: Sequence[str]) -> dict[str, Any]:
+    return {
+        "section": standing.section,
+        "counted": "yes" if standing.not_counted is None else f"no: {standing.not_counted}",
+        **{f"evidence_{name}": evidence for name, evidence in zip(phases, standing.evidence, strict=True)},
+    }
 
 
 def _measured_row(record: FieldRecord, phases: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from microseg.core.schemas.bag import Distillation
 from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
+from microseg.deploy.measurement.evidence import Sources
+from microseg.deploy.measurement.reported import claims
 from microseg.deploy.report.html import report_html
 from microseg.deploy.report.records import FieldRecord
 from microseg.deploy.report.settings_file import ReportSettings
@@ -44,7 +46,7 @@ def _findings(manifest: Manifest, *fields: FieldRecord, runtime: str = "openvino
         pixel_size_um=None, fallback_pixel_size_um=None, max_tile_pixels=1, runtime=runtime, device=device,
         runtime_version="2026.4", created="2026-11-26",
     )  # fmt: skip
-    return Findings(settings, manifest, fields, 0)
+    return Findings(settings, manifest, fields, 0, claims([], Sources(manifest, "s", ())))
 
 
 def _fidelity(arithmetic: str, *engine: float) -> Fidelity:

@@ -1,0 +1,257 @@
+"""What may be claimed of a section's fractions: by which labelled fields, and why not.
+
+Nothing here needs the statistics, so a report without evidence does not load them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from microseg.core.schemas.preparation import PixelSizeRange, Preparation
+
+if TYPE_CHECKING:
+    from microseg.core.schemas.manifest import Manifest
+    from microseg.core.schemas.validation import Validation
+
+Evidence = Literal["audited", "validated", "cross-validated", "none"]
+NOT_VALIDATED = "not validated; the sampling interval (E562) does not cover errors of the network"
+# A calibration of the magnification is good to a few per cent. Beyond this a pixel shows another resolution.
+SCALE_TOLERANCE = 1.1
+# Keys of a preparation that change what the network sees.
+_SEEN = ("invert", "intensity", "artefacts", "tone")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an alarm says of a field or of a section.
+
+    Attributes:
+        level: "known" where the engine is at home; otherwise the alarm is raised.
+        text: the likely cause and the cure, in words.
+        is_like_validated: whether its features lie in the range of those of the validation's fields.
+    """
+
+    level: Literal["known", "doubtful", "foreign"]
+    text: str
+    is_like_validated: bool = False
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether there is an alarm."""
+        return self.level != "known"
+
+
+@dataclass(frozen=True)
+class MeasuredField:
+    """A measured field, as far as it decides about evidence.
+
+    Attributes:
+        name: name of the field.
+        section: its section.
+        fractions: area fraction of each phase, 0-1, in the engine's order; None for artefacts.
+        preparation: how it was prepared.
+        edges_um: edges of a native pixel, µm; empty where nothing states them.
+        is_scale_assumed: whether its pixel size is only assumed.
+        is_trained: whether the engine learned from this very file.
+        alarm: what the alarm says of it; None where no alarm looked at it.
+    """
+
+    name: str
+    section: str
+    fractions: tuple[float | None, ...]
+    preparation: Preparation
+    edges_um: tuple[float, ...] = ()
+    is_scale_assumed: bool = False
+    is_trained: bool = False
+    alarm: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The fields of a section that count, in their order.
+
+    Attributes:
+        name: its name.
+        fields: the fields.
+        alarm: what the alarm says of the section as a whole.
+    """
+
+    name: str
+    fields: tuple[MeasuredField, ...]
+    alarm: Verdict | None = None
+
+    @property
+    def alarms(self) -> list[Verdict]:
+        """The alarms that are raised, that of the section first."""
+        verdicts = (self.alarm, *(field.alarm for field in self.fields))
+        return [verdict for verdict in verdicts if verdict is not None and verdict.is_raised]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The labelled fields that may serve as evidence.
+
+    Attributes:
+        manifest: the engine's manifest.
+        domain: the domain of the engine that is measured.
+        validations: the validation beside the engine first, then those of the manifest.
+        refused: why the file beside the engine is none of them, if there is one.
+    """
+
+    manifest: Manifest
+    domain: str
+    validations: tuple[Validation, ...]
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a section's figures rest on.
+
+    Attributes:
+        evidence: the kind.
+        validation: the labelled fields; None where nothing is claimed.
+        reasons: what it rests on, or why nothing is claimed, in words.
+    """
+
+    evidence: Evidence
+    validation: Validation | None
+    reasons: tuple[str, ...]
+
+
+def ground_of(section: Section, sources: Sources) -> Ground:
+    """What a section's figures rest on. What was measured on an own validation goes before a cross-validation.
+
+    Args:
+        section: the fields of the section.
+        sources: the labelled fields that may serve.
+    """
+    against: list[str] = [sources.refused] if sources.refused else []
+    if not section.fields:
+        return Ground("none", None, ("no field was measured",))
+    if own := _against_section(section):
+        return Ground("none", None, (*against, *own))
+    for validation in sorted(sources.validations, key=lambda each: each.kind != "validated"):
+        reasons = [*_against_validation(validation, sources), *_against_fields(section, validation)]
+        if not reasons:
+            return Ground(validation.kind, validation, (told(validation), *against))
+        against += [f"{_title(validation)}: {reason}" for reason in reasons]
+    if not any(each.kind == "cross-validated" for each in sources.validations):
+        against.append(_no_cross_validation(sources.manifest, sources.domain))
+    return Ground("none", None, tuple(dict.fromkeys(against)))
+
+
+def weakest(grounds: Sequence[Ground]) -> Ground:
+    """What several sections together rest on: the weakest of their grounds, with the reasons of all that are so weak."""
+    order: list[Evidence] = ["none", "cross-validated", "validated", "audited"]
+    least = min(grounds, key=lambda ground: order.index(ground.evidence), default=Ground("none", None, ()))
+    same = [ground for ground in grounds if ground.evidence == least.evidence]
+    return replace(least, reasons=tuple(dict.fromkeys(reason for ground in same for reason in ground.reasons)))
+
+
+def told(validation: Validation) -> str:
+    """What a validation is, in words."""
+    number = len(validation.fields)
+    groups = len({field.group for field in validation.fields})
+    fields = f"{number} field{'s' * (number != 1)} of {groups} group{'s' * (groups != 1)}"
+    if validation.kind == "cross-validated":
+        return f"cross-validated on {fields}, each by the fold that did not learn from it, which stands for the bag"
+    counted = sum(field.counts is not None for field in validation.fields)
+    how = "labelled" if not counted else "point-counted" if counted == number else "labelled or point-counted"
+    return f"validated on {fields} that trained nothing ({how}, {validation.created[:10]})"
+
+
+def _title(validation: Validation) -> str:
+    return "validation" if validation.kind == "validated" else "cross-validation"
+
+
+def _against_section(section: Section) -> list[str]:
+    """Why only an audit of these very fields helps."""
+    reasons = []
+    if assumed := sum(field.is_scale_assumed for field in section.fields):
+        reasons.append(f"the pixel size of {_of(assumed, section)} is only assumed. Remedy: --pixel-size-um")
+    if trained := sum(field.is_trained for field in section.fields):
+        reasons.append(f"{_of(trained, section)} trained this engine, which finds them better than new fields")
+    return reasons
+
+
+def _against_validation(validation: Validation, sources: Sources) -> list[str]:
+    """Why labelled fields say nothing of this engine and domain."""
+    manifest = sources.manifest
+    if validation.phases != [phase.name for phase in manifest.phases]:
+        return [f"it is of the phases {', '.join(validation.phases)}"]
+    if validation.domain != sources.domain:
+        adapted = [each.name for each in manifest.domains if each.role == "target"]
+        without = " (adapted without labels)" if sources.domain in adapted else ""
+        return [f"it is of the domain {validation.domain!r}, the fields are measured as {sources.domain!r}{without}"]
+    reasons = []
+    if validation.kind == "validated":
+        if validation.network_sha256 == manifest.network_sha256:
+            pass
+        elif manifest.plan is not None and validation.network_sha256 == manifest.model_sha256:
+            if not manifest.plan.verified:
+                reasons.append("it is of the ONNX file, with which this plan was not compared. Remedy: microseg verify")
+        else:
+            reasons.append("it is of another engine")
+        trained = {field.sha256 for field in manifest.training_fields}
+        if used := sum(field.sha256 in trained for field in validation.fields):
+            reasons.append(f"{used} of its {len(validation.fields)} fields trained this engine")
+    if len(validation.fields) < 2:
+        reasons.append("one field does not show how far the error varies. Remedy: at least two labelled fields")
+    elif len({field.group for field in validation.fields}) < 2:
+        reasons.append("all its fields are of one group. Remedy: labelled fields of at least two specimens or spots")
+    return reasons
+
+
+def _against_fields(section: Section, validation: Validation) -> list[str]:
+    """Why labelled fields say nothing of the fields of this section."""
+    reasons = []
+    if any(field.preparation.artefacts for field in section.fields) or validation.preparation.artefacts:
+        reasons.append("artefacts leave the denominator of the fractions, which labelled fields do not cover")
+    other = {
+        key for field in section.fields for key in _SEEN if _differs(field.preparation, validation.preparation, key)
+    }
+    if other := other - {"artefacts"}:
+        reasons.append(f"its fields were prepared with another {', '.join(sorted(other))}")
+    if why := _against_scale(section, validation.pixel_sizes):
+        reasons.append(why)
+    alarms = section.alarms
+    if validation.kind == "validated":
+        alarms = [verdict for verdict in alarms if not verdict.is_like_validated]
+    reasons += dict.fromkeys(f"alarm: {verdict.text}" for verdict in alarms)
+    return reasons
+
+
+def _differs(one: Preparation, other: Preparation, key: str) -> bool:
+    return bool(getattr(one, key) != getattr(other, key))
+
+
+def _against_scale(section: Section, sizes: PixelSizeRange | None) -> str | None:
+    if sizes is None:
+        return None
+    unknown = sum(not field.edges_um for field in section.fields)
+    if unknown:
+        return f"the pixel size of {_of(unknown, section)} is unknown. Remedy: --pixel-size-um"
+    far = [field for field in section.fields if sizes.factor_beyond(*field.edges_um) > SCALE_TOLERANCE]
+    if not far:
+        return None
+    span = PixelSizeRange.spanning(*(edge for field in far for edge in field.edges_um))
+    return f"the pixel size of {_of(len(far), section)} ({span.text}) is not that of its fields ({sizes.text})"
+
+
+def _no_cross_validation(manifest: Manifest, domain: str) -> str:
+    if any(each.name == domain and each.role == "target" for each in manifest.domains):
+        return f"the engine is adapted to {domain!r} without labels"
+    return (
+        "the engine holds no cross-validation (folds without held-out fields, or an engine of an earlier version). Remedy: "
+        "microseg export RUN again, or microseg validate ENGINE LABELLED"
+    )
+
+
+def _of(count: int, section: Section) -> str:
+    total = len(section.fields)
+    if total == 1:
+        return "the field"
+    return f"all {total} fields" if count == total else f"{count} of {total} fields"

@@ -1,0 +1,224 @@
+"""The reported fraction of each phase: corrected, with an interval where labelled fields stand behind it, or plainly raw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Literal
+
+from microseg.deploy.measurement.evidence import (
+    Evidence,
+    Ground,
+    MeasuredField,
+    Section,
+    Sources,
+    Verdict,
+    ground_of,
+    weakest,
+)
+
+if TYPE_CHECKING:
+    from microseg.core.schemas.manifest import Manifest
+    from microseg.core.schemas.validation import Validation
+    from microseg.core.statistics.corrected import KnownUncertainty, PhaseResult
+    from microseg.core.statistics.validation_sample import ValidationSample
+
+# How far beyond the fractions of the labelled fields a section's mean may lie, 0-1.
+RANGE_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Term:
+    """A row of the budget of the uncertainty (GUM, JCGM 100:2008, H.1).
+
+    Attributes:
+        term: the source of the uncertainty.
+        value: its standard uncertainty, as a fraction 0-1.
+        kind: A where it is evaluated by statistics of observations, else B (GUM 4.2 and 4.3).
+        degrees: degrees of freedom; None for infinitely many.
+        share: its share of the variance, 0-1.
+    """
+
+    term: str
+    value: float
+    kind: Literal["A", "B"]
+    degrees: float | None
+    share: float
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What is reported of one phase. Fractions are 0-1.
+
+    Attributes:
+        fraction: the corrected fraction where it is claimed, else the raw one; None without a measured field.
+        interval: 95 % interval of the corrected fraction; None exactly where nothing is claimed.
+        evidence: what stands behind it; "none" exactly where nothing is claimed.
+        raw: mean of the fractions as found.
+        reasons: what it rests on, or why nothing is claimed.
+        budget: the sources of uncertainty; empty where nothing is claimed.
+    """
+
+    fraction: float | None
+    interval: tuple[float, float] | None
+    evidence: Evidence
+    raw: float | None
+    reasons: tuple[str, ...]
+    budget: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportedSection:
+    """A section of a report.
+
+    Attributes:
+        fields: number of fields that count.
+        phases: what is reported of each phase, in the engine's order.
+    """
+
+    fields: int
+    phases: tuple[Reported, ...]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a report states.
+
+    Attributes:
+        report: what is reported of each phase over all sections.
+        sections: the same for each section, by its name.
+        validation: the labelled fields behind the whole report; None where nothing is claimed of it.
+    """
+
+    report: tuple[Reported, ...]
+    sections: Mapping[str, ReportedSection]
+    validation: Validation | None
+
+
+def claims(
+    fields: Sequence[MeasuredField],
+    sources: Sources,
+    alarms: Mapping[str, Verdict] | None = None,
+) -> Claims:
+    """What is reported of a report and of its sections.
+
+    Args:
+        fields: the measured fields that count: of fields that overlap, one.
+        sources: the labelled fields that may serve as evidence.
+        alarms: what the alarm says of sections as a whole, by their names.
+    """
+    by_section: dict[str, list[MeasuredField]] = {}
+    for field in fields:
+        by_section.setdefault(field.section, []).append(field)
+    sections = [Section(name, tuple(each), (alarms or {}).get(name)) for name, each in by_section.items()]
+    grounds = [ground_of(section, sources) for section in sections] or [ground_of(Section("", ()), sources)]
+    phases = len(sources.manifest.phases)
+    found = {
+        section.name: ReportedSection(len(section.fields), _reported([section], ground, sources.manifest, phases))
+        for section, ground in zip(sections, grounds, strict=False)
+    }
+    whole = weakest(grounds)
+    if len(sections) == 1:
+        report = found[sections[0].name].phases
+    else:
+        report = _reported(sections, whole, sources.manifest, phases)
+    return Claims(report, found, whole.validation)
+
+
+def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, phases: int) -> tuple[Reported, ...]:
+    """What is reported of each phase of one section, or of several together."""
+    fields = [field for section in sections for field in section.fields]
+    raws = [_mean([field.fractions[phase] for field in fields]) for phase in range(phases)]
+    if ground.validation is None:
+        return tuple(Reported(raw, None, "none", raw, ground.reasons) for raw in raws)
+    # Imported here: nothing of it is needed where nothing is claimed.
+    import numpy as np
+
+    from microseg.core.statistics.corrected import corrected_fractions
+
+    found = np.array([field.fractions for field in fields], np.float64)
+    names = [field.section for field in fields] if len(sections) > 1 else None
+    results = corrected_fractions(
+        found, _sample(ground.validation), sections=names, known=_known(ground.validation, manifest)
+    )
+    return tuple(
+        _claimed(result, ground, len(fields), phase.name)
+        for result, phase in zip(results, manifest.phases, strict=True)
+    )
+
+
+def _mean(fractions: Sequence[float | None]) -> float | None:
+    known = [fraction for fraction in fractions if fraction is not None]
+    return fmean(known) if known else None
+
+
+def _claimed(result: PhaseResult, ground: Ground, fields: int, phase: str) -> Reported:
+    """A phase with its interval, or raw where the labelled fields do not reach."""
+    low, high = result.validated_range
+    span = f"{100 * low:.1f} to {100 * high:.1f} %"
+    reason = None
+    if fields < 2:
+        reason = "one field gives no interval: nothing shows how far fields of the section differ"
+    elif not low - RANGE_MARGIN <= result.corrected <= high + RANGE_MARGIN:
+        reason = f"{phase}: {100 * result.corrected:.1f} % in the mean lies outside the labelled fields' range ({span})"
+    elif result.interval is None:
+        reason = "too few labelled fields for an interval"
+    if reason is not None or result.interval is None:
+        return Reported(result.raw, None, "none", result.raw, (reason or "", *ground.reasons))
+    budget = tuple(
+        Term(each.term, each.value, each.kind, each.degrees if math.isfinite(each.degrees) else None, each.share)
+        for each in result.budget
+    )
+    reasons = (*ground.reasons, f"{phase}: {span} in the labelled fields")
+    return Reported(result.corrected, result.interval, ground.evidence, result.raw, reasons, budget)
+
+
+def _sample(validation: Validation) -> ValidationSample:
+    import numpy as np
+
+    from microseg.core.statistics.validation_sample import from_confusions, from_point_counts, joined
+
+    masks = [field for field in validation.fields if field.confusion is not None]
+    counted = [field for field in validation.fields if field.counts is not None]
+    samples = []
+    if masks:
+        confusions = np.array([field.confusion for field in masks], np.int64)
+        samples.append(from_confusions(confusions, [field.group for field in masks]))
+    if counted:
+        on_phase = np.array([field.counts.on_phase for field in counted if field.counts], np.float64)
+        points = np.array([field.counts.points for field in counted if field.counts], np.float64)
+        found = np.array([field.found_fractions for field in counted], np.float64)
+        samples.append(from_point_counts(on_phase, points, found, [field.group for field in counted]))
+    return samples[0] if len(samples) == 1 else joined(samples)
+
+
+def _known(validation: Validation, manifest: Manifest) -> list[KnownUncertainty]:
+    """Terms that labelled fields do not show."""
+    from microseg.core.statistics.corrected import KnownUncertainty
+
+    terms = [
+        KnownUncertainty(name, term.std, term.degrees_of_freedom)
+        for name, term in (("repeatability", validation.repeatability), ("annotators", validation.annotators))
+        if term is not None
+    ]
+    if validation.kind == "validated":
+        return terms
+    names = [phase.name for phase in manifest.phases]
+    # A cross-validation is of the float32 bag. Only the largest difference from it is known: half the width of a uniform
+    # distribution (GUM 4.3.7).
+    if manifest.distillation is not None:
+        terms.append(KnownUncertainty("student beside its bag", _uniform(manifest.distillation.points, names)))
+    if manifest.fidelity:
+        worst: dict[str, float] = {}
+        for each in manifest.fidelity:
+            for name, (points, _) in each.largest.items():
+                worst[name] = max(worst.get(name, 0.0), points)
+        terms.append(KnownUncertainty(f"{manifest.precision} beside float32", _uniform(worst, names)))
+    return terms
+
+
+def _uniform(points: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Standard uncertainty, 0-1, of each phase whose largest difference in percentage points is known."""
+    return [points.get(name, 0.0) / 100 / math.sqrt(3) for name in names]

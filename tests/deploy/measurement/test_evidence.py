@@ -1,0 +1,211 @@
+"""Which evidence a section has, and what is reported by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from microseg.core.schemas.bag import TrainingField
+from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
+from microseg.core.schemas.validation import Validation
+from microseg.deploy.measurement.evidence import MeasuredField, Section, Sources, Verdict, ground_of
+from microseg.deploy.measurement.reported import claims
+from tests.engines import threshold_manifest
+
+NETWORK = "e" * 64
+
+
+def manifest(**changes: Any) -> Manifest:
+    domains = [DomainEntry(name="steel"), DomainEntry(name="lom", role="target")]
+    made = threshold_manifest(2, ["matrix", "carbide"], domains, Grid(), 8, 8, 100.0)
+    return made.model_copy(update={"model_sha256": NETWORK} | changes)
+
+
+def validation(kind: str = "validated", **changes: Any) -> Validation:
+    """Six fields of six groups: true fractions of carbide 0.1 to 0.6, found two points too low."""
+    fields = [
+        {
+            "name": f"{index}.tif", "sha256": f"{index}" * 64, "group": f"{index}",
+            "confusion": [[1000 - 100 * index, index % 2], [20, 100 * index - 20]],
+            "fold": index % 2 if kind == "cross-validated" else None,
+        }
+        for index in range(1, 7)
+    ]  # fmt: skip
+    content = {
+        "kind": kind, "network_sha256": NETWORK, "weights_sha256": ["f" * 64], "domain": "steel", "preparation": {},
+        "phases": ["matrix", "carbide"], "created": "2026-11-30T10:00:00+00:00", "microseg": "1", "source": "labelled",
+        "fields": fields,
+    }  # fmt: skip
+    return Validation.model_validate(content | changes)
+
+
+def field(share: float, index: int = 0, **changes: Any) -> MeasuredField:
+    made = MeasuredField(f"{index}.tif", "lot", (1 - share, share), Preparation(), (0.1, 0.1))
+    return replace(made, **changes)
+
+
+def lot(*shares: float, **changes: Any) -> list[MeasuredField]:
+    return [field(share, index, **changes) for index, share in enumerate(shares or (0.3, 0.32, 0.28))]
+
+
+def of(*validations: Validation, domain: str = "steel", **changes: Any) -> Sources:
+    return Sources(manifest(**changes), domain, validations)
+
+
+def ground(sources: Sources, *fields: MeasuredField, alarm: Verdict | None = None) -> tuple[str, str]:
+    found = ground_of(Section("lot", fields or tuple(lot()), alarm), sources)
+    return found.evidence, "; ".join(found.reasons)
+
+
+def test_labelled_fields_give_a_corrected_fraction_with_an_interval() -> None:
+    found = claims(lot(), of(validation(), validation("cross-validated")))
+    matrix, carbide = found.report
+    assert matrix.fraction is not None and carbide.fraction is not None
+    assert carbide.evidence == "validated" and carbide.raw == pytest.approx(0.3)
+    assert carbide.fraction == pytest.approx(0.32, abs=0.005) and matrix.fraction == pytest.approx(1 - carbide.fraction)
+    low, high = carbide.interval or (0, 0)
+    assert 0.25 < low < carbide.fraction < high < 0.39
+    assert {"sampling", "correction"} <= {term.term for term in carbide.budget}
+    assert sum(term.share for term in carbide.budget) == pytest.approx(1)
+    assert carbide.reasons[0].startswith(
+        "validated on 6 fields of 6 groups that trained nothing (labelled, 2026-11-30)"
+    )
+    assert carbide.reasons[1] == "carbide: 10.0 to 60.0 % in the labelled fields"
+    assert found.sections["lot"].phases == found.report and found.validation is not None
+
+
+@pytest.mark.parametrize(
+    ("sources", "fields", "reason"),
+    [
+        (of(), lot(), "the engine holds no cross-validation"),
+        (of(validation(network_sha256="a" * 64)), lot(), "validation: it is of another engine"),
+        (of(validation(domain="lom")), lot(), "it is of the domain 'lom', the fields are measured as 'steel'"),
+        (of(validation(), domain="lom"), lot(), "(adapted without labels)"),
+        (of(validation(), domain="lom"), lot(), "the engine is adapted to 'lom' without labels"),
+        (of(validation(phases=["matrix", "pore"])), lot(), "it is of the phases matrix, pore"),
+        (
+            of(validation(), training_fields=[TrainingField(name="a", sha256="1" * 64, group="1", fold=0)]), lot(),
+            "1 of its 6 fields trained this engine",
+        ),
+        (
+            of(validation(pixel_sizes=PixelSizeRange.spanning(0.2))), lot(),
+            "the pixel size of all 3 fields (0.1 um) is not that of its fields (0.2 um)",
+        ),
+        (of(validation(pixel_sizes=PixelSizeRange.spanning(0.1))), lot(edges_um=()), "of all 3 fields is unknown"),
+        (of(validation()), lot(is_scale_assumed=True), "is only assumed"),
+        (of(validation()), lot(is_trained=True), "trained this engine, which finds them better"),
+        (of(validation()), lot(preparation=Preparation(invert=True)), "prepared with another invert"),
+        (of(validation()), lot(preparation=Preparation(artefacts=("matrix",))), "artefacts leave the denominator"),
+        (of(validation(fields=validation().fields[:1])), lot(), "one field does not show how far the error varies"),
+        (
+            of(validation(fields=[each.model_copy(update={"group": "1"}) for each in validation().fields])), lot(),
+            "all its fields are of one group",
+        ),
+        (of(validation()), lot(0.3), "one field gives no interval"),
+        (of(validation()), lot(0.9, 0.92), "lies outside the labelled fields' range"),
+        (of(validation()), lot(0.0, 0.0), "lies outside the labelled fields' range"),
+        (of(validation()), lot(1.0, 1.0), "lies outside the labelled fields' range"),
+        (of(validation()), [], "no field was measured"),
+    ],
+)  # fmt: skip
+def test_nothing_is_claimed(sources: Sources, fields: list[MeasuredField], reason: str) -> None:
+    found = claims(fields, sources)
+    for reported in found.report:
+        assert (reported.evidence, reported.interval, reported.budget) == ("none", None, ())
+        assert reported.fraction == reported.raw
+        assert any(reason in each for each in reported.reasons), reported.reasons
+
+
+def test_a_pixel_size_within_the_tolerance_of_calibrations_is_the_same() -> None:
+    sizes = PixelSizeRange.spanning(0.105)
+    assert ground(of(validation(pixel_sizes=sizes)))[0] == "validated"
+
+
+def test_a_validation_goes_before_a_cross_validation_and_falls_back_to_it() -> None:
+    folds = validation("cross-validated")
+    assert ground(of(folds, validation()))[0] == "validated"
+    evidence, reasons = ground(of(validation(network_sha256="a" * 64), folds))
+    assert evidence == "cross-validated"
+    assert "which stands for the bag" in reasons and "validation: it is of another engine" in reasons
+
+
+def test_a_cross_validation_holds_whatever_network_computes_the_folds() -> None:
+    assert ground(of(validation("cross-validated", network_sha256="a" * 64)))[0] == "cross-validated"
+
+
+def test_an_alarm_withdraws_what_it_may() -> None:
+    near = Verdict("doubtful", "darker than the training fields. Remedy: capture it again", is_like_validated=True)
+    far = replace(near, level="foreign", is_like_validated=False)
+    known = replace(near, level="known", is_like_validated=False)
+    both = of(validation(), validation("cross-validated"))
+    folds = of(validation("cross-validated"))
+    assert ground(both, alarm=near)[0] == "validated" and ground(folds, alarm=known)[0] == "cross-validated"
+    assert ground(folds, alarm=near) == ("none", f"cross-validation: alarm: {near.text}")
+    assert ground(both, alarm=far)[0] == "none"
+    assert ground(folds, *lot(alarm=near))[0] == "none"
+    assert claims(lot(), folds, {"lot": near}).report[0].evidence == "none"
+
+
+def test_a_plan_needs_the_comparison_with_its_own_file() -> None:
+    from tests.plans import plan_info
+
+    made = plan_info(b"plan")
+    assert ground(of(validation(), plan=made.model_copy(update={"verified": True})))[0] == "validated"
+    assert "was not compared" in ground(of(validation(), plan=made.model_copy(update={"verified": False})))[1]
+
+
+def test_a_report_of_sections_rests_on_the_weakest_and_each_has_its_own_figures() -> None:
+    one, two = lot(0.3, 0.32, 0.28), lot(0.5, 0.52, 0.48, section="b")
+    found = claims([*one, *two], of(validation()))
+    assert list(found.sections) == ["lot", "b"] and [each.fields for each in found.sections.values()] == [3, 3]
+    assert found.report[1].fraction == pytest.approx(0.42, abs=0.01) and found.report[1].evidence == "validated"
+    assert found.sections["b"].phases[1].fraction == pytest.approx(0.52, abs=0.01)
+    spoiled = claims([*one, *lot(0.5, 0.52, section="b", is_scale_assumed=True)], of(validation()))
+    assert spoiled.report[0].evidence == "none" and spoiled.sections["lot"].phases[0].evidence == "validated"
+
+
+def test_sections_of_one_field_have_no_interval_and_the_report_has_one() -> None:
+    fields = [field(share, index, section=f"{index}") for index, share in enumerate((0.3, 0.32, 0.28, 0.31))]
+    found = claims(fields, of(validation()))
+    assert {each.phases[0].evidence for each in found.sections.values()} == {"none"}
+    assert found.report[0].evidence == "validated" and found.report[0].interval is not None
+
+
+def test_a_phase_that_no_labelled_field_holds_is_in_range_where_it_is_not_found() -> None:
+    names = ["matrix", "carbide", "pore"]
+    fields = [
+        each.model_copy(update={"confusion": [[*row, 0] for row in each.confusion or []] + [[0, 0, 0]]})
+        for each in validation().fields
+    ]
+    made = manifest().model_copy(
+        update={"phases": threshold_manifest(2, names, [DomainEntry(name="steel")], Grid(), 8, 8, 1.0).phases}
+    )
+    sources = Sources(made, "steel", (validation(phases=names, fields=fields),))
+    absent = [MeasuredField(f"{index}", "lot", (0.7, 0.3, 0.0), Preparation()) for index in range(3)]
+    many = [MeasuredField(f"{index}", "lot", (0.6, 0.3, 0.1), Preparation()) for index in range(3)]
+    assert claims(many, sources).report[2].evidence == "none"
+    pore = claims(absent, sources).report[2]
+    assert pore.fraction == 0 and pore.interval is not None and pore.interval[0] == 0
+
+
+def test_a_rounded_engine_has_a_term_for_what_is_only_bounded() -> None:
+    fidelity = Fidelity(
+        fields_from="held out", arithmetic="openvino", label_limit=0.02, limits_points={"matrix": 0.3, "carbide": 0.3},
+        fields=[
+            FieldFidelity(
+                field="a", pixels=1_000_000, label_disagreement=0.0, torch_percent={"matrix": 60.0, "carbide": 40.0},
+                engine_percent={"matrix": 59.8, "carbide": 40.2},
+            )
+        ],
+        fold_disagreement=[0.0, 0.0], not_a_number=0, saturated=0,
+    )  # fmt: skip
+    folds, own = (
+        of(validation(kind), precision="int8", fidelity=[fidelity]) for kind in ("cross-validated", "validated")
+    )
+    (term,) = (term for term in claims(lot(), folds).report[1].budget if term.kind == "B")
+    assert (term.term, term.degrees) == ("int8 beside float32", None) and term.value == pytest.approx(0.002 / 3**0.5)
+    assert all(term.kind == "A" for term in claims(lot(), own).report[1].budget)
