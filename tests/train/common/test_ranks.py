@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def _one_step(ranks: Ranks) -> dict[str, Tensor]:
 
 def _rank(rank: int, meeting: str, out: Path) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("error", FutureWarning)  # PyTorch's would stand on the terminal of whoever trains
     ranks = join_ranks(meeting, rank, 2)
     torch.save(_one_step(ranks), out / f"{rank}.pt")
     assert ranks.gathered([f"{rank}-{i}" for i in range(2 - rank)], 3) == ["0-0", "1-0", "0-1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ import torch
 import torch.distributed as dist
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from microseg.models.network import Network, NetworkOutput
@@ -46,7 +46,7 @@ class Ranks:
         if self.size == 1:
             return network.forward_any_size
         pool_statistics(network)
-        return DistributedDataParallel(_AnySize(network), broadcast_buffers=False)
+        return DistributedDataParallel(_AnySize(network), **{_buffers_argument(): False})
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over the ranks, with gradients."""
@@ -117,9 +117,30 @@ def pool_statistics(network: nn.Module) -> None:
             pool_statistics(child)
 
 
+@cache
+def _buffers_argument() -> str:
+    """The argument that keeps each rank's statistics its own. Later versions of PyTorch warn of the earlier name."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    return "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks. Own code, because PyTorch has renamed its function and warns of the earlier name."""
+
+    @staticmethod
+    def forward(ctx: object, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
 def _summed(value: Tensor) -> Tensor:
     """The sum over the ranks. Its gradient is summed as well."""
-    total: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
     return total
 
 
