@@ -262,8 +262,9 @@ def _plain_reader(tif: tifffile.TiffFile, page: Any, planes: int, skipped: int) 
         block = np.empty((planes, stop - start, width, samples), stored)
         for plane in range(planes):
             handle.seek(origin + (plane * height + start) * row_bytes)
-            data = handle.read((stop - start) * row_bytes)
-            block[plane] = np.frombuffer(data, stored).reshape(block.shape[1:])
+            pixels = block[plane].reshape(-1).view(np.uint8)
+            if handle.readinto(pixels) < pixels.size:
+                raise ValueError("the file ends inside the pixels")
         return block.astype(stored.newbyteorder("="), copy=False)
 
     return read

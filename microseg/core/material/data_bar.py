@@ -144,7 +144,7 @@ def _mode(values: NDArray[Any]) -> float:
 
 
 def _share(values: NDArray[Any], value: float, tolerance: int) -> float:
-    return float(_equal(values, value, tolerance).mean())
+    return np.count_nonzero(_equal(values, value, tolerance)) / max(values.size, 1)
 
 
 def _shares(block: NDArray[Any], value: float, tolerance: int) -> NDArray[np.float64]:

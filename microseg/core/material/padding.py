@@ -94,6 +94,8 @@ def _border_values(rows: Rows, height: int, width: int) -> list[float]:
     """Values of the longest runs along the border that are a block deep, at most `_MAX_VALUES`."""
     longest: dict[float, int] = {}
     for strip in _border_strips(rows, height, width):
+        if not _may_hold_run(strip):
+            continue
         line, is_deep = strip[0], (strip[1:] == strip[:1]).all(axis=0)
         breaks = (line[1:] != line[:-1]) | ~is_deep[1:] | ~is_deep[:-1]
         ends = np.flatnonzero(np.append(breaks, True))
@@ -102,6 +104,13 @@ def _border_values(rows: Rows, height: int, width: int) -> list[float]:
             value = float(line[end])
             longest[value] = max(longest.get(value, 0), int(length))
     return sorted(longest, key=lambda value: -longest[value])[:_MAX_VALUES]
+
+
+def _may_hold_run(strip: NDArray[Any]) -> bool:
+    """Whether two of the pixels that a run must cover fit. Every field is asked, and most have no run."""
+    sample = strip[:, :: _RUN_PX // 2]
+    line, is_deep = sample[0], (sample[1:] == sample[:1]).all(axis=0)
+    return bool(((line[1:] == line[:-1]) & is_deep[1:] & is_deep[:-1]).any())
 
 
 def _border_strips(rows: Rows, height: int, width: int) -> Iterator[NDArray[Any]]:

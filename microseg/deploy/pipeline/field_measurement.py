@@ -159,10 +159,10 @@ class FieldMeasurement:
         self, labels: NDArray[np.uint8], rows: NDArray[np.intp], outside: NDArray[np.bool_] | None
     ) -> NDArray[np.uint8]:
         """Native rows from network rows, by the nearest pixel centre; NOT_MEASURED where `outside`."""
-        if self._field.shape == self._field.native_shape:
-            native = labels[rows[0] : rows[-1] + 1]
-        else:
-            native = labels[rows[:, None], self._columns_of]
+        native = labels[rows[0] : rows[-1] + 1]
+        if self._field.shape != self._field.native_shape:
+            # One axis after the other takes a fifth of the time of both at once.
+            native = native.take(self._columns_of, axis=1)[rows - rows[0]]
         return native if outside is None else np.where(outside, np.uint8(NOT_MEASURED), native)
 
 

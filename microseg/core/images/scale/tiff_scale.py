@@ -11,9 +11,25 @@ import tifffile
 from microseg.core.images.scale.imagej import imagej
 from microseg.core.images.scale.ome import ome
 from microseg.core.images.scale.statement import FileScale, Statement
-from microseg.core.images.scale.vendor_tags import fei, olympus, tescan, zeiss
+from microseg.core.images.scale.vendor_tags import (
+    FEI,
+    OLYMPUS,
+    OLYMPUS_INI,
+    TESCAN,
+    ZEISS,
+    fei,
+    olympus,
+    tescan,
+    zeiss,
+)
 
-_VENDORS: tuple[Callable[[tifffile.TiffFile, Any, Any], list[Statement]], ...] = (zeiss, fei, olympus, tescan)
+_Reader = Callable[[tifffile.TiffFile, Any, Any], list[Statement]]
+_VENDORS: tuple[tuple[_Reader, tuple[int, ...]], ...] = (
+    (zeiss, (ZEISS,)),
+    (fei, FEI),
+    (olympus, (OLYMPUS_INI, OLYMPUS)),
+    (tescan, (TESCAN,)),
+)
 # Vendors write their tag to one of the first pages: image, thumbnail, overlay.
 _MOST_PAGES = 8
 
@@ -43,9 +59,10 @@ def tiff_scale(tif: tifffile.TiffFile, page: Any) -> FileScale:
 def _vendors(tif: tifffile.TiffFile, holder: Any, page: Any) -> list[Statement]:
     """What the vendors' tags of one page state about the measured one."""
     found: list[Statement] = []
-    for read in _VENDORS:
+    for read, codes in _VENDORS:
         with contextlib.suppress(Exception):
-            found += read(tif, holder, page)
+            if any(code in holder.tags for code in codes):
+                found += read(tif, holder, page)
     return found
 
 
