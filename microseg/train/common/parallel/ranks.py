@@ -46,7 +46,8 @@ class Ranks:
         if self.size == 1:
             return network.forward_any_size
         pool_statistics(network)
-        return DistributedDataParallel(_AnySize(network), **{_buffers_argument(): False})
+        own_buffers: dict[str, Any] = {_buffers_argument(): False}
+        return DistributedDataParallel(_AnySize(network), **own_buffers)
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over the ranks, with gradients."""
@@ -140,7 +141,7 @@ class _Sum(torch.autograd.Function):
 
 def _summed(value: Tensor) -> Tensor:
     """The sum over the ranks. Its gradient is summed as well."""
-    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(value)
     return total
 
 
