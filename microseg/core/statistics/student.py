@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 NORMAL_975 = 1.959963984540054
@@ -10,6 +11,7 @@ _MANY_DEGREES = 1e6
 _MOST_TERMS = 500
 
 
+@functools.lru_cache(256)
 def t_quantile_975(degrees: float) -> float:
     """The 97.5 % quantile of Student's t distribution: the coverage factor of 95 % (GUM, JCGM 100:2008, table G.2).
 
@@ -25,15 +27,17 @@ def t_quantile_975(degrees: float) -> float:
         raise ValueError(f"{degrees} degrees of freedom: at least 1")
     if degrees > _MANY_DEGREES:
         return NORMAL_975
-    low, high = 1.9, 12.8  # the quantile falls from 12.706 (1 degree) to 1.95996 (infinitely many)
-    while True:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            return middle
-        if _outside(middle, degrees) > 0.05:
-            low = middle
-        else:
-            high = middle
+    z, n = NORMAL_975, degrees
+    # Cornish and Fisher's expansion (Abramowitz & Stegun 1964, 26.7.5) starts Newton's steps.
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    logarithm = math.lgamma((n + 1) / 2) - math.lgamma(n / 2) - math.log(n * math.pi) / 2
+    for _ in range(_MOST_TERMS):
+        density = math.exp(logarithm - (n + 1) / 2 * math.log1p(t * t / n))
+        step = (_outside(t, n) - 0.05) / (2 * density)
+        t += step
+        if abs(step) < 1e-12 * t:
+            break
+    return t
 
 
 def _outside(t: float, degrees: float) -> float:

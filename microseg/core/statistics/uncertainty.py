@@ -17,7 +17,7 @@ class Component:
     Attributes:
         term: its name.
         value: standard uncertainty, in the unit of the result.
-        degrees: degrees of freedom, from 1; infinite where the value is known.
+        degrees: degrees of freedom; infinite where the value is known.
         kind: how it was evaluated: A by statistics of observations, B otherwise (GUM 4.2 and 4.3).
     """
 
@@ -62,7 +62,7 @@ def combine(components: Sequence[Component]) -> CombinedUncertainty:
         components: the sources of uncertainty, each already multiplied with its sensitivity.
 
     Returns:
-        The root sum of squares, the effective degrees of freedom and U = t(0.975, degrees) u.
+        The root sum of squares, the effective degrees of freedom and U = t(0.975, degrees) u, with 1 degree at least.
     """
     value = math.hypot(*(component.value for component in components))
     degrees = effective_degrees(components)
@@ -70,7 +70,7 @@ def combine(components: Sequence[Component]) -> CombinedUncertainty:
         BudgetTerm(item.term, item.value, item.kind, item.degrees, (item.value / value) ** 2 if value else 0.0)
         for item in components
     )
-    return CombinedUncertainty(value, degrees, t_quantile_975(degrees) * value, budget)
+    return CombinedUncertainty(value, degrees, t_quantile_975(max(1.0, degrees)) * value, budget)
 
 
 def effective_degrees(components: Sequence[Component]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,17 +17,14 @@ class ValidationSample:
     Attributes:
         true: true fraction of each phase in each field, float64 (m, P), 0-1.
         found: fraction that the engine found, over the same pixels, float64 (m, P), 0-1.
-        groups: for each field what it shares with others: a specimen, a fold. Groups are taken for independent.
-        confusions: share of the field's pixels by true (row) and found phase (column), float64 (m, P, P); NaN for a
-            field whose truth is a point count.
-        count_variances: variance of the true fraction as a point count, float64 (m, P); 0 for a field with a mask.
+        groups: for each field what it shares with others: a specimen, a spot. Groups are taken for independent.
+        points: points of the manual count that the true fractions are from, float64 (m,); infinite for a field with a mask.
     """
 
     true: NDArray[np.float64]
     found: NDArray[np.float64]
     groups: tuple[str, ...]
-    confusions: NDArray[np.float64]
-    count_variances: NDArray[np.float64]
+    points: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.true)
@@ -45,17 +43,17 @@ def from_confusions(confusions: NDArray[np.int64], groups: Sequence[str]) -> Val
     counts = np.asarray(confusions, np.float64)
     if counts.ndim != 3 or counts.shape[1] != counts.shape[2] or len(counts) == 0 or len(counts) != len(groups):
         raise ValueError(f"confusions of shape {counts.shape} and {len(groups)} groups")
-    totals = counts.sum((1, 2), keepdims=True)
+    totals = counts.sum((1, 2))
     if not np.all(totals > 0):
         raise ValueError(f"field {int(np.argmin(totals))} has no labelled pixel")
-    shares = counts / totals
-    return ValidationSample(shares.sum(2), shares.sum(1), tuple(groups), shares, np.zeros(shares.shape[:2]))
+    true, found = counts.sum(2) / totals[:, None], counts.sum(1) / totals[:, None]
+    return ValidationSample(true, found, tuple(groups), np.full(len(counts), math.inf))
 
 
 def from_point_counts(
     on_phase: NDArray[np.float64], points: NDArray[np.float64], found: NDArray[np.float64], groups: Sequence[str]
 ) -> ValidationSample:
-    """The sample of fields whose phases a person counted by points (ASTM E562-19, 10.1: points on a boundary count one half).
+    """The sample of fields whose phases a person counted by points (ASTM E562-19: a point on a boundary counts one half).
 
     Args:
         on_phase: points on each phase, float64 (m, P); halves are allowed.
@@ -67,38 +65,15 @@ def from_point_counts(
         ValueError: shapes that do not fit, or counts that do not add up to the points.
     """
     counts, grid = np.asarray(on_phase, np.float64), np.asarray(points, np.float64)
-    if counts.ndim != 2 or not len(counts) == len(grid) == len(found) == len(groups) or len(counts) == 0:
+    fractions = np.asarray(found, np.float64)
+    if counts.ndim != 2 or counts.shape != fractions.shape or not 0 < len(counts) == len(grid) == len(groups):
         raise ValueError(
-            f"counts of shape {counts.shape}, {len(grid)} grids, {len(found)} fields, {len(groups)} groups"
+            f"counts of shape {counts.shape}, found fractions of shape {fractions.shape}, {len(grid)} grids, "
+            f"{len(groups)} groups"
         )
     if np.any(counts < 0) or np.any(grid <= 0) or not np.allclose(counts.sum(1), grid):
         raise ValueError("the points on the phases do not add up to the points of the grid")
-    true = counts / grid[:, None]
-    return ValidationSample(
-        true,
-        np.asarray(found, np.float64),
-        tuple(groups),
-        np.full((len(true), true.shape[1], true.shape[1]), np.nan),
-        point_count_variances(counts, grid),
-    )
-
-
-def point_count_variances(on_phase: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variance of a fraction counted on a grid of points, as binomial draws.
-
-    Points of a regular grid vary less than independent ones (Hilliard and Cahn 1961): this is an upper limit. Agresti and
-    Coull (1998) add two points on the phase and two off it, so that counts of none and of all have a variance too.
-
-    Args:
-        on_phase: points on each phase, float64 (m, P).
-        points: points of the grid in each field, float64 (m,).
-
-    Returns:
-        Variances of the fractions, float64 (m, P).
-    """
-    grid = np.asarray(points, np.float64)[:, None] + 4
-    share = (np.asarray(on_phase, np.float64) + 2) / grid
-    return np.asarray(share * (1 - share) / grid)
+    return ValidationSample(counts / grid[:, None], fractions, tuple(groups), grid)
 
 
 def joined(samples: Sequence[ValidationSample]) -> ValidationSample:
@@ -107,6 +82,25 @@ def joined(samples: Sequence[ValidationSample]) -> ValidationSample:
         np.concatenate([sample.true for sample in samples]),
         np.concatenate([sample.found for sample in samples]),
         tuple(group for sample in samples for group in sample.groups),
-        np.concatenate([sample.confusions for sample in samples]),
-        np.concatenate([sample.count_variances for sample in samples]),
+        np.concatenate([sample.points for sample in samples]),
     )
+
+
+def count_covariance(true: NDArray[np.float64], points: float) -> NDArray[np.float64]:
+    """Covariance of the fractions of one manual count, as independent (multinomial) draws.
+
+    Points of a regular grid vary less than independent ones (Hilliard and Cahn 1961): this is an upper limit. Agresti and Coull
+    (1998) add two points on the phase and two off it, so that counts of none and of all have a variance too.
+
+    Args:
+        true: counted fraction of each phase, float64 (P,).
+        points: points of the count; infinite for a mask.
+
+    Returns:
+        float64 (P, P); its rows add up to 0.
+    """
+    if math.isinf(points):
+        return np.zeros((len(true), len(true)))
+    phases = len(true)
+    share = (true * points + 4 / phases) / (points + 4)
+    return np.asarray((np.diag(share) - np.outer(share, share)) / (points + 4))
