@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from microseg.core.statistics.uncertainty import Component
 
-SAMPLING = "sampling of fields"
+SAMPLING = "sampling"
 WITHIN, BETWEEN = "sampling within sections", "sampling between sections"
 
 
