@@ -56,6 +56,7 @@ class MeasuredField:
         is_scale_assumed: whether its pixel size is only assumed.
         is_trained: whether the engine learned from this very file.
         alarm: what the alarm says of it; None where no alarm looked at it.
+        fold_fractions: area fractions by each fold, 0-1; empty where they are not known or there are artefacts.
     """
 
     name: str
@@ -66,6 +67,7 @@ class MeasuredField:
     is_scale_assumed: bool = False
     is_trained: bool = False
     alarm: Verdict | None = None
+    fold_fractions: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

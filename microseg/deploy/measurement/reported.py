@@ -140,8 +140,14 @@ def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, p
 
     found = np.array([field.fractions for field in fields], np.float64)
     names = [field.section for field in fields] if len(sections) > 1 else None
+    has_folds = ground.evidence == "cross-validated" and all(field.fold_fractions for field in fields)
     results = corrected_fractions(
-        found, _sample(ground.validation), sections=names, known=_known(ground.validation, manifest)
+        found,
+        _sample(ground.validation),
+        # Folds found the labelled fields of a cross-validation, the bag found those of a validation.
+        fold_found=np.array([field.fold_fractions for field in fields], np.float64) if has_folds else None,
+        sections=names,
+        known=_known(ground.validation, manifest),
     )
     return tuple(
         _claimed(result, ground, len(fields), phase.name)
@@ -158,13 +164,19 @@ def _claimed(result: PhaseResult, ground: Ground, fields: int, phase: str) -> Re
     """A phase with its interval, or raw where the labelled fields do not reach."""
     low, high = result.validated_range
     span = f"{100 * low:.1f} to {100 * high:.1f} %"
+    # A mean is outside where it is so by more than the margin and by more than its own uncertainty.
+    margin = (
+        RANGE_MARGIN if result.interval is None else max(RANGE_MARGIN, (result.interval[1] - result.interval[0]) / 2)
+    )
     reason = None
     if fields < 2:
         reason = "one field gives no interval: nothing shows how far fields of the section differ"
-    elif not low - RANGE_MARGIN <= result.corrected <= high + RANGE_MARGIN:
+    elif not low - margin <= result.corrected <= high + margin:
         reason = f"{phase}: {100 * result.corrected:.1f} % in the mean lies outside the labelled fields' range ({span})"
+    elif result.withheld == "the labelled fields hold one phase alone":
+        reason = f"{phase}: all labelled fields have {100 * low:.0f} % of it, so that nothing shows how the engine errs in it"
     elif result.interval is None:
-        reason = "too few labelled fields for an interval"
+        reason = "too few labelled fields for an interval: they are of one group"
     if reason is not None or result.interval is None:
         return Reported(result.raw, None, "none", result.raw, (reason or "", *ground.reasons))
     budget = tuple(

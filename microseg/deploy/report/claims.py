@@ -50,11 +50,14 @@ def measured_field(
     edges = (
         () if record.pixel_size_um is None else (record.pixel_size_um, record.pixel_height_um or record.pixel_size_um)
     )
+    fractions = tuple(record.fractions_of(phases))
     return MeasuredField(
         name=record.name,
         section=section,
-        fractions=tuple(record.fractions_of(phases)),
+        fractions=fractions,
         preparation=preparation,
+        # Each fold finds artefacts of its own, so that its fractions are of other pixels.
+        fold_fractions=() if None in fractions else tuple(map(tuple, record.fold_fractions)),
         edges_um=edges,
         is_scale_assumed=record.pixel_size_source in ASSUMPTIONS,
         is_trained=record.sha256 in trained,

@@ -175,7 +175,7 @@ def test_sections_of_one_field_have_no_interval_and_the_report_has_one() -> None
     assert found.report[0].evidence == "validated" and found.report[0].interval is not None
 
 
-def test_a_phase_that_no_labelled_field_holds_is_in_range_where_it_is_not_found() -> None:
+def test_a_phase_that_no_labelled_field_holds_is_not_claimed() -> None:
     names = ["matrix", "carbide", "pore"]
     fields = [
         each.model_copy(update={"confusion": [[*row, 0] for row in each.confusion or []] + [[0, 0, 0]]})
@@ -188,8 +188,10 @@ def test_a_phase_that_no_labelled_field_holds_is_in_range_where_it_is_not_found(
     absent = [MeasuredField(f"{index}", "lot", (0.7, 0.3, 0.0), Preparation()) for index in range(3)]
     many = [MeasuredField(f"{index}", "lot", (0.6, 0.3, 0.1), Preparation()) for index in range(3)]
     assert claims(many, sources).report[2].evidence == "none"
-    pore = claims(absent, sources).report[2]
-    assert pore.fraction == 0 and pore.interval is not None and pore.interval[0] == 0
+    matrix, _, pore = claims(absent, sources).report
+    assert matrix.evidence == "validated"
+    assert (pore.fraction, pore.interval, pore.evidence) == (0, None, "none")
+    assert "all labelled fields have 0 % of it" in pore.reasons[0]
 
 
 def test_a_rounded_engine_has_a_term_for_what_is_only_bounded() -> None:
@@ -206,6 +208,23 @@ def test_a_rounded_engine_has_a_term_for_what_is_only_bounded() -> None:
     folds, own = (
         of(validation(kind), precision="int8", fidelity=[fidelity]) for kind in ("cross-validated", "validated")
     )
-    (term,) = (term for term in claims(lot(), folds).report[1].budget if term.kind == "B")
+    (term,) = (term for term in claims(lot(), folds).report[1].budget if "float32" in term.term)
     assert (term.term, term.degrees) == ("int8 beside float32", None) and term.value == pytest.approx(0.002 / 3**0.5)
-    assert all(term.kind == "A" for term in claims(lot(), own).report[1].budget)
+    assert term.kind == "B"
+    assert not any("float32" in term.term for term in claims(lot(), own).report[1].budget)
+
+
+def test_a_cross_validation_corrects_the_mean_of_the_folds() -> None:
+    """Folds, not the bag, found the labelled fields: what the bag finds beyond its folds is no part of the correction."""
+    shares = (0.3, 0.32, 0.28)
+    plain = [field(share, index) for index, share in enumerate(shares)]
+    folded = [
+        field(share, index, fold_fractions=((0.9 - share, 0.1 + share), (0.7 - share, 0.3 + share)))
+        for index, share in enumerate(shares)
+    ]
+    moved = [field(0.2 + share, index) for index, share in enumerate(shares)]
+    by_folds = claims(folded, of(validation("cross-validated"))).report[1]
+    assert by_folds.raw == pytest.approx(0.3)
+    assert by_folds.fraction == claims(moved, of(validation("cross-validated"))).report[1].fraction
+    own = claims(folded, of(validation())).report[1]
+    assert own.fraction == claims(plain, of(validation())).report[1].fraction
