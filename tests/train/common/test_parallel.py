@@ -25,6 +25,7 @@ from microseg.train.common.parallel.ranks import ALONE, Ranks
 from microseg.train.common.parallel.stopping import StopRequest
 from microseg.train.common.progress import ProgressCallback
 from tests.chain import train
+from tests.processes import start_method
 
 
 def test_two_processes_train_what_one_trains_also_after_a_kill(trained: Path, source: Path, tmp_path: Path) -> None:
@@ -71,7 +72,8 @@ def test_threads_do_not_depend_on_what_an_interruption_left(monkeypatch: pytest.
 
 
 def test_workers_of_a_parent_that_was_killed_end_as_well(tmp_path: Path) -> None:
-    parent = multiprocessing.get_context("spawn").Process(target=_starts_a_worker, args=(tmp_path,))
+    context: Any = multiprocessing.get_context(start_method())
+    parent = context.Process(target=_starts_a_worker, args=(tmp_path,))
     parent.start()
     _wait_for(lambda: (tmp_path / "ready").exists())
     assert not _is_free(tmp_path / "lock")
@@ -125,7 +127,7 @@ class Saves:
 
 
 def _starts_a_worker(place: Path) -> None:
-    worker = multiprocessing.get_context("spawn").Process(target=_works, args=(place,))
+    worker = multiprocessing.get_context("fork").Process(target=_works, args=(place,))
     worker.start()
     worker.join()
 

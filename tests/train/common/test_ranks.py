@@ -25,7 +25,7 @@ from microseg.train.common.losses import cross_entropy, labelled_mass, soft_dice
 from microseg.train.common.parallel.ranks import ALONE, Ranks, join_ranks
 from microseg.train.common.progress import ProgressCallback
 from tests.chain import ENCODER, NETWORK, tiny_recipe, train, write_recipe
-from tests.processes import in_own_process
+from tests.processes import in_own_process, start_method
 
 PHASES, SIDE = 3, 48
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
@@ -61,7 +61,7 @@ def _rank(rank: int, meeting: str, out: Path) -> None:
 
 def test_gradients_statistics_and_loss_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     meeting = (tmp_path / "ranks").as_uri()
-    start_processes(_rank, (meeting, tmp_path), 2, start_method="spawn")  # type: ignore[no-untyped-call]
+    start_processes(_rank, (meeting, tmp_path), 2, start_method=start_method())  # type: ignore[no-untyped-call]
     alone = _one_step(ALONE)
     assert len(alone) > 20
     for rank in range(2):
