@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +27,26 @@ _LONGEST = (
     "export/test_graph_rewrites.py",
     "train/test_real_micrographs.py",
 )
+
+
+def pytest_collection() -> None:
+    """What is imported lives to the end: the garbage collector need not pass over it, then or ever after."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """The collector is back, for what the tests make."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """PyTorch's exporter fills its table of 500 operators anew for every network. The tests export dozens: once is enough."""
+    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
+    table: Any = getattr(exporter, "ONNXRegistry", None)
+    if hasattr(table, "from_torchlib") and not hasattr(table.from_torchlib, "cache_info"):
+        table.from_torchlib = staticmethod(functools.cache(table.from_torchlib))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
