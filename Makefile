@@ -7,9 +7,11 @@ STAMP := .venv/.installed
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,train,export,dev,docs]'
-	# As pip does for what it does not install in place: where Python may not write bytecode, every start would compile again.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[cpu,train,export,dev,docs]'
+	# Where Python may not write bytecode, every start would compile again. Pip compiles one file after the other, and the
+	# packages' own tests too. Some packages hold a file for another version of Python, which does not compile.
 	$(BIN)/python -m compileall -q microseg
+	$(BIN)/python -m compileall -qq --workers 0 -x '/tests?/' .venv/lib || true
 	touch $@
 
 demo: $(STAMP)
