@@ -143,7 +143,7 @@ def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, p
     has_folds = ground.evidence == "cross-validated" and all(field.fold_fractions for field in fields)
     results = corrected_fractions(
         found,
-        _sample(ground.validation),
+        sample_of(ground.validation),
         # Folds found the labelled fields of a cross-validation, the bag found those of a validation.
         fold_found=np.array([field.fold_fractions for field in fields], np.float64) if has_folds else None,
         sections=names,
@@ -162,32 +162,48 @@ def _mean(fractions: Sequence[float | None]) -> float | None:
 
 def _claimed(result: PhaseResult, ground: Ground, fields: int, phase: str) -> Reported:
     """A phase with its interval, or raw where the labelled fields do not reach."""
-    low, high = result.validated_range
-    span = f"{100 * low:.1f} to {100 * high:.1f} %"
-    # A mean is outside where it is so by more than the margin and by more than its own uncertainty.
-    margin = (
-        RANGE_MARGIN if result.interval is None else max(RANGE_MARGIN, (result.interval[1] - result.interval[0]) / 2)
-    )
-    reason = None
-    if fields < 2:
-        reason = "one field gives no interval: nothing shows how far fields of the section differ"
-    elif not low - margin <= result.corrected <= high + margin:
-        reason = f"{phase}: {100 * result.corrected:.1f} % in the mean lies outside the labelled fields' range ({span})"
-    elif result.withheld == "the labelled fields hold one phase alone":
-        reason = f"{phase}: all labelled fields have {100 * low:.0f} % of it, so that nothing shows how the engine errs in it"
-    elif result.interval is None:
-        reason = "too few labelled fields for an interval: they are of one group"
-    if reason is not None or result.interval is None:
-        return Reported(result.raw, None, "none", result.raw, (reason or "", *ground.reasons))
+    against = reason_against(result, fields, phase)
+    if against is not None or result.interval is None:
+        return Reported(result.raw, None, "none", result.raw, (against or "", *ground.reasons))
     budget = tuple(
         Term(each.term, each.value, each.kind, each.degrees if math.isfinite(each.degrees) else None, each.share)
         for each in result.budget
     )
-    reasons = (*ground.reasons, f"{phase}: {span} in the labelled fields")
+    reasons = (*ground.reasons, f"{phase}: {_span(result)} in the labelled fields")
     return Reported(result.corrected, result.interval, ground.evidence, result.raw, reasons, budget)
 
 
-def _sample(validation: Validation) -> ValidationSample:
+def reason_against(result: PhaseResult, fields: int, phase: str) -> str | None:
+    """Why nothing is claimed of a phase although labelled fields stand behind it; None where it is claimed.
+
+    A mean lies outside the labelled fields' range where it does by more than the margin and by more than its own
+    uncertainty.
+
+    Args:
+        result: what the statistics say.
+        fields: number of fields of the section.
+        phase: name of the phase.
+    """
+    low, high = result.validated_range
+    margin = RANGE_MARGIN
+    if result.interval is not None:
+        margin = max(margin, (result.interval[1] - result.interval[0]) / 2)
+    if fields < 2:
+        return "one field gives no interval: nothing shows how far fields of the section differ"
+    if not low - margin <= result.corrected <= high + margin:
+        return f"{phase}: {100 * result.corrected:.1f} % in the mean lies outside the labelled fields' range ({_span(result)})"
+    if result.withheld == "the labelled fields hold one phase alone":
+        return f"{phase}: all labelled fields have {100 * low:.0f} % of it, so that nothing shows how the engine errs in it"
+    return "too few labelled fields for an interval: they are of one group" if result.interval is None else None
+
+
+def _span(result: PhaseResult) -> str:
+    low, high = result.validated_range
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def sample_of(validation: Validation) -> ValidationSample:
+    """The labelled fields of a validation, as the statistics read them."""
     import numpy as np
 
     from microseg.core.statistics.validation_sample import from_confusions, from_point_counts, joined
