@@ -17,7 +17,7 @@ from microseg.core.errors import FieldError, InputError
 from microseg.core.images.folders import readable
 from microseg.core.labelling.choice import NEAR_DUPLICATE, Candidate, thumbnail_of
 from microseg.core.labelling.committee import Committee, Region, opinions
-from microseg.core.labelling.suggestions import LeftOut
+from microseg.core.labelling.suggestions import LeftOut, LeftOutKind
 from microseg.core.preparation.field_scale import ScaleRules, assumed_size
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.preparation import Preparation
@@ -98,21 +98,25 @@ def find_candidates(
     scale = ScaleRules(assumed=assumed_size(committee.entry, committee.grid), trained=committee.trained)
     found = Candidates(domain, preparation, scale, [], [], [], [])
     known = _thumbnails(committee, labelled)
-    seen = {item.sha256: f"labelled already ({item.name} of the training)" for item in committee.fields}
+    seen: dict[str, tuple[LeftOutKind, str]] = {
+        item.sha256: ("labelled already", f"labelled already ({item.name} of the training)")
+        for item in committee.fields
+    }
     for field in domain.fields:
         progress(field.name)
         try:
             sha256 = sha256_of(field.image)
             if sha256 in seen:
-                found.left_out.append(LeftOut(field=field.name, reason=seen[sha256]))
+                kind, why = seen[sha256]
+                found.left_out.append(LeftOut(field=field.name, kind=kind, reason=why))
                 continue
-            seen[sha256] = f"a copy of {field.name}"
+            seen[sha256] = ("a copy", f"a copy of {field.name}")
             _add(found, committee, field, sha256, known)
         except FieldError as error:
-            found.unreadable.append(LeftOut(field=field.name, reason=readable(str(error))))
+            found.unreadable.append(LeftOut(field=field.name, kind="not read", reason=readable(str(error))))
         except OSError as error:
             why = f"{field.image}: cannot be read ({error.strerror or error}). Remedy: check the file and its rights."
-            found.unreadable.append(LeftOut(field=field.name, reason=readable(why)))
+            found.unreadable.append(LeftOut(field=field.name, kind="not read", reason=readable(why)))
     return found
 
 
@@ -131,9 +135,8 @@ def _add(
             if each.region.is_whole:
                 alike = next((name for name, other in known if float(thumbnail @ other) >= NEAR_DUPLICATE), None)
                 if alike is not None:
-                    found.left_out.append(
-                        LeftOut(field=field.name, reason=f"nearly the same as {alike} of the training")
-                    )
+                    why = f"nearly the same as {alike} of the training"
+                    found.left_out.append(LeftOut(field=field.name, kind="nearly the same", reason=why))
                     return
             regions.append((each.disagreement, each.region, each.features, thumbnail))
     regions.sort(key=lambda item: -item[0])
@@ -143,7 +146,8 @@ def _add(
         found.places.append(place)
         found.candidates.append(Candidate(place.name, share, features, thumbnail))
     if not regions:
-        found.left_out.append(LeftOut(field=field.name, reason="less than half of each region is measured"))
+        why = "less than half of each region is measured"
+        found.left_out.append(LeftOut(field=field.name, kind="hardly measured", reason=why))
 
 
 def _thumbnails(committee: Committee, labelled: Path | None) -> list[tuple[str, NDArray[np.float32]]]:

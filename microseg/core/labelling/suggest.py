@@ -85,7 +85,11 @@ def suggest_fields(
     if not order:
         raise InputError(nothing_found(folder, found))
     found.left_out.extend(
-        LeftOut(field=found.places[place].name, reason=f"nearly the same as {found.places[chosen].name}")
+        LeftOut(
+            field=found.places[place].name,
+            kind="nearly the same",
+            reason=f"nearly the same as {found.places[chosen].name}",
+        )
         for place, chosen in duplicates
     )
     images = label_images([found.places[each.place] for each in order], found.preparation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -48,10 +48,16 @@ class Suggestion(FrozenModel):
     reason: str = Field(description="Why it was chosen, in words.")
 
 
+LeftOutKind = Literal["labelled already", "a copy", "nearly the same", "hardly measured", "not read"]
+
+
 class LeftOut(FrozenModel):
     """A field that was not among the candidates, or is nearly the same as one that was chosen."""
 
     field: str = Field(description="Name of the field.")
+    kind: LeftOutKind | None = Field(
+        None, description="Why, in a word that can be counted; null in files of version 1.0."
+    )
     reason: str = Field(description="Why.")
 
 
@@ -59,7 +65,7 @@ class Suggestions(VersionedModel):
     """`suggest.json` of a folder of fields to label."""
 
     schema_name: ClassVar[str] = "suggest"
-    schema_version: ClassVar[tuple[int, int]] = (SUGGEST_VERSION, 0)
+    schema_version: ClassVar[tuple[int, int]] = (SUGGEST_VERSION, 1)
     version_key: ClassVar[str] = "suggest_version"
 
     suggest_version: int = Field(SUGGEST_VERSION, description="Major version of this schema.")

@@ -69,7 +69,7 @@ def notices_of(
         sizes: pixel size of each picture, by its stem.
     """
     notices = []
-    kinds = Counter(item.reason.split(" (")[0].split(" of ")[0].split(" as ")[0] for item in found.left_out)
+    kinds = Counter(item.kind for item in found.left_out)
     if kinds:
         notices.append(f"Left out: {', '.join(f'{count} {kind}' for kind, count in kinds.most_common())}.")
     if chosen < asked:
