@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,13 @@ def decide(
     speed = measured_speed(_jobs(recipe, data), workers, clock)
     trials: list[Trial] = []
     share_s = min(_SEARCH_SHARE * budget_s - (clock() - begun), budget_s / 4)
+    left_s = budget_s - (clock() - begun) - (share_s if len(scales) > 1 else 0)
+    is_open = given.folds is None and _is_open("folds", options.settings) and not is_length_given
+    if is_open and _is_short(recipe, data, workers, speed, left_s):
+        plan = plan_for(found, replace(given, is_short=True))
+        recipe = recipe_at(plan.scales[0])
+        workers = _workers(recipe, given)
+        data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
     scored = _scored(_jobs(recipe, data)[0])
     megapixels = sum(item.area_px for item in scored) / 1e6
     rounds = search_rounds(share_s, len(scales), workers, speed, megapixels)
@@ -120,7 +127,7 @@ def decide(
         timed, recipe = recipe, recipe_at(best(trials).scale)
         speed = speed.model_copy(update={"step_s": speed.step_s * _step_pixels(recipe) / _step_pixels(timed)})
         data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
-    work = TrainingWork(recipe.folds, workers, sum(item.area_px for item in data.fields) / 1e6)
+    work = TrainingWork(recipe.folds, workers, _megapixels(data))
     spent_s = clock() - begun
     steps = steps_of(recipe, _jobs(recipe, data)[0].fields) if is_length_given else None
     expected = forecast(_with_second_stage(speed, recipe, options), work, budget_s - spent_s, steps)
@@ -148,6 +155,17 @@ def decide(
         warnings=warnings,
     )
     return AutoDecision(recipe, automatic, found)
+
+
+def _is_short(recipe: Recipe, data: TrainingData, workers: int, speed: Speed, seconds: float) -> bool:
+    """Whether the folds would learn less than is fair, and fewer of them would learn longer."""
+    work = TrainingWork(recipe.folds, workers, _megapixels(data))
+    return recipe.folds > max(workers, 2) and forecast(speed, work, seconds).steps < _FAIR_STEPS
+
+
+def _megapixels(data: TrainingData) -> float:
+    """Million pixels of all labelled fields on the network's grid."""
+    return sum(item.area_px for item in data.fields) / 1e6
 
 
 def _few_steps(

@@ -44,11 +44,13 @@ class Circumstances:
     has_gpu: Whether training runs on a GPU.
     workers: Processes that can train side by side.
     folds: Folds that the user asks for, or None.
+    is_short: Whether the time is too short for more folds than train side by side.
     """
 
     has_gpu: bool
     workers: int
     folds: int | None = None
+    is_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _folds(found: DatasetFingerprint, given: Circumstances) -> tuple[dict[str, A
     if given.folds is not None:
         return {"folds": given.folds}, _reason("folds", str(given.folds), "As asked for.")
     beside = min(given.workers, FOLDS)
-    wanted = max(beside * (FOLDS // beside), 2)
+    wanted = max(beside if given.is_short else beside * (FOLDS // beside), 2)
     if found.groups == 1:
         plan = planned_split(["the only group"] * found.fields, wanted)
         what = "blocks of the only labelled field" if plan.split == "blocks" else "fields of the only group"
@@ -207,6 +209,8 @@ def _folds(found: DatasetFingerprint, given: Circumstances) -> tuple[dict[str, A
     if found.groups < wanted:
         why = f"There are {found.groups} groups, and a group is in one fold."
         return {"folds": found.groups}, _reason("folds", str(found.groups), why)
+    if given.is_short:
+        return {"folds": wanted}, _reason("folds", str(wanted), "The time is short: few folds learn longer.")
     why = f"{beside} train side by side." if beside > 1 else "As in the paper."
     return {"folds": wanted}, _reason("folds", str(wanted), why)
 

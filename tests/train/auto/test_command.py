@@ -117,6 +117,18 @@ def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert any(reason.key == "scale" and "search" in reason.why for reason in decision.automatic.reasons)
 
 
+@pytest.mark.parametrize(("minutes", "folds"), [(3, 2), (60, 3)])
+def test_a_short_time_is_for_few_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, folds: int
+) -> None:
+    source = tiny_domain(tmp_path / "s", fields=3)
+    clock = Clock(monkeypatch, step_s=4.0, field_s=1.0)
+    decision = command.decide(source, AutoOptions(minutes=minutes, settings=[*SMALL, "scale=1"], workers=1), clock=clock)
+    assert decision.recipe.folds == folds
+    kept = AutoOptions(minutes=minutes, settings=[*SMALL, "scale=1"], workers=1, folds=3)
+    assert command.decide(source, kept, clock=clock).recipe.folds == 3
+
+
 def test_one_field_and_unlabelled_ones_train(tmp_path: Path) -> None:
     mask = np.tile(np.repeat(np.array([0, 1], np.uint8), 8), (96, 8))
     one = write_domain(tmp_path / "one", {"a": mask}, {"phases": [{"name": n, "value": v} for v, n in enumerate("ab")]})

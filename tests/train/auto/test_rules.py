@@ -124,6 +124,8 @@ def test_folds_keep_the_workers_busy(workers: int, groups: int, folds: int) -> N
     given = Circumstances(has_gpu=False, workers=workers)
     assert tree_of(*TWO, given=given, groups=groups)["folds"] == folds
     assert tree_of(*TWO, given=Circumstances(has_gpu=False, workers=workers, folds=6))["folds"] == 6
+    short = Circumstances(has_gpu=False, workers=workers, is_short=True)
+    assert tree_of(*TWO, given=short, groups=groups)["folds"] == min(folds, max(workers, 2))
 
 
 @pytest.mark.parametrize(("fields", "folds", "split"), [(1, 4, "blocks"), (3, 3, "fields"), (9, 4, "fields")])
