@@ -136,14 +136,7 @@ def decide(
         notice(text.rstrip("."))
     if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
-    length_reason = None
-    if not is_length_given:
-        fits = spent_s + expected.seconds <= budget_s
-        length_reason = (
-            f"So many fit into {minutes:g} min on this machine."
-            if fits
-            else f"The fewest that are trained: {minutes:g} min are too short."
-        )
+    length_reason = None if is_length_given else _length_reason(spent_s + expected.seconds <= budget_s, minutes)
     automatic = AutomaticRecipe(
         minutes=minutes,
         spent_minutes=spent_s / 60,
@@ -155,6 +148,13 @@ def decide(
         warnings=warnings,
     )
     return AutoDecision(recipe, automatic, found)
+
+
+def _length_reason(fits: bool, minutes: float) -> str:
+    """Why a fold has so many steps."""
+    if fits:
+        return f"So many fit into {minutes:g} min on this machine."
+    return f"The fewest that are trained: {minutes:g} min are too short."
 
 
 def _is_short(recipe: Recipe, data: TrainingData, workers: int, speed: Speed, seconds: float) -> bool:

@@ -123,7 +123,9 @@ def test_a_short_time_is_for_few_folds(
 ) -> None:
     source = tiny_domain(tmp_path / "s", fields=3)
     clock = Clock(monkeypatch, step_s=4.0, field_s=1.0)
-    decision = command.decide(source, AutoOptions(minutes=minutes, settings=[*SMALL, "scale=1"], workers=1), clock=clock)
+    decision = command.decide(
+        source, AutoOptions(minutes=minutes, settings=[*SMALL, "scale=1"], workers=1), clock=clock
+    )
     assert decision.recipe.folds == folds
     kept = AutoOptions(minutes=minutes, settings=[*SMALL, "scale=1"], workers=1, folds=3)
     assert command.decide(source, kept, clock=clock).recipe.folds == 3
