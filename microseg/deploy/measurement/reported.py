@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # How far beyond the fractions of the labelled fields a section's mean may lie, 0-1.
 RANGE_MARGIN = 0.05
+# Relative accuracy (%RA of ASTM E562) that a report says the number of fields for.
+WANTED_PERCENT = 10
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, p
         known=_known(ground.validation, manifest),
     )
     return tuple(
-        _claimed(result, ground, len(fields), phase.name)
+        _claimed(result, ground, (len(fields), len(sections)), phase.name)
         for result, phase in zip(results, manifest.phases, strict=True)
     )
 
@@ -160,16 +162,17 @@ def _mean(fractions: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _claimed(result: PhaseResult, ground: Ground, fields: int, phase: str) -> Reported:
-    """A phase with its interval, or raw where the labelled fields do not reach."""
-    against = reason_against(result, fields, phase)
+def _claimed(result: PhaseResult, ground: Ground, sampled: tuple[int, int], phase: str) -> Reported:
+    """A phase with its interval, or raw where the labelled fields do not reach; `sampled`: numbers of fields and sections."""
+    against = reason_against(result, sampled[0], phase)
     if against is not None or result.interval is None:
         return Reported(result.raw, None, "none", result.raw, (against or "", *ground.reasons))
     budget = tuple(
         Term(each.term, each.value, each.kind, each.degrees if math.isfinite(each.degrees) else None, each.share)
         for each in result.budget
     )
-    reasons = (*ground.reasons, f"{phase}: {_span(result)} in the labelled fields")
+    more = [] if (text := more_fields(result, *sampled)) is None else [f"{phase}: {text}"]
+    reasons = (*ground.reasons, f"{phase}: {_span(result)} in the labelled fields", *more)
     return Reported(result.corrected, result.interval, ground.evidence, result.raw, reasons, budget)
 
 
@@ -195,6 +198,35 @@ def reason_against(result: PhaseResult, fields: int, phase: str) -> str | None:
     if result.withheld == "the labelled fields hold one phase alone":
         return f"{phase}: all labelled fields have {100 * low:.0f} % of it, so that nothing shows how the engine errs in it"
     return "too few labelled fields for an interval: they are of one group" if result.interval is None else None
+
+
+def more_fields(result: PhaseResult, fields: int, sections: int) -> str | None:
+    """What more fields or sections bring, in words; None for a fraction of 0 or without an interval.
+
+    Args:
+        result: what the statistics say.
+        fields: number of measured fields.
+        sections: number of their sections.
+    """
+    from microseg.core.statistics.planning import plan
+
+    found = plan(result.budget, result.corrected, WANTED_PERCENT, fields, sections)
+    if found is None:
+        return None
+    wanted = f"a relative accuracy of {WANTED_PERCENT} %"
+    if found.needed is None:
+        return (
+            f"no number of {found.unit} reaches {wanted}: the other terms leave {found.limit_percent:.0f} %; "
+            "more labelled fields help"
+        )
+    here = fields if found.unit == "fields" else sections
+    is_reached = found.needed <= here
+    text = f"{wanted} is reached" if is_reached else f"{wanted} takes {found.needed} {found.unit} in all"
+    if found.enough is None:
+        return text
+    if found.enough <= here:
+        return f"{text}; more {found.unit} hardly help, as the other terms dominate"
+    return f"{text}; beyond {found.enough} {found.unit} more hardly help, as the other terms dominate"
 
 
 def _span(result: PhaseResult) -> str:

@@ -12,8 +12,10 @@ from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
 from microseg.core.schemas.validation import Validation
+from microseg.core.statistics.corrected import PhaseResult
+from microseg.core.statistics.uncertainty import Component, combine
 from microseg.deploy.measurement.evidence import MeasuredField, Section, Sources, Verdict, ground_of
-from microseg.deploy.measurement.reported import claims
+from microseg.deploy.measurement.reported import claims, more_fields
 from tests.engines import threshold_manifest
 
 NETWORK = "e" * 64
@@ -228,3 +230,36 @@ def test_a_cross_validation_corrects_the_mean_of_the_folds() -> None:
     assert by_folds.fraction == claims(moved, of(validation("cross-validated"))).report[1].fraction
     own = claims(folded, of(validation())).report[1]
     assert own.fraction == claims(plain, of(validation())).report[1].fraction
+
+
+def _result(*budget: Component) -> PhaseResult:
+    return PhaseResult(0.3, 0.3, (0.2, 0.4), 0.05, 5, combine(budget).budget, (0.1, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        ([Component("sampling", 0.05 / 5**0.5, 4)], "a relative accuracy of 10 % takes 14 fields in all"),
+        ([Component("sampling", 0.001, 4)], "a relative accuracy of 10 % is reached"),
+        (
+            [Component("sampling", 0.01, 4), Component("correction", 0.03, 6)],
+            "no number of fields reaches a relative accuracy of 10 %: the other terms leave 24 %; more labelled fields help",
+        ),
+        (
+            [Component("sampling", 0.001, 4), Component("correction", 0.003, 6)],
+            "a relative accuracy of 10 % is reached; more fields hardly help, as the other terms dominate",
+        ),
+        (
+            [Component("sampling", 0.02, 4), Component("correction", 0.005, 6)],
+            # t(14.0) = 2.145 times hypot(0.0447 / sqrt(12), 0.005) is 0.0297; with 11 fields it is 0.0312.
+            "a relative accuracy of 10 % takes 12 fields in all; beyond 720 fields more hardly help, as the other terms "
+            "dominate",
+        ),
+    ],
+)
+def test_what_more_fields_bring(budget: list[Component], text: str) -> None:
+    assert more_fields(_result(*budget), 5, 1) == text
+
+
+def test_a_claim_says_what_more_fields_bring() -> None:
+    assert any("relative accuracy of 10 %" in each for each in claims(lot(), of(validation())).report[1].reasons)
