@@ -33,6 +33,7 @@ COMMANDS = {
     "explain": "Train",
     "export": "Export",
     "inspect": "Export",
+    "validate": "Export",
     "verify": "Export",
     "tune": "Export",
     "segment": "Measure",

@@ -40,6 +40,7 @@ def export_engine(
     calibrate: Path | str | None = None,
     symmetric: bool = False,
     reference: ReferenceOrigin | None = None,
+    validate: Path | str | None = None,
     profile: Path | str | None = None,
     refit: Path | str | None = None,
     progress: ExportProgress | None = None,
@@ -57,6 +58,8 @@ def export_engine(
         symmetric: of a run: INT8 without zero points, as TensorRT takes it. A plan always is.
         reference: of a run: the tiles that the engine carries for `microseg verify`, "synthetic" or "real". Real ones are
             parts of held-out micrographs, which everyone who gets the engine can look at. Default: "synthetic".
+        validate: of a run: labelled fields that trained nothing. The engine carries what it finds on them, and reports measured
+            as their domain state intervals by it. Default: the cross-validation of the folds alone.
         profile: of a plan: name of a shipped profile, or a YAML file. Default: that of the installed TensorRT.
         refit: of an ONNX engine to a plan: an existing plan of an equal network, built with `refittable: true`, that gets the
             weights of `source` instead of a build. Needs the card of that plan.
@@ -71,10 +74,11 @@ def export_engine(
         MissingExtraError: a package is not installed.
     """
     source, out = Path(source), Path(out)
-    calibrate, refit = (None if path is None else Path(path) for path in (calibrate, refit))
+    calibrate, refit, validate = (None if path is None else Path(path) for path in (calibrate, refit, validate))
     reported = progress or SilentProgress()
     of_run: dict[str, Any] = {
-        "--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference
+        "--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric, "--reference": reference,
+        "--validate": validate,
     }  # fmt: skip
     _require_matching(source, out, profile, refit, of_run)
     name = None if profile is None else str(profile)
@@ -89,6 +93,7 @@ def export_engine(
         "precision": precision or "fp32",
         "calibrate": calibrate,
         "symmetric": symmetric,
+        "validate": validate,
         "reference": _candidates(source, reference or "synthetic"),
         "progress": reported,
     }

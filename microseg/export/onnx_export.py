@@ -28,6 +28,7 @@ from microseg.export.precision.reduce import Reduced, reduce_precision
 from microseg.export.progress import ExportProgress, SilentProgress
 from microseg.export.reference_tiles import Candidates, add_reference
 from microseg.export.torch_comparison import TorchComparison
+from microseg.export.validations import refuse_trained_fields, validations_of
 from microseg.runtime import EngineFile
 from microseg.runtime.engine_metadata import manifest_entries
 
@@ -43,6 +44,7 @@ def export_run(
     calibrate: Path | None = None,
     symmetric: bool = False,
     reference: Callable[[], Candidates] | None = None,
+    validate: Path | None = None,
     progress: ExportProgress | None = None,
 ) -> Manifest:
     """Write the folds of a finished run as one ONNX engine, if it agrees with torch.
@@ -55,19 +57,21 @@ def export_run(
             torch on these fields and on the held-out tiles of the run. Default: on the held-out tiles alone.
         symmetric: INT8 without zero points, as TensorRT takes it.
         reference: gives the tiles that the engine carries for `microseg verify`. Default: it carries none.
+        validate: labelled fields that trained nothing; the engine carries what it finds on them. Default: none.
         progress: receives the phases of the export.
 
     Returns:
         The manifest of the engine.
 
     Raises:
-        InputError: no finished run, changed weights, an `out` or `calibrate` that cannot be used.
+        InputError: no finished run, changed weights, an `out`, `calibrate` or `validate` that cannot be used.
         GateError: the engine does not agree with torch. Nothing is written.
     """
     reported = progress or SilentProgress()
     _require_options(out, precision, symmetric)
     record, summary = read_run(run)
     held = held_out(run, record.folders)
+    refuse_trained_fields(validate, record.fields)
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.torch_graph.bag import build_onnx, load_folds, run_torch
 
@@ -109,6 +113,10 @@ def export_run(
         reported.begin("measuring memory")
         per_pixel = measure_bytes_per_pixel(draft, record.stride)
         manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
+        _write_manifest(draft, manifest)
+        reported.begin("validating")
+        validations = validations_of(draft, run, record, summary, validate, reported)
+        manifest = manifest.model_copy(update={"validations": validations})
         _write_manifest(draft, manifest)
         if reference is not None:
             add_reference(draft, reference())

@@ -55,6 +55,14 @@ ReferenceOption = Annotated[
         "which everyone who gets the engine can look at. Default: synthetic."
     ),
 ]
+ValidateOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DOMAIN",
+        help="Of a run: labelled fields that trained nothing. The engine carries what it finds on them; reports measured as "
+        "their domain state intervals by it. Default: the cross-validation of the folds alone.",
+    ),
+]
 ProfileOption = Annotated[
     str | None,
     typer.Option(help="Of a plan: name of a profile, or a YAML file. Default: that of the installed TensorRT."),
@@ -84,6 +92,7 @@ def export(
     calibrate: CalibrateOption = None,
     symmetric: SymmetricOption = False,
     reference: ReferenceOption = None,
+    validate: ValidateOption = None,
     profile: ProfileOption = None,
     refit: RefitOption = None,
     triton: TritonOption = None,
@@ -100,7 +109,7 @@ def export(
 
     others = {
         "--out": out, "--precision": precision, "--calibrate": calibrate, "--symmetric": symmetric,
-        "--reference": reference, "--profile": profile, "--refit": refit,
+        "--reference": reference, "--validate": validate, "--profile": profile, "--refit": refit,
     }  # fmt: skip
     require_triton_alone(triton, name, others)
     if triton is not None:
@@ -114,6 +123,7 @@ def export(
             calibrate=calibrate,
             symmetric=symmetric,
             reference=reference.value if reference else None,
+            validate=validate,
             profile=profile,
             refit=refit,
             progress=progress,

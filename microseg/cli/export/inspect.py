@@ -64,6 +64,35 @@ def _print(file: EngineFile, states: dict[str, str]) -> None:
             f"{who} against torch: labels {100 * parity.label_disagreement:.4f} %, fractions {worst:.5f} points",
         )
     print_reduction(console, manifest)
+    _print_validations(file)
+
+
+def _print_validations(file: EngineFile) -> None:
+    """What stands behind the intervals of reports: the file beside the engine, and what the engine carries."""
+    from microseg.cli.export.validate import print_validation
+    from microseg.cli.tables import output_console, say
+    from microseg.core.errors import InputError
+    from microseg.core.schemas.validation import read_validation, validation_beside
+
+    console = output_console()
+    beside = validation_beside(file.path)
+    if beside.exists():
+        try:
+            found = read_validation(beside)
+        except InputError as error:
+            say(console, f"note: not used: {error}")
+        else:
+            known = {file.manifest.network_sha256, file.manifest.model_sha256}
+            whose = "" if found.network_sha256 in known else ", of another engine: not used"
+            say(console, f"{beside.name}{whose}")
+            print_validation(found)
+    for carried in file.manifest.validations:
+        print_validation(carried)
+    if not beside.exists() and not file.manifest.validations:
+        say(
+            console,
+            "not validated: reports state no interval. Next: microseg validate ENGINE LABELLED, or export the run again",
+        )
 
 
 def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:

@@ -55,6 +55,8 @@ class FieldScore:
         grey_classes: true phase by grey class of the baseline; None for too many phases.
         pixel_size: size of a native pixel, or None.
         notices: what the user should know about its scale and its scores.
+        sha256: SHA-256 of its file, 64 hex digits.
+        group: its specimen or spot.
     """
 
     name: str
@@ -64,6 +66,8 @@ class FieldScore:
     grey_classes: NDArray[np.int64] | None
     pixel_size: PixelSize | None = None
     notices: tuple[str, ...] = ()
+    sha256: str = ""
+    group: str = ""
 
 
 Predict = Callable[[PreparedField, str], Prediction]
@@ -129,7 +133,8 @@ def _score_field(
     try:
         with open_field(field, preparation, grid, scale) as prepared:
             truth = to_engine[native_labels(field, cropped, prepared)]
-            prediction = predict(prepared, sha256_of(field.image))
+            sha256 = sha256_of(field.image)
+            prediction = predict(prepared, sha256)
             native = prepared.filled_rows(0, prepared.native_shape[0])
             on_scale = tuple(str(notice) for notice in prepared.notices if notice.kind == "pixel size")
             notices = (*on_scale, *prediction.notices)
@@ -144,7 +149,17 @@ def _score_field(
     bag = against(prediction.labels)
     folds = {k: bag if labels is prediction.labels else against(labels) for k, labels in prediction.folds.items()}
     grey = confusion_matrix(truth, otsu_classes(native, phases), phases) if phases <= MAX_OTSU_PHASES else None
-    return FieldScore(field.name, prediction.seen, bag, folds, grey, prepared.pixel_size, notices)
+    return FieldScore(
+        name=field.name,
+        seen=prediction.seen,
+        bag=bag,
+        folds=folds,
+        grey_classes=grey,
+        pixel_size=prepared.pixel_size,
+        notices=notices,
+        sha256=sha256,
+        group=field.group,
+    )
 
 
 def evaluation(scores: Sequence[FieldScore], phases: Sequence[PhaseInfo]) -> dict[str, Any]:

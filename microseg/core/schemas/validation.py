@@ -16,6 +16,8 @@ from microseg.core.schemas.versioned import VersionedModel
 from microseg.core.system.files import unreadable, write_json
 
 VALIDATION_ENDING = ".validation.json"
+# What a run folder keeps of its folds' held-out fields.
+CROSS_VALIDATION_FILE = "cross_validation.json"
 # A file of ten thousand fields of five phases takes a tenth of this.
 MOST_BYTES = 64 << 20
 MOST_FIELDS = 10_000
@@ -178,11 +180,12 @@ def write_validation(path: Path, validation: Validation) -> None:
     write_json(path, content | {"sha256": _content_sha256(content)})
 
 
-def read_validation(path: Path) -> Validation:
+def read_validation(path: Path, remedy: str = _REMEDY) -> Validation:
     """Read a validation file and check its hash.
 
     Args:
         path: the file.
+        remedy: what to do where it is damaged.
 
     Raises:
         InputError: it cannot be read, is too large, damaged, changed after it was written, or of a newer version.
@@ -194,16 +197,16 @@ def read_validation(path: Path) -> Validation:
         raise unreadable(path, error) from error
     if len(data) > MOST_BYTES:
         raise InputError(
-            f"{path}: is larger than {MOST_BYTES >> 20} MB, so it is no validation file. Remedy: {_REMEDY}."
+            f"{path}: is larger than {MOST_BYTES >> 20} MB, so it is no validation file. Remedy: {remedy}."
         )
     try:
         content = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {_WHAT} is damaged ({error}). Remedy: {_REMEDY}.") from error
-    validation = Validation.checked(content, path, _WHAT, _REMEDY)
+        raise InputError(f"{path}: {_WHAT} is damaged ({error}). Remedy: {remedy}.") from error
+    validation = Validation.checked(content, path, _WHAT, remedy)
     if validation.sha256 != _content_sha256({key: content[key] for key in content if key != "sha256"}):
         raise InputError(
-            f"{path}: {_WHAT} is not the one that was written (its SHA-256 differs: edited or damaged). Remedy: {_REMEDY}."
+            f"{path}: {_WHAT} is not the one that was written (its SHA-256 differs: edited or damaged). Remedy: {remedy}."
         )
     return validation
 

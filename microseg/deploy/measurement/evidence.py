@@ -136,7 +136,7 @@ def ground_of(section: Section, sources: Sources) -> Ground:
     if own := _against_section(section):
         return Ground("none", None, (*against, *own))
     for validation in sorted(sources.validations, key=lambda each: each.kind != "validated"):
-        reasons = [*_against_validation(validation, sources), *_against_fields(section, validation)]
+        reasons = [*_against_validation(validation, sources), *_against_fields(section, validation, sources)]
         if not reasons:
             return Ground(validation.kind, validation, (told(validation), *against))
         against += [f"{_title(validation)}: {reason}" for reason in reasons]
@@ -207,7 +207,7 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
     return reasons
 
 
-def _against_fields(section: Section, validation: Validation) -> list[str]:
+def _against_fields(section: Section, validation: Validation, sources: Sources) -> list[str]:
     """Why labelled fields say nothing of the fields of this section."""
     reasons = []
     if any(field.preparation.artefacts for field in section.fields) or validation.preparation.artefacts:
@@ -217,7 +217,7 @@ def _against_fields(section: Section, validation: Validation) -> list[str]:
     }
     if other := other - {"artefacts"}:
         reasons.append(f"its fields were prepared with another {', '.join(sorted(other))}")
-    if why := _against_scale(section, validation.pixel_sizes):
+    if why := _against_scale(section, validation.pixel_sizes, in_um=sources.manifest.grid.pixel_size_um is not None):
         reasons.append(why)
     alarms = section.alarms
     if validation.kind == "validated":
@@ -227,12 +227,16 @@ def _against_fields(section: Section, validation: Validation) -> list[str]:
 
 
 def _differs(one: Preparation, other: Preparation, key: str) -> bool:
-    return bool(getattr(one, key) != getattr(other, key))
+    first, second = getattr(one, key), getattr(other, key)
+    if key == "intensity" and None in (first.bits, second.bits):
+        # Where nothing states the bits, they are found from the files.
+        first, second = (each.model_copy(update={"bits": None}) for each in (first, second))
+    return bool(first != second)
 
 
-def _against_scale(section: Section, sizes: PixelSizeRange | None) -> str | None:
+def _against_scale(section: Section, sizes: PixelSizeRange | None, *, in_um: bool) -> str | None:
     if sizes is None:
-        return None
+        return "the pixel size of its labelled fields is unknown" if in_um else None
     unknown = sum(not field.edges_um for field in section.fields)
     if unknown:
         return f"the pixel size of {_of(unknown, section)} is unknown. Remedy: --pixel-size-um"

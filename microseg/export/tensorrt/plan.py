@@ -35,6 +35,7 @@ def plan_of_run(
     calibrate: Path | None = None,
     symmetric: bool = False,
     reference: Callable[[], Candidates] | None = None,
+    validate: Path | None = None,
     progress: ExportProgress,
 ) -> Manifest:
     """Export the ONNX engine of a run to a temporary file and build a plan from it. Needs torch.
@@ -47,6 +48,7 @@ def plan_of_run(
         calibrate: as for `export_run`.
         symmetric: as for `export_run`.
         reference: as for `export_run`.
+        validate: as for `export_run`.
         progress: receives the phases of the export.
 
     Returns:
@@ -68,6 +70,7 @@ def plan_of_run(
             calibrate=calibrate,
             symmetric=symmetric or precision == "int8",
             reference=reference,
+            validate=validate,
             progress=progress,
         )
         progress.begin("building the plan")

@@ -23,6 +23,7 @@ from microseg.core.schemas.run import (
 from microseg.core.system.files import sha256_of, write_json
 from microseg.models.network import Network
 from microseg.train.common.checkpoint import save_model
+from microseg.train.common.cross_validation import hand_on_cross_validation
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.data import seen_pixel_sizes
 from microseg.train.common.datasets import LabelledField
@@ -132,6 +133,7 @@ def run_distill(
     results = _results(student, summary, network, fields, folder, seconds)
     written = summary_of(results).model_copy(update={"adaptation": summary.adaptation, "distillation": measured})
     plot_histories(out / "history.png", [folder], "mIoU with the bag, fields not learned from")
+    hand_on_cross_validation(run, out, [item.entry.name for item in sets])
     write_json(out / "summary.json", written.model_dump(mode="json"))
     return written
 

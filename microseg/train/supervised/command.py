@@ -12,8 +12,9 @@ from microseg.core.domains.folds import Split
 from microseg.core.errors import InputError
 from microseg.core.labelling.suggestions import unchanged_predictions
 from microseg.core.schemas.preparation import PixelSizeRange
-from microseg.core.schemas.run import RunRecord, RunSummary
+from microseg.core.schemas.run import RunRecord, RunSummary, read_record
 from microseg.core.system.files import write_json, write_yaml
+from microseg.train.common.cross_validation import write_cross_validation
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import with_labels
@@ -25,6 +26,7 @@ from microseg.train.common.recipe import Recipe, UnlabelledConfig
 from microseg.train.common.run_folder import (
     claim_run,
     finished_summary,
+    load_networks,
     provenance,
     read_fold,
     recorded_field,
@@ -115,7 +117,7 @@ def run_supervised(
     else:
         train_folds(jobs, workers or default_workers(), on_fold, wanted)
         train_folds(_second_jobs(training, wanted, ranks), workers or default_workers(), on_fold, wanted)
-    summary = _summary(training, ranks)
+    summary = _summary(training, ranks, source)
     if summary is not None and summary.unlabelled is not None:
         notice(summary.unlabelled.sentence)
     return summary
@@ -226,7 +228,7 @@ def _second_jobs(training: _Training, wanted: Sequence[int], ranks: Ranks) -> li
     return jobs
 
 
-def _summary(training: _Training, ranks: Ranks) -> RunSummary | None:
+def _summary(training: _Training, ranks: Ranks, source: Path) -> RunSummary | None:
     """Write summary.json and history.png once all folds are finished."""
     out, earlier = training.out, training.earlier
     folders = [out / f"fold{fold}" for fold in range(training.recipe.folds)]
@@ -241,5 +243,7 @@ def _summary(training: _Training, ranks: Ranks) -> RunSummary | None:
         summary = summary.model_copy(update={"earlier_miou": earlier.score(folders)})
     if ranks.writes:
         plot_histories(out / "history.png", folders)
+        record = read_record(out)
+        write_cross_validation(out, record, summary, load_networks(out, record, summary), source)
         write_json(out / "summary.json", summary.model_dump(mode="json"))
     return summary

@@ -16,6 +16,7 @@ from microseg.core.schemas.run import Adaptation, AdaptationRecord, RunRecord, R
 from microseg.core.system.files import replacing, write_json, write_yaml
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.common import checkpoint
+from microseg.train.common.cross_validation import write_cross_validation
 from microseg.train.common.data import reload_training_data, seen_pixel_sizes
 from microseg.train.common.datasets import ImagesOf, phase_frequencies
 from microseg.train.common.parallel.folds import default_workers
@@ -298,5 +299,6 @@ def _finish(context: AdaptationContext, record: RunRecord, bags: dict[str, Bag],
         write_fold(folder, result)
     results = [read_fold(out / f"fold{place}") for place in range(len(context.folds))]
     summary = summary_of(results).model_copy(update={"adaptation": decision})
+    write_cross_validation(out, record, summary, bag.networks, Path(record.domain_source))
     write_json(out / "summary.json", summary.model_dump(mode="json"))
     return summary
