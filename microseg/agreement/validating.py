@@ -101,7 +101,7 @@ def cross_validated(
     """
 
     def label(prepared: PreparedField, fold: int) -> NDArray[np.uint8]:
-        return label_field(engine, prepared.whole(), max_tile_pixels)[1][fold]
+        return np.asarray(label_field(engine, prepared.whole(), max_tile_pixels)[1][fold])
 
     weights = [fold.weights_sha256 for fold in engine.manifest.folds]
     return cross_validation_of(record, Path(record.domain_source), weights, label, progress)

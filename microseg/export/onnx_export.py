@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest, Provenance
 from microseg.core.schemas.run import RunRecord, RunSummary, read_run
 from microseg.core.schemas.tolerance import LIMITS, Precision
+from microseg.core.schemas.validation import Validation
 from microseg.core.system.files import replacing, require_writable
 from microseg.export.calibration_fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
@@ -108,20 +110,27 @@ def export_run(
         onnx.save(reduced.model, draft)
         manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
         _write_manifest(draft, manifest)
-        if precision != "fp32":
-            parity = torch.measure(draft)
-        reported.begin("measuring memory")
-        per_pixel = measure_bytes_per_pixel(draft, record.stride)
-        manifest = manifest.model_copy(update={"parity": parity, "bytes_per_pixel": per_pixel})
-        _write_manifest(draft, manifest)
-        reported.begin("validating")
-        validations = validations_of(draft, run, record, summary, validate, reported)
-        manifest = manifest.model_copy(update={"validations": validations})
-        _write_manifest(draft, manifest)
+        parity = parity if precision == "fp32" else torch.measure(draft)
+        validations = partial(validations_of, draft, run, record, summary, validate, reported)
+        manifest = _with_findings(draft, manifest.model_copy(update={"parity": parity}), validations, reported)
         if reference is not None:
             add_reference(draft, reference())
         with replacing(out) as part:
             part.write_bytes(draft.read_bytes())
+    return manifest
+
+
+def _with_findings(
+    draft: Path, manifest: Manifest, validations: Callable[[], list[Validation]], progress: ExportProgress
+) -> Manifest:
+    """The manifest with what the finished engine shows of itself, written into its file."""
+    progress.begin("measuring memory")
+    per_pixel = measure_bytes_per_pixel(draft, manifest.stride)
+    manifest = manifest.model_copy(update={"bytes_per_pixel": per_pixel})
+    _write_manifest(draft, manifest)
+    progress.begin("validating")
+    manifest = manifest.model_copy(update={"validations": validations()})
+    _write_manifest(draft, manifest)
     return manifest
 
 

@@ -57,10 +57,8 @@ def lot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reported(lot: Path, engine: Path, **options: Any) -> dict[str, Any]:
     summary = segment(SegmentOptions(lot, engine, engine.parent / "report", **options)).summary
-    return summary["phases"]["bainite"]["reported"] | {
-        "sections": summary["sections"],
-        "validation": summary["validation"],
-    }
+    found: dict[str, Any] = summary["phases"]["bainite"]["reported"]
+    return found | {"sections": summary["sections"], "validation": summary["validation"]}
 
 
 def test_masks_validate_an_engine_and_its_reports_state_intervals(labelled: Path, engine: Path, lot: Path) -> None:

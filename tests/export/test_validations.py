@@ -55,7 +55,7 @@ def test_a_run_of_an_earlier_version_is_cross_validated_by_its_engine(
     for one, other in zip(found.fields, kept.fields, strict=True):
         assert (one.sha256, one.fold) == (other.sha256, other.fold)
         # Torch and the engine round differently.
-        assert np.abs(np.subtract(one.confusion, other.confusion)).sum() <= 4
+        assert np.abs(np.array(one.confusion) - np.array(other.confusion)).sum() <= 4
 
 
 class Notices(SilentProgress):

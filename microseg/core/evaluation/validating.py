@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg import __version__
 from microseg.core.domains.domain import load_domain, preparation_as
 from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import FieldScore, Prediction, score_fields
@@ -73,7 +73,7 @@ def new_validation(
         phases=[phase.name for phase in phases],
         pixel_sizes=PixelSizeRange.spanning(*known) if known and len(known) == len(edges) else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        microseg=__version__,
+        microseg=version("microseg"),
         source=source,
         fields=list(fields),
         repeatability=repeatability,

@@ -15,6 +15,7 @@ from microseg.core.errors import InputError
 from microseg.core.images.folders import readable
 from microseg.core.preparation.field_scale import refuse_contradicting_options
 from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.validation import validation_beside
 from microseg.core.system.files import write_json, write_text, writing
 from microseg.deploy.measurement.sections import sections_of
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
@@ -155,7 +156,7 @@ class MeasurementRun:
             soon.start()
             return engine
 
-        sink = ReportSink(self.report, self.given, self.manifest, settings, self.regions)
+        sink = ReportSink(self.report, self.given, self.manifest, settings, self.regions, places=self._has_evidence)
         pipeline = FieldPipeline(self.given.fields, sink, self.limits, open_and_begin, on_advance)
         on_total(len(self.given.fields))
         pipeline.run()
@@ -168,14 +169,15 @@ class MeasurementRun:
     def _write(self, settings: ReportSettings, sink: ReportSink, engine: Engine | None, begun: float) -> dict[str, Any]:
         """Write tables, page and summary. Raises InputError."""
         # Imported here: the schema and the template are slow to import. They load while the network computes.
-        from microseg.deploy.measurement.repeated import repeated_files
         from microseg.deploy.report.html import report_html
+        from microseg.deploy.report.repeated import repeated_fields
         from microseg.deploy.report.summary import Findings, summary
         from microseg.deploy.report.summary_file import SummaryRun
         from microseg.deploy.report.table import fields_csv
 
         outcomes = tuple(sink.outcomes[field.name] for field in self.given.fields)
-        not_counted = repeated_files([outcome for outcome in outcomes if isinstance(outcome, FieldRecord)])
+        measured = [outcome for outcome in outcomes if isinstance(outcome, FieldRecord)]
+        not_counted = repeated_fields(measured, self.sections)
         findings = Findings(
             settings=settings,
             manifest=self.manifest,
@@ -217,6 +219,11 @@ class MeasurementRun:
             write_text(self.report / "report.html", report_html(self.report, findings))
             write_json(self.report / "summary.json", content)
         return content
+
+    @property
+    def _has_evidence(self) -> bool:
+        """Whether labelled fields may stand behind the report."""
+        return bool(self.manifest.validations) or validation_beside(self.engine).exists()
 
     def _claims(self, outcomes: Sequence[FieldRecord | FailedField], not_counted: Mapping[str, str]) -> Claims:
         """What the report states, by the labelled fields that there are."""

@@ -50,6 +50,14 @@ class FieldRecord(FrozenModel):
     notice_kinds: list[str] = Field(default_factory=list, description="The kind of each notice.")
     mask: str = Field(description="Path of the mask in the report.")
     overlay: str = Field(description="Path of the overlay in the report.")
+    stage_um: tuple[float, float] | None = Field(
+        None,
+        description="X and Y of the stage, µm, as the file states them; null where it states none or nothing asks for it.",
+    )
+    marks: str = Field(
+        "",
+        description="Hashes of small squares of pixels, by which the same region is found in other fields, in base64.",
+    )
 
     @model_validator(mode="after")
     def _counts_every_pixel(self) -> FieldRecord:
@@ -115,7 +123,7 @@ class StoredRecord(VersionedModel):
     """A file of the folder `records/`."""
 
     schema_name: ClassVar[str] = "field-record"
-    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 1)
+    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 2)
     version_key: ClassVar[str] = "record_version"
 
     record_version: int = Field(RECORD_VERSION, description="Major version of this schema.")

@@ -39,6 +39,7 @@ from microseg.deploy.report.settings_file import ReportSettings
 
 if TYPE_CHECKING:
     from microseg.deploy.pipeline.region import Regions
+    from microseg.deploy.report.region_marks import RegionMarks
 
 Outcome = FieldRecord | FailedField
 
@@ -59,7 +60,17 @@ class ReportSink:
         manifest: Manifest,
         settings: ReportSettings,
         regions: Regions | None = None,
+        *,
+        places: bool = False,
     ) -> None:
+        """Args:
+        report: the report's folder.
+        given: the micrographs and their preparation.
+        manifest: the engine's manifest.
+        settings: the report's settings.
+        regions: the regions of interest, or None.
+        places: whether records keep what tells fields apart that show one place.
+        """
         self.outcomes: dict[str, Outcome] = {}
         self.resumed = 0
         self._report = report
@@ -76,6 +87,8 @@ class ReportSink:
         self._max_tile_pixels = settings.max_tile_pixels
         self._outdated: list[str] = []
         self._regions = regions
+        self._keeps_places = places
+        self._stages: dict[str, tuple[float, float] | None] = {}
         self._told: dict[str, tuple[Notice, ...]] = {}
         self.places = report_paths(field.name for field in given.fields)
 
@@ -100,6 +113,10 @@ class ReportSink:
             if self._regions is not None:
                 prepared = self._regions.applied(source.name, prepared)
             self._told[source.name] = self._given.notices_of(source)
+            if self._keeps_places:
+                from microseg.core.images.scale.stage import stage_position
+
+                self._stages[source.name] = stage_position(source.path)
             return field_task(
                 source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
             )
@@ -115,7 +132,8 @@ class ReportSink:
         # An earlier result is removed only once the engine is open; until then the report may be refused.
         place = self.places[task.name]
         discard(self._report, task.name, place)
-        with _mask_and_overlay(self._report / mask_path(place), task, self._manifest.phases) as rows:
+        phase_info, marks = self._manifest.phases, self._marks()
+        with _mask_and_overlay(self._report / mask_path(place), task, phase_info, marks) as rows:
             phases, folds = [phase.name for phase in self._manifest.phases], len(self._manifest.folds)
             measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, rows)
             for item in tiles:
@@ -133,8 +151,19 @@ class ReportSink:
             measurement.not_measured,
             told,
         )
+        if marks is not None:
+            changes = {"marks": marks.text(), "stage_um": self._stages.pop(task.name, None)}
+            record = record.model_copy(update=changes)
         write_record(self._report, record, _write_overlay(self._report / record.overlay, picture))
         self.outcomes[task.name] = record
+
+    def _marks(self) -> RegionMarks | None:
+        """What finds the pixels of a field again. Imported here: without evidence nothing needs it."""
+        if not self._keeps_places:
+            return None
+        from microseg.deploy.report.region_marks import RegionMarks
+
+        return RegionMarks()
 
     def fail(self, name: str, reason: str) -> None:
         """Keep the reason why a field fails."""
@@ -156,8 +185,11 @@ class ReportSink:
 class _MaskAndOverlay:
     """Native rows to the mask's file and the overlay's picture, in which data bars are pale."""
 
-    def __init__(self, task: FieldTask, mask: MaskWriter, colors: Sequence[str]) -> None:
+    def __init__(
+        self, task: FieldTask, mask: MaskWriter, colors: Sequence[str], marks: RegionMarks | None = None
+    ) -> None:
         self._task = task
+        self._marks = marks
         self._field = task.prepared
         self._mask = mask
         height, width = self._field.native_shape
@@ -168,6 +200,8 @@ class _MaskAndOverlay:
 
     def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         """Append measured rows."""
+        if self._marks is not None:
+            self._marks.add(grey)
         self._overlay.add(grey, labels)
         crop = self._field.crop
         if crop.left_px or crop.right_px:
@@ -195,13 +229,15 @@ class _MaskAndOverlay:
 
 
 @contextmanager
-def _mask_and_overlay(mask: Path, task: FieldTask, phases: Sequence[PhaseInfo]) -> Iterator[_MaskAndOverlay]:
+def _mask_and_overlay(
+    mask: Path, task: FieldTask, phases: Sequence[PhaseInfo], marks: RegionMarks | None
+) -> Iterator[_MaskAndOverlay]:
     """Rows whose mask appears as the file `mask` if the block ends well; otherwise nothing of them stays."""
     colors = [phase.color for phase in phases]
     # The order matters: Windows renames closed files only.
     with writing(mask), replacing(mask) as part, part.open("wb") as stream:
         field = task.prepared
-        yield _MaskAndOverlay(task, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors)
+        yield _MaskAndOverlay(task, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors, marks)
 
 
 def _write_overlay(path: Path, picture: NDArray[np.uint8]) -> str:

@@ -36,6 +36,7 @@ from microseg.deploy.report.summary_file import (
 from microseg.deploy.report.table import Standing
 
 _LISTED = 5
+_REPEATED = 10
 # Of notices in records of an earlier version.
 _KIND_UNKNOWN = "field"
 # Standard deviation of a phase's fraction over the folds of a bag, 0-1. It is 0.001 to 0.013 on fields like the training fields
@@ -158,7 +159,10 @@ class Findings:
         by_reason: dict[str, list[str]] = defaultdict(list)
         for name, why in self.not_counted.items():
             by_reason[why].append(name)
-        found += [f"Counted once: {_listed(names)} ({why})." for why, names in by_reason.items()]
+        repeated = [f"Counted once: {_listed(names)} ({why})." for why, names in by_reason.items()]
+        found += repeated[:_REPEATED]
+        if len(repeated) > _REPEATED:
+            found.append(f"{len(self.not_counted)} fields show a place again and count once: see fields.csv.")
         quantised = self.manifest.quantisation if self.settings.device == "cpu" else None
         # Without a quantised engine the processor's flags are not read, which takes 10 ms.
         if quantised and (notice := saturation_notice(quantised, instruction_sets())):

@@ -23,10 +23,10 @@ from microseg.core.schemas.run import (
 from microseg.core.system.files import sha256_of, write_json
 from microseg.models.network import Network
 from microseg.train.common.checkpoint import save_model
-from microseg.train.common.cross_validation import hand_on_cross_validation
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.data import seen_pixel_sizes
 from microseg.train.common.datasets import LabelledField
+from microseg.train.common.fields.cross_validation import hand_on_cross_validation
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.progress import NoticeCallback, ProgressCallback, no_notice, no_progress
 from microseg.train.common.recipe import RandomisedAugmentation, Recipe

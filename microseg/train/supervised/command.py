@@ -14,10 +14,10 @@ from microseg.core.labelling.suggestions import unchanged_predictions
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record
 from microseg.core.system.files import write_json, write_yaml
-from microseg.train.common.cross_validation import write_cross_validation
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import with_labels
+from microseg.train.common.fields.cross_validation import write_cross_validation
 from microseg.train.common.fields.unlabelled import UnlabelledSet, read_unlabelled
 from microseg.train.common.parallel.folds import default_workers, train_folds
 from microseg.train.common.parallel.ranks import Ranks, ranks_of_torchrun

@@ -16,9 +16,9 @@ from microseg.core.schemas.run import Adaptation, AdaptationRecord, RunRecord, R
 from microseg.core.system.files import replacing, write_json, write_yaml
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.common import checkpoint
-from microseg.train.common.cross_validation import write_cross_validation
 from microseg.train.common.data import reload_training_data, seen_pixel_sizes
 from microseg.train.common.datasets import ImagesOf, phase_frequencies
+from microseg.train.common.fields.cross_validation import write_cross_validation
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.prediction import predict_view
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
