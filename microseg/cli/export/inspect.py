@@ -89,10 +89,8 @@ def _print_validations(file: EngineFile) -> None:
     for carried in file.manifest.validations:
         print_validation(carried)
     if not beside.exists() and not file.manifest.validations:
-        say(
-            console,
-            "not validated: reports state no interval. Next: microseg validate ENGINE LABELLED, or export the run again",
-        )
+        say(console, "not validated: reports state no interval")
+        say(console, "Next: microseg validate ENGINE LABELLED, or export the run again")
 
 
 def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:

@@ -10,6 +10,7 @@ import typer
 from microseg.core.plain_text import plain, plain_name
 
 if TYPE_CHECKING:
+    from microseg.cli.tables import Cell
     from microseg.core.schemas.validation import Validation
 
 
@@ -62,31 +63,24 @@ def print_validation(validation: Validation) -> None:
     """Print what labelled fields show of an engine: for each phase the range and the error of the fractions."""
     from statistics import fmean
 
-    from microseg.cli.tables import TextTable, output_console, say
+    from microseg.cli.tables import TextTable, output_console, print_pairs
     from microseg.deploy.measurement.evidence import told
 
     console = output_console()
+    rows: dict[str, Cell] = {"evidence": told(validation), "measured as": f"domain {plain_name(validation.domain)}"}
+    if validation.pixel_sizes is not None:
+        rows["pixel sizes"] = validation.pixel_sizes.text
+    for title, term in {"repeatability": validation.repeatability, "annotators": validation.annotators}.items():
+        if term is not None:
+            points = ", ".join(f"{name} {100 * std:.2f}" for name, std in zip(validation.phases, term.std, strict=True))
+            rows[title] = f"standard deviation {plain_name(points)} points ({term.degrees_of_freedom} pairs)"
+    print_pairs(console, rows)
     true, found = (
         [getattr(field, key) for field in validation.fields] for key in ("true_fractions", "found_fractions")
     )
-    title = f"domain {plain_name(validation.domain)}: {told(validation)}"
     table = TextTable("Fractions of the labelled fields", ["phase"], ["lowest %", "highest %", "found - true, points"])
     for index, name in enumerate(validation.phases):
         values = [100 * each[index] for each in true]
         error = fmean(100 * (b[index] - a[index]) for a, b in zip(true, found, strict=True))
         table.add(name, f"{min(values):.2f}", f"{max(values):.2f}", f"{error:+.2f}")
-    say(console, title)
     table.print(console)
-    if validation.pixel_sizes is not None:
-        say(console, f"Pixel sizes: {validation.pixel_sizes.text}")
-    terms = {
-        "Repeatability": validation.repeatability,
-        "Annotators": validation.annotators,
-    }
-    for title, term in terms.items():
-        if term is not None:
-            points = ", ".join(f"{name} {100 * std:.2f}" for name, std in zip(validation.phases, term.std, strict=True))
-            say(
-                console,
-                f"{title}, standard deviation in points: {plain_name(points)} ({term.degrees_of_freedom} pairs)",
-            )
