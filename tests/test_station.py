@@ -39,6 +39,7 @@ engine, folder, domain, report = sys.argv[1:]
 for arguments in (
     ["segment", folder, "--engine", engine, "--out", report],
     ["evaluate", engine, domain],
+    ["validate", engine, domain],
     ["inspect", engine],
     ["verify", engine, domain, "--min-miou", "0", "--out", report + "-verify.json"],
     ["verify", engine, folder, "--against", engine, "--runtime", "openvino", "--out", report + "-openvino.json"],

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 SIDE_PX = 16
 MOST = 256
 # One place in a thousand is looked at, and no more than this of a stripe, such as one that is saturated.
-_CHOSEN, _MOST_OF_STRIPE = 64, 2048
+_CHOSEN, _MOST_OF_STRIPE = 77, 2048
 # Squares with fewer grey values between darkest and brightest are alike everywhere.
 _LEAST_CONTRAST = 12
-_FACTORS = np.array([[40503, 30011], [51787, 23173]], np.uint16)
 _DTYPE = np.dtype([("hash", "<u8"), ("top", "<i4"), ("left", "<i4")])
 
 
@@ -56,11 +55,15 @@ class RegionMarks:
         self._rows = rows.copy()
 
     def _keep(self, rows: NDArray[np.uint8]) -> None:
-        codes = np.zeros((len(rows) - SIDE_PX + 1, rows.shape[1] - SIDE_PX + 1), np.uint16)
-        wide = rows.astype(np.uint16)
-        for down, across in np.ndindex(_FACTORS.shape):
-            codes += wide[down : down + codes.shape[0], across : across + codes.shape[1]] * _FACTORS[down, across]
-        tops, lefts = np.nonzero(codes < _CHOSEN)
+        height, width = len(rows) - SIDE_PX + 1, rows.shape[1] - SIDE_PX + 1
+        corner, right, below, across = (
+            rows[down : down + height, left : left + width] for down, left in ((0, 0), (0, 1), (1, 0), (1, 1))
+        )
+        # Wraps at 256: one place in 256 is chosen by its corner, and one in four of these by the other corners.
+        places = np.flatnonzero(((corner + right + right) ^ (below + (across << 2))) == _CHOSEN)
+        tops, lefts = np.divmod(places, width)
+        far = rows[tops, lefts + SIDE_PX - 1] + rows[tops + SIDE_PX - 1, lefts]
+        tops, lefts = tops[far % 4 == 0], lefts[far % 4 == 0]
         if len(tops) > _MOST_OF_STRIPE:
             return
         squares = sliding_window_view(rows, (SIDE_PX, SIDE_PX))[tops, lefts].reshape(-1, SIDE_PX**2)
