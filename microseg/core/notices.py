@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-NoticeKind = Literal["file", "page", "pixel size", "data bar", "not measured", "grey values", "colour", "settings"]
+NoticeKind = Literal[
+    "file", "page", "pixel size", "data bar", "not measured", "grey values", "colour", "settings", "alarm"
+]
 
 
 class Notice(str):

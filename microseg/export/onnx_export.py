@@ -10,9 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from microseg.agreement.check_table import require_agreement
 from microseg.agreement.torch_parity import parity_table
@@ -22,6 +20,7 @@ from microseg.core.schemas.run import RunRecord, RunSummary, read_run
 from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.schemas.validation import Validation
 from microseg.core.system.files import replacing, require_writable
+from microseg.export.alarm_calibration import alarm_of_run
 from microseg.export.calibration_fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
 from microseg.export.memory_footprint import measure_bytes_per_pixel
@@ -80,10 +79,7 @@ def export_run(
     reported.begin("reading the folds")
     networks = load_folds(run, record, summary)
     phases = [phase.name for phase in record.phases]
-
-    def torch_folds(pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        return run_torch(networks, pixels)
-
+    torch_folds = partial(run_torch, networks)
     with _refused_where_unwritable(out), tempfile.TemporaryDirectory(prefix="microseg-") as folder:
         draft = Path(folder) / "engine.onnx"
         reported.begin("building the graph")
@@ -112,7 +108,7 @@ def export_run(
         _write_manifest(draft, manifest)
         parity = parity if precision == "fp32" else torch.measure(draft)
         validations = partial(validations_of, draft, run, record, summary, validate, reported)
-        manifest = _with_findings(draft, manifest.model_copy(update={"parity": parity}), validations, reported)
+        manifest = _with_findings(draft, manifest.model_copy(update={"parity": parity}), record, validations, reported)
         if reference is not None:
             add_reference(draft, reference())
         with replacing(out) as part:
@@ -121,7 +117,11 @@ def export_run(
 
 
 def _with_findings(
-    draft: Path, manifest: Manifest, validations: Callable[[], list[Validation]], progress: ExportProgress
+    draft: Path,
+    manifest: Manifest,
+    record: RunRecord,
+    validations: Callable[[], list[Validation]],
+    progress: ExportProgress,
 ) -> Manifest:
     """The manifest with what the finished engine shows of itself, written into its file."""
     progress.begin("measuring memory")
@@ -129,7 +129,9 @@ def _with_findings(
     manifest = manifest.model_copy(update={"bytes_per_pixel": per_pixel})
     _write_manifest(draft, manifest)
     progress.begin("validating")
-    manifest = manifest.model_copy(update={"validations": validations()})
+    manifest = manifest.model_copy(
+        update={"validations": validations(), "alarm": alarm_of_run(record, draft, progress)}
+    )
     _write_manifest(draft, manifest)
     return manifest
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from microseg.core.alarm.schema import Alarm
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.plan import PlanComparison, PlanInfo
 
@@ -38,6 +39,8 @@ def print_export(out: Path, manifest: Manifest, *, of_run: bool) -> None:
             f"labels {100 * bag.label_disagreement:.4f} %, fractions {worst:.5f} points",
         )
         print_reduction(console, manifest)
+    if manifest.alarm is not None:
+        say(console, f"Alarm: {alarm_line(manifest.alarm)}")
     if plan is not None and not plan.verified:
         say(console, f"Next, on that card: microseg verify {out}")
     else:
@@ -83,6 +86,14 @@ def comparison_text(found: PlanComparison) -> str:
     return (
         f"by {found.provider} against its ONNX file: labels {100 * found.label_disagreement:.4f} %, "
         f"{phase} {points:.4f} points"
+    )
+
+
+def alarm_line(alarm: Alarm) -> str:
+    """What an alarm is calibrated on, in one line."""
+    return (
+        f"calibrated on {alarm.fields} labelled fields as {alarm.domain}; doubtful from a predicted error of "
+        f"{100 * alarm.doubtful:.1f} points, foreign from {100 * alarm.foreign:.1f}"
     )
 
 

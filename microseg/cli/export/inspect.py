@@ -96,6 +96,7 @@ def _print_validations(file: EngineFile) -> None:
 def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:
     from rich.text import Text
 
+    from microseg.cli.export.engine_tables import alarm_line
     from microseg.cli.tables import phase_label
 
     grid, origin, student = manifest.grid, manifest.provenance, manifest.distillation
@@ -113,6 +114,7 @@ def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:
         "precision": manifest.precision,
         "folds": ", ".join(f"{fold.miou:.3f}" for fold in manifest.folds) + f" (mIoU on held-out fields{whose})",
         "training fields": str(len(manifest.training_fields)),
+        "alarm": "none" if manifest.alarm is None else alarm_line(manifest.alarm),
         "exported": f"{origin.created}, run {origin.run}, recipe {origin.recipe}, seed {origin.seed}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
         "network": states["network"],

@@ -227,6 +227,8 @@ def _print_reported(console: Console, summary: dict[str, Any]) -> None:
         say(console, f"evidence: {evidence}" + (f": {NOT_VALIDATED}" if evidence == "none" else ""))
         for reason in reasons:
             say(console, f"  {plain_name(reason)}")
+    if summary["alarm"] is not None:
+        say(console, f"alarm: {plain_name(summary['alarm']['text'])}")
     sections = summary["sections"]
     if len(sections) > 1:
         table = TextTable(

@@ -87,6 +87,11 @@ def predict_tiled(image: NDArray[np.uint8], plan: Sequence[Tile], predict: Predi
     return whole
 
 
-def _core(tile: Tile, values: NDArray[Any]) -> NDArray[Any]:
+def core_of(tile: Tile) -> tuple[slice, slice]:
+    """Rows and columns of a tile's core within the tile."""
     top, left = tile.core_top - tile.top, tile.core_left - tile.left
-    return values[..., top : top + tile.core_height, left : left + tile.core_width]
+    return slice(top, top + tile.core_height), slice(left, left + tile.core_width)
+
+
+def _core(tile: Tile, values: NDArray[Any]) -> NDArray[Any]:
+    return values[..., *core_of(tile)]

@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from microseg.core.alarm.schema import Alarm
 from microseg.core.schemas.bag import Distillation, Fingerprint, FoldInfo, PhaseInfo, TrainingField
 from microseg.core.schemas.fidelity import Fidelity, Float32Layer, FoldParity, Quantisation
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
@@ -68,6 +69,11 @@ class Manifest(VersionedModel):
         default_factory=list,
         description="What was found on labelled fields that trained nothing: the cross-validation of the folds, and the "
         "validation of `export --validate`; empty in engines of earlier versions.",
+    )
+    alarm: Alarm | None = Field(
+        None,
+        description="What predicts the error of a field without its labels; null where the run's labelled fields are gone, and "
+        "in engines of earlier versions.",
     )
     provenance: Provenance = Field(description="Where the engine comes from.")
     model_sha256: str = Field(description="SHA-256 of the ONNX file without its metadata.")

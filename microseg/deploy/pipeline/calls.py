@@ -44,11 +44,18 @@ class Calls(Closing):
     With a single stream each call runs in the calling thread.
     """
 
-    def __init__(self, streams: int, results: Channel[Result], stop: Stop) -> None:
+    def __init__(self, streams: int, results: Channel[Result], stop: Stop, with_features: bool = False) -> None:
+        """Args:
+        streams: calls under way at once.
+        results: takes the results.
+        stop: of the pipeline.
+        with_features: whether tiles are passed on with their pixels and features.
+        """
         self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
         self._most = streams if streams > 1 else 0
         self._results = results
         self._stop = stop
+        self._options = {"features": True} if with_features else {}
         self._under_way: deque[_Call] = deque()
 
     def begin(self, engine: Engine | None, items: list[Waiting]) -> None:
@@ -57,7 +64,7 @@ class Calls(Closing):
         answer: Callable[[], EngineOutput] | None = None
         is_over = _always
         if batch and engine is not None:
-            answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None])
+            answer = partial(engine.run, np.stack([item.pixels for item in batch])[:, None], **self._options)
             if self._pool is not None:
                 future = self._pool.submit(answer)
                 answer, is_over = future.result, future.done
@@ -94,8 +101,13 @@ class Calls(Closing):
                 for item in call.batch:
                     item.task.error = item.task.error or readable(str(error))
             else:
-                for item, labels, votes in zip(call.batch, output.labels, output.votes, strict=True):
-                    found[id(item)] = TileLabels(item.task, item.tile, labels, votes)
+                for index, item in enumerate(call.batch):
+                    labels, votes = output.labels[index], output.votes[index]
+                    if output.features is None:
+                        found[id(item)] = TileLabels(item.task, item.tile, labels, votes)
+                    else:
+                        features = output.features[index]
+                        found[id(item)] = TileLabels(item.task, item.tile, labels, votes, item.pixels, features)
         for passed in call.items:
             if isinstance(passed, EndOfField | FailedSource):
                 self._results.put(passed)

@@ -66,6 +66,7 @@ class FieldPipeline(Generic[AnySource]):
         open_engine: called once, when the first tile is ready.
         on_advance: gets fractions of a field, 1.0 in all for each field.
         stop: ends the pipeline from outside when it is set.
+        with_features: whether the sink gets pixels and features of each tile, for an alarm.
     """
 
     sources: Iterable[AnySource]
@@ -74,6 +75,7 @@ class FieldPipeline(Generic[AnySource]):
     open_engine: Callable[[], Engine]
     on_advance: Callable[[float], None] = lambda amount: None
     stop: Stop = field(default_factory=Stop)
+    with_features: bool = False
 
     def run(self) -> None:
         """Compute every field. It returns when the sink has all results, or when `stop` is set without an error.
@@ -129,7 +131,7 @@ class FieldPipeline(Generic[AnySource]):
     def _compute(self, tiles: Channel[Waiting | Flush], results: Channel[Result], stop: Stop) -> None:
         engine: Engine | None = None
         waiting: list[Waiting] = []
-        with Calls(self.limits.streams, results, stop) as calls:
+        with Calls(self.limits.streams, results, stop, self.with_features) as calls:
             for item in tiles.each(calls.is_first_over, calls.pass_on):
                 first = next((other for other in waiting if isinstance(other, TilePixels)), None)
                 is_other_shape = first and isinstance(item, TilePixels) and item.pixels.shape != first.pixels.shape

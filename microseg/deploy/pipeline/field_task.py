@@ -97,12 +97,14 @@ class TilePixels:
 
 @dataclass(frozen=True)
 class TileLabels:
-    """A computed tile: labels uint8 (H, W), votes uint8 (F, H, W)."""
+    """A computed tile: labels uint8 (H, W), votes uint8 (F, H, W); for an alarm the pixels and the features."""
 
     task: FieldTask
     tile: Tile
     labels: NDArray[np.uint8]
     votes: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | None = None
+    features: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from microseg.runtime import Engine
 if TYPE_CHECKING:
     from microseg.deploy.measurement.reported import Claims
     from microseg.deploy.pipeline.region import Regions
+    from microseg.deploy.report.alarms import ReportAlarms
 
 # The import for the page begins after the first tile has begun, which must not wait for it.
 _FIRST_CALL_S = 0.05
@@ -157,7 +158,9 @@ class MeasurementRun:
             return engine
 
         sink = ReportSink(self.report, self.given, self.manifest, settings, self.regions, places=self._has_evidence)
-        pipeline = FieldPipeline(self.given.fields, sink, self.limits, open_and_begin, on_advance)
+        pipeline = FieldPipeline(
+            self.given.fields, sink, self.limits, open_and_begin, on_advance, with_features=sink.is_judged
+        )
         on_total(len(self.given.fields))
         pipeline.run()
         sink.finish()
@@ -178,6 +181,7 @@ class MeasurementRun:
         outcomes = tuple(sink.outcomes[field.name] for field in self.given.fields)
         measured = [outcome for outcome in outcomes if isinstance(outcome, FieldRecord)]
         not_counted = repeated_fields(measured, self.sections)
+        alarms = self._alarms([record for record in measured if record.name not in not_counted])
         findings = Findings(
             settings=settings,
             manifest=self.manifest,
@@ -186,7 +190,8 @@ class MeasurementRun:
             left_out=self.given.left_out,
             sections=self.sections,
             not_counted=not_counted,
-            claims=self._claims(outcomes, not_counted),
+            claims=self._claims(outcomes, not_counted, alarms),
+            alarms=alarms,
         )
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:
@@ -225,7 +230,20 @@ class MeasurementRun:
         """Whether labelled fields may stand behind the report."""
         return bool(self.manifest.validations) or validation_beside(self.engine).exists()
 
-    def _claims(self, outcomes: Sequence[FieldRecord | FailedField], not_counted: Mapping[str, str]) -> Claims:
+    def _alarms(self, records: Sequence[FieldRecord]) -> ReportAlarms | None:
+        """What the engine's alarm says of the report and its sections; None where it holds none."""
+        if self.manifest.alarm is None:
+            return None
+        from microseg.deploy.report.alarms import alarms_of
+
+        return alarms_of(self.manifest.alarm, records, self.sections)
+
+    def _claims(
+        self,
+        outcomes: Sequence[FieldRecord | FailedField],
+        not_counted: Mapping[str, str],
+        alarms: ReportAlarms | None,
+    ) -> Claims:
         """What the report states, by the labelled fields that there are."""
         from microseg.deploy.measurement.reported import claims
         from microseg.deploy.report.claims import measured_field, sources_of
@@ -240,7 +258,8 @@ class MeasurementRun:
             )
             for record in counted
         ]
-        return claims(fields, sources_of(self.engine, self.manifest, self.given.domain))
+        sources = sources_of(self.engine, self.manifest, self.given.domain)
+        return claims(fields, sources, None if alarms is None else alarms.verdicts)
 
 
 def _regions(path: Path | None, names: list[str]) -> Regions | None:

@@ -18,7 +18,7 @@ from microseg.core.statistics.student import t_quantile_975
 from microseg.deploy.measurement.evidence import NOT_VALIDATED
 from microseg.deploy.measurement.reported import Claims
 from microseg.deploy.report.records import FieldRecord, read_thumbnail
-from microseg.deploy.report.summary import Findings
+from microseg.deploy.report.summary import Findings, alarm_of
 
 # Thumbnails beyond this total are left out and their overlays only linked: browsers do not open pages of hundreds of megabytes.
 _THUMBNAIL_BYTES = 8 << 20
@@ -58,6 +58,7 @@ def report_html(report: Path, findings: Findings) -> str:
         validation=_validation(findings.manifest),
         sections=findings.claims.sections,
         grounds=_grounds(findings.claims),
+        alarm=None if findings.alarms is None else alarm_of(findings.alarms.report),
         not_validated=NOT_VALIDATED,
         runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
         preparation=preparation_text(findings.settings.preparation),

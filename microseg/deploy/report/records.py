@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from microseg.core.alarm.schema import FieldAlarm
 from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.scale.sidecars import sidecar_scale
 from microseg.core.schemas.frozen_model import FrozenModel
@@ -57,6 +58,9 @@ class FieldRecord(FrozenModel):
     marks: str = Field(
         "",
         description="Hashes of small squares of pixels, by which the same region is found in other fields, in base64.",
+    )
+    alarm: FieldAlarm | None = Field(
+        None, description="What the engine's alarm says of the field; null where the engine holds none."
     )
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.alarm.schema import FieldAlarm
 from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
 from microseg.core.images.pixel_size import source_of
@@ -19,6 +20,7 @@ from microseg.core.pictures.overlay import Overlay, jpeg, thumbnail
 from microseg.core.pictures.png import MaskWriter
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
+from microseg.core.preparation.stitching import core_of
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes, writing
@@ -38,6 +40,8 @@ from microseg.deploy.report.records import (
 from microseg.deploy.report.settings_file import ReportSettings
 
 if TYPE_CHECKING:
+    from microseg.core.alarm.measures import FieldProbe
+    from microseg.core.alarm.predict import FieldJudge
     from microseg.deploy.pipeline.region import Regions
     from microseg.deploy.report.region_marks import RegionMarks
 
@@ -51,6 +55,7 @@ class ReportSink:
         outcomes: results by name of the field.
         resumed: how many of them existed already.
         places: path of each field in the report, by its name.
+        is_judged: whether the engine's alarm looks at the fields.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class ReportSink:
         self._regions = regions
         self._keeps_places = places
         self._stages: dict[str, tuple[float, float] | None] = {}
+        self.is_judged = manifest.alarm is not None and manifest.alarm.domain == settings.domain
+        self._judge: FieldJudge | None = None
         self._told: dict[str, tuple[Notice, ...]] = {}
         self.places = report_paths(field.name for field in given.fields)
 
@@ -136,20 +143,27 @@ class ReportSink:
         with _mask_and_overlay(self._report / mask_path(place), task, phase_info, marks) as rows:
             phases, folds = [phase.name for phase in self._manifest.phases], len(self._manifest.folds)
             measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, rows)
+            probe = self._probe()
             for item in tiles:
                 measurement.add(item.tile, item.labels, item.votes)
+                if probe is not None and item.pixels is not None:
+                    cut = core_of(item.tile)
+                    probe.add(item.pixels[cut], item.labels[cut], item.votes[:, *cut], item.features)
             if task.error:
                 raise FieldError(task.error)
             counts, notices = measurement.finish()
             picture = rows.finish()
             task.require_unchanged()
-        told = (*self._told.pop(task.name), *task.prepared.notices, *notices)
+            measures = None if probe is None else probe.measures()
+            alarm = None if self._judge is None or measures is None else self._judge.judge(measures)
+        told = (*self._told.pop(task.name), *task.prepared.notices, *notices, *_alarm_notice(alarm))
         record = _record(
             task,
             place,
             counts,
             measurement.not_measured,
             told,
+            alarm,
         )
         if marks is not None:
             changes = {"marks": marks.text(), "stage_um": self._stages.pop(task.name, None)}
@@ -164,6 +178,18 @@ class ReportSink:
         from microseg.deploy.report.region_marks import RegionMarks
 
         return RegionMarks()
+
+    def _probe(self) -> FieldProbe | None:
+        """What collects the measures of a field for the alarm. Imported here: most engines of earlier versions hold none."""
+        if not self.is_judged:
+            return None
+        from microseg.core.alarm.measures import FieldProbe
+        from microseg.core.alarm.predict import FieldJudge
+
+        assert self._manifest.alarm is not None
+        if self._judge is None:
+            self._judge = FieldJudge(self._manifest.alarm)
+        return FieldProbe(len(self._manifest.phases), len(self._manifest.folds))
 
     def fail(self, name: str, reason: str) -> None:
         """Keep the reason why a field fails."""
@@ -228,6 +254,13 @@ class _MaskAndOverlay:
         self._mask.write(np.full((rows, self._field.full_shape[1]), NOT_MEASURED, np.uint8))
 
 
+def _alarm_notice(alarm: FieldAlarm | None) -> tuple[Notice, ...]:
+    """What the reader must know about a field that is not like the labelled ones."""
+    if alarm is None or alarm.level == "known":
+        return ()
+    return (Notice("alarm", f"{alarm.level} ({', '.join(alarm.causes)}). Remedy: {alarm.cure}"),)
+
+
 @contextmanager
 def _mask_and_overlay(
     mask: Path, task: FieldTask, phases: Sequence[PhaseInfo], marks: RegionMarks | None
@@ -248,7 +281,12 @@ def _write_overlay(path: Path, picture: NDArray[np.uint8]) -> str:
 
 
 def _record(
-    task: FieldTask, place: str, counts: NDArray[np.int64], not_measured: dict[str, int], notices: tuple[Notice, ...]
+    task: FieldTask,
+    place: str,
+    counts: NDArray[np.int64],
+    not_measured: dict[str, int],
+    notices: tuple[Notice, ...],
+    alarm: FieldAlarm | None,
 ) -> FieldRecord:
     """The record of a measured field at `place` in the report; `counts` is (1 + F, P): the bag, then the folds."""
     field, size = task.prepared, task.prepared.pixel_size
@@ -271,4 +309,5 @@ def _record(
         notice_kinds=[notice.kind for notice in notices],
         mask=mask_path(place),
         overlay=overlay_path(place),
+        alarm=alarm,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.pixel_size import ASSUMPTIONS, NO_SIZE
@@ -23,6 +24,7 @@ from microseg.deploy.report.summary_file import (
     FromFloat32,
     ReportSummary,
     SectionPhase,
+    SummaryAlarm,
     SummaryEngine,
     SummaryFailure,
     SummaryFields,
@@ -34,6 +36,10 @@ from microseg.deploy.report.summary_file import (
     SummaryValidation,
 )
 from microseg.deploy.report.table import Standing
+
+if TYPE_CHECKING:
+    from microseg.core.alarm.predict import SectionAlarm
+    from microseg.deploy.report.alarms import ReportAlarms
 
 _LISTED = 5
 _REPEATED = 10
@@ -57,6 +63,7 @@ class Findings:
         left_out: what lies in the input and is no field, one sentence for each kind.
         sections: the section of each field, by the field's name.
         not_counted: why fields do not count though they are measured, by their names.
+        alarms: what the engine's alarm says; None where it holds none.
     """
 
     settings: ReportSettings
@@ -67,6 +74,7 @@ class Findings:
     left_out: tuple[str, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
     not_counted: Mapping[str, str] = field(default_factory=dict)
+    alarms: ReportAlarms | None = None
 
     @cached_property
     def measured(self) -> list[FieldRecord]:
@@ -258,7 +266,8 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
             )
             for index, phase in enumerate(manifest.phases)
         },
-        sections=_sections(claims, [phase.name for phase in manifest.phases]),
+        sections=_sections(findings, [phase.name for phase in manifest.phases]),
+        alarm=None if findings.alarms is None else alarm_of(findings.alarms.report),
         validation=_validation(claims),
         failed=[SummaryFailure(field=failed.name, reason=failed.reason) for failed in findings.failed],
         notices=findings.notices,
@@ -279,16 +288,32 @@ def _reported(found: Reported) -> SummaryReported:
     )
 
 
-def _sections(claims: Claims, phases: Sequence[str]) -> dict[str, SummarySection]:
+def alarm_of(found: SectionAlarm) -> SummaryAlarm:
+    """What an alarm says, for `summary.json` and the page."""
+    from microseg.deploy.report.alarms import alarm_text
+
+    return SummaryAlarm(
+        level=found.level,
+        predicted_error=found.predicted_error,
+        fields=dict(found.fields),
+        causes=list(found.causes),
+        cure=found.cure,
+        text=alarm_text(found),
+    )
+
+
+def _sections(findings: Findings, phases: Sequence[str]) -> dict[str, SummarySection]:
+    alarms = {} if findings.alarms is None else findings.alarms.sections
     return {
         name: SummarySection(
             fields=section.fields,
+            alarm=alarm_of(alarms[name]) if name in alarms else None,
             phases={
                 phase: SectionPhase(reported=_reported(found))
                 for phase, found in zip(phases, section.phases, strict=True)
             },
         )
-        for name, section in claims.sections.items()
+        for name, section in findings.claims.sections.items()
     }
 
 

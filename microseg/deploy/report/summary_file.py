@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from microseg.core.alarm.schema import Level
 from microseg.core.schemas.bag import Distillation
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.preparation import PixelSizeRange, Preparation
@@ -156,10 +157,24 @@ class SectionPhase(FrozenModel):
     reported: SummaryReported = Field(description="What is reported of the phase in this section.")
 
 
+class SummaryAlarm(FrozenModel):
+    """What the engine's alarm says of the fields of a section, or of the report, together."""
+
+    level: Level = Field(description="known, doubtful or foreign.")
+    predicted_error: float = Field(description="Mean predicted error of the fields' fractions after correction, 0-1.")
+    fields: dict[Level, int] = Field(description="Number of fields by their own level.")
+    causes: list[str] = Field(description="What differs from the labelled fields, the most frequent first.")
+    cure: str = Field(description="What helps; empty for known fields.")
+    text: str = Field(description="The verdict in words.")
+
+
 class SummarySection(FrozenModel):
     """One section: fields that together give a fraction."""
 
     fields: int = Field(description="Number of fields that count.")
+    alarm: SummaryAlarm | None = Field(
+        None, description="What the engine's alarm says of the section; null where the engine holds none."
+    )
     phases: dict[str, SectionPhase] = Field(description="The phases, in the engine's order.")
 
 
@@ -236,6 +251,9 @@ class ReportSummary(VersionedModel):
     validation: SummaryValidation | None = Field(
         None,
         description="The labelled fields behind the fractions of the whole report; null where nothing is claimed of it.",
+    )
+    alarm: SummaryAlarm | None = Field(
+        None, description="What the engine's alarm says of all fields; null where the engine holds none."
     )
     failed: list[SummaryFailure] = Field(description="Fields without a result, with the reason.")
     notices: list[str] = Field(description="What a reader must know before signing.")

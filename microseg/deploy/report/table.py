@@ -20,7 +20,7 @@ from microseg.deploy.report.records import FailedField, FieldRecord
 BYTE_ORDER_MARK = "\ufeff"
 TEXT_COLUMNS = (
     "field", "status", "reason", "notices", "mask", "overlay", "sha256", "pixel_size_source", "not_measured",
-    "section", "counted",
+    "section", "counted", "alarm",
 )  # fmt: skip
 """Columns of text. All others hold numbers."""
 
@@ -79,6 +79,8 @@ def fields_csv(
         "section",
         "counted",
         *(f"evidence_{name}" for name in phases),
+        "predicted_error",
+        "alarm",
     ]
     text = io.StringIO()
     delimiter = ";" if decimal_comma else ","
@@ -155,5 +157,7 @@ def _measured_row(record: FieldRecord, phases: Sequence[str]) -> dict[str, Any]:
         "pixel_height_um": record.pixel_height_um or record.pixel_size_um,
         "pixel_size_source": record.pixel_size_source,
         "not_measured_px": sum(record.not_measured.values()),
+        "predicted_error": None if record.alarm is None else record.alarm.predicted_error,
+        "alarm": None if record.alarm is None else record.alarm.level,
         "not_measured": "; ".join(f"{reason}: {count} px" for reason, count in record.not_measured.items() if count),
     }

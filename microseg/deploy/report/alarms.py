@@ -1,0 +1,61 @@
+"""What the engine's alarm says of a report and of its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from microseg.core.alarm.predict import SectionAlarm, section_alarm
+from microseg.core.alarm.schema import Alarm
+from microseg.deploy.measurement.evidence import Verdict
+from microseg.deploy.report.records import FieldRecord
+
+
+@dataclass(frozen=True)
+class ReportAlarms:
+    """What the alarm says.
+
+    Attributes:
+        report: of all fields that count, together.
+        sections: of each section, by its name.
+    """
+
+    report: SectionAlarm
+    sections: Mapping[str, SectionAlarm]
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """What it says of each section, for the evidence."""
+        return {
+            name: Verdict(found.level, alarm_text(found), is_like_validated=True)
+            for name, found in self.sections.items()
+        }
+
+
+def alarms_of(alarm: Alarm | None, records: Sequence[FieldRecord], sections: Mapping[str, str]) -> ReportAlarms | None:
+    """What an alarm says of the fields of a report.
+
+    Args:
+        alarm: the engine's alarm, or None.
+        records: the measured fields that count.
+        sections: the section of each field, by the field's name.
+
+    Returns:
+        The verdicts; None where the engine holds no alarm, or no field was looked at.
+    """
+    looked = [(sections.get(record.name, ""), record.alarm) for record in records if record.alarm is not None]
+    if alarm is None or not looked:
+        return None
+    names = dict.fromkeys(section for section, _ in looked)
+    of_sections = {name: section_alarm(alarm, [each for section, each in looked if section == name]) for name in names}
+    return ReportAlarms(section_alarm(alarm, [each for _, each in looked]), of_sections)
+
+
+def alarm_text(found: SectionAlarm) -> str:
+    """A verdict in words."""
+    points = f"predicted error {100 * found.predicted_error:.1f} points"
+    raised = sum(number for level, number in found.fields.items() if level != "known")
+    fields = f"{raised} of {sum(found.fields.values())} fields raise it"
+    if found.level == "known":
+        return f"known ({points}{f'; {fields}' if raised else ''})"
+    return f"{found.level} ({', '.join(found.causes)}; {points}; {fields}). Remedy: {found.cure}"
