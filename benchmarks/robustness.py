@@ -118,10 +118,12 @@ def damaged(count: int, folder: Path, seed: int, engine: Path) -> dict[str, Any]
         TrialError: wrong status, a file that is not named, another result of an intact file, or too much memory.
     """
     names, intact = write_damaged(folder / "in", count, seed)
-    (folder / "intact").mkdir()
+    # Of the same name: it is the section of the fields.
+    apart = folder / "intact" / "in"
+    apart.mkdir(parents=True)
     for name in intact:
-        shutil.copy(folder / "in" / name, folder / "intact" / name)
-    alone = _run([*_segment(folder / "intact", engine, folder / "alone")])
+        shutil.copy(folder / "in" / name, apart / name)
+    alone = _run([*_segment(apart, engine, folder / "alone")])
     _require(alone.status == 0, f"intact files: status {alone.status}\n{alone.text}")
     begun = time.monotonic()
     found = _run([*_segment(folder / "in", engine, folder / "report")])

@@ -297,7 +297,7 @@ def test_a_run_goes_through_its_onnx_engine(
     assert manifest.plan.onnx_sha256 == hashlib.sha256(exported.read_bytes()).hexdigest()
     assert not steps[0].exists()
     # TensorRT takes no zero points.
-    assert asked == [{"precision": "int8", "calibrate": trained, "symmetric": True}]
+    assert asked == [{"precision": "int8", "calibrate": trained, "symmetric": True, "validate": None}]
 
 
 @pytest.mark.usefixtures("built")
