@@ -275,7 +275,8 @@ def _known(validation: Validation, manifest: Manifest) -> list[KnownUncertainty]
         for each in manifest.fidelity:
             for name, (points, _) in each.largest.items():
                 worst[name] = max(worst.get(name, 0.0), points)
-        terms.append(KnownUncertainty(f"{manifest.precision} beside float32", _uniform(worst, names)))
+        engine = "exported engine" if manifest.precision == "fp32" else f"{manifest.precision} engine"
+        terms.append(KnownUncertainty(f"{engine} beside the trained networks", _uniform(worst, names)))
     return terms
 
 
