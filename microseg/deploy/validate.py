@@ -75,6 +75,8 @@ def validate(options: ValidateOptions, progress: Progress = lambda name: None) -
             not add up. Nothing is written.
         MissingExtraError: the runtime is not installed.
     """
+    if options.second is not None and options.counts is not None:
+        raise InputError("--second: is of labels, not of --counts. Remedy: masks, or leave it out.")
     out = options.out or validation_beside(options.engine)
     require_writable(out, (options.engine, options.labelled, options.counts, options.again, options.second))
     with EngineFile(options.engine).unchanged() as file:
@@ -99,8 +101,6 @@ def _measured(engine: Engine, options: ValidateOptions, largest: int, progress: 
     if options.again is not None:
         found = found.model_copy(update={"repeatability": fields.repeatability(options.labelled, options.again)})
     if options.second is not None:
-        if options.counts is not None:
-            raise InputError("--second: is of labels, not of --counts. Remedy: masks, or leave it out.")
         other = validated_by_masks(engine, options.second, entry, largest, progress)
         found = found.model_copy(update={"annotators": _annotators(found, other, options.second)})
     return found

@@ -131,7 +131,9 @@ class FieldProbe:
         dice = []
         for (one, other), shared in zip(combinations(range(self._folds), 2), self._shared, strict=True):
             both = self._votes[one] + self._votes[other]
+            # Of a phase with few pixels the ratio is chance, unless no phase has more.
             present = both > 2 * _FEWEST_PX
+            present = present if present.any() else both > 0
             dice.append(np.mean(2 * shared[present] / both[present]))
         return {
             "unsure": _log(self._unsure / self._voted, _LEAST_SHARE),

@@ -66,7 +66,7 @@ class FieldJudge:
         cure = ""
         if level != "known":
             causes, cure = causes_of(deviations(self._reference, field), scores)
-            causes, cure = causes or ["other texture"], cure or AUDIT
+            causes, cure = causes or ["no single measure stands out"], cure or AUDIT
         return FieldAlarm(
             level=level,
             predicted_error=round(min(error, 1.0), 5),

@@ -13,7 +13,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import PixelSizeRange, Preparation
 from microseg.core.schemas.versioned import VersionedModel
-from microseg.core.system.files import unreadable, write_json
+from microseg.core.system.files import read_at_most, write_json
 
 VALIDATION_ENDING = ".validation.json"
 # What a run folder keeps of its folds' held-out fields.
@@ -190,15 +190,7 @@ def read_validation(path: Path, remedy: str = _REMEDY) -> Validation:
     Raises:
         InputError: it cannot be read, is too large, damaged, changed after it was written, or of a newer version.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if len(data) > MOST_BYTES:
-        raise InputError(
-            f"{path}: is larger than {MOST_BYTES >> 20} MB, so it is no validation file. Remedy: {remedy}."
-        )
+    data = read_at_most(path, MOST_BYTES, remedy)
     try:
         content = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

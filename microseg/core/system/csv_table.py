@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from microseg.core.errors import InputError
-from microseg.core.system.files import unreadable
+from microseg.core.system.files import read_at_most
 
 _MOST_BYTES = 16 << 20
 
@@ -24,15 +24,7 @@ def read_table(path: Path, columns: Sequence[str], option: str) -> list[tuple[in
     Raises:
         InputError: it cannot be read, is too large, lacks a column, or holds no row.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if len(data) > _MOST_BYTES:
-        raise InputError(
-            f"{option} {path}: is larger than {_MOST_BYTES >> 20} MB. Remedy: a table of the fields alone."
-        )
+    data = read_at_most(path, _MOST_BYTES, "a table of the fields alone", option)
     try:
         text = data.decode("utf-8-sig")
         first = text.partition("\n")[0]

@@ -241,6 +241,28 @@ def unreadable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be read ({error.strerror or error}). Remedy: check the path and its rights.")
 
 
+def read_at_most(path: Path, most_bytes: int, remedy: str, option: str = "") -> bytes:
+    """The content of a file that somebody else wrote, and that is refused where it is larger than such a file can be.
+
+    Args:
+        path: the file.
+        most_bytes: its largest size.
+        remedy: what to do where it is larger.
+        option: the option that names the file, for the message.
+
+    Raises:
+        InputError: it cannot be read, or is larger.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most_bytes + 1)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if len(data) > most_bytes:
+        raise InputError(f"{f'{option} {path}'.strip()}: is larger than {most_bytes >> 20} MiB. Remedy: {remedy}.")
+    return data
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, 64 hex digits. Raises OSError."""
     with path.open("rb") as stream:

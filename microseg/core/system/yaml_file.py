@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from microseg.core.errors import InputError
+from microseg.core.system.files import read_at_most
 
 _MAX_BYTES = 4 << 20
 # Values with every alias written out: a few hundred bytes can stand for billions.
@@ -45,13 +46,7 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: it cannot be read, is too large, or is written in a code page, which no file states.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}). Remedy: check the path and its rights.") from error
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB. Remedy: check that it is the file you mean.")
+    data = read_at_most(path, _MAX_BYTES, "check that it is the file you mean")
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None) or _without_mark(data)
     try:
         return data.decode(encoding)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Evidence = Literal["audited", "validated", "cross-validated", "none"]
 NOT_VALIDATED = "not validated; the sampling interval (E562) does not cover errors of the network"
+_NO_ALARM = (
+    "no alarm looked at these fields, so that nothing shows whether they are like the labelled ones. Remedy: export the run "
+    "again with its labelled fields in place (at least five), or microseg validate"
+)
 # A calibration of the magnification is good to a few per cent. Beyond this a pixel shows another resolution.
 SCALE_TOLERANCE = 1.1
 # Keys of a preparation that change what the network sees.
@@ -138,7 +142,8 @@ def ground_of(section: Section, sources: Sources) -> Ground:
     for validation in sorted(sources.validations, key=lambda each: each.kind != "validated"):
         reasons = [*_against_validation(validation, sources), *_against_fields(section, validation, sources)]
         if not reasons:
-            return Ground(validation.kind, validation, (told(validation), *against))
+            unseen = [_NO_ALARM] if validation.kind == "cross-validated" and section.alarm is None else []
+            return Ground(validation.kind, validation, (told(validation), *unseen, *against))
         against += [f"{_title(validation)}: {reason}" for reason in reasons]
     if not any(each.kind == "cross-validated" for each in sources.validations):
         against.append(_no_cross_validation(sources.manifest, sources.domain))

@@ -25,7 +25,11 @@ class ReportAlarms:
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """What it says of each section, for the evidence."""
+        """What it says of each section, for the evidence.
+
+        It withdraws no validation: a validation file does not hold what the alarm says of its fields, so that nothing shows
+        whether the section is further out than they are. The report prints the alarm in any case.
+        """
         return {
             name: Verdict(found.level, alarm_text(found), is_like_validated=True)
             for name, found in self.sections.items()
@@ -58,4 +62,4 @@ def alarm_text(found: SectionAlarm) -> str:
     fields = f"{raised} of {sum(found.fields.values())} fields raise it"
     if found.level == "known":
         return f"known ({points}{f'; {fields}' if raised else ''})"
-    return f"{found.level} ({', '.join(found.causes)}; {points}; {fields}). Remedy: {found.cure}"
+    return f"{found.level} (signs: {', '.join(found.causes)}; {points}; {fields}). Remedy: {found.cure}"

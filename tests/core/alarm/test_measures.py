@@ -70,3 +70,13 @@ def test_a_field_too_small_for_its_structure_tells_nothing() -> None:
     probe = FieldProbe(2, 1)
     probe.add(tiny, tiny, tiny[None], None)
     assert probe.measures() is None
+
+
+def test_folds_are_compared_where_every_phase_has_few_pixels() -> None:
+    phases, side = 8, 34
+    labels = (np.arange(side * side).reshape(side, side) % phases).astype(np.uint8)
+    probe = FieldProbe(phases, 2)
+    probe.add(PIXELS[:side, :side], labels, np.stack([labels, labels]), None)
+    assert np.exp(_measures(probe).values["pairwise_dice"]) == pytest.approx(
+        1e-3
+    )  # the least of a logarithm: all agree

@@ -98,5 +98,5 @@ def test_a_huge_file_is_refused_without_being_parsed(tmp_path: Path, monkeypatch
     monkeypatch.setattr(schema, "MOST_BYTES", 1 << 20)
     path = tmp_path / "x.validation.json"
     path.write_bytes(b" " * ((1 << 20) + 1))
-    with pytest.raises(InputError, match="larger than 1 MB"):
+    with pytest.raises(InputError, match="larger than 1 MiB"):
         read_validation(path)

@@ -146,6 +146,8 @@ def test_an_alarm_withdraws_what_it_may() -> None:
     both = of(validation(), validation("cross-validated"))
     folds = of(validation("cross-validated"))
     assert ground(both, alarm=near)[0] == "validated" and ground(folds, alarm=known)[0] == "cross-validated"
+    assert "no alarm looked" in ground(folds)[1] and "no alarm looked" not in ground(folds, alarm=known)[1]
+    assert "no alarm looked" not in ground(both)[1]
     assert ground(folds, alarm=near) == ("none", f"cross-validation: alarm: {near.text}")
     assert ground(both, alarm=far)[0] == "none"
     assert ground(folds, *lot(alarm=near))[0] == "none"

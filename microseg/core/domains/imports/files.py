@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microseg.core.errors import InputError
-from microseg.core.system.files import unreadable
+from microseg.core.system.files import read_at_most
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -52,11 +52,4 @@ def read_xml(path: Path) -> Element:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB. Remedy: export masks, or labels in parts.")
-    return data
+    return read_at_most(path, _MAX_BYTES, "export masks, or labels in parts")
