@@ -28,7 +28,7 @@ from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto.budget import Forecast, TrainingWork, forecast, measured_speed
 from microseg.train.auto.closing import closing_warnings
 from microseg.train.auto.options import AutoOptions
-from microseg.train.auto.rules import Circumstances, plan_for
+from microseg.train.auto.rules import Circumstances, plan_for, rate_for
 from microseg.train.auto.search import Contender, best, search, search_rounds
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.datasets import LabelledField
@@ -134,20 +134,32 @@ def decide(
     warnings = [*plan.warnings, *_few_steps(expected, speed, work, minutes, is_length_given)]
     for text in warnings:
         notice(text.rstrip("."))
-    if not is_length_given:
-        recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
+    recipe, rate_reasons = _with_length(recipe, expected, is_length_given, options.settings)
     length_reason = None if is_length_given else _length_reason(spent_s + expected.seconds <= budget_s, minutes)
     automatic = AutomaticRecipe(
         minutes=minutes,
         spent_minutes=spent_s / 60,
         expected_minutes=expected.seconds / 60,
         workers=workers,
-        reasons=[*plan.reasons, *_reasons_of(recipe, trials, length_reason)],
+        reasons=[*plan.reasons, *_reasons_of(recipe, trials, length_reason), *rate_reasons],
         trials=trials,
         speed=speed,
         warnings=warnings,
     )
     return AutoDecision(recipe, automatic, found)
+
+
+def _with_length(
+    recipe: Recipe, expected: Forecast, is_length_given: bool, settings: Sequence[str]
+) -> tuple[Recipe, list[Reason]]:
+    """The recipe with its steps, and with the learning rate for so many unless a setting is about the optimiser."""
+    if not is_length_given:
+        recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
+    found = None if any(text.strip().startswith("optimiser") for text in settings) else rate_for(expected.steps)
+    if found is None:
+        return recipe, []
+    tree, reason = found
+    return recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update=tree)}), [reason]
 
 
 def _length_reason(fits: bool, minutes: float) -> str:

@@ -30,9 +30,14 @@ LEAST_AREA = 0.001
 RARE, VERY_RARE = 0.05, 0.01
 # Below this distance of the mean grey values of two phases, in standard deviations, their grey values do not distinguish them.
 DISTINCT_GREY = 1.0
-# Core and halo of a tile (px of the network's grid), and tiles of a step.
-CPU_TILE, GPU_TILE = (160, 16, 6), (512, 62, 12)
+# Core and halo of a tile (px of the network's grid), and tiles of a step. On a CPU, every pixel that is computed is learned
+# from: around a core of 160 px, a halo of 16 px would be 31 % of them, and fewer steps cost more than it gains at the edges.
+CPU_TILE, GPU_TILE = (160, 0, 6), (512, 62, 12)
+# Channels of the decoder. Processors convolve multiples of 16 channels in the least time for each of them.
+CPU_DECODER, GPU_DECODER = [64, 48, 32, 16, 16], [256, 128, 64, 32, 16]
 SMALLEST_CORE_PX = 64
+# Up to so many steps, a training learns faster: its learning rate, and the share of it that the encoder takes.
+SHORT_STEPS, SHORT_RATE = 500, (4.0e-3, 0.5)
 # Folds: the multiple of the workers that is next to this number.
 FOLDS = 5
 
@@ -98,6 +103,16 @@ def plan_for(found: DatasetFingerprint, given: Circumstances) -> RecipePlan:
     return RecipePlan(trees, scales, tuple(reasons), (*fingerprint_notices(found), *_alone(found)))
 
 
+def rate_for(steps: int) -> tuple[dict[str, float], Reason] | None:
+    """Keys of the recipe's optimiser for a training of so many steps; None where the recipe's own fit."""
+    if steps > SHORT_STEPS:
+        return None
+    rate, factor = SHORT_RATE
+    why = f"{steps} steps are few: at most {SHORT_STEPS} learn faster."
+    tree = {"learning_rate": rate, "encoder_factor": factor}
+    return tree, _reason("optimiser.learning_rate", f"{rate:g}, encoder {rate * factor:g}", why)
+
+
 def _scales(phases: list[PhaseFingerprint]) -> tuple[tuple[float, ...], Reason]:
     """Scales at which the finest phase is resolved, the finest of them first unless that is more than it needs."""
     chords = {phase.name: phase.chord_px for phase in phases if phase.chord_px and phase.area_share >= LEAST_AREA}
@@ -116,7 +131,7 @@ def _scales(phases: list[PhaseFingerprint]) -> tuple[tuple[float, ...], Reason]:
 
 
 def _network(given: Circumstances) -> tuple[dict[str, Any], Reason]:
-    widths = [256, 128, 64, 32, 16] if given.has_gpu else [64, 48, 32, 24, 16]
+    widths = GPU_DECODER if given.has_gpu else CPU_DECODER
     why = "A GPU takes the paper's decoder." if given.has_gpu else "A narrow decoder takes more steps in its time."
     return {"network": {"kind": "unet", "decoder_channels": widths}}, _reason(
         "network.decoder_channels", str(widths), why

@@ -92,7 +92,7 @@ def test_tiles_fit_the_fields() -> None:
     assert tree_of(*TWO)["tile"]["core_px"] == 160
     plan = planned(*TWO, side=256)
     sizes = {scale: (tree["tile"]["core_px"], tree["batch"]) for scale, tree in plan.trees.items()}
-    assert sizes == {1.0: (160, 6), 0.5: (96, 12)}, "256 px, and 128 px at half the scale"
+    assert sizes == {1.0: (160, 6), 0.5: (128, 9)}, "256 px, and 128 px at half the scale"
 
 
 def test_layers_stay_upright() -> None:

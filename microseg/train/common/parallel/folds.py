@@ -20,6 +20,7 @@ from threading import Thread, current_thread, main_thread
 from typing import Any, Protocol
 
 from microseg.core.errors import MicrosegError, TrainingError
+from microseg.core.system.allocator import keep_freed_memory
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.common.parallel.ranks import ALONE, Ranks, join_ranks
 from microseg.train.common.parallel.stopping import StopRequest
@@ -255,4 +256,5 @@ def _sender(reports: Any, fold: int) -> ProgressCallback:
 def _take_processors(processes: int) -> None:
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(max(1, usable_processors() // processes))
