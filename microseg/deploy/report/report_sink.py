@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from microseg.deploy.report.records import (
     find_record,
     mask_path,
     overlay_path,
+    read_thumbnail,
     write_record,
 )
 from microseg.deploy.report.settings_file import ReportSettings
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from microseg.deploy.report.region_marks import RegionMarks
 
 Outcome = FieldRecord | FailedField
+# Native pixels of a field that are read at a time for its marks.
+_MARKED_PX = 4 << 20
 
 
 class ReportSink:
@@ -109,7 +112,7 @@ class ReportSink:
             sha256 = sha256_of(source.path)
             if record := find_record(self._report, source.name, source.path, sha256, self.places[source.name]):
                 self.resumed += 1
-                self.outcomes[source.name] = record
+                self.outcomes[source.name] = self._with_places(source, record)
                 return None
             prepared = open_prepared(
                 source.path,
@@ -170,6 +173,27 @@ class ReportSink:
             record = record.model_copy(update=changes)
         write_record(self._report, record, _write_overlay(self._report / record.overlay, picture))
         self.outcomes[task.name] = record
+
+    def _with_places(self, source: InputField, record: FieldRecord) -> FieldRecord:
+        """A record of a run without evidence with what tells apart fields that show one place. Raises OSError."""
+        marks = self._marks()
+        if marks is None or record.marks:
+            return record
+        try:
+            prepared = open_prepared(source.path, self._given.preparation_of(source), self._manifest.grid, self._scale)
+        except FieldError:
+            # It was measured with these settings; a file that cannot be read again has no marks.
+            return record
+        with closing(prepared):
+            height, width = prepared.native_shape
+            rows = max(1, _MARKED_PX // width)
+            for start in range(0, height, rows):
+                marks.add(prepared.native_rows(start, min(start + rows, height)))
+        from microseg.core.images.scale.stage import stage_position
+
+        marked = record.model_copy(update={"marks": marks.text(), "stage_um": stage_position(source.path)})
+        write_record(self._report, marked, read_thumbnail(self._report, record) or "")
+        return marked
 
     def _marks(self) -> RegionMarks | None:
         """What finds the pixels of a field again. Imported here: without evidence nothing needs it."""

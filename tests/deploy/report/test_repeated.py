@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,10 @@ def test_a_report_counts_the_same_pixels_once_where_there_is_evidence(tiny_engin
     assert (result.summary["phases"]["bainite"]["n"], result.summary["fields"]["measured"]) == (2, 3)
     assert "Counted once: b.tif (overlaps a.tif by 42 %, the same pixels)." in result.summary["notices"]
     assert "no: overlaps a.tif by 42 %" in (result.report / "fields.csv").read_text(encoding="utf-8")
+    # Records without marks, as earlier versions leave them, get those of a new measurement; nothing is measured anew.
+    again = segment(SegmentOptions(folder, engine, tmp_path / "plain")).summary
+    assert (again["phases"]["bainite"]["n"], again["run"]["fields_resumed"]) == (2, 3)
+    for name in "abc":
+        place = f"records/{name}.tif.json"
+        one, other = (json.loads((tmp_path / report / place).read_text()) for report in ("plain", "report"))
+        assert one["field"]["marks"] == other["field"]["marks"] != "" and one["thumbnail"] == other["thumbnail"]
