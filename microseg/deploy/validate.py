@@ -10,7 +10,8 @@ from statistics import fmean
 
 import numpy as np
 
-from microseg.agreement.validating import refuse_trained, validated_by_masks
+from microseg.agreement.validating import ValidatingEngine, measured_as, refuse_trained, validated_by_masks
+from microseg.core.alarm.schema import FieldAlarm
 from microseg.core.domains.domain import Domain, DomainField, load_domain, preparation_as
 from microseg.core.domains.pixel_sizes import open_field
 from microseg.core.errors import FieldError, InputError
@@ -27,11 +28,11 @@ from microseg.core.schemas.validation import (
     validation_beside,
     write_validation,
 )
+from microseg.core.statistics.pairs import std_of_pairs
 from microseg.core.system.csv_table import by_name_or_stem, read_table
 from microseg.core.system.files import require_writable, sha256_of, writing
 from microseg.deploy.pipeline.tile_memory import max_tile_pixels
 from microseg.runtime import Engine, EngineFile, open_engine
-from microseg.runtime.tiled_prediction import label_field
 
 Progress = Callable[[str], None]
 COUNT_COLUMNS = ("field", "phase", "points_on_phase", "points")
@@ -46,7 +47,7 @@ class ValidateOptions:
         labelled: the labelled fields: a domain's folder or YAML file; with `counts`, a folder of images.
         counts: a CSV file of manual point counts; None for masks.
         out: the validation file to write; None for the one beside the engine.
-        domain: name of the engine's domain to measure as; None for its default.
+        domain: name of the engine's domain to measure as; None for the one of the labelled domain's name, else its default.
         again: a folder with the same fields, captured a second time; None without.
         second: a labelled domain with the same fields, labelled by a second person; None without.
     """
@@ -89,11 +90,9 @@ def validate(options: ValidateOptions, progress: Progress = lambda name: None) -
 
 
 def _measured(engine: Engine, options: ValidateOptions, largest: int, progress: Progress) -> Validation:
-    try:
-        entry = engine.manifest.domain(options.domain)
-    except ValueError as error:
-        raise InputError(f"--as {error}.") from error
-    fields = _Fields(engine, entry, largest, progress)
+    labelled = load_domain(options.labelled, masks=options.counts is None)
+    entry = measured_as(engine.manifest, labelled, options.domain)
+    fields = _Fields(engine, entry, ValidatingEngine(engine, entry, largest), progress)
     if options.counts is not None:
         found = fields.counted(options.labelled, options.counts)
     else:
@@ -107,12 +106,21 @@ def _measured(engine: Engine, options: ValidateOptions, largest: int, progress: 
 
 
 @dataclass(frozen=True)
+class _Found:
+    """A field as the engine finds it: area fractions of the phases, 0-1, edge of its native pixel, and the alarm's word."""
+
+    fractions: list[float]
+    edge_um: float | None
+    alarm: FieldAlarm | None
+
+
+@dataclass(frozen=True)
 class _Fields:
     """An engine on fields whose masks are not read."""
 
     engine: Engine
     entry: DomainEntry
-    largest: int
+    validating: ValidatingEngine
     progress: Progress
 
     def counted(self, source: Path, counts: Path) -> Validation:
@@ -139,13 +147,11 @@ class _Fields:
             weights_sha256=[fold.weights_sha256 for fold in manifest.folds],
             network_sha256=manifest.network_sha256,
             source=source.name,
+            alarm_sha256=self.validating.alarm_sha256,
         )
 
     def repeatability(self, first: Path, second: Path) -> SpreadTerm:
-        """Standard deviation of one measurement, from specimens that were captured twice. Raises InputError.
-
-        Pairs of measurements: s² = Σd²/2k with k degrees of freedom (ISO 5725-2:2019, 7.4, for two results each).
-        """
+        """Standard deviation of a specimen's mean in one measurement, from specimens captured twice. Raises InputError."""
         one, other = (load_domain(path, masks=False) for path in (first, second))
         images = {field.name: field for field in other.fields}
         pairs = [(field, images[key]) for field in one.fields if (key := by_name_or_stem(images, field.name))]
@@ -157,30 +163,31 @@ class _Fields:
         for field, twin in pairs:
             if sha256_of(field.image) == sha256_of(twin.image):
                 raise InputError(f"--again {second}: {twin.name} is the same file as before. Remedy: capture it again.")
-            found = [self._found(one, field)[0], self._found(other, twin)[0]]
+            found = [self._found(one, field).fractions, self._found(other, twin).fractions]
             differences.setdefault(field.group, []).append([b - a for a, b in zip(*found, strict=True)])
         specimens = [[fmean(values) for values in zip(*each, strict=True)] for each in differences.values()]
         return _spread(specimens)
 
     def _field(self, domain: Domain, field: DomainField, counts: PointCounts) -> ValidationField:
-        found, edge_um = self._found(domain, field)
+        found = self._found(domain, field)
         return ValidationField(
             name=field.name,
             sha256=sha256_of(field.image),
             group=field.group,
-            pixel_size_um=edge_um,
+            pixel_size_um=found.edge_um,
             counts=counts,
-            found=found,
+            found=found.fractions,
+            alarm=found.alarm,
         )
 
-    def _found(self, domain: Domain, field: DomainField) -> tuple[list[float], float | None]:
-        """Area fractions of the phases in the measured part of a field, 0-1, and the edge of its native pixel."""
+    def _found(self, domain: Domain, field: DomainField) -> _Found:
+        """What the engine finds in the measured part of a field. Raises InputError."""
         manifest = self.engine.manifest
         self.progress(field.name)
         rules = ScaleRules(assumed=assumed_size(self.entry, manifest.grid))
         try:
             with open_field(field, preparation_as(domain, self.entry), manifest.grid, rules) as prepared:
-                labels = label_field(self.engine, prepared.whole(), self.largest)[0]
+                labels, alarm = self.validating.label(prepared.whole())
                 native = labels_to_native(labels, prepared.native_shape)
                 for outside in prepared.excluded_rows(0, prepared.native_shape[0]):
                     native = np.where(outside, np.uint8(NOT_MEASURED), native)
@@ -190,7 +197,7 @@ class _Fields:
         pixels = np.bincount(native.ravel(), minlength=256)[: len(manifest.phases)]
         if not pixels.any():
             raise InputError(f"{field.image}: no pixel is measured. Remedy: leave the field out.")
-        return (pixels / pixels.sum()).tolist(), edge_um
+        return _Found((pixels / pixels.sum()).tolist(), edge_um, alarm)
 
 
 def read_counts(path: Path, phases: Sequence[str]) -> dict[str, PointCounts]:
@@ -266,6 +273,5 @@ def _annotators(one: Validation, other: Validation, source: Path) -> SpreadTerm:
 
 
 def _spread(differences: Sequence[Sequence[float]]) -> SpreadTerm:
-    """The standard deviation of one of two results, of each phase, from the differences of k pairs: √(Σd²/2k)."""
-    std = [math.sqrt(fmean(value**2 for value in values) / 2) for values in zip(*differences, strict=True)]
-    return SpreadTerm(std=std, degrees_of_freedom=len(differences))
+    """The standard deviation of one of two results, of each phase, from the differences of pairs."""
+    return SpreadTerm(std=std_of_pairs(differences), degrees_of_freedom=len(differences))

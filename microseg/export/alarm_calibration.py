@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.preparation.field_scale import ScaleRules, assumed_size
 from microseg.core.schemas.run import RunRecord
+from microseg.core.schemas.validation import Validation
 from microseg.core.system.files import sha256_of
 from microseg.export.calibration_fields import evenly
 from microseg.export.progress import ExportProgress
@@ -43,6 +45,9 @@ class _Labelled:
 def alarm_of_run(record: RunRecord, model: Path, progress: ExportProgress) -> Alarm | None:
     """Calibrate an alarm.
 
+    Where no fold held a field out, its errors are those of networks that learned from it, and too small. The alarm says how
+    many fields were held out.
+
     Args:
         record: the run. Its labelled fields are read again.
         model: the exported ONNX engine.
@@ -64,7 +69,26 @@ def alarm_of_run(record: RunRecord, model: Path, progress: ExportProgress) -> Al
     found = calibrated(parts, record.domain.name)
     if found is None:
         progress.notice(f"no alarm: fewer than {FEWEST_FIELDS} fields have labels throughout")
-    return found
+        return None
+    held_out = {field.name for field in record.fields if field.fold >= 0} & {part.field for part in parts}
+    return found.model_copy(update={"held_out": len(held_out)})
+
+
+def with_held_out(record: RunRecord, folds: Validation | None) -> RunRecord:
+    """A student's record with the folds of its bag: each head learned from one of them.
+
+    A student learned from all labelled fields through its bag, but a head did so through a fold alone. The head of the fold
+    that held a field out is nearest to what finds a new one.
+
+    Args:
+        record: a run's record.
+        folds: the cross-validation that the run keeps; of a student, its bag's. None without.
+    """
+    if record.distillation is None or folds is None:
+        return record
+    held = {field.sha256: field.fold for field in folds.fields if field.fold is not None}
+    fields = [field.model_copy(update={"fold": held.get(field.sha256, field.fold)}) for field in record.fields]
+    return record.model_copy(update={"fields": fields})
 
 
 def calibration_parts(record: RunRecord, model: Path, progress: ExportProgress) -> list[CalibrationPart]:
@@ -99,11 +123,14 @@ def _fields(record: RunRecord) -> list[_Labelled]:
         raise InputError(f"{record.domain_source}: its phases are no longer those of the run")
     domain = replace(domain, preparation=preparation_as(domain, record.domain))
     rules = ScaleRules(assumed=assumed_size(record.domain, record.grid))
-    folds = {field.name: (field.sha256, field.fold) for field in record.fields}
+    # Fields that a student learned from without labels may have the name of a labelled one.
+    folds: dict[str, dict[str, int]] = defaultdict(dict)
+    for each in record.fields:
+        folds[each.name][each.sha256] = each.fold
     found = []
     for field in evenly([field for field in domain.fields if field.name in folds], _MOST_FIELDS):
-        sha256, fold = folds[field.name]
-        if sha256_of(field.image) != sha256:
+        fold = folds[field.name].get(sha256_of(field.image))
+        if fold is None:
             raise InputError(f"{field.image}: is no longer the file that was trained on")
         image, labels = prepared_and_labels(field, domain, record.grid, rules)
         found.append(_Labelled(field.name, image, labels, fold))

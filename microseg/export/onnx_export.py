@@ -20,7 +20,7 @@ from microseg.core.schemas.run import RunRecord, RunSummary, read_run
 from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.schemas.validation import Validation
 from microseg.core.system.files import replacing, require_writable
-from microseg.export.alarm_calibration import alarm_of_run
+from microseg.export.alarm_calibration import alarm_of_run, with_held_out
 from microseg.export.calibration_fields import calibration_domain, calibration_tiles, held_out
 from microseg.export.graph_rewrites import interleaved_by_copies, small_upsampling
 from microseg.export.memory_footprint import measure_bytes_per_pixel
@@ -29,7 +29,7 @@ from microseg.export.precision.reduce import Reduced, reduce_precision
 from microseg.export.progress import ExportProgress, SilentProgress
 from microseg.export.reference_tiles import Candidates, add_reference
 from microseg.export.torch_comparison import TorchComparison
-from microseg.export.validations import refuse_trained_fields, validations_of
+from microseg.export.validations import kept_cross_validation, refuse_trained_fields, validations_of
 from microseg.runtime import EngineFile
 from microseg.runtime.engine_metadata import manifest_entries
 
@@ -73,6 +73,7 @@ def export_run(
     record, summary = read_run(run)
     held = held_out(run, record.folders)
     refuse_trained_fields(validate, record.fields)
+    kept = kept_cross_validation(run, record, summary)
     sets = [held] if calibrate is None else [calibration_domain(calibrate, record), held]
     from microseg.export.torch_graph.bag import build_onnx, load_folds, run_torch
 
@@ -107,8 +108,9 @@ def export_run(
         manifest = _with_reduction(manifest, reduced, precision, EngineFile(draft).hashes.network)
         _write_manifest(draft, manifest)
         parity = parity if precision == "fp32" else torch.measure(draft)
-        validations = partial(validations_of, draft, run, record, summary, validate, reported)
-        manifest = _with_findings(draft, manifest.model_copy(update={"parity": parity}), record, validations, reported)
+        validations = partial(validations_of, draft, kept, record, validate, reported)
+        manifest = manifest.model_copy(update={"parity": parity})
+        manifest = _with_findings(draft, manifest, record, kept, validations, reported)
         if reference is not None:
             add_reference(draft, reference())
         with replacing(out) as part:
@@ -120,6 +122,7 @@ def _with_findings(
     draft: Path,
     manifest: Manifest,
     record: RunRecord,
+    kept: Validation | None,
     validations: Callable[[], list[Validation]],
     progress: ExportProgress,
 ) -> Manifest:
@@ -129,9 +132,10 @@ def _with_findings(
     manifest = manifest.model_copy(update={"bytes_per_pixel": per_pixel})
     _write_manifest(draft, manifest)
     progress.begin("validating")
-    manifest = manifest.model_copy(
-        update={"validations": validations(), "alarm": alarm_of_run(record, draft, progress)}
-    )
+    manifest = manifest.model_copy(update={"alarm": alarm_of_run(with_held_out(record, kept), draft, progress)})
+    # The alarm looks at the fields that validate.
+    _write_manifest(draft, manifest)
+    manifest = manifest.model_copy(update={"validations": validations()})
     _write_manifest(draft, manifest)
     return manifest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from microseg.agreement.validating import cross_validated, refuse_trained, validated_by_masks
+from microseg.agreement.validating import cross_validated, measured_as, refuse_trained, validated_by_masks
 from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import TrainingField
@@ -28,9 +28,8 @@ def refuse_trained_fields(source: Path | None, trained: list[TrainingField]) -> 
 
 def validations_of(
     draft: Path,
-    run: Path,
+    kept: Validation | None,
     record: RunRecord,
-    summary: RunSummary,
     validate: Path | None,
     progress: ExportProgress,
 ) -> list[Validation]:
@@ -41,17 +40,16 @@ def validations_of(
 
     Args:
         draft: the engine's file, finished apart from this.
-        run: folder of the run.
-        record: its record.
-        summary: its summary.
+        kept: the cross-validation that the run keeps, or None.
+        record: the run's record.
         validate: labelled fields that trained nothing, or None.
         progress: receives notices.
 
     Raises:
-        InputError: the run's file is damaged, or `validate` cannot be used.
+        InputError: `validate` cannot be used.
     """
     found = []
-    folds = kept_cross_validation(run, record, summary)
+    folds = kept
     with open_engine(draft, device="cpu", runtime="onnxruntime") as engine:
         if folds is None:
             try:
@@ -61,12 +59,12 @@ def validations_of(
                     f"without cross-validation: {error} Reports will claim no interval by it; `microseg validate` gives one."
                 )
         if validate is not None:
-            names = {entry.name: entry for entry in engine.manifest.domains}
-            entry = names.get(load_domain(validate).name) or engine.manifest.domain()
+            entry = measured_as(engine.manifest, load_domain(validate))
+            progress.notice(f"{validate}: validates the engine for reports of the domain {entry.name!r}")
             found.append(validated_by_masks(engine, validate, entry, MAX_TILE_PX))
         network = engine.manifest.network_sha256
-    kept = [*found, *([folds] if folds is not None else [])]
-    return [each.model_copy(update={"network_sha256": network, "sha256": None}) for each in kept]
+    carried = [*found, *([folds] if folds is not None else [])]
+    return [each.model_copy(update={"network_sha256": network, "sha256": None}) for each in carried]
 
 
 def kept_cross_validation(run: Path, record: RunRecord, summary: RunSummary) -> Validation | None:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from microseg.core.preparation.stitching import predict_tiled
-from microseg.core.preparation.tiling import plan_tiles
+from microseg.core.alarm.measures import FieldProbe
+from microseg.core.alarm.predict import FieldJudge
+from microseg.core.alarm.schema import FieldAlarm
+from microseg.core.preparation.stitching import core_of, predict_tiled
+from microseg.core.preparation.tiling import Tile, plan_tiles
 from microseg.runtime import Engine
 
 
@@ -33,7 +36,37 @@ def label_field(
         found = engine.run(pixels[None, None])
         return found.labels[0], found.votes[0]
 
-    return _tiled(engine, image, max_tile_pixels, predict)
+    return _tiled(image, _plan(engine, image, max_tile_pixels), predict)
+
+
+def label_and_judge(
+    engine: Engine, image: NDArray[np.uint8], max_tile_pixels: int, judge: FieldJudge
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], FieldAlarm | None]:
+    """`label_field`, with what an alarm says of the field; None where the field is too small to be judged.
+
+    Args:
+        engine: the engine.
+        image: the field on the network's grid, uint8 (h, w).
+        max_tile_pixels: the most pixels of a tile.
+        judge: the engine's alarm.
+
+    Raises:
+        FieldError: no tile fits, or the computation fails.
+    """
+    plan = _plan(engine, image, max_tile_pixels)
+    probe = FieldProbe(len(engine.manifest.phases), len(engine.manifest.folds))
+    tiles = iter(plan)
+
+    def predict(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        found = engine.run(pixels[None, None], features=True)
+        cut = core_of(next(tiles))
+        features = None if found.features is None else found.features[0]
+        probe.add(pixels[cut], found.labels[0][cut], found.votes[0][:, *cut], features)
+        return found.labels[0], found.votes[0]
+
+    labels, votes = _tiled(image, plan, predict)
+    measures = probe.measures()
+    return labels, votes, None if measures is None else judge.judge(measures)
 
 
 def label_field_with_features(
@@ -57,19 +90,21 @@ def label_field_with_features(
         features.append(found.features[0])
         return found.labels[0], found.votes[0]
 
-    labels, votes = _tiled(engine, image, max_tile_pixels, predict)
+    labels, votes = _tiled(image, _plan(engine, image, max_tile_pixels), predict)
     return labels, votes, np.mean(features, axis=0, dtype=np.float32)
 
 
+def _plan(engine: Engine, image: NDArray[np.uint8], max_tile_pixels: int) -> list[Tile]:
+    manifest = engine.manifest
+    height, width = image.shape
+    return plan_tiles(height, width, manifest.stride, manifest.halo_px, max_tile_pixels, manifest.max_side_px)
+
+
 def _tiled(
-    engine: Engine,
     image: NDArray[np.uint8],
-    max_tile_pixels: int,
+    plan: list[Tile],
     predict: Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Labels and votes of a whole field from those of its tiles."""
-    manifest = engine.manifest
-    height, width = image.shape
-    plan = plan_tiles(height, width, manifest.stride, manifest.halo_px, max_tile_pixels, manifest.max_side_px)
     labels, votes = predict_tiled(image, plan, predict)
     return labels, votes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from microseg.core.alarm.calibrate import HOME, CalibrationPart, calibrated
 from microseg.core.alarm.corruptions import KINDS, corrupted
 from microseg.core.alarm.measures import FieldProbe
 from microseg.core.alarm.schema import Alarm
+from microseg.core.schemas.validation import read_validation, write_validation
 from microseg.deploy.report.table import read_rows
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.runtime import open_engine
+from microseg.deploy.validate import ValidateOptions, validate
+from microseg.runtime import open_engine, read_manifest
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, write_threshold_engine
 
@@ -108,3 +111,46 @@ def test_masks_and_counts_are_those_without_an_alarm_and_a_resumed_report_keeps_
     assert masks[0] == masks[1]
     first = json.loads((outs[1] / "summary.json").read_text(encoding="utf-8"))["alarm"]
     assert segment(SegmentOptions(folder, engines[1], out=outs[1])).summary["alarm"] == first
+
+
+def test_a_validation_keeps_what_the_alarm_measures_and_reports_compare(
+    wafer: Wafer, engines: tuple[Path, Path], tmp_path: Path
+) -> None:
+    engine = Path(shutil.copy(engines[1], tmp_path / "bagged.onnx"))
+    labelled = tmp_path / "steel"
+    for kind in ("images", "masks"):
+        (labelled / kind).mkdir(parents=True)
+    counts = ["field,phase,points_on_phase,points"]
+    for index in range(6):
+        image = micrograph(88, 120, 60 + index)
+        Image.fromarray(image).save(labelled / "images" / f"f{index}.png")
+        Image.fromarray((image > 110).astype(np.uint8)).save(labelled / "masks" / f"f{index}.png")
+        counts.append(f"f{index},bainite,{round(400 * float((image > 110).mean()))},400")
+    (labelled / "domain.yaml").write_text("phases:\n- {name: ferrite, value: 0}\n- {name: bainite, value: 1}\n")
+    (tmp_path / "counts.csv").write_text("\n".join(counts))
+    path, found = validate(ValidateOptions(engine, labelled))
+    alarm = read_manifest(engine).alarm
+    assert alarm is not None and found.alarm_sha256 == alarm.sha256
+    by_counts = validate(ValidateOptions(engine, labelled, tmp_path / "counts.csv", tmp_path / "c.json"))[1]
+    assert [field.alarm for field in by_counts.fields] == [field.alarm for field in found.fields]
+    # The report measures the same fields alike.
+    summary = segment(SegmentOptions(labelled / "images", engine, tmp_path / "same")).summary
+    for field in found.fields:
+        record = json.loads((tmp_path / "same" / "records" / f"{field.name}.json").read_text(encoding="utf-8"))
+        assert field.alarm is not None and record["field"]["alarm"] == field.alarm.model_dump()
+    lot = wafer(4, (88, 120))
+    (lot / "noisy").mkdir()
+    for index in range(3):
+        image = micrograph(88, 120, 70 + index)
+        Image.fromarray(corrupted(image, image, "noise", 40.0, index).image).save(lot / "noisy" / f"{index}.png")
+    summary = segment(SegmentOptions(lot, engine, tmp_path / "report")).summary
+    home, noisy = (summary["sections"][name]["phases"]["bainite"]["reported"] for name in ("wafer_dir", "noisy"))
+    assert home["evidence"] == "validated" and noisy["evidence"] == "none"
+    assert any("outside the range of its fields" in reason for reason in noisy["reasons"])
+    # A validation of an earlier version holds no measures: the claim stays, and the report says so.
+    bare = [field.model_copy(update={"alarm": None}) for field in found.fields]
+    write_validation(path, read_validation(path).model_copy(update={"fields": bare, "alarm_sha256": None}))
+    noisy = segment(SegmentOptions(lot, engine, tmp_path / "report")).summary["sections"]["noisy"]
+    reported = noisy["phases"]["bainite"]["reported"]
+    assert any("the validation holds no measures of the alarm" in reason for reason in reported["reasons"])
+    assert reported["evidence"] == "validated" or "range" in reported["reasons"][0]

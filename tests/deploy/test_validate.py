@@ -180,6 +180,14 @@ def test_repeatability_and_annotators_are_terms(labelled: Path, engine: Path, lo
     terms = {row["term"]: row for row in reported(lot, engine)["budget"]}
     assert terms["annotators"]["value"] == pytest.approx(found.annotators.std[1])
     assert terms["repeatability"]["degrees"] == FIELDS
+    # Fields of one specimen make one pair of means; sections of more fields have the same term.
+    groups = "groups: {a: [f0, f1], b: [f2, f3], c: [f4, f5]}\n"
+    specimens = Path(shutil.copytree(labelled, tmp_path / "specimens"))
+    (specimens / "domain.yaml").write_text(groups + (labelled / "domain.yaml").read_text())
+    _, found = validate(ValidateOptions(engine, specimens, again=again))
+    assert found.repeatability is not None and found.repeatability.degrees_of_freedom == 3
+    row = next(row for row in reported(lot, engine)["budget"] if row["term"] == "repeatability")
+    assert (row["value"], row["degrees"]) == (pytest.approx(found.repeatability.std[1]), 3)
     with pytest.raises(InputError, match="is the same file as before"):
         validate(ValidateOptions(engine, labelled, again=labelled))
 

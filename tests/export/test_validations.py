@@ -50,7 +50,9 @@ def test_a_run_of_an_earlier_version_is_cross_validated_by_its_engine(
     run = copied(trained, tmp_path / "run")
     kept = read_validation(run / CROSS_VALIDATION_FILE)
     (run / CROSS_VALIDATION_FILE).unlink()
-    (found,) = validations_of(exported, run, *read_run(run), None, SilentProgress())
+    record, summary = read_run(run)
+    assert kept_cross_validation(run, record, summary) is None
+    (found,) = validations_of(exported, None, record, None, SilentProgress())
     assert found.network_sha256 == read_manifest(exported).model_sha256
     for one, other in zip(found.fields, kept.fields, strict=True):
         assert (one.sha256, one.fold) == (other.sha256, other.fold)
@@ -67,12 +69,10 @@ class Notices(SilentProgress):
 
 
 def test_a_run_whose_fields_are_gone_has_no_cross_validation(trained: Path, exported: Path, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path / "run")
-    (run / CROSS_VALIDATION_FILE).unlink()
-    record, summary = read_run(run)
+    record, _ = read_run(trained)
     told = Notices()
     gone = record.model_copy(update={"domain_source": str(tmp_path / "gone")})
-    assert validations_of(exported, run, gone, summary, None, told) == []
+    assert validations_of(exported, None, gone, None, told) == []
     assert "without cross-validation" in told.texts[0] and "microseg validate" in told.texts[0]
 
 
@@ -95,8 +95,11 @@ def test_labelled_fields_that_trained_nothing_validate_the_bag(
     trained: Path, exported: Path, source: Path, unseen: Path
 ) -> None:
     record, summary = read_run(trained)
-    own, folds = validations_of(exported, trained, record, summary, unseen, SilentProgress())
+    told = Notices()
+    kept = kept_cross_validation(trained, record, summary)
+    own, folds = validations_of(exported, kept, record, unseen, told)
     assert (own.kind, folds.kind) == ("validated", "cross-validated")
+    assert f"reports of the domain {own.domain!r}" in told.texts[0]
     pooled = np.sum([field.confusion for field in own.fields if field.confusion], axis=0)
     assert pooled.tolist() == evaluate_engine(exported, unseen)["confusion"]
     with pytest.raises(InputError, match=r"4 of 4 fields trained this engine .* and 1 more"):
@@ -112,3 +115,22 @@ def test_blocks_of_fields_are_no_cross_validation(trained: Path, exported: Path)
     assert held_out_fields(record.model_copy(update={"blocks": [block]})) == {}
     twice = [*record.fields, record.fields[0].model_copy(update={"fold": 1 - record.fields[0].fold})]
     assert record.fields[0].sha256 not in held_out_fields(record.model_copy(update={"fields": twice}))
+
+
+def test_labelled_fields_are_measured_as_the_domain_that_their_file_names(
+    trained: Path, exported: Path, unseen: Path, tmp_path: Path
+) -> None:
+    from microseg.agreement.validating import measured_as
+    from microseg.core.domains.domain import load_domain
+
+    manifest = read_manifest(exported)
+    other = manifest.domains[0].model_copy(update={"name": "lom"})
+    two = manifest.model_copy(update={"domains": [*manifest.domains, other]})
+    assert measured_as(two, load_domain(unseen)).name == manifest.default_domain
+    named = copied(unseen, tmp_path / "whatever")
+    path = named / "domain.yaml"
+    path.write_text(f"name: lom\n{path.read_text()}")
+    assert measured_as(two, load_domain(named)).name == "lom"
+    assert measured_as(two, load_domain(named), manifest.default_domain).name == manifest.default_domain
+    with pytest.raises(InputError, match="--as"):
+        measured_as(two, load_domain(named), "sem")

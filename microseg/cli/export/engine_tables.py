@@ -91,8 +91,10 @@ def comparison_text(found: PlanComparison) -> str:
 
 def alarm_line(alarm: Alarm) -> str:
     """What an alarm is calibrated on, in one line."""
+    few = alarm.held_out is not None and alarm.held_out < alarm.fields
+    held = f" ({alarm.held_out} of them held out: it learned from the others)" if few else ""
     return (
-        f"calibrated on {alarm.fields} labelled fields as {alarm.domain}; doubtful from a predicted error of "
+        f"calibrated on {alarm.fields} labelled fields as {alarm.domain}{held}; doubtful from a predicted error of "
         f"{100 * alarm.doubtful:.1f} points, foreign from {100 * alarm.foreign:.1f}"
     )
 

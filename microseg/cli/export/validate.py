@@ -36,7 +36,11 @@ def validate(
     ] = None,
     domain: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="Measure as this domain of the engine. Default: its default."),
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Measure as this domain of the engine. Default: the one of the labelled domain's name, else its default.",
+        ),
     ] = None,
     again: Annotated[
         Path | None,
@@ -74,6 +78,10 @@ def print_validation(validation: Validation) -> None:
         if term is not None:
             points = ", ".join(f"{name} {100 * std:.2f}" for name, std in zip(validation.phases, term.std, strict=True))
             rows[title] = f"standard deviation {plain_name(points)} points ({term.degrees_of_freedom} pairs)"
+    levels = [field.alarm.level for field in validation.fields if field.alarm is not None]
+    if levels:
+        counts = (f"{levels.count(level)} {level}" for level in ("known", "doubtful", "foreign") if level in levels)
+        rows["alarm"] = f"{', '.join(counts)}: reports compare their fields with these"
     print_pairs(console, rows)
     true, found = (
         [getattr(field, key) for field in validation.fields] for key in ("true_fractions", "found_fractions")

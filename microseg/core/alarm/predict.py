@@ -62,15 +62,17 @@ class FieldJudge:
         error = predicted_error(alarm, scores)
         is_beyond = any(scores.get(each.group, 0.0) > each.largest for each in alarm.groups if each.weight)
         level = _level(alarm, error, is_beyond)
+        off = deviations(self._reference, field)
         causes: list[str] = []
         cure = ""
         if level != "known":
-            causes, cure = causes_of(deviations(self._reference, field), scores)
+            causes, cure = causes_of(off, scores)
             causes, cure = causes or ["no single measure stands out"], cure or AUDIT
         return FieldAlarm(
             level=level,
             predicted_error=round(min(error, 1.0), 5),
             scores={group: round(score, 3) for group, score in scores.items()},
+            deviations={name: round(value, 2) for name, value in off.items()},
             causes=causes,
             cure=cure,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from pydantic import Field
@@ -50,13 +51,18 @@ class AlarmGroup(FrozenModel):
 class Alarm(FrozenModel):
     """What predicts the error of a field's fractions without its labels.
 
-    It is calibrated on held-out labelled fields of the run and on graded corruptions of them.
+    It is calibrated on labelled fields of the run, by the fold that held each out, and on graded corruptions of them.
     """
 
     domain: str = Field(
         description="Domain of the calibration. Fields that are measured as another one are not judged."
     )
     fields: int = Field(ge=2, description="Labelled fields of the calibration.")
+    held_out: int | None = Field(
+        None,
+        description="How many of them a fold held out. The errors of the others are those of networks that learned from them. "
+        "Null in earlier versions.",
+    )
     parts: int = Field(ge=2, description="Parts of these fields, uncorrupted.")
     pixels: int = Field(ge=1, description="Pixels of a part, on the network's grid.")
     fractions: list[float] = Field(description="Mean found fraction of each phase but the first, 0-1.")
@@ -74,6 +80,12 @@ class Alarm(FrozenModel):
     doubtful: PositiveFloat = Field(description="Predicted error beyond which a field is doubtful, 0-1.")
     foreign: PositiveFloat = Field(description="Predicted error beyond which a field is foreign, 0-1.")
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the calibration, 64 hex digits: measures of fields compare only by one calibration."""
+        # Keys that later versions add are null here.
+        return hashlib.sha256(self.model_dump_json(exclude_none=True).encode()).hexdigest()
+
 
 class FieldAlarm(FrozenModel):
     """What an alarm says of a field."""
@@ -84,6 +96,11 @@ class FieldAlarm(FrozenModel):
     )
     scores: dict[Group, float] = Field(
         description="Distance of each group of measures from the labelled fields, in standard deviations."
+    )
+    deviations: dict[str, float] = Field(
+        default_factory=dict,
+        description="Difference of each measure from labelled fields of the same fractions, in standard deviations; empty in "
+        "records of earlier versions.",
     )
     causes: list[str] = Field(description="What differs, in words, the most telling first.")
     cure: str = Field("", description="What helps; empty for a known field.")

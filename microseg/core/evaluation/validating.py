@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.alarm.schema import FieldAlarm
 from microseg.core.domains.domain import load_domain, preparation_as
 from microseg.core.errors import InputError
 from microseg.core.evaluation.scoring import FieldScore, Prediction, score_fields
@@ -23,12 +24,13 @@ from microseg.core.schemas.run import RunRecord
 from microseg.core.schemas.validation import SpreadTerm, Validation, ValidationField
 
 
-def field_of(score: FieldScore, fold: int | None = None) -> ValidationField | None:
+def field_of(score: FieldScore, fold: int | None = None, alarm: FieldAlarm | None = None) -> ValidationField | None:
     """A scored field as a validation holds it; None where nothing of it is labelled.
 
     Args:
         score: its score.
         fold: of a cross-validation: the fold that held it out and found.
+        alarm: what the engine's alarm says of it; None where no alarm looked at it.
     """
     confusion = score.bag if fold is None else score.folds[fold]
     if not confusion.any():
@@ -40,6 +42,7 @@ def field_of(score: FieldScore, fold: int | None = None) -> ValidationField | No
         fold=fold,
         pixel_size_um=own_edge_um(score.pixel_size),
         confusion=confusion.tolist(),
+        alarm=alarm,
     )
 
 
@@ -60,6 +63,7 @@ def new_validation(
     network_sha256: str | None = None,
     repeatability: SpreadTerm | None = None,
     annotators: SpreadTerm | None = None,
+    alarm_sha256: str | None = None,
 ) -> Validation:
     """A validation of today. Arguments as the keys of `Validation`; it spans the pixel sizes of the fields."""
     edges = [field.pixel_size_um for field in fields]
@@ -78,6 +82,7 @@ def new_validation(
         fields=list(fields),
         repeatability=repeatability,
         annotators=annotators,
+        alarm_sha256=alarm_sha256,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from microseg.core.alarm.schema import FieldAlarm
 from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 from microseg.core.schemas.preparation import PixelSizeRange, Preparation
@@ -65,6 +66,10 @@ class ValidationField(FrozenModel):
     found: list[Fraction] | None = Field(
         None, description="Beside a point count: area fraction of each phase as found, 0-1; null for masks."
     )
+    alarm: FieldAlarm | None = Field(
+        None,
+        description="What the engine's alarm says of the field; null where none looked at it, or in earlier versions.",
+    )
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
@@ -104,10 +109,15 @@ class ValidationField(FrozenModel):
 
 
 class SpreadTerm(FrozenModel):
-    """A standard deviation of the area fraction of each phase, for the budget of the uncertainty."""
+    """How far one measurement, or one person, is from another, for the budget of the uncertainty.
+
+    It is the standard uncertainty of a section's mean, however many fields the section has: what a measurement or a person
+    does to one field, it does to all of them (GUM, JCGM 100:2008, 5.2.2, note 1).
+    """
 
     std: list[Annotated[float, Field(ge=0)]] = Field(
-        description="Standard deviation of one measurement of a field, for each phase, as a fraction 0-1."
+        description="Standard deviation of one of two results, for each phase, as a fraction 0-1: of a specimen's mean where "
+        "specimens were measured twice, of a field where two people labelled it."
     )
     degrees_of_freedom: int = Field(ge=1, description="Degrees of freedom of the standard deviations.")
 
@@ -119,7 +129,7 @@ class Validation(VersionedModel):
     """
 
     schema_name: ClassVar[str] = "validation"
-    schema_version: ClassVar[tuple[int, int]] = (1, 0)
+    schema_version: ClassVar[tuple[int, int]] = (1, 1)
     version_key: ClassVar[str] = "validation_version"
 
     validation_version: int = Field(1, description="Major version of this schema.")
@@ -148,6 +158,9 @@ class Validation(VersionedModel):
     )
     annotators: SpreadTerm | None = Field(
         None, description="From fields that two people labelled, each alone; null where not given."
+    )
+    alarm_sha256: Sha256 | None = Field(
+        None, description="SHA-256 of the calibration of the alarm that looked at the fields; null where none did."
     )
     sha256: Sha256 | None = Field(
         None, description="SHA-256 of the file's other keys as compact JSON with sorted keys; null within a manifest."

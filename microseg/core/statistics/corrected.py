@@ -53,7 +53,7 @@ class KnownUncertainty:
 
     Attributes:
         term: name of the row in the budget.
-        values: standard uncertainty of each phase's section mean, (P,), 0-1.
+        values: standard uncertainty of each phase's section mean, (P,), 0-1. More fields do not lower it.
         degrees: degrees of freedom (type A); infinite where it is given without observations (type B).
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from statistics import NormalDist
 
 NORMAL_975 = 1.959963984540054
 # From here on the difference to the normal distribution is below 1e-6.
@@ -11,11 +12,8 @@ _MANY_DEGREES = 1e6
 _MOST_TERMS = 500
 
 
-@functools.lru_cache(256)
 def t_quantile_975(degrees: float) -> float:
     """The 97.5 % quantile of Student's t distribution: the coverage factor of 95 % (GUM, JCGM 100:2008, table G.2).
-
-    Own code, because `import scipy.stats` takes 1.4 s of processor time at every start.
 
     Args:
         degrees: degrees of freedom, from 1; they need not be whole, and may be infinite.
@@ -23,17 +21,35 @@ def t_quantile_975(degrees: float) -> float:
     Raises:
         ValueError: fewer than one degree of freedom.
     """
+    return NORMAL_975 if degrees > _MANY_DEGREES else t_quantile(0.975, degrees)
+
+
+@functools.lru_cache(256)
+def t_quantile(probability: float, degrees: float) -> float:
+    """A quantile of Student's t distribution.
+
+    Own code, because `import scipy.stats` takes 1.4 s of processor time at every start.
+
+    Args:
+        probability: of a smaller value, from 0.9 to below 1.
+        degrees: degrees of freedom, from 1; they need not be whole, and may be infinite.
+
+    Raises:
+        ValueError: another probability, or fewer than one degree of freedom.
+    """
+    if not 0.9 <= probability < 1:
+        raise ValueError(f"a probability of {probability}: 0.9 to below 1")
     if not degrees >= 1:
         raise ValueError(f"{degrees} degrees of freedom: at least 1")
+    z, n = NormalDist().inv_cdf(probability), degrees
     if degrees > _MANY_DEGREES:
-        return NORMAL_975
-    z, n = NORMAL_975, degrees
+        return z
     # Cornish and Fisher's expansion (Abramowitz & Stegun 1964, 26.7.5) starts Newton's steps.
     t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
     logarithm = math.lgamma((n + 1) / 2) - math.lgamma(n / 2) - math.log(n * math.pi) / 2
     for _ in range(_MOST_TERMS):
         density = math.exp(logarithm - (n + 1) / 2 * math.log1p(t * t / n))
-        step = (_outside(t, n) - 0.05) / (2 * density)
+        step = (_outside(t, n) - 2 * (1 - probability)) / (2 * density)
         t += step
         if abs(step) < 1e-12 * t:
             break

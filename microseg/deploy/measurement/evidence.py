@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from microseg.core.schemas.preparation import PixelSizeRange, Preparation
 
 if TYPE_CHECKING:
+    from microseg.core.alarm.schema import FieldAlarm, Group
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.validation import Validation
 
@@ -21,6 +22,18 @@ _NO_ALARM = (
     "no alarm looked at these fields, so that nothing shows whether they are like the labelled ones. Remedy: export the run "
     "again with its labelled fields in place (at least five), or microseg validate"
 )
+_NOT_LOOKED = (
+    "no alarm looked at these fields: they are smaller than it needs, or an earlier version measured them. Remedy: larger "
+    "fields, or microseg segment with another --out"
+)
+_UNSEEN = "no alarm looked at these fields, so that nothing shows whether they are like the validated ones"
+_MEASURES: dict[Group, str] = {
+    "folds": "agreement of the folds",
+    "grey": "grey values",
+    "structure": "sharpness, noise or shading",
+    "phases": "grey values and texture of the phases",
+    "features": "features of the networks",
+}
 # A calibration of the magnification is good to a few per cent. Beyond this a pixel shows another resolution.
 SCALE_TOLERANCE = 1.1
 # Keys of a preparation that change what the network sees.
@@ -29,17 +42,15 @@ _SEEN = ("invert", "intensity", "artefacts", "tone")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an alarm says of a field or of a section.
+    """What an alarm says of a section.
 
     Attributes:
         level: "known" where the engine is at home; otherwise the alarm is raised.
         text: the likely cause and the cure, in words.
-        is_like_validated: whether its features lie in the range of those of the validation's fields.
     """
 
     level: Literal["known", "doubtful", "foreign"]
     text: str
-    is_like_validated: bool = False
 
     @property
     def is_raised(self) -> bool:
@@ -59,7 +70,7 @@ class MeasuredField:
         edges_um: edges of a native pixel, µm; empty where nothing states them.
         is_scale_assumed: whether its pixel size is only assumed.
         is_trained: whether the engine learned from this very file.
-        alarm: what the alarm says of it; None where no alarm looked at it.
+        alarm: what the alarm measures of it; None where no alarm looked at it.
         fold_fractions: area fractions by each fold, 0-1; empty where they are not known or there are artefacts.
     """
 
@@ -70,7 +81,7 @@ class MeasuredField:
     edges_um: tuple[float, ...] = ()
     is_scale_assumed: bool = False
     is_trained: bool = False
-    alarm: Verdict | None = None
+    alarm: FieldAlarm | None = None
     fold_fractions: tuple[tuple[float, ...], ...] = ()
 
 
@@ -87,12 +98,6 @@ class Section:
     name: str
     fields: tuple[MeasuredField, ...]
     alarm: Verdict | None = None
-
-    @property
-    def alarms(self) -> list[Verdict]:
-        """The alarms that are raised, that of the section first."""
-        verdicts = (self.alarm, *(field.alarm for field in self.fields))
-        return [verdict for verdict in verdicts if verdict is not None and verdict.is_raised]
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,10 @@ def ground_of(section: Section, sources: Sources) -> Ground:
         return Ground("none", None, (*against, *own))
     for validation in sorted(sources.validations, key=lambda each: each.kind != "validated"):
         reasons = [*_against_validation(validation, sources), *_against_fields(section, validation, sources)]
-        if not reasons:
-            unseen = [_NO_ALARM] if validation.kind == "cross-validated" and section.alarm is None else []
-            return Ground(validation.kind, validation, (told(validation), *unseen, *against))
+        alarm = _of_alarm(section, validation, sources)
+        if not reasons and not alarm.withdraws:
+            return Ground(validation.kind, validation, (told(validation), *alarm.reasons, *against))
+        reasons += alarm.reasons if alarm.withdraws else ()
         against += [f"{_title(validation)}: {reason}" for reason in reasons]
     if not any(each.kind == "cross-validated" for each in sources.validations):
         against.append(_no_cross_validation(sources.manifest, sources.domain))
@@ -224,11 +230,69 @@ def _against_fields(section: Section, validation: Validation, sources: Sources) 
         reasons.append(f"its fields were prepared with another {', '.join(sorted(other))}")
     if why := _against_scale(section, validation.pixel_sizes, in_um=sources.manifest.grid.pixel_size_um is not None):
         reasons.append(why)
-    alarms = section.alarms
-    if validation.kind == "validated":
-        alarms = [verdict for verdict in alarms if not verdict.is_like_validated]
-    reasons += dict.fromkeys(f"alarm: {verdict.text}" for verdict in alarms)
     return reasons
+
+
+@dataclass(frozen=True)
+class _AlarmSays:
+    """What the alarm means for labelled fields: whether it withdraws them, and why, or what else is to be told."""
+
+    withdraws: bool
+    reasons: tuple[str, ...] = ()
+
+
+def _of_alarm(section: Section, validation: Validation, sources: Sources) -> _AlarmSays:
+    """Whether the alarm withdraws labelled fields from a section.
+
+    It withdraws a cross-validation, whose fields are those of the calibration. It withdraws a validation where it tells the
+    section from the validation's fields: where one side raises it and the section lies outside the range that they span.
+    """
+    verdict = section.alarm
+    if validation.kind == "cross-validated":
+        if verdict is None:
+            return _AlarmSays(False, (_NO_ALARM if sources.manifest.alarm is None else _NOT_LOOKED,))
+        return _AlarmSays(True, (f"alarm: {verdict.text}",)) if verdict.is_raised else _AlarmSays(False)
+    if verdict is None:
+        return _AlarmSays(False, (_UNSEEN,))
+    if (unknown := _not_comparable(section, validation, sources)) is not None:
+        said = (
+            f"the alarm is raised ({verdict.level}), and nothing shows whether these fields are like those: {unknown}"
+        )
+        return _AlarmSays(False, (said,) if verdict.is_raised else ())
+    # Imported here: nothing else of the evidence needs NumPy.
+    from microseg.core.alarm.likeness import differing_groups
+
+    labelled = [field for field in validation.fields if field.alarm is not None]
+    known = [field.alarm for field in labelled if field.alarm is not None]
+    new = [field.alarm for field in section.fields if field.alarm is not None]
+    outside = differing_groups(known, [field.group for field in labelled], new)
+    if not outside:
+        inside = f"the alarm is raised ({verdict.level}), and these fields lie in the range of the validated ones"
+        return _AlarmSays(False, (inside,) if verdict.is_raised else ())
+    where = f"these fields lie outside the range of its fields ({', '.join(_MEASURES[group] for group in outside)})"
+    if verdict.is_raised:
+        return _AlarmSays(
+            True, (f"{where}; alarm: {verdict.text}, or microseg validate with labelled fields like these",)
+        )
+    if 2 * sum(each.level != "known" for each in known) > len(known):
+        return _AlarmSays(True, (f"{where}; its fields raise the alarm, and these do not",))
+    return _AlarmSays(False)
+
+
+def _not_comparable(section: Section, validation: Validation, sources: Sources) -> str | None:
+    """Why the alarm's measures of a section and of labelled fields do not compare; None where they do."""
+    alarm = sources.manifest.alarm
+    again = "microseg validate" if validation.sha256 is not None else "microseg export RUN --validate"
+    if validation.alarm_sha256 is None:
+        return f"the validation holds no measures of the alarm. Remedy: {again} again"
+    if alarm is None or validation.alarm_sha256 != alarm.sha256:
+        return f"its measures are of another calibration of the alarm. Remedy: {again} again"
+    if len({field.group for field in validation.fields if field.alarm is not None}) < 2:
+        return "its fields are too small to be judged, or of one group. Remedy: microseg validate with larger or more fields"
+    # Fields that are too small to be judged have no alarm.
+    if any(field.alarm is not None and not field.alarm.deviations for field in section.fields):
+        return "an earlier version measured some of them. Remedy: microseg segment with another --out"
+    return None
 
 
 def _differs(one: Preparation, other: Preparation, key: str) -> bool:

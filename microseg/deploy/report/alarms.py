@@ -25,15 +25,8 @@ class ReportAlarms:
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """What it says of each section, for the evidence.
-
-        It withdraws no validation: a validation file does not hold what the alarm says of its fields, so that nothing shows
-        whether the section is further out than they are. The report prints the alarm in any case.
-        """
-        return {
-            name: Verdict(found.level, alarm_text(found), is_like_validated=True)
-            for name, found in self.sections.items()
-        }
+        """What it says of each section, for the evidence."""
+        return {name: Verdict(found.level, alarm_text(found)) for name, found in self.sections.items()}
 
 
 def alarms_of(alarm: Alarm | None, records: Sequence[FieldRecord], sections: Mapping[str, str]) -> ReportAlarms | None:

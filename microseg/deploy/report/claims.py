@@ -61,4 +61,5 @@ def measured_field(
         edges_um=edges,
         is_scale_assumed=record.pixel_size_source in ASSUMPTIONS,
         is_trained=record.sha256 in trained,
+        alarm=record.alarm,
     )

@@ -54,6 +54,16 @@ def test_other_spaces_are_the_same_file_and_another_figure_is_not(tmp_path: Path
         read_validation(path)
 
 
+def test_a_file_of_an_earlier_version_without_what_an_alarm_measures_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    kept = json.loads(path.read_text())
+    for each in (kept, *kept["fields"]):
+        each.pop("alarm_sha256", None), each.pop("alarm", None), each.pop("sha256" if each is kept else "", None)
+    path.write_text(json.dumps(kept | {"sha256": schema._content_sha256(kept)}))
+    found = read_validation(path)
+    assert found.alarm_sha256 is None and [field.alarm for field in found.fields] == [None, None]
+
+
 def test_a_file_without_its_hash_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.validation.json"
     path.write_text(json.dumps(content()))

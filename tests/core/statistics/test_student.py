@@ -7,7 +7,7 @@ import math
 import pytest
 import scipy.stats
 
-from microseg.core.statistics.student import t_quantile_975
+from microseg.core.statistics.student import t_quantile, t_quantile_975
 
 
 @pytest.mark.parametrize("degrees", [1, 1.3, 2, 2.5, 3, 4.7, 9, 10, 29, 30.01, 99, 1000, 1e5])
@@ -24,6 +24,18 @@ def test_quantile_is_that_of_table_g2_of_the_gum(degrees: int, printed: float) -
 
 def test_infinitely_many_degrees_are_the_normal_distribution() -> None:
     assert t_quantile_975(math.inf) == pytest.approx(1.96, abs=1e-4)
+
+
+@pytest.mark.parametrize("probability", [0.9, 0.995, 0.999])
+@pytest.mark.parametrize("degrees", [1, 1.3, 2, 7, 15, 1000])
+def test_other_quantiles_equal_scipy(probability: float, degrees: float) -> None:
+    assert t_quantile(probability, degrees) == pytest.approx(scipy.stats.t.ppf(probability, degrees), rel=1e-9)
+
+
+@pytest.mark.parametrize("probability", [0.5, 1, math.nan])
+def test_other_probabilities_are_refused(probability: float) -> None:
+    with pytest.raises(ValueError, match="a probability of"):
+        t_quantile(probability, 5)
 
 
 @pytest.mark.parametrize("degrees", [0.5, 0, -1, math.nan])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from microseg.core.alarm.schema import FieldAlarm, Group, Level
 from microseg.core.schemas.bag import TrainingField
 from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
 from microseg.core.schemas.manifest import Manifest
@@ -16,6 +17,7 @@ from microseg.core.statistics.corrected import PhaseResult
 from microseg.core.statistics.uncertainty import Component, combine
 from microseg.deploy.measurement.evidence import MeasuredField, Section, Sources, Verdict, ground_of
 from microseg.deploy.measurement.reported import claims, more_fields
+from tests.core.alarm.samples import ALARM
 from tests.engines import threshold_manifest
 
 NETWORK = "e" * 64
@@ -76,7 +78,7 @@ def test_labelled_fields_give_a_corrected_fraction_with_an_interval() -> None:
     assert carbide.reasons[0].startswith(
         "validated on 6 fields of 6 groups that trained nothing (labelled, 2026-11-30)"
     )
-    assert carbide.reasons[1] == "carbide: 10.0 to 60.0 % in the labelled fields"
+    assert carbide.reasons[2] == "carbide: 10.0 to 60.0 % in the labelled fields"
     assert found.sections["lot"].phases == found.report and found.validation is not None
 
 
@@ -139,19 +141,87 @@ def test_a_cross_validation_holds_whatever_network_computes_the_folds() -> None:
     assert ground(of(validation("cross-validated", network_sha256="a" * 64)))[0] == "cross-validated"
 
 
-def test_an_alarm_withdraws_what_it_may() -> None:
-    near = Verdict("doubtful", "darker than the training fields. Remedy: capture it again", is_like_validated=True)
-    far = replace(near, level="foreign", is_like_validated=False)
-    known = replace(near, level="known", is_like_validated=False)
-    both = of(validation(), validation("cross-validated"))
+RAISED = Verdict("doubtful", "doubtful (signs: darker). Remedy: capture it again")
+KNOWN = replace(RAISED, level="known")
+
+
+def judged(off: float, index: int, level: Level = "foreign") -> FieldAlarm:
+    """A field whose grey value is this far from the labelled fields of the training."""
+    scores: dict[Group, float] = {"grey": abs(off), "features": 1.0}
+    deviations = {"grey_mean": off + (-1) ** index, "unsure": 0.1 * index}
+    return FieldAlarm(level=level, predicted_error=0.01, scores=scores, deviations=deviations, causes=[])
+
+
+def looked_at(off: float, level: Level = "foreign", **changes: Any) -> Validation:
+    made = validation()
+    fields = [each.model_copy(update={"alarm": judged(off, index, level)}) for index, each in enumerate(made.fields)]
+    return made.model_copy(update={"fields": fields, "alarm_sha256": ALARM.sha256} | changes)
+
+
+def lot_at(off: float) -> list[MeasuredField]:
+    return [replace(each, alarm=judged(off, index)) for index, each in enumerate(lot())]
+
+
+def test_an_alarm_withdraws_a_cross_validation() -> None:
     folds = of(validation("cross-validated"))
-    assert ground(both, alarm=near)[0] == "validated" and ground(folds, alarm=known)[0] == "cross-validated"
-    assert "no alarm looked" in ground(folds)[1] and "no alarm looked" not in ground(folds, alarm=known)[1]
-    assert "no alarm looked" not in ground(both)[1]
-    assert ground(folds, alarm=near) == ("none", f"cross-validation: alarm: {near.text}")
-    assert ground(both, alarm=far)[0] == "none"
-    assert ground(folds, *lot(alarm=near))[0] == "none"
-    assert claims(lot(), folds, {"lot": near}).report[0].evidence == "none"
+    assert ground(folds, alarm=KNOWN)[0] == "cross-validated"
+    assert "Remedy: export the run again" in ground(folds)[1] and "no alarm" not in ground(folds, alarm=KNOWN)[1]
+    unseen = ground(of(validation("cross-validated"), alarm=ALARM))[1]
+    assert "smaller than it needs, or an earlier version measured them. Remedy: larger fields, or microseg segment" in unseen
+    assert ground(folds, alarm=RAISED) == ("none", f"cross-validation: alarm: {RAISED.text}")
+    assert claims(lot(), folds, {"lot": RAISED}).report[0].evidence == "none"
+    # One field does not decide about the section.
+    assert ground(folds, *lot_at(9), alarm=KNOWN)[0] == "cross-validated"
+
+
+def test_an_alarm_withdraws_a_validation_outside_the_range_of_its_fields_alone() -> None:
+    def found(off: float, validated_off: float, verdict: Verdict, level: Level = "foreign") -> tuple[str, str]:
+        sources = of(looked_at(validated_off, level), validation("cross-validated"), alarm=ALARM)
+        return ground(sources, *lot_at(off), alarm=verdict)
+
+    evidence, reasons = found(10, 10, RAISED)
+    assert evidence == "validated" and "these fields lie in the range of the validated ones" in reasons
+    evidence, reasons = found(-10, 10, RAISED)
+    assert evidence == "none"
+    assert "validation: these fields lie outside the range of its fields (grey values); alarm: doubtful" in reasons
+    assert "Remedy: capture it again, or microseg validate with labelled fields like these" in reasons
+    # No alarm, no withdrawal ...
+    assert found(5, 0, KNOWN, "known")[0] == "validated" and found(10, 10, KNOWN)[0] == "validated"
+    # ... but where the fields of the validation raise it, what it knows is cross-validated.
+    evidence, reasons = found(0, 20, KNOWN)
+    assert evidence == "cross-validated" and "its fields raise the alarm, and these do not" in reasons
+
+
+@pytest.mark.parametrize(
+    ("made", "fields", "reason"),
+    [
+        (validation(), lot_at(-10), "holds no measures of the alarm. Remedy: microseg export RUN --validate again"),
+        (validation(sha256="a" * 64), lot_at(-10), "holds no measures of the alarm. Remedy: microseg validate again"),
+        (looked_at(10, alarm_sha256="b" * 64), lot_at(-10), "of another calibration of the alarm"),
+        (
+            looked_at(10, fields=looked_at(10).fields[:1] + validation().fields[1:]),
+            lot_at(-10),
+            "too small to be judged",
+        ),
+        (
+            looked_at(10),
+            [replace(each, alarm=judged(0, 0).model_copy(update={"deviations": {}})) for each in lot()],
+            "an earlier version measured some of them. Remedy: microseg segment with another --out",
+        ),
+    ],
+)
+def test_a_validation_stays_where_nothing_shows_whether_its_fields_are_like_these(
+    made: Validation, fields: list[MeasuredField], reason: str
+) -> None:
+    evidence, reasons = ground(of(made, alarm=ALARM), *fields, alarm=RAISED)
+    assert evidence == "validated" and reason in reasons
+    assert "the alarm is raised (doubtful), and nothing shows whether these fields are like those" in reasons
+    assert "nothing shows" not in ground(of(made, alarm=ALARM), *fields, alarm=KNOWN)[1]
+
+
+def test_a_validation_that_no_alarm_accompanies_says_so() -> None:
+    evidence, reasons = ground(of(validation()))
+    assert evidence == "validated" and "no alarm looked at these fields" in reasons
 
 
 def test_a_plan_needs_the_comparison_with_its_own_file() -> None:
