@@ -29,6 +29,7 @@ class Response:
         centre: mean of the true fractions of the labelled fields, float64 (P,).
         weights: how much of the slopes is taken from the fields, float64 (P, P): the identity on differences of fractions is
             the line, 0 the constant correction.
+        slopes: shrunk slopes of the errors (rows) on the true fractions (columns), float64 (P, P).
         groups: number of independent groups G.
         scatter: contribution of each group to the line, float64 (G, K, P).
     """
@@ -36,6 +37,7 @@ class Response:
     matrix: NDArray[np.float64]
     centre: NDArray[np.float64]
     weights: NDArray[np.float64]
+    slopes: NDArray[np.float64]
     groups: int
     scatter: NDArray[np.float64]
     _design: _Design
@@ -61,7 +63,10 @@ class Response:
         return self._design.degrees(self._at(true[:, None])[:, 0])
 
     def slope_variance(self, functional: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Variance of the same that comes from slopes which the fields cannot show: the shrunk part, by `SLOPE_SPREAD`.
+        """Variance of the same that comes from slopes which the fields cannot show: the shrunk part.
+
+        How large it may be is the larger of what is assumed beforehand (`SLOPE_SPREAD`) and of what the fields show of their
+        slopes: of an engine that finds the same in every field, a small part of the slope is still far from what is assumed.
 
         Args:
             functional: float64 (P,).
@@ -73,7 +78,8 @@ class Response:
         away = true - self.centre[:, None]
         missed = away - self.weights @ away
         centred = functional - functional.mean()
-        return np.asarray(SLOPE_SPREAD**2 * (centred @ centred) * (missed**2).sum(0))
+        assumed = SLOPE_SPREAD**2 * (centred @ centred) * (missed**2).sum(0)
+        return np.asarray(np.maximum(assumed, (functional @ self.slopes @ missed) ** 2))
 
     def _at(self, true: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([np.ones((1, true.shape[1])), true - self.centre[:, None]])
@@ -167,7 +173,7 @@ def fit_response(validation: ValidationSample) -> Response:
     scatter = design.by_group((columns @ inverse)[:, :, None] * adjusted[:, None, :])
     slopes = line[1:].T
     matrix = np.eye(phases) + slopes + (line[0] - slopes @ centre)[:, None]
-    return Response(matrix, centre, weights, len(names), scatter, design)
+    return Response(matrix, centre, weights, slopes, len(names), scatter, design)
 
 
 def _ridge(values: NDArray[np.float64], groups: int) -> float:

@@ -142,3 +142,18 @@ def test_intervals_hold_on_a_line_with_noise() -> None:
         interval = corrected_fractions(_two(found), validation)[1].interval
         hits += interval is not None and interval[0] <= 0.35 <= interval[1]
     assert 0.904 <= hits / 200 <= 0.996
+
+
+def test_intervals_hold_where_the_engine_hardly_responds() -> None:
+    """Found 0.96 + 0.02 f with noise of 0.003: the ridge moves a slope of 0.02 by more than its scatter."""
+    rng = np.random.default_rng(7)
+    true = 0.15 + 0.7 * (np.arange(16) + 0.5) / 16
+    held = 0
+    for _ in range(60):
+        validation = _sample(true, 0.96 + 0.02 * true + rng.normal(0, 0.003, 16))
+        fields = np.clip(rng.normal(0.8, 0.05, 20), 0, 1)
+        found = 0.96 + 0.02 * fields + rng.normal(0, 0.003, 20)
+        interval = corrected_fractions(_two(found), validation)[1].interval
+        assert interval is not None
+        held += interval[0] <= 0.8 <= interval[1]
+    assert held >= 56
