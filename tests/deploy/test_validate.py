@@ -143,7 +143,8 @@ def test_one_field_is_written_and_gives_no_interval(labelled: Path, engine: Path
         (single / kind).mkdir(parents=True)
         shutil.copy(labelled / kind / "f0.png", single / kind / "f0.png")
     shutil.copy(labelled / "domain.yaml", single)
-    validate(ValidateOptions(engine, single))
+    outcome = microseg("validate", engine, single)
+    assert outcome.status == 0 and "Reports claim nothing by it: one field does not show" in outcome.out
     found = reported(lot, engine)
     assert found["evidence"] == "none" and "one field does not show how far the error varies" in found["reasons"][0]
 

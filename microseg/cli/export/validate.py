@@ -53,6 +53,7 @@ def validate(
 ) -> None:
     """Measure labelled fields that trained nothing, so that reports of this engine and domain can state intervals."""
     from microseg.cli.progress import status
+    from microseg.deploy.measurement.evidence import too_few
     from microseg.deploy.validate import ValidateOptions
     from microseg.deploy.validate import validate as run
 
@@ -60,6 +61,8 @@ def validate(
     with status("validating") as show:
         path, found = run(options, lambda name: show(f"validating {name}"))
     print_validation(found)
+    if (few := too_few(found)) is not None:
+        typer.echo(f"Reports claim nothing by it: {few}.")
     typer.echo(f"Validation: {plain(str(path))}. Its hash finds accidents and edits by hand, not forgers.")
 
 

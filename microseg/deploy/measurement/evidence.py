@@ -176,6 +176,15 @@ def told(validation: Validation) -> str:
     return f"validated on {fields} that trained nothing ({how}, {validation.created[:10]})"
 
 
+def too_few(validation: Validation) -> str | None:
+    """Why labelled fields are too few for any claim; None where they are not."""
+    if len(validation.fields) < 2:
+        return "one field does not show how far the error varies. Remedy: at least two labelled fields"
+    if len({field.group for field in validation.fields}) < 2:
+        return "all its fields are of one group. Remedy: labelled fields of at least two specimens or spots"
+    return None
+
+
 def _title(validation: Validation) -> str:
     return "validation" if validation.kind == "validated" else "cross-validation"
 
@@ -186,7 +195,8 @@ def _against_section(section: Section) -> list[str]:
     if assumed := sum(field.is_scale_assumed for field in section.fields):
         reasons.append(f"the pixel size of {_of(assumed, section)} is only assumed. Remedy: --pixel-size-um")
     if trained := sum(field.is_trained for field in section.fields):
-        reasons.append(f"{_of(trained, section)} trained this engine, which finds them better than new fields")
+        of = _of(trained, section)
+        reasons.append(f"{of} trained this engine, which finds them better than new fields. Remedy: new fields")
     return reasons
 
 
@@ -194,11 +204,14 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
     """Why labelled fields say nothing of this engine and domain."""
     manifest = sources.manifest
     if validation.phases != [phase.name for phase in manifest.phases]:
-        return [f"it is of the phases {', '.join(validation.phases)}"]
+        return [f"it is of the phases {', '.join(validation.phases)}. Remedy: microseg validate with this engine"]
     if validation.domain != sources.domain:
         adapted = [each.name for each in manifest.domains if each.role == "target"]
         without = " (adapted without labels)" if sources.domain in adapted else ""
-        return [f"it is of the domain {validation.domain!r}, the fields are measured as {sources.domain!r}{without}"]
+        measured = f"the fields are measured as {sources.domain!r}{without}"
+        return [
+            f"it is of the domain {validation.domain!r}, {measured}. Remedy: microseg validate --as {sources.domain}"
+        ]
     reasons = []
     if validation.kind == "validated":
         if validation.network_sha256 == manifest.network_sha256:
@@ -207,15 +220,14 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
             if not manifest.plan.verified:
                 reasons.append("it is of the ONNX file, with which this plan was not compared. Remedy: microseg verify")
         else:
-            reasons.append("it is of another engine")
+            reasons.append("it is of another engine. Remedy: microseg validate with this one")
         trained = {field.sha256 for field in manifest.training_fields}
         if used := sum(field.sha256 in trained for field in validation.fields):
-            reasons.append(f"{used} of its {len(validation.fields)} fields trained this engine")
-    if len(validation.fields) < 2:
-        reasons.append("one field does not show how far the error varies. Remedy: at least two labelled fields")
-    elif len({field.group for field in validation.fields}) < 2:
-        reasons.append("all its fields are of one group. Remedy: labelled fields of at least two specimens or spots")
-    return reasons
+            total = len(validation.fields)
+            reasons.append(
+                f"{used} of its {total} fields trained this engine. Remedy: labelled fields that trained nothing"
+            )
+    return reasons if (few := too_few(validation)) is None else [*reasons, few]
 
 
 def _against_fields(section: Section, validation: Validation, sources: Sources) -> list[str]:
@@ -227,7 +239,8 @@ def _against_fields(section: Section, validation: Validation, sources: Sources) 
         key for field in section.fields for key in _SEEN if _differs(field.preparation, validation.preparation, key)
     }
     if other := other - {"artefacts"}:
-        reasons.append(f"its fields were prepared with another {', '.join(sorted(other))}")
+        keys = ", ".join(sorted(other))
+        reasons.append(f"its fields were prepared with another {keys}. Remedy: microseg validate with these settings")
     if why := _against_scale(section, validation.pixel_sizes, in_um=sources.manifest.grid.pixel_size_um is not None):
         reasons.append(why)
     return reasons
@@ -305,7 +318,8 @@ def _differs(one: Preparation, other: Preparation, key: str) -> bool:
 
 def _against_scale(section: Section, sizes: PixelSizeRange | None, *, in_um: bool) -> str | None:
     if sizes is None:
-        return "the pixel size of its labelled fields is unknown" if in_um else None
+        unknown_um = "the pixel size of its labelled fields is unknown. Remedy: `pixel_size_um` in their domain.yaml"
+        return unknown_um if in_um else None
     unknown = sum(not field.edges_um for field in section.fields)
     if unknown:
         return f"the pixel size of {_of(unknown, section)} is unknown. Remedy: --pixel-size-um"
@@ -313,7 +327,8 @@ def _against_scale(section: Section, sizes: PixelSizeRange | None, *, in_um: boo
     if not far:
         return None
     span = PixelSizeRange.spanning(*(edge for field in far for edge in field.edges_um))
-    return f"the pixel size of {_of(len(far), section)} ({span.text}) is not that of its fields ({sizes.text})"
+    there = f"({span.text}) is not that of its fields ({sizes.text})"
+    return f"the pixel size of {_of(len(far), section)} {there}. Remedy: labelled fields of this magnification"
 
 
 def _no_cross_validation(manifest: Manifest, domain: str) -> str:

@@ -167,7 +167,10 @@ def test_an_alarm_withdraws_a_cross_validation() -> None:
     assert ground(folds, alarm=KNOWN)[0] == "cross-validated"
     assert "Remedy: export the run again" in ground(folds)[1] and "no alarm" not in ground(folds, alarm=KNOWN)[1]
     unseen = ground(of(validation("cross-validated"), alarm=ALARM))[1]
-    assert "smaller than it needs, or an earlier version measured them. Remedy: larger fields, or microseg segment" in unseen
+    assert (
+        "smaller than it needs, or an earlier version measured them. Remedy: larger fields, or microseg segment"
+        in unseen
+    )
     assert ground(folds, alarm=RAISED) == ("none", f"cross-validation: alarm: {RAISED.text}")
     assert claims(lot(), folds, {"lot": RAISED}).report[0].evidence == "none"
     # One field does not decide about the section.
