@@ -18,6 +18,7 @@ from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
 from microseg.core.schemas.validation import Validation
 from microseg.core.schemas.versioned import VersionedModel
 from microseg.deploy.acceptance.verify_record import VerifyRecord
+from microseg.deploy.audit.files import Audit, Draw
 from microseg.deploy.report.records import StoredRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import ReportSummary
@@ -78,6 +79,8 @@ FILES = (
     File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
     File("field-record", "records/NAME.json of a report", StoredRecord, "One measured field."),
     File("report-summary", "summary.json of a report", ReportSummary, "The figures of a report."),
+    File("audit-draw", "audit/draw.json of a report", Draw, "The fields that `microseg audit draw` drew."),
+    File("audit", "audit/audit.json of a report", Audit, "What was found on them."),
     File("suggest", "suggest.json of a folder to label", Suggestions, "What `microseg suggest` chose, and why."),
     File("verify-record", "Record of `verify --out`", VerifyRecord, "What an acceptance test found."),
     File(

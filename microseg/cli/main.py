@@ -37,6 +37,7 @@ COMMANDS = {
     "verify": "Export",
     "tune": "Export",
     "segment": "Measure",
+    "audit": "Measure",
 }
 FOLDERS = {"Look at data": "look", "Train": "train", "Export": "export", "Measure": "measure"}
 INTERRUPTED = 130

@@ -114,7 +114,7 @@ def segment(
             sections=sections,
         )
     )
-    _print(result.summary)
+    print_summary(result.summary)
     typer.echo(f"Report: {plain_name(str(result.report / 'report.html'))}")
     if json_path is not None:
         from microseg.core.system.files import write_json, writing
@@ -175,7 +175,8 @@ def _import_tables() -> None:
         importlib.import_module(module)
 
 
-def _print(summary: dict[str, Any]) -> None:
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print what a report states, from the content of its `summary.json`."""
     from microseg.cli.tables import TextTable, output_console, phase_label, say
 
     console = output_console()
@@ -227,6 +228,8 @@ def _print_reported(console: Console, summary: dict[str, Any]) -> None:
         say(console, f"evidence: {evidence}" + (f": {NOT_VALIDATED}" if evidence == "none" else ""))
         for reason in reasons:
             say(console, f"  {plain_name(reason)}")
+    if summary["audit"] is not None:
+        say(console, f"audit: {plain_name(summary['audit']['fit'])}")
     if summary["alarm"] is not None:
         say(console, f"alarm: {plain_name(summary['alarm']['text'])}")
     sections = summary["sections"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from microseg.deploy.measurement.reported import Claims
     from microseg.deploy.pipeline.region import Regions
     from microseg.deploy.report.alarms import ReportAlarms
+    from microseg.deploy.report.summary_file import SummaryAudit
 
 # The import for the page begins after the first tile has begun, which must not wait for it.
 _FIRST_CALL_S = 0.05
@@ -104,6 +105,8 @@ class MeasurementRun:
             runtime=config.runtime_config.runtime,
             device=config.runtime_config.device,
             created=datetime.now(UTC).astimezone().date().isoformat(),
+            input_path=readable(str(options.input.absolute())),
+            engine_path=readable(str(options.engine.absolute())),
         )
         settings = check_report(report, settings, options.decimal_comma)
         return cls(
@@ -182,6 +185,7 @@ class MeasurementRun:
         measured = [outcome for outcome in outcomes if isinstance(outcome, FieldRecord)]
         not_counted = repeated_fields(measured, self.sections)
         alarms = self._alarms([record for record in measured if record.name not in not_counted])
+        claims, audit = self._audited(self._claims(outcomes, not_counted, alarms), measured, not_counted)
         findings = Findings(
             settings=settings,
             manifest=self.manifest,
@@ -190,8 +194,9 @@ class MeasurementRun:
             left_out=self.given.left_out,
             sections=self.sections,
             not_counted=not_counted,
-            claims=self._claims(outcomes, not_counted, alarms),
+            claims=claims,
             alarms=alarms,
+            audit=audit,
         )
         gone = [field.name for field in findings.measured if not has_pictures(self.report, field)]
         if gone:
@@ -260,6 +265,24 @@ class MeasurementRun:
         ]
         sources = sources_of(self.engine, self.manifest, self.given.domain)
         return claims(fields, sources, None if alarms is None else alarms.verdicts)
+
+    def _audited(
+        self, claims: Claims, measured: Sequence[FieldRecord], not_counted: Mapping[str, str]
+    ) -> tuple[Claims, SummaryAudit | None]:
+        """What the report states with the audit that it keeps, if there is one."""
+        if not (self.report / "audit" / "audit.json").is_file():
+            return claims, None
+        from microseg.deploy.audit.audited import Lot, with_audit
+        from microseg.deploy.audit.files import read_audit
+
+        lot = Lot(
+            tuple(record for record in measured if record.name not in not_counted),
+            self.sections,
+            frozenset(field.sha256 for field in self.manifest.training_fields),
+            tuple(phase.name for phase in self.manifest.phases),
+            self.settings.engine_sha256,
+        )
+        return with_audit(claims, read_audit(self.report), lot)
 
 
 def _regions(path: Path | None, names: list[str]) -> Regions | None:

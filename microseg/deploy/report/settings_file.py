@@ -19,6 +19,8 @@ _SETTINGS = "settings.json"
 _FILES = (_SETTINGS, "fields.csv", "report.html", "summary.json")
 _FOLDERS = ("masks", "overlays", "records")
 _LATER = {"created", "runtime_version", "decimal_comma"}
+# Where things lie decides no figure, and they may be moved between two runs.
+_PLACES = {"input_path", "engine_path"}
 _TUNED = {"runtime", "device", "max_tile_pixels"}
 
 
@@ -26,7 +28,7 @@ class ReportSettings(VersionedModel):
     """`settings.json`. A report is continued with equal settings only; `created` is not compared."""
 
     schema_name: ClassVar[str] = "report-settings"
-    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 1)
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 2)
     version_key: ClassVar[str] = "report_version"
 
     report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
@@ -68,6 +70,11 @@ class ReportSettings(VersionedModel):
         False, description="Whether numbers in fields.csv have a decimal comma, and semicolons separate its columns."
     )
     created: str = Field(description="Day of the first run, ISO 8601.")
+    input_path: str | None = Field(
+        None,
+        description="Where the input was in the last run; null in reports of earlier versions. It is not compared.",
+    )
+    engine_path: str | None = Field(None, description="Where the engine was in the last run; the same.")
 
 
 def check_report(report: Path, settings: ReportSettings, decimal_comma: bool | None = None) -> ReportSettings:
@@ -101,7 +108,7 @@ def check_report(report: Path, settings: ReportSettings, decimal_comma: bool | N
             f"{REPORT_VERSION}. A report is continued by the version that began it. Remedy: another --out; the report stays "
             "readable."
         )
-    if differing := sorted(key for key in wanted.keys() - _LATER if content.get(key) != wanted[key]):
+    if differing := sorted(key for key in wanted.keys() - _LATER - _PLACES if content.get(key) != wanted[key]):
         # These three may follow from a profile that `tune` wrote since.
         tuned = "--no-profile if the report is older than a profile, " if set(differing) <= _TUNED else ""
         raise InputError(

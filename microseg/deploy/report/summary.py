@@ -25,6 +25,7 @@ from microseg.deploy.report.summary_file import (
     ReportSummary,
     SectionPhase,
     SummaryAlarm,
+    SummaryAudit,
     SummaryEngine,
     SummaryFailure,
     SummaryFields,
@@ -64,6 +65,7 @@ class Findings:
         sections: the section of each field, by the field's name.
         not_counted: why fields do not count though they are measured, by their names.
         alarms: what the engine's alarm says; None where it holds none.
+        audit: what a person found on drawn fields; None without.
     """
 
     settings: ReportSettings
@@ -75,6 +77,7 @@ class Findings:
     sections: Mapping[str, str] = field(default_factory=dict)
     not_counted: Mapping[str, str] = field(default_factory=dict)
     alarms: ReportAlarms | None = None
+    audit: SummaryAudit | None = None
 
     @cached_property
     def measured(self) -> list[FieldRecord]:
@@ -269,6 +272,7 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
         sections=_sections(findings, [phase.name for phase in manifest.phases]),
         alarm=None if findings.alarms is None else alarm_of(findings.alarms.report),
         validation=_validation(claims),
+        audit=findings.audit,
         failed=[SummaryFailure(field=failed.name, reason=failed.reason) for failed in findings.failed],
         notices=findings.notices,
         field_notices=findings.field_notices,

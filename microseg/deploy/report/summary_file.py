@@ -178,6 +178,20 @@ class SummarySection(FrozenModel):
     phases: dict[str, SectionPhase] = Field(description="The phases, in the engine's order.")
 
 
+class SummaryAudit(FrozenModel):
+    """What a person found on fields that were drawn from this report."""
+
+    audit: str = Field(description="Identity of the draw.")
+    created: str = Field(description="Time at which it was applied, ISO 8601.")
+    method: Literal["masks", "points"] = Field(description="Whether the fields were labelled or point-counted.")
+    fields: int = Field(description="Number of audited fields.")
+    of_fields: int = Field(description="Number of fields that they were drawn from.")
+    sections: list[str] = Field(description="The audited sections.")
+    auditors: list[str] = Field(description="Who counted, where it is stated.")
+    agreement: str | None = Field(description="How far two people agree, in words; null for one.")
+    fit: str = Field(description="Whether the engine fits this material, and what to do, in words.")
+
+
 class SummaryValidation(FrozenModel):
     """The labelled fields behind the reported fractions."""
 
@@ -226,7 +240,7 @@ class ReportSummary(VersionedModel):
     """`summary.json`. Between two equal runs only `created`, `engine_calls` and `run` differ."""
 
     schema_name: ClassVar[str] = "report-summary"
-    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 2)
+    schema_version: ClassVar[tuple[int, int]] = (REPORT_VERSION, 3)
     version_key: ClassVar[str] = "report_version"
 
     report_version: int = Field(REPORT_VERSION, description="Major version of the report's files.")
@@ -254,6 +268,9 @@ class ReportSummary(VersionedModel):
     )
     alarm: SummaryAlarm | None = Field(
         None, description="What the engine's alarm says of all fields; null where the engine holds none."
+    )
+    audit: SummaryAudit | None = Field(
+        None, description="What a person found on drawn fields; null where none were audited."
     )
     failed: list[SummaryFailure] = Field(description="Fields without a result, with the reason.")
     notices: list[str] = Field(description="What a reader must know before signing.")

@@ -1,0 +1,94 @@
+"""Audited fields in the validation file of an engine: what one lot shows is evidence for the next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from microseg.core.errors import InputError
+from microseg.core.evaluation.validating import new_validation
+from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.preparation import PixelSizeRange
+from microseg.core.schemas.validation import Validation, read_validation, validation_beside, write_validation
+from microseg.deploy.audit.files import Audit
+from microseg.deploy.report.settings_file import ReportSettings
+
+_SEEN = ("invert", "artefacts", "tone")
+
+
+def appended(
+    engine: Path, manifest: Manifest, settings: ReportSettings, audit: Audit
+) -> tuple[Validation | None, str | None]:
+    """The validation of an engine with the audited fields in it. A field that it has already is replaced. Nothing is written.
+
+    Args:
+        engine: the engine's file.
+        manifest: its manifest.
+        settings: the report's settings.
+        audit: the audit.
+
+    Returns:
+        The validation, or None and why the fields do not belong in the one that is there.
+    """
+    preparation = settings.preparation.model_copy(update={"pixel_size_um": None})
+    new = new_validation(
+        "validated",
+        audit.fields,
+        domain=settings.domain,
+        preparation=preparation,
+        phases=manifest.phases,
+        weights_sha256=[fold.weights_sha256 for fold in manifest.folds],
+        network_sha256=manifest.network_sha256,
+        source=settings.input,
+        annotators=audit.annotators,
+    )
+    beside = validation_beside(engine)
+    if settings.nearby:
+        return None, "the fields were prepared with several settings"
+    if not beside.exists():
+        return new, None
+    try:
+        old = read_validation(beside)
+    except InputError as error:
+        return None, str(error)
+    if why := _against(old, new):
+        return None, f"{beside.name} {why}. Remedy: move it away, then apply again"
+    own = {field.sha256 for field in new.fields}
+    fields = [*(field for field in old.fields if field.sha256 not in own), *new.fields]
+    edges = [field.pixel_size_um for field in fields]
+    known = [edge for edge in edges if edge is not None]
+    changes = {
+        "fields": fields,
+        "pixel_sizes": PixelSizeRange.spanning(*known) if known and len(known) == len(edges) else None,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "microseg": new.microseg,
+        "annotators": new.annotators or old.annotators,
+    }
+    return old.model_copy(update=changes), None
+
+
+def append(engine: Path, validation: Validation) -> tuple[Path | None, str | None]:
+    """Write a validation beside its engine. The report is audited also where that fails.
+
+    Returns:
+        The file, or None and why it could not be written.
+    """
+    path = validation_beside(engine)
+    try:
+        write_validation(path, validation)
+    except OSError as error:
+        return None, f"{path}: cannot be written ({error.strerror or error})"
+    return path, None
+
+
+def _against(old: Validation, new: Validation) -> str | None:
+    """Why fields do not belong in a validation file."""
+    if old.network_sha256 != new.network_sha256 or old.kind != new.kind:
+        return "is of another engine"
+    if old.domain != new.domain:
+        return f"is of the domain {old.domain!r}"
+    if old.phases != new.phases:
+        return "is of other phases"
+    if any(getattr(old.preparation, key) != getattr(new.preparation, key) for key in _SEEN):
+        return "is of fields that were prepared otherwise"
+    return None
