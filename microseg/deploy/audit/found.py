@@ -99,6 +99,7 @@ class Wanted:
             # Each field is a group, and those of another lot with the same names are others.
             "group": f"{self.title}/{record.name}",
             "pixel_size_um": record.pixel_size_um,
+            "alarm": record.alarm,
         }
         return ValidationField.model_validate(content | found)
 

@@ -41,6 +41,7 @@ def appended(
         network_sha256=manifest.network_sha256,
         source=settings.input,
         annotators=audit.annotators,
+        alarm_sha256=_alarm(manifest, audit),
     )
     beside = validation_beside(engine)
     if settings.nearby:
@@ -63,6 +64,7 @@ def appended(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "microseg": new.microseg,
         "annotators": new.annotators or old.annotators,
+        "alarm_sha256": new.alarm_sha256 if old.alarm_sha256 == new.alarm_sha256 else None,
     }
     return old.model_copy(update=changes), None
 
@@ -79,6 +81,11 @@ def append(engine: Path, validation: Validation) -> tuple[Path | None, str | Non
     except OSError as error:
         return None, f"{path}: cannot be written ({error.strerror or error})"
     return path, None
+
+
+def _alarm(manifest: Manifest, audit: Audit) -> str | None:
+    """SHA-256 of the calibration of the alarm that looked at the fields."""
+    return manifest.alarm.sha256 if manifest.alarm and any(field.alarm for field in audit.fields) else None
 
 
 def _against(old: Validation, new: Validation) -> str | None:
