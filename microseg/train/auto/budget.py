@@ -19,7 +19,7 @@ from microseg.train.common.progress import ProgressCallback, no_fold_progress
 from microseg.train.supervised.loop import SupervisedFold, train_fold
 
 LEAST_STEPS = 10
-# Beyond, a fold only repeats what it knows: steps of 6 tiles of 192 px.
+# Beyond, a fold only repeats what it knows: steps of 6 tiles of 160 px.
 MOST_STEPS = 4000
 # The first steps of a process allocate memory and choose algorithms.
 _WARM_UP, _TIMED = 2, 6
