@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.machine import machine
-from benchmarks.uda_tables import CRITERIA, criteria_table, regrets_table, table, verdict_table
+from benchmarks.uda_tables import (
+    CRITERIA,
+    criteria_table,
+    fraction_error,
+    fractions_table,
+    regrets_table,
+    table,
+    verdict_table,
+)
 from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.evaluation.metrics import confusion_matrix, mean_iou
 from microseg.core.schemas.run import RunRecord, read_record
@@ -36,7 +44,7 @@ from microseg.train.recipe_files import load_recipe, load_uda_recipe
 from microseg.train.supervised.command import run_supervised
 from microseg.train.uda.command import AdaptationOptions, run_uda
 from microseg.train.uda.recipe import UdaRecipe, longer_source
-from microseg.train.uda.verdict import UNADAPTED
+from microseg.train.uda.verdict import LONGER_SOURCE, UNADAPTED
 
 DATA = Path(__file__).parent / "data"
 SOURCE_FIELDS, TARGET_FIELDS = 12, 6
@@ -125,7 +133,8 @@ def main() -> None:
                 folds = None if method == "auto" else options.folds
                 rows.append(row(options.runs, case, method, seed, folds, options.settings, options.label))
                 show(rows[-1])
-    Console(width=240).print(table(rows), criteria_table(rows), regrets_table(rows), verdict_table(rows))
+    tables = (table, fractions_table, criteria_table, regrets_table, verdict_table)
+    Console(width=240).print(*(make(rows) for make in tables))
     if options.json:
         write_json(options.json, {"machine": machine(), "rows": rows})
 
@@ -170,7 +179,9 @@ def row(
         decision = summary.adaptation
         last = decision.candidates[-1].name
         was_taken = decision.chosen == last != UNADAPTED
-        result["trained"] = result["after"]["miou"] if was_taken else trained(out, scored)
+        result["bags"] = trained_bags(out, scored) if auto else {}
+        adapted = [scores for name, scores in result["bags"].items() if name != LONGER_SOURCE]
+        result["trained"] = result["after"]["miou"] if was_taken else adapted[-1]["miou"] if adapted else None
         result["source_after"] = float(np.mean([fold.miou for fold in summary.folds]))
         # Longer source training chooses nothing, and the twelve fields of the label shift are for bags alone.
         chooses = method != "source" and case.scored_fields == Case.scored_fields
@@ -211,21 +222,27 @@ def as_it_comes(scored: Path) -> Path:
     return path
 
 
-def trained(run: Path, scored: Path) -> float | None:
-    """MIoU of the bag that was trained for the target, whether or not the verdict takes it; None where there is none."""
+def trained_bags(run: Path, scored: Path) -> dict[str, dict[str, float]]:
+    """MIoU and fraction error, 0-1, of each bag that was trained, whether or not the verdict takes it, by its name.
+
+    The bag of the last round is the last one.
+    """
     record = read_record(run)
     assert record.adaptation is not None
-    folders = _trained_folds(run, record)
-    if not folders:
-        return None
-    networks = [
-        load_network(Recipe.model_validate(record.recipe), len(record.phases), folder / "model.safetensors")
-        for folder in folders
-        if folder.parent == folders[-1].parent
-    ]
     entry = record.adaptation.target
     entry = entry.model_copy(update={"preparation": entry.preparation.model_copy(update={"tone": None})})
-    return float(evaluate_networks(networks, record, entry, scored)["miou"])
+    folders: dict[str, list[Path]] = {}
+    for folder in [*sorted((run / "methods" / LONGER_SOURCE).glob("fold*")), *_trained_folds(run, record)]:
+        folders.setdefault(folder.parent.name, []).append(folder)
+    found = {}
+    for name, folds in folders.items():
+        networks = [
+            load_network(Recipe.model_validate(record.recipe), len(record.phases), folder / "model.safetensors")
+            for folder in folds
+        ]
+        scores = evaluate_networks(networks, record, entry, scored)
+        found[name] = {"miou": float(scores["miou"]), "fraction_error": fraction_error(scores)}
+    return found
 
 
 def _trained_folds(run: Path, record: RunRecord) -> list[Path]:

@@ -55,7 +55,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             f"{miou:.3f}" + (f" (as it comes {item['as_it_comes']:.3f})" if "as_it_comes" in item else ""),
             f"{folds['miou_mean']:.3f} ± {folds['miou_std'] or 0:.3f}",
             f"{after['miou']:.3f} ({', '.join(f'{name} {value:.3f}' for name, value in after['iou'].items())})",
-            f"{100 * (after['miou'] - miou):+.1f}", against, f"{100 * error:.1f} / {100 * _error(after):.1f}",
+            f"{100 * (after['miou'] - miou):+.1f}", against, f"{100 * error:.1f} / {100 * fraction_error(after):.1f}",
             " / ".join(f"{value:.2f}" for value in map(slope, (before, after)) if value is not None),
             f"{before['baseline']['miou']:.3f}", decision["verdict"], decision["chosen"], f"{item['source_after']:.3f}",
             f"{item['minutes']:.1f}",
@@ -77,11 +77,11 @@ def unadapted(item: dict[str, Any]) -> tuple[float, float]:
     before, folds = item["before"], [fold["fold"] for fold in item["after"]["folds"]["each"]]
     each = [fold for fold in before["folds"]["each"] if fold["fold"] in folds]
     compared = [before] if len(folds) == len(before["folds"]["each"]) else each
-    return float(np.mean([scores["miou"] for scores in compared])), float(np.mean([*map(_error, compared)]))
+    return float(np.mean([scores["miou"] for scores in compared])), float(np.mean([*map(fraction_error, compared)]))
 
 
-def _error(scores: dict[str, Any]) -> float:
-    """Error of the phase that is furthest from its true fraction, 0-1."""
+def fraction_error(scores: dict[str, Any]) -> float:
+    """Error of the phase that is furthest from its true fraction, 0-1: the mean over the fields of |found - true|."""
     return float(max(value["error"] for value in scores["fractions"].values()))
 
 
@@ -198,3 +198,84 @@ def verdict_table(rows: list[dict[str, Any]]) -> Table:
             cells[place].append(text)
         shown.add_row(verdict, *(", ".join(cell) for cell in cells))
     return shown
+
+
+def fractions_table(rows: list[dict[str, Any]]) -> Table:
+    """Regret in fraction error, points: of the bag that `auto` took, and of always taking the same, against the best bag.
+
+    The bags are the unadapted one, the source trained equally long, and the one that was trained for the target, as far as the
+    rows score them. Rows of earlier versions score the trained bag only where it was taken. *apart* is how far the estimates of
+    the fractions with the taken bag differ, which needs no label. The last rows are means, of all targets and by verdict.
+    """
+    title = "Regret in fraction error, points: the bag's error less that of the best bag"
+    shown = Table(title=title, title_justify="left")
+    columns = (
+        "target", "verdict (taken)", "apart", "best bag", "its error", "regret of auto", "always unadapted",
+        "always longer source", "always trained",
+    )  # fmt: skip
+    for column in columns:
+        shown.add_column(column)
+    found: list[tuple[str, dict[str, float]]] = []
+    for item in rows:
+        if item["method"] != "auto" or "after" not in item:
+            continue
+        decision = item["decision"]
+        errors = bag_errors(item, _controls(rows).get(_control_key(item)))
+        best = min(errors, key=lambda name: errors[name])
+        taken, trained = errors[decision["chosen"]], _trained_name(decision)
+        named = {"auto": decision["chosen"], "unadapted": "unadapted", "source": "source", "trained": trained}
+        regrets = {key: 100 * (errors[name] - errors[best]) for key, name in named.items() if name in errors}
+        found.append((decision["verdict"], regrets))
+        estimates = _estimates(decision)
+        apart = "" if estimates is None else f"{100 * estimates['disagreement']:.1f} of {100 * estimates['limit']:.1f}"
+        shown.add_row(
+            item["case"], f"{decision['verdict']} ({decision['chosen']}, {100 * taken:.1f})", apart, best,
+            f"{100 * errors[best]:.1f}", *_regret_cells(regrets),
+        )  # fmt: skip
+    groups = [("mean", [regrets for _, regrets in found])]
+    groups += [
+        (f"mean of *{name}*", [regrets for verdict, regrets in found if verdict == name])
+        for name in dict.fromkeys(verdict for verdict, _ in found)
+    ]
+    for name, group in groups if found else ():
+        means = {key: np.mean([each[key] for each in group if key in each]) for key in _POLICIES if _any(group, key)}
+        shown.add_row(name, f"{len(group)} targets", "", "", "", *_regret_cells(means))
+    return shown
+
+
+_POLICIES = ("auto", "unadapted", "source", "trained")
+
+
+def bag_errors(item: dict[str, Any], control: dict[str, Any] | None) -> dict[str, float]:
+    """Fraction error, 0-1, of each bag of a row of `auto` that is known.
+
+    Args:
+        item: The row.
+        control: The row of equally long source training, if there is one.
+    """
+    errors = {"unadapted": unadapted(item)[1]}
+    if control is not None and "after" in control:
+        errors["source"] = fraction_error(control["after"])
+    errors |= {name: scores["fraction_error"] for name, scores in item.get("bags", {}).items()}
+    return errors | {item["decision"]["chosen"]: fraction_error(item["after"])}
+
+
+def _trained_name(decision: dict[str, Any]) -> str:
+    """The bag that was trained for the target; none where nothing was trained."""
+    last = str(decision["candidates"][-1]["name"])
+    return "" if last in ("unadapted", "source", "normalise") else last
+
+
+def _estimates(decision: dict[str, Any]) -> dict[str, float] | None:
+    """The estimates of the fractions of the chosen candidate; None in rows of earlier versions."""
+    chosen = next(item for item in decision["candidates"] if item["name"] == decision["chosen"])
+    found: dict[str, float] | None = chosen.get("estimates")
+    return found
+
+
+def _regret_cells(regrets: dict[str, Any]) -> list[str]:
+    return [f"{regrets[key]:.1f}" if key in regrets else "" for key in _POLICIES]
+
+
+def _any(group: list[dict[str, float]], key: str) -> bool:
+    return any(key in each for each in group)

@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.documentation.figures_adaptation import (
     adaptation_bags,
     adaptation_criteria,
+    adaptation_fractions,
     adaptation_in_short,
     adaptation_methods,
     adaptation_verdicts,
@@ -346,5 +347,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "adaptation-bags": lambda: adaptation_bags(read("uda")["rows"]),
     "adaptation-methods": lambda: adaptation_methods(read("uda-methods")["rows"]),
     "adaptation-criteria": lambda: adaptation_criteria(read("uda")["rows"], read("uda-methods")["rows"]),
+    "adaptation-fractions": lambda: adaptation_fractions(read("uda")["rows"]),
     "adaptation-verdicts": lambda: adaptation_verdicts(read("uda")["rows"]),
 }

@@ -6,7 +6,14 @@ import re
 from typing import Any
 
 from benchmarks.documentation.markdown import rows_of, table
-from benchmarks.uda_tables import criteria_table, paired, unadapted, verdict_table
+from benchmarks.uda_tables import (
+    criteria_table,
+    fraction_error,
+    fractions_table,
+    paired,
+    unadapted,
+    verdict_table,
+)
 
 Rows = list[dict[str, Any]]
 # Targets of the README's table, and what they are.
@@ -51,13 +58,13 @@ def adaptation_bags(rows: Rows) -> str:
             continue
         miou, error = unadapted(auto)
         cells = [f"{miou:.3f}", "", f"{auto['after']['miou']:.3f}", "", f"{100 * error:.1f}"]
-        errors = [error, _error(auto["after"])]
+        errors = [error, fraction_error(auto["after"])]
         if "after" in pair.get("source", {}):
             control = pair["source"]["after"]
             mean, low, high = (100 * value for value in paired(control, auto["after"]))
             cells[1] = f"{control['miou']:.3f}"
             cells[3] = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-            errors.insert(1, _error(control))
+            errors.insert(1, fraction_error(control))
         cells[4] = ", ".join(f"{100 * value:.1f}" for value in errors)
         otsu = f"{auto['before']['baseline']['miou']:.3f}" if auto["before"].get("baseline") else ""
         found.append((case, *cells, otsu, decision))
@@ -80,7 +87,7 @@ def adaptation_methods(rows: Rows) -> str:
                 continue
             mean, low, high = (100 * value for value in paired(control["after"], row["after"]))
             gain = "" if row is control else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-            cells += [f"{row['after']['miou']:.3f}", gain, f"{100 * _error(row['after']):.1f}"]
+            cells += [f"{row['after']['miou']:.3f}", gain, f"{100 * fraction_error(row['after']):.1f}"]
         found.append((f"`{method}`", *cells))
     columns = [f"{case} {what}" for case in cases for what in ("mIoU", "points [95 %]", "fraction error")]
     return table(("method", *columns), found)
@@ -109,10 +116,15 @@ def adaptation_verdicts(rows: Rows) -> str:
     return table([str(column.header) for column in shown.columns], rows_of(shown))
 
 
+def adaptation_fractions(rows: Rows) -> str:
+    """Regret in fraction error of the bag that `auto` took, and of always taking the same. Empty columns are left out."""
+    shown = fractions_table(rows)
+    cells = rows_of(shown)
+    kept = [place for place in range(len(shown.columns)) if any(row[place] for row in cells)]
+    header = [str(shown.columns[place].header) for place in kept]
+    return table(header, [[row[place] for place in kept] for row in cells])
+
+
 def _pair(rows: Rows, case: str) -> dict[str, dict[str, Any]]:
     """Method -> row of a target."""
     return {row["method"]: row for row in rows if row["case"] == case}
-
-
-def _error(scores: dict[str, Any]) -> float:
-    return float(max(item["error"] for item in scores["fractions"].values()))

@@ -16,6 +16,7 @@ from microseg.train import ADAPTATION_METHODS
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from microseg.core.schemas.run import Adaptation
     from microseg.train.api import Run
 
 
@@ -98,6 +99,7 @@ def _print(console: Console, run: Run) -> None:
     if found.otsu is not None:
         table.add("Otsu's threshold", "", "", "", *(f"{100 * found.otsu[phase]:.1f}" for phase in phases), "")
     table.print(console)
+    _print_fractions(console, found)
     for item in found.candidates:
         for warning in item.warnings:
             say(console, f"{item.name}, {warning}")
@@ -115,3 +117,24 @@ def _print(console: Console, run: Run) -> None:
         )
         say(console, f"With predicted masks to correct: {plain_name(asked)}")
     say(console, f"Run: {run.path}\nNext: microseg export {shlex.quote(str(run.path))} --out bagged.onnx")
+
+
+def _print_fractions(console: Console, found: Adaptation) -> None:
+    """The estimates of the fractions, of the unadapted bag and of the one that the run holds."""
+    from microseg.cli.tables import TextTable
+
+    phases = list(found.candidates[0].fractions)
+    columns = [*(f"{plain_name(phase)} %" for phase in phases), "apart", "limit"]
+    table = TextTable("Fractions of the target, estimated in three ways", ["", "estimate"], columns)
+    for item in found.candidates:
+        if item.estimates is None or item.name not in (found.candidates[0].name, found.chosen):
+            continue
+        estimates = {"counted": item.fractions, "corrected": item.estimates.corrected, "EMQ": item.estimates.emq}
+        for place, (name, values) in enumerate(estimates.items()):
+            apart = (f"{100 * value:.1f}" for value in (item.estimates.disagreement, item.estimates.limit))
+            table.add(
+                "" if place else item.name, name, *(f"{100 * values[phase]:.1f}" for phase in phases),
+                *(("", "") if place else apart), ends_section=name == "EMQ",
+            )  # fmt: skip
+    if table.rows:
+        table.print(console)

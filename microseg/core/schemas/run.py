@@ -141,6 +141,42 @@ def _renamed(tree: Any, names: dict[str, str]) -> Any:
     return {names.get(key, key): value for key, value in tree.items()} if isinstance(tree, dict) else tree
 
 
+class ConsistencyGain(FrozenModel):
+    """What a candidate gains over another one on the same target fields, fold by fold."""
+
+    over: str = Field(description="Name of the other candidate: `unadapted`, or `source` for equally long training.")
+    criterion: Literal["self-consistency", "flips"] = Field(
+        description="What is compared: self-consistency, or for `source` the agreement under flips alone."
+    )
+    mean: float = Field(description="Mean gain over fields and folds, as a difference of mIoU.")
+    ratio: float = Field(
+        description="Disagreement (1 - criterion) over that of the other candidate, geometric mean over fields and folds."
+    )
+    p: float | None = Field(
+        None,
+        description="Probability, 0-1, of such a ratio or a smaller one by chance, with fields and folds as random; null for a "
+        "single field.",
+    )
+    fields: int = Field(description="Number of target fields.")
+    folds: int = Field(description="Number of folds.")
+
+
+class FractionEstimates(FrozenModel):
+    """Area fractions of the target that are estimated without its labels, beside those that the bag counts."""
+
+    corrected: dict[str, float] = Field(
+        description="Mean of the folds' counts, less the error that they make on held-out fields of the source, 0-1."
+    )
+    emq: dict[str, float] = Field(
+        description="The most likely fractions where phases look as in the source, from tempered probabilities, 0-1 (EMQ)."
+    )
+    temperatures: list[float] = Field(description="Temperature of each fold, from its held-out fields.")
+    disagreement: float = Field(description="Largest difference of counted, corrected and EMQ, over the phases, 0-1.")
+    limit: float = Field(
+        description="Disagreement, 0-1, from which on it is larger than on held-out fields of the source; 0.02 at least."
+    )
+
+
 class Candidate(FrozenModel):
     """One way to treat the target, scored without labels on views of the target."""
 
@@ -157,7 +193,14 @@ class Candidate(FrozenModel):
     density: float = Field(description="Soft neighbourhood density less its largest value.")
     fold_agreement: float = Field(description="Mean mIoU, 0-1, between the labels of each pair of folds.")
     label_change: float = Field(description="1 - mIoU of the bag's labels with those of the unadapted bag, 0-1.")
-    fractions: dict[str, float] = Field(description="Area fractions of the phases, 0-1.")
+    fractions: dict[str, float] = Field(description="Area fractions of the phases, 0-1, as the bag counts them.")
+    estimates: FractionEstimates | None = Field(
+        None, description="The fractions estimated otherwise; null in runs of earlier versions."
+    )
+    gains: list[ConsistencyGain] = Field(
+        default_factory=list,
+        description="Gains over what needs no target; empty for the unadapted source, and in runs of earlier versions.",
+    )
     source_miou: float = Field(description="Mean mIoU, 0-1, of the folds on held-out fields of the source.")
     minutes: float = Field(description="Time of training of all folds, in minutes.")
     steps: list[int] = Field(description="Steps at the snapshot of each fold.")
@@ -229,7 +272,7 @@ class RunSummary(VersionedModel):
     """`summary.json` of a run, written when every fold is done."""
 
     schema_name: ClassVar[str] = "run-summary"
-    schema_version: ClassVar[tuple[int, int]] = (1, 2)
+    schema_version: ClassVar[tuple[int, int]] = (1, 3)
     version_key: ClassVar[str] = "summary_version"
 
     summary_version: int = Field(1, description="Major version of this schema.")

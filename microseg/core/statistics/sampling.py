@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from microseg.core.statistics.student import t_quantile_975
 from microseg.core.statistics.uncertainty import Component
 
 SAMPLING = "sampling"
@@ -50,3 +51,18 @@ def sampling_components(values: NDArray[np.float64], sections: Sequence[str] | N
         Component(WITHIN, math.sqrt(within / n), within_degrees),
         Component(BETWEEN, math.sqrt(factor * spread), degrees),
     ]
+
+
+def prediction_limit(values: Sequence[float]) -> float | None:
+    """The limit that one more value of the same kind exceeds with a probability of 2.5 % (ISO 16269-8:2004, one-sided).
+
+    Args:
+        values: independent, about normally distributed.
+
+    Returns:
+        mean + t(0.975, n - 1) s sqrt(1 + 1 / n); None for fewer than two values.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    return float(np.mean(values) + t_quantile_975(n - 1) * np.std(values, ddof=1) * math.sqrt(1 + 1 / n))

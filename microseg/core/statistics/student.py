@@ -49,15 +49,22 @@ def t_quantile(probability: float, degrees: float) -> float:
     logarithm = math.lgamma((n + 1) / 2) - math.lgamma(n / 2) - math.log(n * math.pi) / 2
     for _ in range(_MOST_TERMS):
         density = math.exp(logarithm - (n + 1) / 2 * math.log1p(t * t / n))
-        step = (_outside(t, n) - 2 * (1 - probability)) / (2 * density)
+        step = (two_sided_p(t, n) - 2 * (1 - probability)) / (2 * density)
         t += step
         if abs(step) < 1e-12 * t:
             break
     return t
 
 
-def _outside(t: float, degrees: float) -> float:
-    """P(|T| > t), the regularised incomplete beta function I_x(degrees / 2, 1 / 2) at x = degrees / (degrees + t^2)."""
+def two_sided_p(t: float, degrees: float) -> float:
+    """P(|T| > |t|), the regularised incomplete beta function I_x(degrees / 2, 1 / 2) at x = degrees / (degrees + t^2).
+
+    Args:
+        t: value of Student's statistic.
+        degrees: degrees of freedom, above 0 and finite; they need not be whole.
+    """
+    if t == 0:
+        return 1.0
     a, b, x = degrees / 2, 0.5, degrees / (degrees + t * t)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
     if x < (a + 1) / (a + b + 2):

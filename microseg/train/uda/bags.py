@@ -1,4 +1,4 @@
-"""The bags that `train uda` compares: the source's folds unadapted, normalised, or adapted by a method; and their scores."""
+"""The bags that `train uda` compares: the source's folds unadapted, normalised, or adapted by a method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from microseg.core.labelling.choice import Candidate as LabelCandidate
 from microseg.core.labelling.choice import LabelledFeatures, choose, thumbnail_of
 from microseg.core.labelling.committee import Opinion
 from microseg.core.preparation.prepared_field import PreparedField
-from microseg.core.schemas.run import Candidate, RunRecord, read_run
+from microseg.core.schemas.run import RunRecord, read_run
 from microseg.models.network import Network, NetworkOutput
 from microseg.train.common.curves import plot_adaptation
 from microseg.train.common.datasets import ImagesOf, LabelledField
@@ -32,7 +32,6 @@ from microseg.train.common.run_folder import load_network
 from microseg.train.common.score import score_network
 from microseg.train.uda.context import AdaptationContext
 from microseg.train.uda.criteria import (
-    agreement,
     fold_agreement,
     observe,
     self_consistency,
@@ -149,43 +148,6 @@ def _normalised(context: AdaptationContext, method: Normalise) -> Bag:
     return Bag(networks, tone, [0] * len(context.folds), time.monotonic() - begun, [], float(np.mean(kept)))
 
 
-def score_candidates(context: AdaptationContext, bags: dict[str, Bag]) -> list[Candidate]:
-    """Score every bag by label-free criteria on target views.
-
-    Args:
-        context: The adaptation context.
-        bags: Bags by name, the unadapted one first: the others' label changes are against it.
-    """
-    candidates: list[Candidate] = []
-    before: list[Image] = []
-    names = [phase.name for phase in context.record.phases]
-    for name, bag in bags.items():
-        cuts = toned(context.target_views, bag.tone)
-        each = [[predict_view(network, cut) for cut in cuts] for network in bag.networks]
-        maps = [np.asarray(np.mean(folds, axis=0), np.float32) for folds in zip(*each, strict=True)]
-        votes = [[soft.argmax(0).astype(np.uint8) for soft in fold] for fold in each]
-        labels = [soft.argmax(0).astype(np.uint8) for soft in maps]
-        before = before or labels
-        same = agreement([confusion_matrix(a, b, context.phases) for a, b in zip(labels, before, strict=True)])
-        values = asdict(observe(_mean(bag.networks), cuts, context.phases, context.is_upright, maps))
-        fractions = values.pop("fractions")
-        candidates.append(
-            Candidate(
-                name=name,
-                self_consistency=self_consistency(values),
-                **values,
-                fold_agreement=fold_agreement(votes, context.phases),
-                label_change=1 - same,
-                fractions=dict(zip(names, fractions, strict=True)),
-                source_miou=bag.source_miou,
-                minutes=bag.seconds / 60,
-                steps=bag.steps,
-                warnings=bag.warnings,
-            )
-        )
-    return candidates
-
-
 def likeness_of(context: AdaptationContext, bag: Bag) -> Likeness:
     """How similar the target is to the source, by the source's bag: its consistency, fold agreement and textures."""
     phases, stride, found = context.phases, context.record.stride, []
@@ -292,7 +254,3 @@ def features_on(context: AdaptationContext, bag: Bag, network: Network) -> NDArr
 
 def _one(network: Network) -> Callable[[Image], NDArray[np.float32]]:
     return lambda view: predict_view(network, view)
-
-
-def _mean(networks: Sequence[Network]) -> Callable[[Image], NDArray[np.float32]]:
-    return lambda view: np.asarray(np.mean([predict_view(network, view) for network in networks], axis=0), np.float32)

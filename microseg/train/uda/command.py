@@ -47,13 +47,13 @@ from microseg.train.uda.bags import (
     features_on,
     likeness_of,
     otsu_fractions,
-    score_candidates,
     source_bag,
     worth_labelling,
 )
 from microseg.train.uda.context import AdaptationContext
 from microseg.train.uda.normalise import most_consistent_normalisation, title_of
 from microseg.train.uda.recipe import SECOND, Normalise, SourceOnly, UdaRecipe, longer_source, rounds
+from microseg.train.uda.scoring.candidates import score_candidates
 from microseg.train.uda.target import read_target
 from microseg.train.uda.tiles import tile_augmentations
 from microseg.train.uda.verdict import UNADAPTED, Likeness, decide

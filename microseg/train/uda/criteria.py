@@ -58,21 +58,24 @@ class Observed:
     fractions: list[float]
 
 
-def views(images: Sequence[Image], stride: int) -> list[Image]:
+def views(images: Sequence[Image], stride: int, most: int | None = None, most_px: int | None = None) -> list[Image]:
     """The middles of a few fields, evenly chosen.
 
     Args:
         images: Fields uint8 (h, w).
         stride: The network's stride, px.
+        most: Number of fields, at most; None for `VIEWS`.
+        most_px: Side of a view, at most; None for `VIEW_PX`.
 
     Returns:
-        At most `VIEWS` views uint8 of at most `VIEW_PX` px, with sides that the stride divides.
+        Views uint8, with sides that the stride divides.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(VIEWS, len(images))).round().astype(int))
+    count = min(VIEWS if most is None else most, len(images))
+    chosen = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))
     cuts = []
     for index in chosen:
         image = images[index]
-        height, width = (max(stride, min(side, VIEW_PX) // stride * stride) for side in image.shape)
+        height, width = (max(stride, min(side, most_px or VIEW_PX) // stride * stride) for side in image.shape)
         if min(image.shape) < stride:
             image = np.pad(
                 image, [(0, max(0, height - image.shape[0])), (0, max(0, width - image.shape[1]))], mode="reflect"
@@ -82,13 +85,30 @@ def views(images: Sequence[Image], stride: int) -> list[Image]:
     return cuts
 
 
-def observe(
-    predict: Predict,
-    cuts: Sequence[Image],
-    phases: int,
-    upright: bool = False,
-    maps: Sequence[Probability] | None = None,
-) -> Observed:
+@dataclass(frozen=True)
+class SeenView:
+    """What a network, or a bag, says of one view and of its copies.
+
+    soft: Probabilities float32 (P, h, w) of the view.
+    flipped, relit: Confusions int64 (P, P) of its labels with those of the flipped copies, and of the relit ones.
+    """
+
+    soft: Probability
+    flipped: list[NDArray[np.int64]]
+    relit: list[NDArray[np.int64]]
+
+    @property
+    def flips(self) -> float:
+        """Agreement with the flipped copies, mIoU, 0-1."""
+        return agreement(self.flipped)
+
+    @property
+    def photometric(self) -> float:
+        """Agreement with the relit copies, mIoU, 0-1."""
+        return agreement(self.relit)
+
+
+def observe(predict: Predict, cuts: Sequence[Image], phases: int, upright: bool = False) -> Observed:
     """Compute all criteria of a network on target views.
 
     Args:
@@ -96,26 +116,54 @@ def observe(
         cuts: The views.
         phases: Number of phases.
         upright: Flip left and right only.
-        maps: Probabilities of the views as they are, if they are known.
     """
-    maps = [predict(view) for view in cuts] if maps is None else maps
-    labels = [soft.argmax(0).astype(np.uint8) for soft in maps]
-    flipped, relit = [], []
-    for view, label in zip(cuts, labels, strict=True):
-        for axis in (1,) if upright else (0, 1):
-            again = np.flip(predict(np.ascontiguousarray(np.flip(view, axis))), axis + 1).argmax(0)
-            flipped.append(confusion_matrix(label, again.astype(np.uint8), phases))
-        relit += [
-            confusion_matrix(label, predict(other).argmax(0).astype(np.uint8), phases) for other in relit_views(view)
-        ]
-    stacked = np.concatenate([soft.reshape(phases, -1) for soft in maps], axis=1).astype(np.float64)
+    seen = [
+        seen_view(predict(cut), [(predict(other), axis) for other, axis in copies(cut, upright)], phases)
+        for cut in cuts
+    ]
+    return observed(seen, phases)
+
+
+def copies(view: Image, upright: bool = False) -> list[tuple[Image, int | None]]:
+    """Copies of a view uint8 (h, w) that a consistent network labels alike: flipped, with the axis, and relit, with None."""
+    flipped: list[tuple[Image, int | None]] = [
+        (np.ascontiguousarray(np.flip(view, axis)), axis) for axis in ((1,) if upright else (0, 1))
+    ]
+    return [*flipped, *((other, None) for other in relit_views(view))]
+
+
+def seen_view(soft: Probability, others: Sequence[tuple[Probability, int | None]], phases: int) -> SeenView:
+    """Compare what is said of a view with what is said of its copies.
+
+    Args:
+        soft: Probabilities float32 (P, h, w) of the view.
+        others: The same of each copy, with the axis that it is flipped about.
+        phases: Number of phases.
+    """
+    labels = soft.argmax(0).astype(np.uint8)
+    flipped: list[NDArray[np.int64]] = []
+    relit: list[NDArray[np.int64]] = []
+    for other, axis in others:
+        again = (other if axis is None else np.flip(other, axis + 1)).argmax(0).astype(np.uint8)
+        (relit if axis is None else flipped).append(confusion_matrix(labels, again, phases))
+    return SeenView(soft, flipped, relit)
+
+
+def observed(seen: Sequence[SeenView], phases: int) -> Observed:
+    """All criteria, pooled over views.
+
+    Args:
+        seen: What is said of each view.
+        phases: Number of phases.
+    """
+    stacked = np.concatenate([view.soft.reshape(phases, -1) for view in seen], axis=1).astype(np.float64)
     mean = stacked.mean(1)
     entropy = float(-(stacked * np.log(np.maximum(stacked, 1e-8))).sum(0).mean() / math.log(phases))
     of_mean = float(-(mean * np.log(np.maximum(mean, 1e-8))).sum() / math.log(phases))
-    counts = np.bincount(np.concatenate([label.ravel() for label in labels]), minlength=phases)
+    counts = np.bincount(np.concatenate([view.soft.argmax(0).ravel() for view in seen]), minlength=phases)
     return Observed(
-        flips=agreement(flipped),
-        photometric=agreement(relit),
+        flips=agreement([confusion for view in seen for confusion in view.flipped]),
+        photometric=agreement([confusion for view in seen for confusion in view.relit]),
         certainty=1 - entropy,
         information=of_mean - entropy,
         density=soft_neighbourhood_density(stacked.T),

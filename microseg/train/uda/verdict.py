@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from microseg.core.schemas.run import Adaptation, Candidate
+from microseg.core.schemas.run import Adaptation, Candidate, ConsistencyGain
 from microseg.train.uda.criteria import drifted, snapshot_score
 from microseg.train.uda.recipe import SECOND
 
@@ -14,6 +14,8 @@ from microseg.train.uda.recipe import SECOND
 UNADAPTED, LONGER_SOURCE = "unadapted", "source"
 # A smaller gain in self-consistency is within the spread of seeds. Below the floor a network is not consistent.
 GAIN, FLOOR = 0.02, 0.6
+# A gain is more than chance where such a gain, or a larger one, has this probability at most if there is none: one-sided 95 %.
+CHANCE = 0.05
 # Folds that agree on the target by this much less than on the source need labels (query by committee, Seung et al. 1992).
 # Networks may each be consistent on another material, but their labels differ there.
 DISAGREE = 0.1
@@ -68,6 +70,10 @@ def decide(
 ) -> Adaptation:
     """Choose a candidate, and decide whether to adapt, not to adapt, or to label a few fields.
 
+    The unadapted bag stays, unless another one gains more than chance over it on the same target fields (`paired_gain`).
+    An adapted one must gain over equally long source training as well, and by more than `GAIN`: of several, the most consistent
+    is taken, which this margin pays for.
+
     Args:
         candidates: The candidates, the unadapted source first.
         source_fractions: Phase fractions, 0-1, of the source's labels.
@@ -80,18 +86,24 @@ def decide(
     usable = [source] + [item for item in candidates[1:] if not _has_collapsed(item, source, source_fractions, drift)]
     # A gain is one over the better of what needs no target: the source unadapted, or trained equally long.
     rivals = [item for item in usable if item.name in (UNADAPTED, LONGER_SOURCE)]
-    reference = max(rivals, key=lambda item: snapshot_score(item.model_dump()))
-    best = max([reference, *(item for item in usable if item not in rivals)], key=lambda item: item.self_consistency)
+    reference = _reference(rivals)
     bar = max(item.self_consistency for item in rivals)
-    chosen = best if best.self_consistency > bar + GAIN and not likeness.is_familiar else reference
+    promising = [item for item in usable if item not in rivals and item.self_consistency > bar + GAIN]
+    proven = [item for item in promising if all(_is_more_than_chance(item, rival) for rival in rivals)]
+    others = proven or promising or [item for item in usable if item not in rivals]
+    best = max([reference, *others], key=lambda item: item.self_consistency)
+    chosen = best if best in proven and not likeness.is_familiar else reference
     evidence = _evidence(candidates, usable, likeness, best, is_best_reference=best is reference)
     if chosen not in rivals and not any(item.name == LONGER_SOURCE for item in candidates):
         evidence += "; no equally long source training was run, so the gain is over the start (--control runs it)"
+    if told := fractions_sentence(chosen):
+        evidence += f"; {told}"
     is_better, agreement = chosen is not reference, _independent_agreement(chosen, candidates)
+    unproven = best if best in promising and best not in proven else None
     if forced is not None:
         chosen = next(item for item in candidates if item.name == forced)
         verdict = "adapt" if chosen not in rivals else "do not adapt"
-    elif doubt := _doubt(chosen, source_fractions, likeness, drift, agreement, is_better=is_better):
+    elif doubt := _doubt(chosen, source_fractions, likeness, drift, agreement, is_better=is_better, unproven=unproven):
         verdict = "label a few fields"
         evidence += f"; {doubt}"
     else:
@@ -130,9 +142,49 @@ def _evidence(
         evidence += "" if best is source else f" and {best.fold_agreement:.3f} with {best.name}"
     if best is not source:
         evidence += f"; {100 * best.label_change:.1f} % of the labels (1 - mIoU) change with {best.name}"
+    tested = [longer] if longer is not None and _scores_higher(longer, source) else []
+    tested += [best] if not is_best_reference else []
+    evidence += "".join(f"; {_gain_sentence(item, gain)}" for item in tested for gain in item.gains)
     if dropped := [item.name for item in candidates if item not in usable]:
         evidence += f"; excluded, for lost or drifted phases or a forgotten source: {', '.join(dropped)}"
     return evidence
+
+
+def _reference(rivals: Sequence[Candidate]) -> Candidate:
+    """The unadapted source, or the one trained further where it scores higher and agrees with its flips more than by chance."""
+    source, longer = rivals[0], rivals[-1]
+    return longer if _scores_higher(longer, source) and _is_more_than_chance(longer, source) else source
+
+
+def _scores_higher(item: Candidate, other: Candidate) -> bool:
+    return snapshot_score(item.model_dump()) > snapshot_score(other.model_dump())
+
+
+def _is_more_than_chance(item: Candidate, rival: Candidate) -> bool:
+    """Whether a candidate gains over a rival, by the test on the same fields. Without a test, nothing is more than chance."""
+    return any(gain.over == rival.name and gain.p is not None and gain.p <= CHANCE for gain in item.gains)
+
+
+def _gain_sentence(item: Candidate, gain: ConsistencyGain) -> str:
+    """A gain and its test in words."""
+    told = f"on the same fields {item.name} gains {gain.mean:+.3f} in {gain.criterion} over {gain.over}"
+    if gain.p is None:
+        return f"{told}, on one field, which tells nothing of others"
+    counts = f"{gain.fields} fields and {gain.folds} fold{'s' * (gain.folds != 1)}"
+    is_chance = "" if gain.p <= CHANCE else ": not more than chance"
+    return f"{told}, disagreement {gain.ratio:.2f} times as large ({counts}, p = {gain.p:.2g}{is_chance})"
+
+
+def fractions_sentence(item: Candidate) -> str | None:
+    """The estimates of a candidate's fractions in words; None where there are none."""
+    if item.estimates is None:
+        return None
+    found = item.estimates
+    return (
+        f"fractions with {item.name}: counted {_listed(item.fractions)}; corrected by the source's held-out fields "
+        f"{_listed(found.corrected)}; EMQ {_listed(found.emq)}; at most {100 * found.disagreement:.1f} points apart (limit "
+        f"{100 * found.limit:.1f})"
+    )
 
 
 def chosen_sentence(name: str) -> str:
@@ -180,6 +232,7 @@ def _doubt(
     fold_agreement: float,
     *,
     is_better: bool,
+    unproven: Candidate | None,
 ) -> str | None:
     """Why a candidate cannot be used without labels, or None.
 
@@ -190,6 +243,7 @@ def _doubt(
         drift: Factor by which phase fractions may leave those of the source.
         fold_agreement: Agreement of the candidate's folds on the target.
         is_better: Whether the candidate is better than the source, unadapted or trained further.
+        unproven: An adapted candidate whose gain would be enough and may be chance, if there is one.
     """
     if lost := _lost_phase(item, source_fractions):
         return f"the phase {lost} is not found"
@@ -204,6 +258,13 @@ def _doubt(
         return f"nothing helped, and the self-consistency of {item.name} is lower by more than {UNSURE:g} than on the source"
     if fold_agreement < likeness.source_fold_agreement - DISAGREE:
         return f"the folds of {item.name.removesuffix(SECOND)} agree by more than {DISAGREE:g} less than on the source"
+    if unproven is not None and not is_better and not likeness.is_familiar:
+        return f"the gain of {unproven.name} may be chance: labels or more fields can tell"
+    if item.estimates is not None and item.estimates.disagreement > item.estimates.limit:
+        return (
+            f"the estimates of the fractions with {item.name} differ by {100 * item.estimates.disagreement:.1f} points, on the "
+            f"source's held-out fields by no more than {100 * item.estimates.limit:.1f}: only labels can tell which holds"
+        )
     return None
 
 

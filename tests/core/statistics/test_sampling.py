@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from microseg.core.statistics.sampling import BETWEEN, SAMPLING, WITHIN, sampling_components
+from microseg.core.statistics.sampling import BETWEEN, SAMPLING, WITHIN, prediction_limit, sampling_components
 
 # GUM (JCGM 100:2008), table H.9: ten days of five readings of a voltage, difference of the mean from 10 V and deviation, in uV.
 DAYS = [172, 116, 13, 144, 106, 31, 60, 125, 163, 41]
@@ -48,3 +48,12 @@ def test_between_sections_dominates_where_they_differ() -> None:
     within, between = sampling_components(values, ["a", "a", "b", "b", "c", "c"])
     means = np.array([0.11, 0.31, 0.21])
     assert math.hypot(within.value, between.value) == pytest.approx(means.std(ddof=1) / math.sqrt(3))
+
+
+def test_one_more_value_stays_below_its_limit_as_often_as_stated() -> None:
+    """By hand for three values: mean 2, s = 1, t(0.975, 2) = 4.302653, so that 2 + 4.302653 sqrt(4 / 3) is the limit."""
+    assert prediction_limit([1.0, 2.0, 3.0]) == pytest.approx(2 + 4.302653 * math.sqrt(4 / 3), abs=1e-6)
+    assert prediction_limit([1.0]) is None
+    draws = np.random.default_rng(2).normal(size=(4000, 6))
+    limits = np.array([prediction_limit(row[:5].tolist()) for row in draws], np.float64)
+    assert np.mean(draws[:, 5] > limits) == pytest.approx(0.025, abs=0.01)

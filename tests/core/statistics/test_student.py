@@ -7,7 +7,7 @@ import math
 import pytest
 import scipy.stats
 
-from microseg.core.statistics.student import t_quantile, t_quantile_975
+from microseg.core.statistics.student import t_quantile, t_quantile_975, two_sided_p
 
 
 @pytest.mark.parametrize("degrees", [1, 1.3, 2, 2.5, 3, 4.7, 9, 10, 29, 30.01, 99, 1000, 1e5])
@@ -42,3 +42,9 @@ def test_other_probabilities_are_refused(probability: float) -> None:
 def test_less_than_one_degree_is_refused(degrees: float) -> None:
     with pytest.raises(ValueError, match="degrees of freedom"):
         t_quantile_975(degrees)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, -2.0, 12.7, 60.0])
+@pytest.mark.parametrize("degrees", [1, 2.5, 9, 200])
+def test_probabilities_are_those_of_scipy(t: float, degrees: float) -> None:
+    assert two_sided_p(t, degrees) == pytest.approx(2 * scipy.stats.t.sf(abs(t), degrees), rel=1e-9, abs=1e-15)

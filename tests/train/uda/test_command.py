@@ -199,6 +199,13 @@ def test_a_gain_of_any_method_stands_beside_equally_long_source_training(place: 
     assert found is not None
     assert [item.name for item in found.candidates] == ["unadapted", "source", "minent"]
     assert found.candidates[1].steps == [2]
+    gains = [[(gain.over, gain.criterion, gain.fields, gain.folds) for gain in item.gains] for item in found.candidates]
+    assert gains[:2] == [[], [("unadapted", "flips", 3, 1)]]
+    assert gains[2] == [("unadapted", "self-consistency", 3, 1), ("source", "self-consistency", 3, 1)]
+    for item in found.candidates:
+        assert item.estimates is not None and sum(item.estimates.emq.values()) == pytest.approx(1)
+        assert sum(item.estimates.corrected.values()) == pytest.approx(1)
+    assert "fractions with" in found.evidence
 
 
 def test_a_run_that_was_cut_off_at_its_very_end_goes_on(place: Path, tmp_path: Path) -> None:
@@ -225,7 +232,10 @@ def test_the_command_line_from_a_bare_folder_to_an_engine_that_knows_both_domain
     done = microseg("train", "uda", "--target", "lom", *settings)
     assert done.status == 0, done.err
     assert (
-        "the source run is runs/s-tiny" in done.out and "--pixel-size-um 0.1266" in done.out and "Verdict:" in done.out
+        "Fractions of the target, estimated in three ways" in done.out
+        and "the source run is runs/s-tiny" in done.out
+        and "--pixel-size-um 0.1266" in done.out
+        and "Verdict:" in done.out
     )
     engine = tmp_path / "bagged.onnx"
     assert microseg("export", "runs/lom-auto", "--out", engine).status == 0

@@ -3,16 +3,23 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from microseg.core.schemas.run import Candidate
+import pytest
+
+from microseg.core.schemas.run import Candidate, ConsistencyGain, FractionEstimates
 from microseg.train.uda import verdict
-from microseg.train.uda.verdict import CLOSE, DISAGREE, FLOOR, FORGOT, GAIN, SHIFTED, UNSURE, Likeness
+from microseg.train.uda.verdict import CHANCE, CLOSE, DISAGREE, FLOOR, FORGOT, GAIN, SHIFTED, UNSURE, Likeness
 
 KNOWN = {"matrix": 0.7, "crack": 0.3}
 decide = partial(verdict.decide, drift=2.5)
 STRANGE = Likeness(0.88, 0.8, 0.95, 10.0)
 
 
+def _gain(over: str, p: float | None = 0.01) -> ConsistencyGain:
+    return ConsistencyGain(over=over, criterion="flips", mean=0.01, ratio=0.9, p=p, fields=5, folds=2)
+
+
 def _candidate(name: str, consistency: float, **changes: Any) -> Candidate:
+    """A candidate whose gains are more than chance, and whose estimates of the fractions were not made."""
     values: dict[str, Any] = dict.fromkeys(("flips", "photometric", "certainty", "information", "density"), consistency)
     values |= {
         "fold_agreement": 0.9,
@@ -21,6 +28,7 @@ def _candidate(name: str, consistency: float, **changes: Any) -> Candidate:
         "source_miou": 0.9,
         "minutes": 1.0,
         "steps": [1],
+        "gains": [_gain(over) for over in ("unadapted", "source") if name not in ("unadapted", over)],
     }
     return Candidate(name=name, self_consistency=consistency, **(values | changes))
 
@@ -147,3 +155,45 @@ def test_a_study_may_take_a_method_that_the_verdict_does_not() -> None:
 def test_labels_that_chose_are_stamped() -> None:
     found = decide([_candidate("unadapted", 0.8), _candidate("dacs", 0.7)], KNOWN, STRANGE, forced="dacs")
     assert (found.chosen, found.oracle) == ("dacs", True)
+
+
+@pytest.mark.parametrize(("p", "chosen"), [(CHANCE / 2, "source"), (2 * CHANCE, "unadapted"), (None, "unadapted")])
+def test_longer_source_training_replaces_the_bag_only_where_it_gains_more_than_chance(
+    p: float | None, chosen: str
+) -> None:
+    """As on five fields of another specimen, where a gain of 0.003 in agreement lost a point of mIoU."""
+    longer = _candidate("source", 0.803, source_miou=0.95, gains=[_gain("unadapted", p)])
+    found = decide([_candidate("unadapted", 0.8), longer], KNOWN, STRANGE)
+    assert (found.verdict, found.chosen) == ("do not adapt", chosen)
+    assert ("not more than chance" in found.evidence) == (p == 2 * CHANCE)
+    assert ("one field" in found.evidence) == (p is None)
+
+
+def test_an_adapted_bag_must_gain_more_than_chance_over_both_source_bags() -> None:
+    source, longer = _candidate("unadapted", 0.8), _candidate("source", 0.81)
+    for over in ("unadapted", "source"):
+        gains = [_gain(name, 0.2 if name == over else 0.01) for name in ("unadapted", "source")]
+        lucky = _candidate("dacs", 0.81 + 2 * GAIN, gains=gains)
+        found = decide([source, longer, lucky], KNOWN, STRANGE)
+        assert (found.verdict, found.chosen) == ("label a few fields", "source")
+        assert "the gain of dacs may be chance" in found.evidence and "p = 0.2" in found.evidence
+        sure = _candidate("normalise", 0.81 + 1.5 * GAIN)
+        assert decide([source, longer, lucky, sure], KNOWN, STRANGE).chosen == "normalise"
+
+
+def test_estimates_of_the_fractions_that_disagree_want_labels() -> None:
+    def estimates(disagreement: float) -> FractionEstimates:
+        other = {"matrix": 0.7 - disagreement, "crack": 0.3 + disagreement}
+        return FractionEstimates(corrected=other, emq=KNOWN, temperatures=[1.0], disagreement=disagreement, limit=0.03)
+
+    verdicts = {}
+    for apart in (0.02, 0.05):
+        better = _candidate("dacs", 0.9, estimates=estimates(apart))
+        found = decide([_candidate("unadapted", 0.8), better], KNOWN, STRANGE)
+        assert found.chosen == "dacs" and f"{100 * apart:.1f} points apart (limit 3.0)" in found.evidence
+        verdicts[apart] = found.verdict
+    assert verdicts == {0.02: "adapt", 0.05: "label a few fields"}
+    assert (
+        "differ by 5.0 points" in found.evidence
+        and "corrected by the source's held-out fields 65.0 %" in found.evidence
+    )

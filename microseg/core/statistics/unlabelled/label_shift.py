@@ -1,0 +1,103 @@
+"""Fractions from probabilities, where the composition differs from the one that the probabilities were learned with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Temperatures that are tried: far beyond what networks need.
+_LEAST, _MOST = 0.05, 20.0
+# Probabilities below this are rounding.
+_TINY = 1e-7
+_STEPS, _TOLERANCE = 1000, 1e-7
+
+
+def fitted_temperature(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
+    """The temperature that makes probabilities fit held-out labels best: the least log loss (Guo et al. 2017, section 4.2).
+
+    The log loss is convex in 1 / temperature, so that there is one minimum.
+
+    Args:
+        probabilities: of each phase, float64 (N, P), 0-1; rows add up to 1.
+        labels: true phase of each row, uint8 (N,).
+
+    Returns:
+        The temperature, from 0.05 to 20; above 1 where the probabilities are too sure.
+
+    Raises:
+        ValueError: no row, or another number of labels.
+    """
+    if len(probabilities) == 0 or len(probabilities) != len(labels):
+        raise ValueError(f"{len(probabilities)} probabilities for {len(labels)} labels")
+    from scipy.optimize import minimize_scalar
+
+    logs = np.log(np.maximum(probabilities, _TINY))
+    of_truth = logs[np.arange(len(labels)), labels]
+
+    def log_loss(log_temperature: float) -> float:
+        scale = math.exp(-log_temperature)
+        return float((np.log(np.exp(scale * logs).sum(1)) - scale * of_truth).mean())
+
+    found = minimize_scalar(log_loss, bounds=(math.log(_LEAST), math.log(_MOST)), method="bounded")
+    return math.exp(float(found.x))
+
+
+def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Probabilities at another temperature: their logarithms over the temperature, normalised (Guo et al. 2017).
+
+    Args:
+        probabilities: float64 (N, P), 0-1.
+        temperature: above 0; 1 changes nothing.
+
+    Returns:
+        float64 (N, P); rows add up to 1.
+    """
+    powers = np.maximum(probabilities, _TINY) ** (1 / temperature)
+    return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+def shifted_fractions(probabilities: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The fractions that make probabilities of pixels most likely: EMQ (Saerens, Latinne and Decaestecker 2002).
+
+    Expectation and maximisation in turn: each pixel's probabilities are weighted by the ratio of the new fractions to the known
+    ones, and their mean is the next estimate. It is the maximum of the likelihood where phases look as they did, and only their
+    fractions have changed (label shift). Probabilities must be calibrated; `fitted_temperature` does that. Own code: the
+    libraries of quantification (QuaPy and others) wrap this loop in classifiers of their own and bring scikit-learn.
+
+    Args:
+        probabilities: of each phase under the known fractions, float64 (N, P), 0-1; rows add up to 1.
+        known: fractions that the probabilities were calibrated with, float64 (P,): the mean probabilities of the fields of the
+            calibration (Alexandari, Kundaje and Shrikumar 2020). With them, these fields get just these fractions.
+
+    Returns:
+        float64 (P,), 0-1, which add up to 1.
+
+    Raises:
+        ValueError: no pixel, or another number of phases.
+    """
+    if len(probabilities) == 0 or probabilities.shape[1] != len(known):
+        raise ValueError(f"probabilities of shape {probabilities.shape} for {len(known)} phases")
+    before = np.maximum(known, _TINY)
+    fractions = before / before.sum()
+    for _ in range(_STEPS):
+        weights = fractions / before
+        following = weights * (probabilities / (probabilities @ weights)[:, None]).mean(0)
+        change = float(np.abs(following - fractions).max())
+        fractions = following
+        if change < _TOLERANCE:
+            break
+    return np.asarray(fractions / fractions.sum())
+
+
+def largest_disagreement(estimates: NDArray[np.float64]) -> float:
+    """How far estimates of the same fractions are apart, at most, over the phases.
+
+    Args:
+        estimates: each in a row, float64 (E, P), 0-1.
+
+    Returns:
+        0-1.
+    """
+    return float(np.ptp(estimates, axis=0).max())
