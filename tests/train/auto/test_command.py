@@ -131,15 +131,17 @@ def test_a_short_time_is_for_few_folds(
     assert command.decide(source, kept, clock=clock).recipe.folds == 3
 
 
-@pytest.mark.parametrize(("setting", "rate"), [("scale=1", 4e-3), ("optimiser.learning_rate=1e-3", 1e-3)])
-def test_few_steps_learn_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, rate: float) -> None:
+@pytest.mark.parametrize(("settings", "rate"), [([], 4e-3), (["optimiser.learning_rate=1e-3"], 1e-3)])
+def test_few_steps_learn_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], rate: float
+) -> None:
     source = tiny_domain(tmp_path / "s", fields=3)
     clock = Clock(monkeypatch, step_s=4.0, field_s=1.0)
-    options = AutoOptions(minutes=6, settings=[*SMALL, setting], workers=1, folds=2)
+    options = AutoOptions(minutes=6, settings=[*SMALL, "scale=1", *settings], workers=1, folds=2)
     decision = command.decide(source, options, clock=clock)
     assert decision.recipe.optimiser.learning_rate == rate
     told = {reason.key for reason in decision.automatic.reasons}
-    assert ("optimiser.learning_rate" in told) == (setting == "scale=1")
+    assert ("optimiser.learning_rate" in told) == (not settings)
     long = command.decide(source, replace(options, minutes=120), clock=clock)
     assert long.recipe.steps is not None and long.recipe.steps > rules.SHORT_STEPS
     assert long.recipe.optimiser.learning_rate == min(rate, 2e-3)
