@@ -9,17 +9,18 @@ from typing import Any
 from benchmarks.documentation.markdown import table
 
 Found = Mapping[str, Any]
+_NOT_RUN = "This command has not been run as a whole yet."
 
 
 def coverage(found: Found, part: str) -> str:
     """Coverage by labelled fields, fields of a section and mean fraction.
 
     Args:
-        found: the file of `benchmarks.coverage`; empty where there is none.
+        found: the file of `benchmarks.coverage`; empty where there is none, which the table says.
         part: home or validated.
     """
     if not found:
-        return ""
+        return _NOT_RUN
     rows: dict[tuple[str, int, int], list[Found]] = {}
     for cell in found[part]["cells"]:
         key = (cell.get("domain", "s").upper(), cell.get("labelled") or cell["validated"], cell["fields"])
@@ -41,7 +42,7 @@ def _coverage_row(key: tuple[str, int, int], cells: Sequence[Found]) -> tuple[ob
 def coverage_in_short(found: Found) -> str:
     """What `benchmarks.coverage` is judged by."""
     if not found:
-        return ""
+        return _NOT_RUN
     rows = [
         (
             {"home": "at home, cross-validated", "validated": "T1, T2, T3, validated"}[part],
@@ -60,7 +61,7 @@ def coverage_in_short(found: Found) -> str:
 def claims(found: Found) -> str:
     """What is claimed where nothing stands behind it."""
     if not found:
-        return ""
+        return _NOT_RUN
     names = {"noise": "noise", "coating": "`coating`", "superalloy": "`superalloy`"}
     rows = [
         (names.get(cell["kind"], cell["kind"].upper()), cell["sections"], cell["claims"], cell["wrong_claims"])
@@ -72,7 +73,7 @@ def claims(found: Found) -> str:
 def alarm(found: Found) -> str:
     """How well the alarm's predicted error separates large errors from small ones."""
     if not found:
-        return ""
+        return _NOT_RUN
     rows = [
         (
             kind,
@@ -85,15 +86,11 @@ def alarm(found: Found) -> str:
     ]
     header = ("kind left out", "area under the curve", "fields with a large / small error", "alarm raised",
               "of large errors, not raised")  # fmt: skip
-    return table(header, rows)
-
-
-def alarm_in_short(found: Found) -> str:
-    """False alarms, and what a large error is."""
-    if not found:
-        return ""
-    row = (found["home_fields"], f"{100 * found['false_alarm_rate']:.1f} %", f"{100 * found['error_limit']:.1f} points")
-    return table(("fresh fields at home", "false alarms", "an error is large beyond"), [row])
+    home = (
+        f"An error is large beyond {100 * found['error_limit']:.1f} points. Of {found['home_fields']} fresh fields at home, "
+        f"{100 * found['false_alarm_rate']:.1f} % raise an alarm."
+    )
+    return f"{home}\n\n{table(header, rows)}"
 
 
 def _share(value: float | None) -> str:
