@@ -88,7 +88,7 @@ def apply(
     if applied.validation is not None:
         say(
             console,
-            f"Validation: {plain_name(str(applied.validation))} has these fields now. The next lot of this domain starts "
-            "validated.",
+            f"Validation: {plain_name(str(applied.validation))} has these fields now. Reports of the next lot of "
+            "this domain compare with them.",
         )
     typer.echo(f"Report: {plain_name(str(report / 'report.html'))}")

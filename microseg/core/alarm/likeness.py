@@ -20,7 +20,7 @@ def differing_groups(
 ) -> tuple[Group, ...]:
     """Groups of measures in which a section lies outside the range that validated fields span.
 
-    The range is a prediction interval (ISO 16269-8:2004, clause 5: one further observation of a normal distribution whose
+    The range is a prediction interval (ISO 16269-8:2004: one further observation of a normal distribution whose
     mean and standard deviation come from the sample). In place of an observation stands the distance from the mean of the
     validated fields: the root mean square over the measures of the group. Each validated field is compared with the other
     specimens, as a section is compared with all of them. The limit is the root mean square of their distances times Student's

@@ -14,8 +14,8 @@ def keep_freed_memory() -> bool:
     """Let this process take freed memory again, for blocks of up to 1 GiB.
 
     glibc returns large blocks to the system as soon as they are free. The network's activations are such blocks: each step of
-    training gets their pages anew, and the system fills every one with zeros first. Other C
-    libraries stay as they are.
+    training gets their pages anew, and the system fills every one with zeros first. Other
+    C libraries stay as they are.
 
     Returns:
         Whether the C library has taken both settings.

@@ -12,12 +12,11 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import sha256_of, writing
 from microseg.deploy.audit.counts import by_counts
-from microseg.deploy.audit.draw import file_of, lot_of, measured_input
+from microseg.deploy.audit.draw import file_of, measured_input
 from microseg.deploy.audit.files import Audit, read_draw, write_audit
 from microseg.deploy.audit.found import Found, Wanted
 from microseg.deploy.audit.label_folder import IMAGES
 from microseg.deploy.audit.masks import by_masks
-from microseg.deploy.audit.places import require_writable_report
 from microseg.deploy.audit.stored_report import (
     StoredReport,
     engine_of,
@@ -26,6 +25,7 @@ from microseg.deploy.audit.stored_report import (
     write_report,
 )
 from microseg.deploy.audit.validation_file import append, appended
+from microseg.deploy.audit.writable import require_writable_report
 from microseg.deploy.report.reader import read_report
 from microseg.deploy.report.records import FieldRecord
 
@@ -83,7 +83,7 @@ def apply_audit(options: ApplyOptions, progress: Callable[[str], None] = lambda 
     draw = read_draw(options.report)
     file = engine_of(report, options.engine)
     manifest = file.manifest
-    lot = lot_of(report, manifest)
+    lot = report.lot(manifest)
     if draw.state_sha256 != lot.state_sha256:
         raise InputError(
             f"{options.report}: its draw is of an older state of it, or of another report: fields, sections or engine are "

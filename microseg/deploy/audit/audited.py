@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
+from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.validation import ValidationField
 from microseg.core.statistics.audit import (
     AuditedPhase,
@@ -46,6 +48,14 @@ class Lot:
     trained: frozenset[str]
     phases: tuple[str, ...]
     engine_sha256: str
+
+    @classmethod
+    def of(
+        cls, records: Iterable[FieldRecord], sections: Mapping[str, str], manifest: Manifest, engine_sha256: str
+    ) -> Self:
+        """The lot of measured fields that count, by an engine."""
+        trained = frozenset(field.sha256 for field in manifest.training_fields)
+        return cls(tuple(records), sections, trained, tuple(phase.name for phase in manifest.phases), engine_sha256)
 
     @property
     def state_sha256(self) -> str:

@@ -164,6 +164,11 @@ def _from_json(path: Path, data: bytes, wanted: Wanted) -> _Count:
             raise InputError(f"{where}: {name} holds no points. Remedy: save counts.json again.")
         if left := sum(point is None for point in points):
             raise InputError(f"{where}: is not finished: {name} has {left} open points. Remedy: count them.")
+        drawn = next(field.points for field in wanted.draw.fields if field.name == name)
+        if len(points) != drawn:
+            raise InputError(
+                f"{where}: {name} has {len(points)} points, and its grid {drawn}. Remedy: save counts.json again."
+            )
         answers[name] = [_answer(point, len(wanted.lot.phases), f"{where}: {name}") for point in points]
         fields[name] = _counted(answers[name], len(wanted.lot.phases))
     auditor = content.get("auditor")
@@ -182,7 +187,7 @@ def _answer(point: Any, phases: int, where: str) -> Answer:
 
 
 def _counted(answers: Sequence[Answer], phases: int) -> PointCounts:
-    """Points on each phase: a point that is not sure counts one half for each of two (ASTM E562-19, 10.3)."""
+    """Points on each phase: a point that is not sure counts one half for each of two (ASTM E562)."""
     on_phase = [0.0] * phases
     for answer in answers:
         for phase in (answer,) if isinstance(answer, int) else answer:

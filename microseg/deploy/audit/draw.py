@@ -27,8 +27,8 @@ from microseg.deploy.audit.audited import Lot
 from microseg.deploy.audit.files import Draw, DrawnField, write_draw
 from microseg.deploy.audit.grid_page import Counted, grid_points, page_field, write_page
 from microseg.deploy.audit.label_folder import IMAGES, label_stems, write_label_field, write_label_files
-from microseg.deploy.audit.places import require_writable_report
 from microseg.deploy.audit.stored_report import StoredReport, engine_of, stored_report
+from microseg.deploy.audit.writable import require_writable_report
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
 from microseg.deploy.report.records import FieldRecord
 
@@ -92,7 +92,7 @@ def draw_audit(options: DrawOptions, progress: Callable[[str], None] = lambda na
     _refuse_artefacts(report)
     engine = engine_of(report, options.engine)
     manifest = engine.manifest
-    lot = lot_of(report, manifest)
+    lot = report.lot(manifest)
     seed = options.seed if options.seed is not None else secrets.randbits(32)
     rng = np.random.default_rng(seed)
     chosen = _chosen(options, lot, rng)
@@ -123,17 +123,6 @@ def draw_audit(options: DrawOptions, progress: Callable[[str], None] = lambda na
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Drawn(out, draw, sum(record.sha256 in lot.trained for record in lot.records))
-
-
-def lot_of(report: StoredReport, manifest: Manifest) -> Lot:
-    """What a report found, for its audit."""
-    return Lot(
-        tuple(report.counted),
-        report.sections,
-        frozenset(field.sha256 for field in manifest.training_fields),
-        tuple(phase.name for phase in manifest.phases),
-        report.settings.engine_sha256,
-    )
 
 
 def measured_input(report: StoredReport, manifest: Manifest, moved: Path | None) -> SegmentInput:

@@ -52,7 +52,7 @@ class Counted:
 
 
 def grid_points(measured: NDArray[np.bool_], number: int, rng: np.random.Generator) -> Points:
-    """A grid with a random offset over a field (ASTM E562-19, 9: systematic, placed without regard to what it meets).
+    """A grid with a random offset over a field (ASTM E562: placed without regard to what it meets).
 
     Args:
         measured: where the field is measured, bool (h, w), as viewers show it.

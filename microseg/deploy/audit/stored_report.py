@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import InputError
@@ -54,6 +54,14 @@ class StoredReport:
     def counted(self) -> list[FieldRecord]:
         """The measured fields that count."""
         return [each for each in self.outcomes if isinstance(each, FieldRecord) and each.name not in self.not_counted]
+
+    def lot(self, manifest: Manifest) -> Lot:
+        """What the report found, for its audit.
+
+        Args:
+            manifest: the manifest of its engine.
+        """
+        return Lot.of(self.counted, self.sections, manifest, self.settings.engine_sha256)
 
     def preparation_of(self, record: FieldRecord) -> Preparation:
         """How a field was prepared."""
@@ -107,6 +115,9 @@ def _record(report: Path, name: str, place: str) -> FieldRecord:
     record = StoredRecord.read_json(path, "a record", _AGAIN).field
     if record.name != name:
         raise InputError(f"{path}: is the record of {record.name}, not of {name}. Remedy: {_AGAIN}.")
+    # Files are written and read under these names, and a report may come from anywhere.
+    if any(PurePosixPath(each).is_absolute() or ".." in PurePosixPath(each).parts for each in (name, record.place)):
+        raise InputError(f"{path}: its field {name!r} lies outside of the report's input. Remedy: {_AGAIN}.")
     return record
 
 
@@ -168,8 +179,7 @@ def _findings(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
     ]
     sources = sources_of(engine, manifest, report.settings.domain)
     known = claims(fields, sources, None if alarms is None else alarms.verdicts)
-    lot = Lot(tuple(records), report.sections, frozenset(trained), tuple(phases), report.settings.engine_sha256)
-    stated, told = with_audit(known, audit, lot)
+    stated, told = with_audit(known, audit, report.lot(manifest))
     own = {record_path(report.path, each.place) for each in report.outcomes if isinstance(each, FieldRecord)}
     return Findings(
         settings=report.settings,

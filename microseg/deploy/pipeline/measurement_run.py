@@ -275,13 +275,8 @@ class MeasurementRun:
         from microseg.deploy.audit.audited import Lot, with_audit
         from microseg.deploy.audit.files import read_audit
 
-        lot = Lot(
-            tuple(record for record in measured if record.name not in not_counted),
-            self.sections,
-            frozenset(field.sha256 for field in self.manifest.training_fields),
-            tuple(phase.name for phase in self.manifest.phases),
-            self.settings.engine_sha256,
-        )
+        counted = (record for record in measured if record.name not in not_counted)
+        lot = Lot.of(counted, self.sections, self.manifest, self.settings.engine_sha256)
         return with_audit(claims, read_audit(self.report), lot)
 
 

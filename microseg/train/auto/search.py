@@ -28,7 +28,7 @@ MARGIN = 0.01
 # Candidates that go on after the first round.
 KEPT = 2
 # A shorter round shows which scale learns faster, not which one is better: on four fields of
-# superalloy, some 25 steps gave 0.43 at full scale and 0.79 at 0.7. On all its fields, hundreds of steps prefer full scale.
+# superalloy, a few dozen steps gave 0.43 at full scale and 0.79 at 0.7. On all its fields, hundreds of steps prefer full scale.
 LEAST_STEPS = 75
 
 

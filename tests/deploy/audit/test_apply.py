@@ -123,7 +123,8 @@ def test_the_drawn_folder_itself_is_taken(lot: Lot) -> None:
 
 
 def test_counts_of_the_page(lot: Lot, tmp_path: Path) -> None:
-    drawn = _draw(lot)
+    drawn = _draw(lot, points=140)
+    assert {field.points for field in drawn.draw.fields} == {140}
     counts = _write(tmp_path / "counts.json", _answers(drawn, lot))
     applied = _apply(lot, counts=(counts,))
     assert applied.summary["audit"]["auditors"] == ["A. B."]
@@ -137,6 +138,22 @@ def test_counts_of_the_page(lot: Lot, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"disagree: bainite \+\d.* points in the mean, by more than 10 points on"):
         _apply(lot, counts=(counts, far))
     assert _state(lot.report) == before
+    cut = _answers(drawn, lot)
+    cut["fields"][2]["points"].pop()
+    with pytest.raises(InputError, match="has 139 points, and its grid 140"):
+        _apply(lot, counts=(_write(tmp_path / "cut.json", cut),))
+
+
+@pytest.mark.parametrize("name", ["../../outside.tif", "/outside.tif"])
+def test_a_report_that_names_a_place_outside_is_refused(lot: Lot, name: str) -> None:
+    record = next((lot.report / "records").rglob("*.json"))
+    content = json.loads(record.read_text(encoding="utf-8"))
+    old, content["field"]["name"] = content["field"]["name"], name
+    _write(record, content)
+    table = lot.report / "fields.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(old, name, 1), encoding="utf-8")
+    with pytest.raises(InputError, match="lies outside of the report's input"):
+        _draw(lot)
 
 
 def test_a_table_of_counts(lot: Lot, tmp_path: Path) -> None:
