@@ -5,16 +5,18 @@ synthetic domain S are trained on different labelled fields (recipe demo). For e
 without it; then fresh fields get that corruption, at a level that is drawn. An error is large where it is beyond 2 points and
 beyond its 95 % quantile on fresh fields at home. The area under the curve is that of the predicted error, over fields of the
 kind and as many fields at home. T1, T2 and T3 never take part in a calibration. False alarms are fresh fields at home that
-are not `known`.
+are not `known`. With --runs FOLDER and the same --seed, a run that was stopped goes on: the figures of a finished engine stay
+there in `judged.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def main() -> None:
         judged: dict[str, list[Judged]] = {}
         for number in range(options.engines):
             counts = options.home // options.engines, options.fields // options.engines
-            for kind, found in of_engine(runs / str(number), seed + 1000 * number, options.labelled, counts).items():
+            for kind, found in kept(runs / str(number), seed + 1000 * number, options.labelled, counts).items():
                 judged.setdefault(kind, []).extend(found)
             console.print(f"engine {number + 1} of {options.engines}")
     figures = figures_of(judged)
@@ -91,6 +93,17 @@ def main() -> None:
     if options.json:
         setting = {"seed": seed, "engines": options.engines, "labelled": options.labelled}
         write_json(options.json, figures | {"setting": setting, "machine": machine(), "versions": versions("microseg")})
+
+
+def kept(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -> dict[str, list[Judged]]:
+    """What `of_engine` finds; from `judged.json` in the folder where the same settings were judged before."""
+    path, setting = folder / "judged.json", {"seed": seed, "labelled": labelled, "counts": list(counts)}
+    if path.is_file() and (stored := json.loads(path.read_text(encoding="utf-8")))["setting"] == setting:
+        return {kind: [Judged(**field) for field in fields] for kind, fields in stored["judged"].items()}
+    judged = of_engine(folder, seed, labelled, counts)
+    found = {kind: [asdict(field) for field in fields] for kind, fields in judged.items()}
+    write_json(path, {"setting": setting, "judged": found})
+    return judged
 
 
 def of_engine(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -> dict[str, list[Judged]]:
