@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
-from microseg.core.plain_text import plain, plain_name
+from microseg.core.pages.template import page_template
 from microseg.core.schemas.bag import PhaseInfo
 
 
@@ -58,13 +58,4 @@ def page_html(page: Page) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
-    )
-    environment.filters["name"] = plain_name
-    return environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
-
-
-def _finalize(value: object) -> object:
-    """Every text of the page: control characters and marks of direction become visible."""
-    return plain(value) if isinstance(value, str) else value
+    return page_template(Path(__file__).with_name("page.html.j2"))

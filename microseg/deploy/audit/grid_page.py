@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
+from microseg.core.pages.template import inline_json, page_template
 from microseg.core.plain_text import plain_name
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.system.files import write_text
@@ -132,19 +131,10 @@ def write_page(path: Path, draw: Draw, fields: Sequence[Counted], phases: Sequen
             for each in fields
         ],
     }
-    pictures = [each.picture for each in fields]
+    pictures = [Markup(each.picture) for each in fields]
     write_text(path, _template().render(title=plain_name(title), content=inline_json(content), pictures=pictures))
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8"))
-
-
-def inline_json(value: Any) -> Markup:
-    """JSON that may stand inside of a `<script>`: no text in it ends the element or begins a comment."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    return page_template(Path(__file__).with_name(_TEMPLATE))

@@ -1,0 +1,1 @@
+"""The look that all pages share: one template base and one style."""
