@@ -7,10 +7,8 @@ needs Chromium (on Debian `apt install chromium`) and is left as it is without o
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -19,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import demo
+from benchmarks.browser import find_browser, playwright_and_browser
 from microseg.core.system.files import replacing
 
 PICTURES = Path(__file__).parents[1] / "microseg" / "docs" / "pictures"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Largest size of a picture in bytes: README and wheel carry it.
 LARGEST = 150_000
 # Of a field, in native pixels: large enough to show laths, small enough to show grains.
@@ -40,13 +38,12 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.demo"], check=True)
     options.out.mkdir(parents=True, exist_ok=True)
     _write(options.out / "overlay.jpg", micrograph_and_overlay(demo.OUT / "wafer_dir", demo.OUT / "report"))
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
+    if find_browser() is None:
         print(
             f"{options.out / 'report.png'}: left as it is. Remedy: install Chromium (on Debian `apt install chromium`)."
         )
     else:
-        _write(options.out / "report.png", screenshot(demo.OUT / "report" / "report.html", browser))
+        _write(options.out / "report.png", screenshot(demo.OUT / "report" / "report.html"))
 
 
 def micrograph_and_overlay(fields: Path, report: Path) -> NDArray[np.uint8]:
@@ -72,16 +69,14 @@ def micrograph_and_overlay(fields: Path, report: Path) -> NDArray[np.uint8]:
     return np.hstack([shown[0], gap, shown[1]]).astype(np.uint8)
 
 
-def screenshot(page: Path, browser: str) -> NDArray[np.uint8]:
+def screenshot(page: Path) -> NDArray[np.uint8]:
     """The top of a page as a browser shows it, uint8 (height, width, 3), BGR."""
     width, height = REPORT_PX
-    with tempfile.TemporaryDirectory() as work:
-        picture = Path(work, "page.png")
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                   "--hide-scrollbars", f"--window-size={width},{height}", f"--user-data-dir={work}/profile",
-                   f"--screenshot={picture}", page.resolve().as_uri()]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
-        image = cv2.imread(str(picture))
+    with playwright_and_browser() as (_, browser):
+        shown = browser.new_page(viewport={"width": width, "height": height}, offline=True)
+        shown.goto(page.resolve().as_uri())
+        data = shown.screenshot()
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return np.asarray(image, np.uint8)
 

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "microseg"
 TESTS = ROOT / "tests"
-# Folders of tests that stand for no package: what `import microseg` offers, and what needs a GPU.
-WITHOUT_PACKAGE = {"api", "gpu"}
+# Folders of tests that stand for no package: what `import microseg` offers, what needs a browser, and what needs a GPU.
+WITHOUT_PACKAGE = {"api", "browser", "gpu"}
 
 MOST_LINES_OF_A_MODULE = 400
 MOST_LINES_OF_A_FUNCTION = 80

@@ -70,7 +70,8 @@ def grid_points(measured: NDArray[np.bool_], number: int, rng: np.random.Generat
     for _ in range(_TRIES):
         top, left = rng.random(2)
         ys, xs = (np.arange(rows) + top) * height / rows, (np.arange(columns) + left) * width / columns
-        points = [(round(float(x), 2), round(float(y), 2)) for y in ys for x in xs if measured[int(y), int(x)]]
+        # Down to a hundredth: rounded up, the last point would lie beyond the edge.
+        points = [(int(100 * x) / 100, int(100 * y) / 100) for y in ys for x in xs if measured[int(y), int(x)]]
         if points:
             return points
     raise InputError("no point of the grid meets a measured pixel. Remedy: more --points.")
@@ -132,7 +133,10 @@ def write_page(path: Path, draw: Draw, fields: Sequence[Counted], phases: Sequen
         ],
     }
     pictures = [Markup(each.picture) for each in fields]
-    write_text(path, _template().render(title=plain_name(title), content=inline_json(content), pictures=pictures))
+    text = _template().render(
+        title=plain_name(title), audit=draw.audit, content=inline_json(content), pictures=pictures
+    )
+    write_text(path, text)
 
 
 @cache
