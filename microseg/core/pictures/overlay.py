@@ -1,6 +1,6 @@
-"""Overlays: the phases' colours over the micrograph, as JPEG. Large fields are reduced by area averaging.
+"""Overlays: the phases' colours over the micrograph, as JPEG, and the same picture without them.
 
-What is not measured is pale and has no colour.
+Large fields are reduced by area averaging. What is not measured is pale in an overlay and has no colour.
 """
 
 from __future__ import annotations
@@ -20,44 +20,33 @@ _OPACITY, _PALENESS = 0.4, 0.65
 _QUALITY, _THUMBNAIL_QUALITY = 85, 72
 
 
-class Overlay:
-    """Collects a field's rows from top to bottom into one picture of at most `MAX_SIDE_PX` a side."""
+class _Picture:
+    """Collects rows from top to bottom into one picture of at most `MAX_SIDE_PX` a side."""
 
-    def __init__(self, height: int, width: int, colors: Sequence[str]) -> None:
-        """Args:
-        height: rows of the field.
-        width: columns of the field.
-        colors: colour of each phase, #rrggbb.
-        """
+    def __init__(self, height: int, width: int, channels: tuple[int, ...] = ()) -> None:
         self._factor = max(1, math.ceil(max(height, width) / MAX_SIDE_PX))
-        self._picture = np.zeros((math.ceil(height / self._factor), math.ceil(width / self._factor), 3), np.uint8)
+        shape = (math.ceil(height / self._factor), math.ceil(width / self._factor), *channels)
+        self._picture = np.zeros(shape, np.uint8)
         self._filled = 0
         self._waiting: list[NDArray[np.uint8]] = []
-        self._table = _color_table(colors)
 
-    def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Append rows: grey values and phase indices (NOT_MEASURED: none), both uint8 (n, width)."""
-        codes = labels.astype(np.uint16)
-        codes <<= 8
-        codes |= grey
-        pixels = np.take(self._table, codes).view(np.uint8).reshape(*labels.shape, 4)
-        colored = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR), np.uint8)
+    def finish(self) -> NDArray[np.uint8]:
+        """The picture, uint8."""
+        if self._waiting and len(rest := np.concatenate(self._waiting)):
+            missing = [(0, self._factor - len(rest)), *((0, 0) for _ in rest.shape[1:])]
+            self._put(self._reduced(np.pad(rest, missing, mode="edge")))
+        return self._picture
+
+    def _append(self, rows: NDArray[np.uint8]) -> None:
         if self._factor == 1:
-            self._put(colored)
+            self._put(rows)
             return
-        self._waiting.append(colored)
-        rows = sum(len(block) for block in self._waiting)
-        if whole := rows // self._factor * self._factor:
+        self._waiting.append(rows)
+        number = sum(len(block) for block in self._waiting)
+        if whole := number // self._factor * self._factor:
             block = np.concatenate(self._waiting)
             self._waiting = [block[whole:].copy()]
             self._put(self._reduced(block[:whole]))
-
-    def finish(self) -> NDArray[np.uint8]:
-        """The picture, uint8 (h, w, 3) BGR."""
-        rest = np.concatenate(self._waiting) if self._waiting else np.empty((0, 0, 3), np.uint8)
-        if len(rest):
-            self._put(self._reduced(np.pad(rest, ((0, self._factor - len(rest)), (0, 0), (0, 0)), mode="edge")))
-        return self._picture
 
     def _put(self, rows: NDArray[np.uint8]) -> None:
         self._picture[self._filled : self._filled + len(rows)] = rows
@@ -72,8 +61,44 @@ class Overlay:
         return np.asarray(cv2.resize(block, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+class Overlay(_Picture):
+    """Collects a field's rows from top to bottom into its overlay, uint8 (h, w, 3) BGR."""
+
+    def __init__(self, height: int, width: int, colors: Sequence[str]) -> None:
+        """Args:
+        height: rows of the field.
+        width: columns of the field.
+        colors: colour of each phase, #rrggbb.
+        """
+        super().__init__(height, width, (3,))
+        self._table = _color_table(colors)
+
+    def add(self, grey: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Append rows: grey values and phase indices (NOT_MEASURED: none), both uint8 (n, width)."""
+        codes = labels.astype(np.uint16)
+        codes <<= 8
+        codes |= grey
+        pixels = np.take(self._table, codes).view(np.uint8).reshape(*labels.shape, 4)
+        self._append(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR), np.uint8))
+
+
+class Plain(_Picture):
+    """Collects a field's rows from top to bottom into the picture that its overlay lies over, uint8 (h, w)."""
+
+    def __init__(self, height: int, width: int) -> None:
+        """Args:
+        height: rows of the field.
+        width: columns of the field.
+        """
+        super().__init__(height, width)
+
+    def add(self, grey: NDArray[np.uint8]) -> None:
+        """Append rows of grey values, uint8 (n, width)."""
+        self._append(grey)
+
+
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 (h, w, 3) BGR, as JPEG."""
+    """A picture, uint8 (h, w, 3) BGR or (h, w), as JPEG."""
     return _encoded(picture, _QUALITY)
 
 

@@ -18,7 +18,7 @@ from microseg.deploy.audit.files import Audit
 from microseg.deploy.measurement.reported import claims
 from microseg.deploy.report.alarms import alarms_of
 from microseg.deploy.report.claims import measured_field, sources_of
-from microseg.deploy.report.html import report_html
+from microseg.deploy.report.page.html import report_html
 from microseg.deploy.report.reader import read_report
 from microseg.deploy.report.records import FailedField, FieldRecord, StoredRecord, has_pictures, record_path
 from microseg.deploy.report.settings_file import ReportSettings
@@ -163,7 +163,7 @@ def rewritten(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
     names = [phase.name for phase in manifest.phases]
     return {
         "fields.csv": fields_csv(findings.outcomes, names, report.settings.decimal_comma, findings.standing),
-        "report.html": report_html(report.path, findings),
+        "report.html": report_html(findings),
         "summary.json": json.dumps(content.content(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
 

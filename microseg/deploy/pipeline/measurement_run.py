@@ -175,7 +175,7 @@ class MeasurementRun:
     def _write(self, settings: ReportSettings, sink: ReportSink, engine: Engine | None, begun: float) -> dict[str, Any]:
         """Write tables, page and summary. Raises InputError."""
         # Imported here: the schema and the template are slow to import. They load while the network computes.
-        from microseg.deploy.report.html import report_html
+        from microseg.deploy.report.page.html import report_html
         from microseg.deploy.report.repeated import repeated_fields
         from microseg.deploy.report.summary import Findings, summary
         from microseg.deploy.report.summary_file import SummaryRun
@@ -226,7 +226,7 @@ class MeasurementRun:
                     findings.standing,
                 ),
             )
-            write_text(self.report / "report.html", report_html(self.report, findings))
+            write_text(self.report / "report.html", report_html(findings))
             write_json(self.report / "summary.json", content)
         return content
 
@@ -291,6 +291,6 @@ def _regions(path: Path | None, names: list[str]) -> Regions | None:
 
 def _import_html() -> None:
     """Import what the page needs while the network computes."""
-    from microseg.deploy.report.html import load_template
+    from microseg.deploy.report.page.html import load_template
 
     load_template()

@@ -51,6 +51,13 @@ class FieldRecord(FrozenModel):
     notice_kinds: list[str] = Field(default_factory=list, description="The kind of each notice.")
     mask: str = Field(description="Path of the mask in the report.")
     overlay: str = Field(description="Path of the overlay in the report.")
+    plain: str = Field(
+        "",
+        description="Path of the micrograph as the overlay shows it, without colours; empty in reports of earlier versions.",
+    )
+    preview: str = Field(
+        "", description="Path of the small overlay in the report; empty in reports of earlier versions."
+    )
     stage_um: tuple[float, float] | None = Field(
         None,
         description="X and Y of the stage, µm, as the file states them; null where it states none or nothing asks for it.",
@@ -127,12 +134,14 @@ class StoredRecord(VersionedModel):
     """A file of the folder `records/`."""
 
     schema_name: ClassVar[str] = "field-record"
-    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 2)
+    schema_version: ClassVar[tuple[int, int]] = (RECORD_VERSION, 3)
     version_key: ClassVar[str] = "record_version"
 
     record_version: int = Field(RECORD_VERSION, description="Major version of this schema.")
     field: FieldRecord = Field(description="The measured field.")
-    thumbnail: str = Field(description="Small overlay for the page, JPEG in base64.")
+    thumbnail: str = Field(
+        "", description="Small overlay, JPEG in base64, of earlier versions; now a file (`preview`)."
+    )
 
 
 def record_path(report: Path, place: str) -> Path:
@@ -145,18 +154,17 @@ def record_path(report: Path, place: str) -> Path:
     return report / "records" / f"{place}.json"
 
 
-def write_record(report: Path, record: FieldRecord, thumbnail: str) -> None:
+def write_record(report: Path, record: FieldRecord) -> None:
     """Write a record. The field is finished once this returns.
 
     Args:
         report: the report's folder.
         record: the measured field.
-        thumbnail: small overlay, JPEG in base64.
 
     Raises:
         InputError: the file cannot be written.
     """
-    stored = StoredRecord(field=record, thumbnail=thumbnail)
+    stored = StoredRecord(field=record)
     with writing(report):
         write_text(record_path(report, record.place), stored.model_dump_json(indent=2) + "\n")
 
@@ -195,18 +203,12 @@ def count_left_over(report: Path, places: Iterable[str]) -> int:
     return sum(path not in known for path in (report / "records").rglob("*.json"))
 
 
-def read_thumbnail(report: Path, record: FieldRecord) -> str | None:
-    """The thumbnail of a measured field, JPEG in base64; None without a record."""
-    stored = _read(record_path(report, record.place))
-    return None if stored is None else stored.thumbnail
-
-
 def discard(report: Path, name: str, place: str) -> None:
     """Remove the earlier results of a field. A record goes first: no incomplete result counts. Raises InputError."""
     with writing(report):
         for each in (place, *_other_places(report, name, place)):
             record_path(report, each).unlink(missing_ok=True)
-            for path in (mask_path(each), overlay_path(each)):
+            for path in (mask_path(each), overlay_path(each), plain_path(each), preview_path(each)):
                 (report / path).unlink(missing_ok=True)
 
 
@@ -226,6 +228,16 @@ def mask_path(place: str) -> str:
 def overlay_path(place: str) -> str:
     """Path of a field's overlay below the report; `place` is that of the field."""
     return f"overlays/{place}.jpg"
+
+
+def plain_path(place: str) -> str:
+    """Path of a field's micrograph below the report, as its overlay shows it; `place` is that of the field."""
+    return f"pictures/{place}.jpg"
+
+
+def preview_path(place: str) -> str:
+    """Path of a field's small overlay below the report; `place` is that of the field."""
+    return f"thumbnails/{place}.jpg"
 
 
 def _read(path: Path) -> StoredRecord | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from microseg.core.errors import FieldError
 from microseg.core.images.exclusion import NOT_MEASURED
 from microseg.core.images.pixel_size import source_of
 from microseg.core.notices import Notice
-from microseg.core.pictures.overlay import Overlay, jpeg, thumbnail
+from microseg.core.pictures.overlay import Overlay, Plain, jpeg, thumbnail
 from microseg.core.pictures.png import MaskWriter
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
@@ -35,7 +34,8 @@ from microseg.deploy.report.records import (
     find_record,
     mask_path,
     overlay_path,
-    read_thumbnail,
+    plain_path,
+    preview_path,
     write_record,
 )
 from microseg.deploy.report.settings_file import ReportSettings
@@ -155,7 +155,7 @@ class ReportSink:
             if task.error:
                 raise FieldError(task.error)
             counts, notices = measurement.finish()
-            picture = rows.finish()
+            overlay, plain = rows.finish()
             task.require_unchanged()
             measures = None if probe is None else probe.measures()
             alarm = None if self._judge is None or measures is None else self._judge.judge(measures)
@@ -171,7 +171,8 @@ class ReportSink:
         if marks is not None:
             changes = {"marks": marks.text(), "stage_um": self._stages.pop(task.name, None)}
             record = record.model_copy(update=changes)
-        write_record(self._report, record, _write_overlay(self._report / record.overlay, picture))
+        _write_pictures(self._report, record, overlay, plain)
+        write_record(self._report, record)
         self.outcomes[task.name] = record
 
     def _with_places(self, source: InputField, record: FieldRecord) -> FieldRecord:
@@ -192,7 +193,7 @@ class ReportSink:
         from microseg.core.images.scale.stage import stage_position
 
         marked = record.model_copy(update={"marks": marks.text(), "stage_um": stage_position(source.path)})
-        write_record(self._report, marked, read_thumbnail(self._report, record) or "")
+        write_record(self._report, marked)
         return marked
 
     def _marks(self) -> RegionMarks | None:
@@ -233,7 +234,7 @@ class ReportSink:
 
 
 class _MaskAndOverlay:
-    """Native rows to the mask's file and the overlay's picture, in which data bars are pale."""
+    """Native rows to the mask's file, to the overlay, in which data bars are pale, and to the same picture without colours."""
 
     def __init__(
         self, task: FieldTask, mask: MaskWriter, colors: Sequence[str], marks: RegionMarks | None = None
@@ -245,6 +246,7 @@ class _MaskAndOverlay:
         height, width = self._field.native_shape
         bars = self._field.data_bars
         self._overlay = Overlay(bars.top_px + height + bars.bottom_px, width, colors)
+        self._plain = Plain(bars.top_px + height + bars.bottom_px, width)
         self._blank(self._field.crop.top_px)
         self._draw_bar(bars.top_px, at_top=True)
 
@@ -253,6 +255,7 @@ class _MaskAndOverlay:
         if self._marks is not None:
             self._marks.add(grey)
         self._overlay.add(grey, labels)
+        self._plain.add(grey)
         crop = self._field.crop
         if crop.left_px or crop.right_px:
             labels = np.pad(labels, ((0, 0), (crop.left_px, crop.right_px)), constant_values=NOT_MEASURED)
@@ -261,18 +264,19 @@ class _MaskAndOverlay:
     def add_vote(self, fold: int, labels: NDArray[np.uint8]) -> None:
         """A report keeps no labels of single folds."""
 
-    def finish(self) -> NDArray[np.uint8]:
-        """Complete the mask; returns the overlay, uint8 (h, w, 3) BGR."""
+    def finish(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Complete the mask; returns the overlay, uint8 (h, w, 3) BGR, and the same picture without colours, uint8 (h, w)."""
         self._draw_bar(self._field.data_bars.bottom_px, at_top=False)
         self._blank(self._field.crop.bottom_px)
         self._mask.finish()
-        return self._overlay.finish()
+        return self._overlay.finish(), self._plain.finish()
 
     def _draw_bar(self, rows: int, *, at_top: bool) -> None:
         if rows:
             with self._task.reading:
                 grey = self._field.data_bar_rows(at_top=at_top)
             self._overlay.add(grey, np.full(grey.shape, NOT_MEASURED, np.uint8))
+            self._plain.add(grey)
 
     def _blank(self, rows: int) -> None:
         self._mask.write(np.full((rows, self._field.full_shape[1]), NOT_MEASURED, np.uint8))
@@ -297,11 +301,12 @@ def _mask_and_overlay(
         yield _MaskAndOverlay(task, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors, marks)
 
 
-def _write_overlay(path: Path, picture: NDArray[np.uint8]) -> str:
-    """Write the overlay (BGR) of a field; returns its thumbnail, JPEG in base64."""
-    with writing(path):
-        write_bytes(path, jpeg(picture))
-    return base64.b64encode(thumbnail(picture)).decode("ascii")
+def _write_pictures(report: Path, record: FieldRecord, overlay: NDArray[np.uint8], plain: NDArray[np.uint8]) -> None:
+    """Write the overlay of a field (BGR), the same small, and the micrograph without colours."""
+    pictures = {record.overlay: jpeg(overlay), record.plain: jpeg(plain), record.preview: thumbnail(overlay)}
+    for place, data in pictures.items():
+        with writing(report / place):
+            write_bytes(report / place, data)
 
 
 def _record(
@@ -333,5 +338,7 @@ def _record(
         notice_kinds=[notice.kind for notice in notices],
         mask=mask_path(place),
         overlay=overlay_path(place),
+        plain=plain_path(place),
+        preview=preview_path(place),
         alarm=alarm,
     )

@@ -17,7 +17,7 @@ from microseg.core.system.targets import resolved
 REPORT_VERSION = 1
 _SETTINGS = "settings.json"
 _FILES = (_SETTINGS, "fields.csv", "report.html", "summary.json")
-_FOLDERS = ("masks", "overlays", "records")
+_FOLDERS = ("masks", "overlays", "pictures", "thumbnails", "records")
 _LATER = {"created", "runtime_version", "decimal_comma"}
 # Where things lie decides no figure, and they may be moved between two runs.
 _PLACES = {"input_path", "engine_path"}

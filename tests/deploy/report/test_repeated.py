@@ -136,4 +136,4 @@ def test_a_report_counts_the_same_pixels_once_where_there_is_evidence(tiny_engin
     for name in "abc":
         place = f"records/{name}.tif.json"
         one, other = (json.loads((tmp_path / report / place).read_text()) for report in ("plain", "report"))
-        assert one["field"]["marks"] == other["field"]["marks"] != "" and one["thumbnail"] == other["thumbnail"]
+        assert one["field"]["marks"] == other["field"]["marks"] != ""

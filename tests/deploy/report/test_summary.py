@@ -12,7 +12,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import DomainEntry, Grid, Preparation
 from microseg.deploy.measurement.evidence import Sources
 from microseg.deploy.measurement.reported import claims
-from microseg.deploy.report.html import report_html
+from microseg.deploy.report.page.html import report_html
 from microseg.deploy.report.records import FieldRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary import Findings, summary
@@ -66,7 +66,7 @@ def _fidelity(arithmetic: str, *engine: float) -> Fidelity:
 def test_a_reduced_engine_states_its_distance_from_float32_in_the_runtime_that_computed(tmp_path: Path) -> None:
     judged = [_fidelity("onnxruntime", 40.25), _fidelity("openvino", 40.05, 39.9)]
     findings = _findings(_manifest(precision="int8", fidelity=judged), _field("a", 40, 40))
-    page = report_html(tmp_path, findings)
+    page = report_html(findings)
     assert "bainite 0.100 (0.3)" in page and "2 fields of\nsuperalloy" in page and "0.250" not in page
     assert "OpenVINO 2026.4 on\nthe CPU" in page
     engine = summary(findings, RUN, 0).content()["engine"]
@@ -89,11 +89,11 @@ def test_a_student_states_its_distance_from_the_bag_and_not_that_networks_differ
         points=dict.fromkeys(TORCH, 0.23), spread_points=dict.fromkeys(TORCH, 0.7), bag_spread_points=dict.fromkeys(TORCH, 0.6),
     )  # fmt: skip
     findings = _findings(_manifest(distillation=student), _field("a", 40, 40))
-    page = report_html(tmp_path, findings)
+    page = report_html(findings)
     assert "0.973" in page and "bainite 0.23" in page and "2 fields that\nthe engine did not learn from" in page
     assert "reproduces the bag five" in page and "networks of the bag differ" not in page
     assert summary(findings, RUN, 0).content()["engine"]["from_bag"]["run"] == "five"
-    assert "networks of the bag differ" in report_html(tmp_path, _findings(_manifest(), _field("a", 40, 40)))
+    assert "networks of the bag differ" in report_html(_findings(_manifest(), _field("a", 40, 40)))
 
 
 def test_fields_on_which_the_networks_differ_are_named() -> None:
@@ -118,7 +118,7 @@ def test_notices_of_fields_are_grouped_by_kind_and_text(tmp_path: Path) -> None:
         {"kind": "data bar", "text": bar[1], "count": 1, "fields": ["g"]},
         {"kind": "data bar", "text": "60 rows\u202e", "count": 1, "fields": ["<h>"]},
     ]
-    page = report_html(tmp_path, findings)
+    page = report_html(findings)
     assert "Pixel size, 8 fields\n (f0, f1, f2, f3, f4 and others): assumed from the training images" in page
     assert "Data bar, 1 field\n (&lt;h&gt;): 60 rows\\u202e" in page
 
