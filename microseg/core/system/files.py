@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Self
@@ -202,6 +202,20 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_texts(files: Mapping[Path, str]) -> None:
+    r"""Write texts that belong together to files as UTF-8 with `\n` line ends. Raises OSError.
+
+    All of them are complete under temporary names before the first replaces its file, so that a full disk changes none. They
+    replace their files in the order given.
+
+    Args:
+        files: the texts by file.
+    """
+    with ExitStack() as stack:
+        for path, text in reversed(list(files.items())):
+            stack.enter_context(replacing(path)).write_bytes(text.encode("utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically.
 
@@ -212,7 +226,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: a NaN or an infinity; use None.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON. Raises ValueError for a NaN or an infinity."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_yaml(path: Path, value: Any) -> None:

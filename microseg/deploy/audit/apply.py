@@ -10,10 +10,10 @@ from typing import Any
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
-from microseg.core.system.files import sha256_of, writing
+from microseg.core.system.files import sha256_of
 from microseg.deploy.audit.counts import by_counts
 from microseg.deploy.audit.draw import file_of, measured_input
-from microseg.deploy.audit.files import Audit, read_draw, write_audit
+from microseg.deploy.audit.files import Audit, audit_file, read_draw
 from microseg.deploy.audit.found import Found, Wanted
 from microseg.deploy.audit.label_folder import IMAGES
 from microseg.deploy.audit.masks import by_masks
@@ -105,9 +105,9 @@ def apply_audit(options: ApplyOptions, progress: Callable[[str], None] = lambda 
     )
     files = rewritten(report, file.path, manifest, audit)
     validation, against = appended(file.path, manifest, report.settings, audit)
-    with writing(options.report):
-        write_audit(options.report, audit)
-    write_report(options.report, files)
+    # The audit first: no moment has a report that states more than it keeps.
+    name, text = audit_file(audit)
+    write_report(options.report, {name: text, **files})
     notices = list(found.notices)
     path = None
     if validation is not None:

@@ -118,8 +118,12 @@ def draw_audit(options: DrawOptions, progress: Callable[[str], None] = lambda na
             part.mkdir(parents=True)
             draw = _write(part, draw, files, report, manifest.phases, rng, progress)
             part.rename(out)
-        with writing(options.report):
-            write_draw(options.report, draw)
+        try:
+            with writing(options.report):
+                write_draw(options.report, draw)
+        except InputError:
+            out.rename(part)
+            raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Drawn(out, draw, sum(record.sha256 in lot.trained for record in lot.records))

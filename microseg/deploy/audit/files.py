@@ -14,7 +14,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.frozen_model import FrozenModel
 from microseg.core.schemas.validation import Sha256, SpreadTerm, ValidationField
 from microseg.core.schemas.versioned import VersionedModel
-from microseg.core.system.files import write_json
+from microseg.core.system.files import json_text, write_json
 from microseg.deploy.report.records import FieldRecord
 
 FOLDER = "audit"
@@ -93,9 +93,9 @@ def read_audit(report: Path) -> Audit:
     return Audit.read_json(report / FOLDER / _AUDIT, "the audit", "microseg audit apply again")
 
 
-def write_audit(report: Path, audit: Audit) -> None:
-    """Keep an audit. Raises OSError."""
-    write_json(report / FOLDER / _AUDIT, audit.model_dump(mode="json"))
+def audit_file(audit: Audit) -> tuple[str, str]:
+    """The file that keeps an audit: its name in the report, and its text."""
+    return f"{FOLDER}/{_AUDIT}", json_text(audit.model_dump(mode="json"))
 
 
 def state_of(records: Sequence[FieldRecord], sections: dict[str, str], engine_sha256: str) -> str:

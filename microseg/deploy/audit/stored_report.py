@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Preparation
-from microseg.core.system.files import write_text, writing
+from microseg.core.system.files import json_text, write_texts, writing
 from microseg.deploy.audit.audited import Lot, with_audit
 from microseg.deploy.audit.files import Audit
 from microseg.deploy.measurement.reported import claims
@@ -164,7 +163,7 @@ def rewritten(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
     return {
         "fields.csv": fields_csv(findings.outcomes, names, report.settings.decimal_comma, findings.standing),
         "report.html": report_html(findings),
-        "summary.json": json.dumps(content.content(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "summary.json": json_text(content.content()),
     }
 
 
@@ -195,7 +194,14 @@ def _findings(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
 
 
 def write_report(report: Path, files: Mapping[str, str]) -> None:
-    """Write files of `rewritten`. Raises InputError."""
+    """Write files of a report, all or none.
+
+    Args:
+        report: its folder.
+        files: their texts by name, in the order in which they replace the old ones.
+
+    Raises:
+        InputError: one cannot be written.
+    """
     with writing(report):
-        for name, text in files.items():
-            write_text(report / name, text)
+        write_texts({report / name: text for name, text in files.items()})

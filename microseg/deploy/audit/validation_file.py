@@ -10,6 +10,7 @@ from microseg.core.evaluation.validating import new_validation
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.validation import Validation, read_validation, validation_beside, write_validation
+from microseg.core.system.targets import resolved
 from microseg.deploy.audit.files import Audit
 from microseg.deploy.report.settings_file import ReportSettings
 
@@ -75,7 +76,7 @@ def append(engine: Path, validation: Validation) -> tuple[Path | None, str | Non
     Returns:
         The file, or None and why it could not be written.
     """
-    path = validation_beside(engine)
+    path = resolved(validation_beside(engine))
     try:
         write_validation(path, validation)
     except OSError as error:

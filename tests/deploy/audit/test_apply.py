@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -213,6 +214,41 @@ def test_masks_that_do_not_fit_change_nothing(lot: Lot, tmp_path: Path) -> None:
             _apply(lot, masks=masks)
     assert _state(lot.report) == before
     assert not lot.engine.with_name("bagged.validation.json").exists()
+
+
+def test_a_full_disk_changes_nothing(lot: Lot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+
+    def full_at(name: str) -> None:
+        def until_full(path: Path, data: bytes) -> int:
+            if path.name.startswith(name):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(path, data)
+
+        monkeypatch.setattr(Path, "write_bytes", until_full)
+
+    before = _state(lot.report)
+    full_at("draw.json")
+    with pytest.raises(InputError, match=r"draw\.json: the disk is full"):
+        _draw(lot)
+    assert _state(lot.report) == before and not lot.report.with_name("report-audit").exists()
+    monkeypatch.undo()
+    drawn = _draw(lot)
+    masks = lot.masks(tmp_path / "labels", _names(drawn))
+    before = _state(lot.report)
+    for name in ("audit.json", "fields.csv", "report.html", "summary.json"):
+        full_at(name)
+        with pytest.raises(InputError, match="the disk is full"):
+            _apply(lot, masks=masks)
+        assert _state(lot.report) == before
+    assert not lot.engine.with_name("bagged.validation.json").exists()
+
+
+def test_the_validation_is_named_by_its_whole_path(lot: Lot, tmp_path: Path) -> None:
+    drawn = _draw(lot)
+    engine = lot.engine.parent / "lot" / ".." / lot.engine.name
+    applied = apply_audit(ApplyOptions(lot.report, lot.masks(tmp_path / "labels", _names(drawn)), engine=engine))
+    assert applied.validation == lot.engine.resolve().with_name("bagged.validation.json")
 
 
 def test_reports_that_do_not_fit_are_refused(lot: Lot, tmp_path: Path) -> None:
