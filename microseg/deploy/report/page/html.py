@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _HOME = Path(__file__).parent
-# A report has as many sections as its input has folders. These many are chapters; summary.json holds all.
+# A report has as many sections as its input has folders. These many are chapters, these many more are rows of a table.
 MOST_CHAPTERS = 60
+MOST_LISTED = 1000
 MOST_FAILED = 500
 RUNTIME_NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
@@ -64,6 +65,7 @@ def report_html(findings: Findings) -> str:
         validation=_validation(findings.manifest),
         sections=sections,
         most_chapters=MOST_CHAPTERS,
+        most_listed=MOST_LISTED,
         section_alarms={} if findings.alarms is None else findings.alarms.sections,
         most_failed=MOST_FAILED,
         grounds=_grounds(findings.claims),
