@@ -1,6 +1,9 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Modules are compiled when they are first imported, and kept: a third of the installed ones ever are. Where Python may not
+# write bytecode, every start would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
 STAMP := .venv/.installed
 
 .PHONY: demo docs test lint format clean
@@ -8,10 +11,6 @@ STAMP := .venv/.installed
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[cpu,train,export,dev,docs]'
-	# Where Python may not write bytecode, every start would compile again. Pip compiles one file after the other, and the
-	# packages' own tests too. Some packages hold a file for another version of Python, which does not compile.
-	$(BIN)/python -m compileall -q microseg
-	$(BIN)/python -m compileall -qq --workers 0 -x '/tests?/' .venv/lib || true
 	touch $@
 
 demo: $(STAMP)

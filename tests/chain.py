@@ -16,6 +16,7 @@ import yaml
 
 from microseg.core.schemas.run import RunSummary
 from microseg.synthetic.folder import write_domain
+from microseg.train.common.curves import plot_histories
 from microseg.train.common.progress import ProgressCallback
 from microseg.train.common.recipe import Recipe
 from microseg.train.supervised.command import run_supervised
@@ -67,12 +68,15 @@ def train(
     only_folds: list[int] | None = None,
     on_fold: Callable[[int], ProgressCallback] = lambda fold: lambda step, steps, text: None,
     workers: int | None = None,
+    draws: bool = False,
 ) -> RunSummary | None:
-    """`microseg train supervised` without its command line."""
-    return run_supervised(
-        domain, "tiny", recipe or tiny_recipe(), out,
-        resume=resume, only_folds=only_folds, on_fold=on_fold, workers=workers,
-    )  # fmt: skip
+    """`microseg train supervised` without its command line. Curves are drawn if asked: it takes longer than a step."""
+    drawn = plot_histories if draws else lambda path, *others: path.touch()
+    with patch("microseg.train.supervised.command.plot_histories", drawn):
+        return run_supervised(
+            domain, "tiny", recipe or tiny_recipe(), out,
+            resume=resume, only_folds=only_folds, on_fold=on_fold, workers=workers,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

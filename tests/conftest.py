@@ -85,7 +85,7 @@ def trained(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.chain import train
 
     run = tmp_path_factory.mktemp("runs") / "run"
-    train(source, run)
+    train(source, run, draws=True)
     return run
 
 

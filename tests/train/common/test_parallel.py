@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +20,6 @@ import pytest
 from microseg.core.errors import TrainingError
 from microseg.train.common.parallel import folds as parallel
 from microseg.train.common.parallel.folds import _end_with_parent
-from microseg.train.common.parallel.ranks import ALONE, Ranks
-from microseg.train.common.parallel.stopping import StopRequest
 from microseg.train.common.progress import ProgressCallback
 from tests.chain import train
 from tests.processes import start_method
@@ -84,46 +81,13 @@ def test_workers_of_a_parent_that_was_killed_end_as_well(tmp_path: Path) -> None
 
 def test_folds_save_when_their_whole_group_is_told_to_end(tmp_path: Path) -> None:
     """As clusters do it: SIGTERM to every process of a job, also to those that only start others or pass on reports."""
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from microseg.train.common.parallel import folds as parallel; from tests.train.common.test_parallel import Saves\n"
-        "if __name__ == '__main__':\n"
-        "    place = Path(sys.argv[1])\n"
-        "    told = lambda fold: lambda step, steps, text: (place / f'told{fold}').touch()\n"
-        "    try: parallel.train_folds([Saves(0, place), Saves(1, place)], 2, told)\n"
-        "    except KeyboardInterrupt: sys.exit(130)\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code, encoding="utf-8")
+    script = Path(__file__).with_name("saving_folds.py")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen([sys.executable, script, tmp_path], env=environment, start_new_session=True)
     _wait_for(lambda: all((tmp_path / f"told{fold}").exists() for fold in (0, 1)))
     os.killpg(parent.pid, signal.SIGTERM)
     assert parent.wait(50) == 130
     assert all((tmp_path / f"saved{fold}").exists() for fold in (0, 1))
-
-
-@dataclass(frozen=True)
-class Saves:
-    """A fold that takes a second to save when it is told to stop."""
-
-    fold: int
-    folder: Path
-
-    def run(self, report: ProgressCallback, ranks: Ranks = ALONE) -> None:
-        """Train until told."""
-        with StopRequest() as stop:
-            for step in range(500):
-                report(step, 500, "")
-                time.sleep(0.1)
-                if stop.made:
-                    time.sleep(1)
-                    (self.folder / f"saved{self.fold}").touch()
-                    raise KeyboardInterrupt
-
-    def ranks_at_most(self, workers: int) -> int:
-        """As many as there are."""
-        return workers
 
 
 def _starts_a_worker(place: Path) -> None:

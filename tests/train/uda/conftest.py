@@ -14,7 +14,7 @@ from microseg.models.build import build_network
 from microseg.models.network import Network
 from microseg.synthetic.folder import write_domain
 from microseg.train.common import run_folder
-from microseg.train.uda import criteria
+from microseg.train.uda import bags, criteria
 from microseg.train.uda.scoring import candidates
 from tests.chain import tiny_domain, train
 
@@ -43,6 +43,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         # Candidates are compared on views of 96 px, a third of these fields, which each candidate predicts six times.
         patch.setattr(criteria, "VIEW_PX", 96)
+        patch.setattr(criteria, "VIEWS", 1)
+        # Drawing takes as long as the training: `test_curves.py` looks at the picture.
+        patch.setattr(bags, "plot_adaptation", lambda path, *others: path.touch())
         patch.setattr(candidates, "MOST_ENLARGED", 1.0)
         patch.setattr(run_folder, "build_network", _copied)
         yield root

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from microseg.models.network import Network, NetworkOutput
+if TYPE_CHECKING:
+    from microseg.models.network import Network, NetworkOutput
 
 T = TypeVar("T")
 
@@ -109,6 +109,9 @@ def pool_statistics(network: nn.Module) -> None:
     GPUs use PyTorch's SyncBatchNorm, which does not run on CPUs.
     """
     if torch.cuda.is_available():
+        # Processes that only start others need not import it: it takes longer than PyTorch.
+        from timm.layers.norm_act import convert_sync_batchnorm
+
         convert_sync_batchnorm(network)
         return
     for name, child in network.named_children():
