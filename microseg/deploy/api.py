@@ -45,6 +45,7 @@ class FolderOptions(TypedDict, total=False):
     require_scale: bool
     force_scale: bool
     sections: str | None
+    xlsx: bool
 
 
 def load_engine(
@@ -136,13 +137,14 @@ def segment_folder(
         force_scale: measure also fields whose pixel size is more than 6 times beyond those of the training.
         sections: the section of each field: a regular expression with one group, searched in the field's path without suffix,
             or a CSV file with the columns field and section; None for the field's folder.
+        xlsx: write the figures as report.xlsx, too; it needs `pip install 'microseg[xlsx]'`.
 
     Returns:
         The report. Fields that fail are in it with the reason (`report.summary.failed`) and raise nothing.
 
     Raises:
         InputError: wrong input, engine or settings, a report of other settings, or a full disk.
-        MissingExtraError: the runtime is not installed.
+        MissingExtraError: the runtime is not installed, or what writes report.xlsx.
     """
     values: dict[str, Any] = {**options}
     crop, roi = values.pop("crop", None), values.pop("roi", None)

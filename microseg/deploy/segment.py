@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from microseg.core.errors import InputError
 from microseg.core.system.targets import resolved
 from microseg.deploy.report.names import absolute, extended
+from microseg.deploy.report.settings_file import WORKBOOK
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Engine, EngineFile, begin_loading, open_configured
@@ -47,11 +48,12 @@ def segment(
 
     Raises:
         InputError: wrong input, engine or settings (nothing is done), or a full disk (finished fields are complete).
-        MissingExtraError: the runtime is not installed.
+        MissingExtraError: the runtime is not installed, or what writes the workbook.
         KeyboardInterrupt: interrupted; finished fields are complete.
     """
     begun = time.monotonic()
     report = _report_folder(options)
+    has_workbook = _has_workbook(options, report)
     file = EngineFile(options.engine)
     config = segment_config(
         file,
@@ -72,6 +74,7 @@ def segment(
 
         hashing.result()
         run = MeasurementRun.prepare(options, config, manifest, report, file.require_intact().sha256)
+        run = replace(run, has_workbook=has_workbook)
 
         def load() -> Engine:
             with file.unchanged():
@@ -89,6 +92,15 @@ def default_report(path: Path) -> Path:
     if not typed.name:
         raise InputError(f"{path}: has no folder beside it for the report. Remedy: --out REPORT.")
     return typed.with_name(f"{typed.name}-report")
+
+
+def _has_workbook(options: SegmentOptions, report: Path) -> bool:
+    """Whether the report gets a workbook. Raises MissingExtraError before anything is computed."""
+    if not options.xlsx and not (report / WORKBOOK).exists():
+        return False
+    from microseg.deploy.report.workbook import wants_workbook
+
+    return wants_workbook(report, options.xlsx)
 
 
 def _report_folder(options: SegmentOptions) -> Path:

@@ -38,6 +38,7 @@ class SegmentOptions:
         require_scale: whether fields fail whose pixel size nothing states.
         sections: a regular expression or a CSV file that gives each field its section; None: its folder.
         force_scale: whether fields far beyond the pixel sizes of the training are measured.
+        xlsx: whether the report gets a workbook; one that it has is written again in any case.
     """
 
     input: Path
@@ -64,6 +65,7 @@ class SegmentOptions:
     require_scale: bool = False
     force_scale: bool = False
     sections: str | None = None
+    xlsx: bool = False
 
     @property
     def preparation(self) -> dict[str, object]:

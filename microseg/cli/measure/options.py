@@ -159,6 +159,10 @@ DecimalCommaOption = Annotated[
         help="Write fields.csv with decimal commas and semicolons. Default: point and comma, or as the report has.",
     ),
 ]
+WorkbookOption = Annotated[
+    bool,
+    typer.Option("--xlsx", help="Write report.xlsx, too. Needs the extra xlsx."),
+]
 AssumeScaleOption = Annotated[
     bool,
     typer.Option(

@@ -35,6 +35,7 @@ from microseg.cli.measure.options import (
     RuntimeOption,
     SectionsOption,
     ThreadsOption,
+    WorkbookOption,
     crop_of,
 )
 from microseg.core.plain_text import plain_name
@@ -78,6 +79,7 @@ def segment(
     sections: SectionsOption = None,
     json_path: JsonOption = None,
     decimal_comma: DecimalCommaOption = None,
+    xlsx: WorkbookOption = False,
 ) -> None:
     """Measure the phase fractions of micrographs. Write masks, overlays, tables and a report to sign."""
     from microseg.deploy.segment_options import SegmentOptions
@@ -112,6 +114,7 @@ def segment(
             require_scale=require_scale,
             force_scale=force_scale,
             sections=sections,
+            xlsx=xlsx,
         )
     )
     print_summary(result.summary)

@@ -202,18 +202,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_texts(files: Mapping[Path, str]) -> None:
-    r"""Write texts that belong together to files as UTF-8 with `\n` line ends. Raises OSError.
+def write_together(files: Mapping[Path, str | bytes]) -> None:
+    r"""Write texts, as UTF-8 with `\n` line ends, and bytes that belong together. Raises OSError.
 
     All of them are complete under temporary names before the first replaces its file, so that a full disk changes none. They
     replace their files in the order given.
 
     Args:
-        files: the texts by file.
+        files: the contents by file.
     """
     with ExitStack() as stack:
-        for path, text in reversed(list(files.items())):
-            stack.enter_context(replacing(path)).write_bytes(text.encode("utf-8"))
+        for path, content in reversed(list(files.items())):
+            data = content.encode("utf-8") if isinstance(content, str) else content
+            stack.enter_context(replacing(path)).write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

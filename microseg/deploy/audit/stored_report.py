@@ -11,7 +11,7 @@ from microseg.core.domains.pixel_sizes import preparation_of
 from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Preparation
-from microseg.core.system.files import json_text, write_texts, writing
+from microseg.core.system.files import json_text, write_together, writing
 from microseg.deploy.audit.audited import Lot, with_audit
 from microseg.deploy.audit.files import Audit
 from microseg.deploy.measurement.reported import claims
@@ -20,10 +20,11 @@ from microseg.deploy.report.claims import measured_field, sources_of
 from microseg.deploy.report.page.html import report_html
 from microseg.deploy.report.reader import read_report
 from microseg.deploy.report.records import FailedField, FieldRecord, StoredRecord, has_pictures, record_path
-from microseg.deploy.report.settings_file import ReportSettings
+from microseg.deploy.report.settings_file import WORKBOOK, ReportSettings
 from microseg.deploy.report.summary import Findings, summary
 from microseg.deploy.report.summary_file import ReportSummary
 from microseg.deploy.report.table import fields_csv, read_rows
+from microseg.deploy.report.workbook import wants_workbook, workbook_bytes
 from microseg.runtime import EngineFile
 
 _AGAIN = "repeat `microseg segment`, which writes it again"
@@ -142,7 +143,7 @@ def engine_of(report: StoredReport, moved: Path | None) -> EngineFile:
     return file
 
 
-def rewritten(report: StoredReport, engine: Path, manifest: Manifest, audit: Audit) -> Mapping[str, str]:
+def rewritten(report: StoredReport, engine: Path, manifest: Manifest, audit: Audit) -> Mapping[str, str | bytes]:
     """The files of a report with an audit in it, by name; nothing is written.
 
     Args:
@@ -153,6 +154,7 @@ def rewritten(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
 
     Raises:
         InputError: the report's files do not fit together.
+        MissingExtraError: the report has a workbook, and xlsxwriter is not installed.
     """
     findings = _findings(report, engine, manifest, audit)
     # What lay in the input and was no field is only in the notices.
@@ -160,7 +162,9 @@ def rewritten(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
     findings = replace(findings, left_out=left_out)
     content = summary(findings, report.summary.run, report.summary.engine_calls)
     names = [phase.name for phase in manifest.phases]
+    has_workbook = wants_workbook(report.path, asked=False)
     return {
+        **({WORKBOOK: workbook_bytes(findings)} if has_workbook else {}),
         "fields.csv": fields_csv(findings.outcomes, names, report.settings.decimal_comma, findings.standing),
         "report.html": report_html(findings),
         "summary.json": json_text(content.content()),
@@ -193,15 +197,15 @@ def _findings(report: StoredReport, engine: Path, manifest: Manifest, audit: Aud
     )
 
 
-def write_report(report: Path, files: Mapping[str, str]) -> None:
+def write_report(report: Path, files: Mapping[str, str | bytes]) -> None:
     """Write files of a report, all or none.
 
     Args:
         report: its folder.
-        files: their texts by name, in the order in which they replace the old ones.
+        files: their contents by name, in the order in which they replace the old ones.
 
     Raises:
         InputError: one cannot be written.
     """
     with writing(report):
-        write_texts({report / name: text for name, text in files.items()})
+        write_together({report / name: text for name, text in files.items()})

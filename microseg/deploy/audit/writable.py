@@ -7,6 +7,7 @@ from pathlib import Path
 
 from microseg.core.errors import InputError
 from microseg.core.system.files import require_writable
+from microseg.deploy.report.settings_file import WORKBOOK
 
 
 def require_writable_report(report: Path) -> None:
@@ -21,5 +22,5 @@ def require_writable_report(report: Path) -> None:
             raise InputError(
                 f"{folder}: is read-only. Nothing is changed. Remedy: make it writable, or copy the report."
             )
-    for name in ("summary.json", "fields.csv", "report.html", "audit/audit.json"):
+    for name in ("summary.json", "fields.csv", "report.html", WORKBOOK, "audit/audit.json"):
         require_writable(report / name)

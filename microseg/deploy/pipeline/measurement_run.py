@@ -16,14 +16,14 @@ from microseg.core.images.folders import readable
 from microseg.core.preparation.field_scale import refuse_contradicting_options
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.validation import validation_beside
-from microseg.core.system.files import write_json, write_text, writing
+from microseg.core.system.files import write_bytes, write_json, write_text, writing
 from microseg.deploy.measurement.sections import sections_of
 from microseg.deploy.pipeline.field_pipeline import FieldPipeline
 from microseg.deploy.pipeline.inputs import SegmentInput, resolve_input
 from microseg.deploy.pipeline.tile_memory import TileLimits
 from microseg.deploy.report.records import FailedField, FieldRecord, count_left_over, has_pictures
 from microseg.deploy.report.report_sink import ReportSink
-from microseg.deploy.report.settings_file import ReportSettings, begin_report, check_report, opened_by
+from microseg.deploy.report.settings_file import WORKBOOK, ReportSettings, begin_report, check_report, opened_by
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
@@ -52,6 +52,7 @@ class MeasurementRun:
         regions: the regions of interest, or None.
         engine: the engine's file.
         sections: the section of each field, by the field's name.
+        has_workbook: whether the report gets a workbook.
     """
 
     report: Path
@@ -63,6 +64,7 @@ class MeasurementRun:
     regions: Regions | None
     engine: Path
     sections: Mapping[str, str]
+    has_workbook: bool = False
 
     @classmethod
     def prepare(
@@ -227,6 +229,10 @@ class MeasurementRun:
                 ),
             )
             write_text(self.report / "report.html", report_html(findings))
+            if self.has_workbook:
+                from microseg.deploy.report.workbook import workbook_bytes
+
+                write_bytes(self.report / WORKBOOK, workbook_bytes(findings))
             write_json(self.report / "summary.json", content)
         return content
 

@@ -16,7 +16,8 @@ from microseg.core.system.targets import resolved
 
 REPORT_VERSION = 1
 _SETTINGS = "settings.json"
-_FILES = (_SETTINGS, "fields.csv", "report.html", "summary.json")
+WORKBOOK = "report.xlsx"
+_FILES = (_SETTINGS, "fields.csv", "report.html", WORKBOOK, "summary.json")
 _FOLDERS = ("masks", "overlays", "pictures", "thumbnails", "records")
 _LATER = {"created", "runtime_version", "decimal_comma"}
 # Where things lie decides no figure, and they may be moved between two runs.

@@ -57,6 +57,23 @@ def fields_csv(
         decimal_comma: whether numbers have a decimal comma and columns are separated by semicolons.
         standing: section and evidence of each measured field, by its name.
     """
+    columns, rows = table_rows(outcomes, phases, standing)
+    text = io.StringIO()
+    delimiter = ";" if decimal_comma else ","
+    table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    # A carriage return outside of quotes ends a row for many readers.
+    quoted = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    table.writerow(columns)
+    for row in rows:
+        cells = [_cell(row.get(column), decimal_comma) for column in columns]
+        (quoted if any("\r" in cell for cell in cells) else table).writerow(cells)
+    return BYTE_ORDER_MARK + text.getvalue()
+
+
+def table_rows(
+    outcomes: Iterable[FieldRecord | FailedField], phases: Sequence[str], standing: Mapping[str, Standing]
+) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The columns of the table, and its rows by column. A row lacks what it has no value for. Arguments as for `fields_csv`."""
     columns = [
         "field",
         "status",
@@ -82,19 +99,20 @@ def fields_csv(
         "predicted_error",
         "alarm",
     ]
-    text = io.StringIO()
-    delimiter = ";" if decimal_comma else ","
-    table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    # A carriage return outside of quotes ends a row for many readers.
-    quoted = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    table.writerow(columns)
-    for outcome in outcomes:
-        row = _failed_row(outcome) if isinstance(outcome, FailedField) else _measured_row(outcome, phases)
-        if (place := standing.get(outcome.name)) is not None:
-            row |= _standing_row(place, phases)
-        cells = [_cell(row.get(column), decimal_comma) for column in columns]
-        (quoted if any("\r" in cell for cell in cells) else table).writerow(cells)
-    return BYTE_ORDER_MARK + text.getvalue()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for outcome in outcomes:
+            row = _failed_row(outcome) if isinstance(outcome, FailedField) else _measured_row(outcome, phases)
+            if (place := standing.get(outcome.name)) is not None:
+                row |= _standing_row(place, phases)
+            yield row
+
+    return columns, rows()
+
+
+def looks_like_formula(text: str) -> bool:
+    """Whether a spreadsheet would run a text as a formula."""
+    return _FORMULA.match(text) is not None
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.system.files import replacing, sha256_of, write_json, write_text, write_texts, write_yaml, writing
+from microseg.core.system.files import replacing, sha256_of, write_json, write_text, write_together, write_yaml, writing
 from microseg.core.system.yaml_file import read_yaml
 
 
@@ -47,13 +47,13 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 
 def test_files_that_belong_together_are_all_written_or_none(tmp_path: Path) -> None:
     one, two, three = files = [tmp_path / name for name in ("1", "2", "3")]
-    write_texts(dict.fromkeys(files, "old\n"))
+    write_together(dict.fromkeys(files, "old\n"))
     two.unlink()
     two.mkdir()
     with pytest.raises(OSError, match="2"):
-        write_texts(dict.fromkeys(files, "new\n"))
+        write_together(dict.fromkeys(files, "new\n"))
     with pytest.raises(UnicodeEncodeError):
-        write_texts({one: "newer\n", three: "\ud800"})
+        write_together({one: "newer\n", three: "\ud800"})
     assert (one.read_text(), three.read_text()) == ("old\n", "old\n")
     assert sorted(tmp_path.iterdir()) == files
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ def test_masks_audit_the_report_and_validate_the_next_lot(lot: Lot, tmp_path: Pa
     validation = read_validation(lot.engine.with_name("bagged.validation.json"))
     assert {field.name for field in validation.fields} == set(_names(drawn))
     # The same fields again are replaced, and a report that is measured again keeps its audit.
+    (lot.report / "report.xlsx").touch()
     _apply(lot, masks=masks)
+    with zipfile.ZipFile(lot.report / "report.xlsx") as workbook:
+        assert b"audited" in workbook.read("xl/worksheets/sheet1.xml")
     assert len(read_validation(lot.engine.with_name("bagged.validation.json")).fields) == 6
     again = segment(SegmentOptions(lot.input, lot.engine, lot.report, sections="^(.)"))
     assert again.summary["phases"][BAINITE]["reported"] == _summary(lot)["phases"][BAINITE]["reported"]
