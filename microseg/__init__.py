@@ -1,6 +1,6 @@
 """Phase fractions from micrographs: train, export, segment.
 
-The Python API: `load_engine`, `segment_folder`, `read_report` and `evaluate_engine` measure and need no torch;
+The Python API: `load_engine`, `connect`, `segment_folder`, `read_report` and `evaluate_engine` measure and need no torch;
 `train_supervised`, `train_uda` and `export_engine` need it. Each is imported at its first use, so that `import microseg`
 loads none of the libraries behind it.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         FieldResult,
         LoadedEngine,
         Report,
+        connect,
         evaluate_engine,
         load_engine,
         read_report,
@@ -45,6 +46,7 @@ __all__ = [
     "Report",
     "Run",
     "TrainingError",
+    "connect",
     "evaluate_engine",
     "export_engine",
     "load_engine",
@@ -64,6 +66,7 @@ _HOMES = {
     "FieldResult": "microseg.deploy.api",
     "LoadedEngine": "microseg.deploy.api",
     "Report": "microseg.deploy.api",
+    "connect": "microseg.deploy.api",
     "evaluate_engine": "microseg.deploy.api",
     "load_engine": "microseg.deploy.api",
     "read_report": "microseg.deploy.api",
@@ -78,6 +81,7 @@ _HOMES = {
 # Functions whose errors name arguments; of each, arguments whose options have other names.
 _FUNCTIONS: dict[str, dict[str, str]] = {
     "load_engine": {"profile": "use_profile"},
+    "connect": {},
     "segment_folder": {"as": "domain", "profile": "use_profile"},
     "evaluate_engine": {"as": "domain_name"},
     "train_supervised": {"set": "settings"},

@@ -12,13 +12,23 @@ from microseg.deploy.evaluate import evaluate_engine as evaluate_file
 from microseg.deploy.evaluate import evaluate_opened
 from microseg.deploy.inference.loaded_engine import LoadedEngine, checked_crop
 from microseg.deploy.inference.result import FieldResult
+from microseg.deploy.pipeline.tile_memory import served_limits
 from microseg.deploy.report.reader import Report, read_report
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Device, EngineFile, Runtime, open_configured
 
-__all__ = ["FieldResult", "LoadedEngine", "Report", "evaluate_engine", "load_engine", "read_report", "segment_folder"]
+__all__ = [
+    "FieldResult",
+    "LoadedEngine",
+    "Report",
+    "connect",
+    "evaluate_engine",
+    "load_engine",
+    "read_report",
+    "segment_folder",
+]
 
 
 class FolderOptions(TypedDict, total=False):
@@ -93,7 +103,51 @@ def load_engine(
         limits = config.limits(file.manifest, file.size_bytes, memory_mb)
         runtime_config = config.runtime_config
         engine = open_configured(file, runtime_config)
-    return LoadedEngine(file.path, engine, limits)
+    return LoadedEngine(file.path, engine, limits, file.size_bytes)
+
+
+def connect(
+    url: str,
+    *,
+    timeout_s: float = 60.0,
+    headers: Mapping[str, str] | None = None,
+    batch: int | None = None,
+    streams: int = 2,
+    memory_mb: int | None = None,
+) -> LoadedEngine:
+    """Use an engine that a Triton Inference Server computes, as if it were here. Use it as a context manager, or call `close`.
+
+    Reading, preparation, tiling, stitching and counting stay in this process; tiles go to the server by KServe's v2 protocol,
+    and labels come back. Fields are cut as `load_engine` cuts them with the same `memory_mb`. The server's model comes from
+    `microseg export ENGINE --triton REPOSITORY`, which puts the manifest into its configuration. Its version stays the same
+    while the connection is open.
+
+    Args:
+        url: `triton://host:8000/model`, the server's HTTP port; `tritons://` for TLS. Passwords are refused.
+        timeout_s: longest wait for a connection and for an answer, in seconds.
+        headers: sent with each request, for example `{"Authorization": "Bearer ..."}`. No message shows them.
+        batch: tiles under way at once; None for 8 in each of the streams, or as many as a plan is best at.
+        streams: requests under way at once.
+        memory_mb: memory of one tile on the server, in 10**6 bytes, as in `load_engine`.
+
+    Returns:
+        The engine, with the same `predict` and `predict_many` as a local one.
+
+    Raises:
+        InputError: the server is not reached, does not serve the model, or its configuration has no manifest.
+        MissingExtraError: `tritonclient` is not installed: `pip install 'microseg[triton]'`.
+    """
+    from microseg.runtime.triton.address import parsed_address
+    from microseg.runtime.triton.engine import TritonEngine
+
+    address = parsed_address(url)
+    engine = TritonEngine(address, timeout_s=timeout_s, headers=headers or {}, streams=streams)
+    try:
+        limits = served_limits(engine.manifest, engine.engine_bytes, memory_mb, batch, streams)
+    except BaseException:
+        engine.close()
+        raise
+    return LoadedEngine(str(address), engine, limits, engine.engine_bytes)
 
 
 def segment_folder(
@@ -183,5 +237,5 @@ def evaluate_engine(
     """
     on_field = progress or (lambda name: None)
     if isinstance(engine, LoadedEngine):
-        return evaluate_opened(engine.shared, engine.path, Path(domain), domain_name, on_field)
+        return evaluate_opened(engine.shared, engine.engine_bytes, Path(domain), domain_name, on_field)
     return evaluate_file(Path(engine), Path(domain), domain_name, on_field)

@@ -35,19 +35,19 @@ def evaluate_engine(
     with EngineFile(path).unchanged() as file:
         engine = open_engine(file.require_intact())
     with engine:
-        return evaluate_opened(engine, path, source, domain_name, progress)
+        return evaluate_opened(engine, path.stat().st_size, source, domain_name, progress)
 
 
 def evaluate_opened(
-    engine: Engine, path: Path, source: Path, domain_name: str | None, progress: Callable[[str], None]
+    engine: Engine, engine_bytes: int, source: Path, domain_name: str | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Score an engine that is open. `path` is its file; the rest is as in `evaluate_engine`."""
+    """Score an engine that is open. `engine_bytes` is the size of its file; the rest is as in `evaluate_engine`."""
     manifest = engine.manifest
     try:
         entry = manifest.domain(domain_name)
     except ValueError as error:
         raise InputError(f"--as {error}.") from error
-    largest = max_tile_pixels(manifest, path.stat().st_size, None)
+    largest = max_tile_pixels(manifest, engine_bytes, None)
     trained_on = {field.sha256 for field in manifest.training_fields}
 
     def predict(prepared: PreparedField, sha256: str) -> Prediction:

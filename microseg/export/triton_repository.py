@@ -1,11 +1,12 @@
 """`microseg export ENGINE --triton REPOSITORY`: an engine as a model of NVIDIA's Triton Inference Server.
 
-Triton accepts a configuration only if its fixed dimensions are those of the engine. They differ between bags, so the
-configuration is written from the manifest.
+The manifest is a parameter of the model, so that `microseg.connect` needs the address alone. Triton accepts a configuration
+only if its fixed dimensions are those of the engine. They differ between bags, so it is written from the manifest.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import replacing, write_text
 from microseg.runtime import EngineFile
+from microseg.runtime.triton.engine import MANIFEST_KEY, SIZE_KEY
 
 DEFAULT_NAME = "microseg"
 # Tiles at once of an ONNX engine, whose memory grows with them. A plan states its own number.
@@ -86,6 +88,9 @@ def write_model(engine: Path, repository: Path, name: str | None = None) -> Path
     name = DEFAULT_NAME if name is None else name
     manifest = EngineFile(engine).require_intact().manifest
     text = triton_config(engine, manifest, name)
+    text += _parameter(MANIFEST_KEY, json.dumps(manifest.model_dump(mode="json"))) + _parameter(
+        SIZE_KEY, str(engine.stat().st_size)
+    )
     model = repository / name
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise InputError(f"--name {name!r}: is not a name for a model. Remedy: only letters, digits, '_', '-' and '.'.")
@@ -124,3 +129,8 @@ def require_triton_alone(repository: Path | None, name: str | None, others: Mapp
 
 def _tensor(kind: str, name: str, dtype: str, dims: list[int]) -> str:
     return f'{kind} [ {{ name: "{name}" data_type: TYPE_{dtype} dims: [ {", ".join(map(str, dims))} ] }} ]'
+
+
+def _parameter(key: str, text: str) -> str:
+    """An entry of the model's parameters. The escapes of JSON in ASCII, on one line, are those of protobuf's text format."""
+    return f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(text)} }} }}\n'

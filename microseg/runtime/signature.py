@@ -20,12 +20,12 @@ def wanted_outputs(features: bool, probability: bool) -> list[str]:
 
 
 def check_signature(
-    path: Path, inputs: Mapping[str, tuple[str, Sequence[Any]]], outputs: Collection[str], uint8: str
+    path: Path | str, inputs: Mapping[str, tuple[str, Sequence[Any]]], outputs: Collection[str], uint8: str
 ) -> None:
     """Raise InputError unless a network takes `tiles`, uint8 (N, 1, H, W), and gives every output.
 
     Args:
-        path: the engine's file, for messages.
+        path: the engine's file or address, for messages.
         inputs: element type and shape by name.
         outputs: names of the outputs.
         uint8: the runtime's name of that type.
@@ -45,11 +45,11 @@ def check_signature(
         )
 
 
-def check_counts(path: Path, manifest: Manifest, shapes: Mapping[str, Sequence[Any]]) -> None:
+def check_counts(path: Path | str, manifest: Manifest, shapes: Mapping[str, Sequence[Any]]) -> None:
     """Raise InputError unless `votes` has one channel for each fold and `probability` one for each phase.
 
     Args:
-        path: the engine's file, for messages.
+        path: the engine's file or address, for messages.
         manifest: its manifest.
         shapes: shapes of the outputs by name; a size that is not fixed is no int.
     """

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import microseg
 from microseg.core.errors import InputError
 from microseg.core.schemas.bag import Fingerprint
 from microseg.core.schemas.plan import SizeRange
@@ -16,9 +18,10 @@ from microseg.export.tensorrt.plan_graph import plan_graph
 from microseg.export.triton_repository import triton_config, write_model
 from microseg.runtime import read_manifest
 from microseg.runtime.tensorrt.library import collecting_logger, load_library
-from tests.chain import microseg
+from tests.chain import microseg as command
 from tests.engines import threshold_manifest
 from tests.plans import needs_rtx, plan_info, write_plan
+from tests.runtime.triton.stub import Served, serving
 
 TEMPLATES = Path(__file__).parents[2] / "deploy" / "triton"
 TENSOR = re.compile(
@@ -84,14 +87,14 @@ def test_the_templates_are_what_is_written_for_five_folds_and_two_phases() -> No
 
 
 def test_a_repository_is_filled_once(exported: Path, tmp_path: Path) -> None:
-    done = microseg("export", exported, "--triton", tmp_path, "--name", "steel")
+    done = command("export", exported, "--triton", tmp_path, "--name", "steel")
     assert (done.status, done.out, done.err) == (0, f"{tmp_path / 'steel'}\n", "")
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert found == ["steel/1/model.onnx", "steel/config.pbtxt"]
     assert (tmp_path / "steel/1/model.onnx").read_bytes() == exported.read_bytes()
-    again = microseg("export", exported, "--triton", tmp_path, "--name", "steel")
+    again = command("export", exported, "--triton", tmp_path, "--name", "steel")
     assert again.status == 2 and re.search(r"steel: exists\. Remedy: ", again.err)
-    assert microseg("export", exported, "--triton", tmp_path).out == f"{tmp_path / 'microseg'}\n"
+    assert command("export", exported, "--triton", tmp_path).out == f"{tmp_path / 'microseg'}\n"
 
 
 def test_options_of_an_export_are_refused_beside_triton(exported: Path, trained: Path, tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_options_of_an_export_are_refused_beside_triton(exported: Path, trained:
         ((trained, "--triton", tmp_path), "is a folder"),
         ((tmp_path / "no.onnx", "--triton", tmp_path), "no.onnx: does not exist"),
     ):
-        outcome = microseg("export", *arguments)
+        outcome = command("export", *arguments)
         assert outcome.status == 2 and message in outcome.err, outcome
     assert not list(tmp_path.iterdir())
 
@@ -135,3 +138,15 @@ def test_what_triton_does_not_run(exported: Path, tiny_engine: Path, tmp_path: P
     with pytest.raises(InputError, match="damaged or changed"):
         write_model(full, tmp_path / "models", "b")
     assert not (tmp_path / "models/b").exists()
+
+
+def test_a_served_model_measures_as_its_engine_does(exported: Path, unseen: Path, tmp_path: Path) -> None:
+    served = Served(exported)
+    served.take_repository(write_model(exported, tmp_path / "models", "steel"))
+    image = sorted((unseen / "images").iterdir())[0]
+    with serving(served) as url, microseg.connect(url) as far, microseg.load_engine(exported) as near:
+        assert far.path == url and far.manifest == near.manifest
+        there, here = far.predict(image), near.predict(image)
+        assert np.array_equal(there.labels, here.labels) and np.array_equal(there.votes, here.votes)
+        assert there.fractions == here.fractions
+        assert microseg.evaluate_engine(far, unseen) == microseg.evaluate_engine(near, unseen)

@@ -246,7 +246,7 @@ def _compare(
             raise InputError(
                 f"{options.fields}: holds no masks to compare with. Remedy: --against ENGINE or RUN, or labelled fields."
             )
-        scores = evaluate_opened(engine, options.engine, options.fields, options.domain, progress)
+        scores = evaluate_opened(engine, options.engine.stat().st_size, options.fields, options.domain, progress)
         worst = min(fold.miou for fold in engine.manifest.folds)
         least = max(0.0, worst - _MIOU_SLACK) if options.min_miou is None else options.min_miou
         check_masks(table, scores["miou"], least)

@@ -35,24 +35,28 @@ _QUEUED_RESULTS = 2
 
 
 class LoadedEngine(Closing):
-    """An open engine. `microseg.load_engine` makes one; a `with` block or `close` gives its memory back.
+    """An open engine. `microseg.load_engine` makes one of a file, `microseg.connect` one of a model that a server computes; a
+    `with` block or `close` gives its memory or connection back.
 
     Several threads may use it at a time: their calls share its streams. Several engines may be open in one process.
 
     Attributes:
-        path: the engine's file.
+        path: the engine's file; the address of a served model.
+        engine_bytes: size of the engine's file.
         manifest: what the engine says about itself: phases, domains, folds and their scores, precision, provenance.
         limits: tiles under way at once and their size.
         shared: the engine protocol for several threads.
     """
 
-    def __init__(self, path: Path, engine: Engine, limits: TileLimits) -> None:
+    def __init__(self, path: Path | str, engine: Engine, limits: TileLimits, engine_bytes: int) -> None:
         """Args:
-        path: the engine's file.
+        path: the engine's file, or the address of a served model.
         engine: the open engine, from now on closed by this object.
         limits: tiles under way at once and their size.
+        engine_bytes: size of the engine's file.
         """
         self.path = path
+        self.engine_bytes = engine_bytes
         self.manifest: Manifest = engine.manifest
         self.limits = limits
         self.shared = SharedEngine(path, engine)

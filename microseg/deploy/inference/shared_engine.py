@@ -16,9 +16,9 @@ from microseg.runtime import Engine, EngineOutput
 class SharedEngine(Closing):
     """The engine protocol over an open engine: at most as many calls at a time as it has streams, none after its end."""
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, path: Path | str, engine: Engine) -> None:
         """Args:
-        path: the engine's file, for messages.
+        path: the engine's file or address, for messages.
         engine: the open engine; closed by `close`.
         """
         self.manifest = engine.manifest

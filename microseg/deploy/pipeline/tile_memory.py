@@ -86,6 +86,27 @@ def default_batch(manifest: Manifest, config: RuntimeConfig) -> int:
     return config.streams if config.device == "cpu" else _CUDA_BATCH
 
 
+def served_limits(
+    manifest: Manifest, engine_bytes: int, memory_mb: int | None, batch: int | None, streams: int
+) -> TileLimits:
+    """Tiles under way at once of an engine that a server computes. Fields are cut as a station without a GPU cuts them.
+
+    Args:
+        manifest: the engine's manifest.
+        engine_bytes: size of the engine's file.
+        memory_mb: as in `max_tile_pixels`.
+        batch: tiles under way at once; None for a server's batch in each stream.
+        streams: requests under way at once.
+
+    Raises:
+        InputError: `memory_mb` leaves no room for a tile.
+    """
+    here = RuntimeConfig("tensorrt" if manifest.plan else "onnxruntime", "cuda" if manifest.plan else "cpu", None)
+    largest = tile_pixels(max_tile_pixels(manifest, engine_bytes, memory_mb), here)
+    each = _CUDA_BATCH if manifest.plan is None else manifest.plan.batch.opt
+    return TileLimits(largest, batch or streams * each, streams)
+
+
 def max_tile_pixels(manifest: Manifest, engine_bytes: int, memory_mb: int | None) -> int:
     """The most pixels of tiles under way at once that keep `segment`, engine included, within a memory limit.
 

@@ -1,0 +1,1 @@
+"""Engines that a Triton Inference Server computes."""
