@@ -70,3 +70,4 @@ def _print_table(console: Console, study: Study, result: StudyResult, folder: Pa
             shown.add(title, name, *cells, ends_section=name == domains[-1])
     shown.print(console)
     say(console, f"Tables: {folder / 'table.md'}, {folder / 'table.csv'}. Plot: {folder / 'bars.png'}")
+    say(console, f"Page: {folder / 'study.html'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,6 +21,7 @@ from microseg.core.schemas.run import read_run
 from microseg.core.system.files import replacing, write_json, write_text
 from microseg.core.system.yaml_file import read_yaml
 from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.analysis.study_page import DomainPart, PageRow, study_html
 from microseg.train.common.progress import FoldCallback, no_fold_progress
 from microseg.train.common.recipe import Recipe
 from microseg.train.recipe_files import load_recipe, load_uda_recipe
@@ -31,7 +32,7 @@ from microseg.train.uda.recipe import UdaRecipe
 SOURCE = "source"
 AUTO = "uda-auto"
 # What a study writes after study.json, which marks the folder as its own.
-_TABLES = ("table.md", "table.csv", "bars.png")
+_TABLES = ("table.md", "table.csv", "study.html", "bars.png")
 
 
 class StudyAdaptation(FrozenModel):
@@ -127,7 +128,7 @@ def run_study(
 ) -> StudyResult:
     """Train and score every row that is not finished. A row that fails does not stop the others.
 
-    Writes rows/NAME (a run folder for each row), study.json, table.md, table.csv and bars.png.
+    Writes rows/NAME (a run folder for each row), study.json, table.md, table.csv, study.html and bars.png.
 
     Args:
         path: The study.
@@ -301,8 +302,32 @@ def _write(study: Study, result: StudyResult, out: Path) -> None:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([heads, *lines])
     write_text(out / "table.csv", stream.getvalue())
+    domains = [SOURCE, *study.targets]
+    columns = list(dict.fromkeys(column for name in reversed(domains) for column in entries(study, None, None, name)))
+    page = study_html(out.name, len(domains), columns, _page_rows(study, result, domains))
+    write_text(out / "study.html", page)
     if result.rows:
         _plot(study, result, out / "bars.png")
+
+
+def _page_rows(study: Study, result: StudyResult, domains: Sequence[str]) -> list[PageRow]:
+    """The rows of the page, the classical baseline last."""
+    rows = []
+    for row in study.rows:
+        figures = result.rows.get(row.name)
+        parts = {
+            name: DomainPart(entries(study, row, figures, name), item["miou_mean"], item["miou_std"])
+            for name, item in (figures or {}).items()
+        }
+        rows.append(PageRow(row.name, row.title, parts, result.failed.get(row.name)))
+    known = next((each for each in result.rows.values() if all(each[name]["otsu"] for name in domains)), None)
+    if known is not None:
+        otsu = {}
+        for name in domains:
+            texts = zip(entries(study, None, None, name), _otsu_entries(study, known, name), strict=True)
+            otsu[name] = DomainPart(dict(texts), known[name]["otsu"]["miou"], None)
+        rows.append(PageRow("Otsu's threshold", "", otsu, is_baseline=True))
+    return rows
 
 
 def _plot(study: Study, result: StudyResult, path: Path) -> None:

@@ -51,6 +51,12 @@ def test_rows_are_trained_scored_and_tabled(study: Path, tmp_path: Path, monkeyp
     assert rows["one"]["T1 RDT"] == f"{100 * expected:+.1f}"
     assert (out / "table.md").read_text().count("|") > 20
     assert (out / "bars.png").stat().st_size > 5000
+    page = (out / "study.html").read_text(encoding="utf-8")
+    assert (
+        rows["one"]["T1 mIoU"] in page
+        and "Failed: /nowhere/at/all: does not exist" in page
+        and "2 of 3 rows finished" in page
+    )
 
     monkeypatch.setattr(module, "evaluate_run", lambda *_: pytest.fail("scored again"))
     before = (out / "table.csv").read_text()
