@@ -81,7 +81,12 @@ def test_report_of_a_folder(wafer: Wafer, tiny_engine: Path) -> None:
         assert np.mean(mask[inside] != wanted[inside]) < 0.01
         assert float(rows[name]["fraction_bainite"]) == np.mean(mask == 1)
         assert float(rows[name]["fold_std_bainite"]) > 0
-        assert (report / "overlays" / f"{name}.jpg").is_file()
+        with (
+            Image.open(report / "overlays" / f"{name}.jpg") as overlay,
+            Image.open(report / "pictures" / f"{name}.jpg") as plain,
+        ):
+            assert (overlay.size, overlay.mode, plain.size, plain.mode) == ((120, 90), "RGB", (120, 90), "L")
+        assert (report / "thumbnails" / f"{name}.jpg").is_file()
     fractions = [float(row["fraction_bainite"]) for row in rows.values()]
     bainite = result.summary["phases"]["bainite"]
     assert bainite["mean"] == pytest.approx(np.mean(fractions))

@@ -78,7 +78,8 @@ class Overlay(_Picture):
         codes = labels.astype(np.uint16)
         codes <<= 8
         codes |= grey
-        pixels = np.take(self._table, codes).view(np.uint8).reshape(*labels.shape, 4)
+        # Every code is an index of the table: nothing has to be checked.
+        pixels = np.take(self._table, codes, mode="clip").view(np.uint8).reshape(*labels.shape, 4)
         self._append(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR), np.uint8))
 
 

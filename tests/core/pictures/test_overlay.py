@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microseg.core.pictures.overlay import MAX_SIDE_PX, Overlay, jpeg, thumbnail
+from microseg.core.pictures.overlay import MAX_SIDE_PX, Overlay, Plain, jpeg, thumbnail
 
 COLORS = ["#0072b2", "#e69f00"]
 
@@ -31,6 +31,21 @@ def test_stripes_equal_the_whole_and_the_size_is_bounded(height: int, width: int
     whole = _overlay(grey, labels, height)
     assert max(whole.shape) <= MAX_SIDE_PX
     assert np.array_equal(_overlay(grey, labels, 7), whole)
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 2 * MAX_SIDE_PX + 5), (50, 60)])
+def test_the_plain_picture_lies_under_the_overlay_pixel_by_pixel(height: int, width: int) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
+    plain = Plain(height, width)
+    for start in range(0, height, 7):
+        plain.add(grey[start : start + 7])
+    picture = plain.finish()
+    black = Overlay(height, width, ["#000000"])
+    black.add(grey, np.zeros(grey.shape, np.uint8))
+    overlay = black.finish()
+    assert picture.shape == overlay.shape[:2]
+    assert np.abs(0.6 * picture - overlay[..., 0]).max() <= 1
+    assert jpeg(picture)[:2] == b"\xff\xd8"
 
 
 def test_pictures_are_jpeg() -> None:

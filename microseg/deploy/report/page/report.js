@@ -260,6 +260,15 @@ function setUpViewer() {
     stage.classList.toggle("whole", !event.target.checked);
   });
   window.addEventListener("resize", fit);
+  const pair = viewer.querySelector(".pair");
+  const drag = event => {
+    if (!event.buttons || how() !== "wipe" || slider.disabled || stage.classList.contains("real")) return;
+    const box = pair.getBoundingClientRect();
+    slider.value = 100 * (1 - (event.clientX - box.left) / box.width);
+    slide();
+  };
+  pair.addEventListener("pointerdown", event => { event.preventDefault(); drag(event); });
+  pair.addEventListener("pointermove", drag);
   viewer.addEventListener("close", () => select(state.at, true));
   let kept = 50;
   const flip = () => { if (Number(slider.value)) { kept = slider.value; slider.value = 0; } else slider.value = kept; slide(); };
