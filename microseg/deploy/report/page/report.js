@@ -11,7 +11,9 @@ const made = (tag, attributes = {}, ...children) => {
 const { phases, sections, texts, rows } = JSON.parse(byId("data").textContent);
 const total = rows.name.length;
 const LEVELS = ["known", "doubtful", "foreign"];
-const UNIT = 1e6, OVERSCAN = 6, SETTLED_MS = 60;
+const UNIT = 1e6, SETTLED_MS = 60;
+// Rows enter and leave by so many at a time, as each change costs a layout of the table.
+const CHUNK = 8;
 const shown = value => value === null ? "–" : (100 * value / UNIT).toFixed(2);
 const place = row => rows.place[row] || rows.name[row];
 const address = (folder, row, suffix) => folder + "/" + place(row).split("/").map(encodeURIComponent).join("/") + suffix;
@@ -65,7 +67,7 @@ function sortBy(key) {
 const grid = byId("grid"), table = made("table", { role: "table", "aria-label": "Fields" }), body = made("tbody", { role: "rowgroup" });
 const above = made("tr", { class: "gap", "aria-hidden": "true" }, made("td", { colspan: columns.length }));
 const below = above.cloneNode(true);
-let height = 84, settled = null;
+let height = 84, settled = null, range = [-1, -1];
 const drawn = new Map();
 
 function setUpTable() {
@@ -108,14 +110,17 @@ function spread(index, row) { const value = rows.spread[index][row]; return valu
 function redraw() {
   for (const line of drawn.values()) line.remove();
   drawn.clear();
+  range = [-1, -1];
   body.replaceChildren(above, below);
   draw();
   const first = drawn.values().next().value, real = first ? first.offsetHeight : 0;
-  if (real && real !== height) { height = real; draw(); }
+  if (real && real !== height) { height = real; range = [-1, -1]; draw(); }
 }
 function draw() {
-  const many = state.order.length, from = Math.max(0, Math.floor(grid.scrollTop / height) - OVERSCAN);
-  const to = Math.min(many, Math.ceil((grid.scrollTop + grid.clientHeight) / height) + OVERSCAN);
+  const many = state.order.length, top = grid.scrollTop / height / CHUNK, bottom = (grid.scrollTop + grid.clientHeight) / height / CHUNK;
+  const from = Math.max(0, (Math.floor(top - 0.5)) * CHUNK), to = Math.min(many, Math.ceil(bottom + 0.5) * CHUNK);
+  if (from === range[0] && to === range[1]) return;
+  range = [from, to];
   for (const [at, line] of drawn) if (at < from || at >= to) { line.remove(); drawn.delete(at); }
   let before = above;
   for (let at = from; at < to; at++) {
