@@ -16,6 +16,8 @@ NO_BROWSER = "there is no Chromium. Remedy: install it (on Debian `apt install c
 # Fonts and pictures look the same on every machine.
 ARGUMENTS = (
     "--disable-gpu",
+    "--disable-software-rasterizer",
+    "--disable-features=SpareRendererForSitePerProcess",
     "--disable-background-networking",
     "--force-color-profile=srgb",
     "--font-render-hinting=none",

@@ -92,7 +92,7 @@ def breaches(page: Page) -> str:
     from axe_playwright_python.sync_playwright import Axe
 
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = Axe().run(page, options={"runOnly": tags, "resultTypes": ["violations"]})
+    found = Axe().run(page, options={"runOnly": tags, "resultTypes": ["violations"], "preload": False})
     return found.generate_report() if found.violations_count else ""
 
 

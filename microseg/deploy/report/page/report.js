@@ -114,7 +114,9 @@ function redraw() {
   body.replaceChildren(above, below);
   draw();
   const first = drawn.values().next().value, real = first ? first.offsetHeight : 0;
-  if (real && real !== height) { height = real; range = [-1, -1]; draw(); }
+  if (real && real !== height) { height = real; range = [-1, -1]; }
+  // The first rows give the table its height, and only then is known how many are in view.
+  draw();
 }
 function draw() {
   const many = state.order.length, top = grid.scrollTop / height / CHUNK, bottom = (grid.scrollTop + grid.clientHeight) / height / CHUNK;
