@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = "there is no Chromium. Remedy: install it (on Debian `apt install chromium`)"
+# Also on a busy machine.
+STARTS_MS = 180_000
 # Fonts and pictures look the same on every machine.
 ARGUMENTS = (
     "--disable-gpu",
@@ -45,7 +47,7 @@ def playwright_and_browser() -> Iterator[tuple[Playwright, Browser]]:
     if program is None:
         raise SystemExit(NO_BROWSER)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS, timeout=STARTS_MS)
         try:
             yield playwright, browser
         finally:

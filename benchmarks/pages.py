@@ -1,7 +1,7 @@
 """`python -m benchmarks.pages`: how fast pages open and scroll in Chromium, how large they are, and pictures of them.
 
-Reports of 5 and of 10,000 fields, validated and not; the point grid of an audit of eight fields; a contact sheet. Nothing is
-measured for them: their figures are drawn. With --pictures every page is shown at 1280 px, in the dark, at 390 px and on paper.
+Reports of 5 and of 10,000 fields, validated and not; the point grid of an audit of eight fields; a contact sheet; a study.
+Their figures are drawn, not measured. With --pictures every page is shown at 1280 px, in the dark, at 390 px and on paper.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from microseg.core.system.files import write_json
 from microseg.deploy.audit.files import Draw, DrawnField
 from microseg.deploy.audit.grid_page import Counted, grid_points, page_field
 from microseg.deploy.audit.grid_page import write_page as write_grid
+from microseg.train.analysis.study_page import DomainPart, PageRow, study_html
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -120,6 +121,7 @@ def made_pages(work: Path, fields: Sequence[int], seed: int) -> dict[str, Path]:
             pages[name] = write_page(work / name, findings_of(wanted, seed), (field.image, field.labels), 20)
     pages["audit"] = grid_page(work / "audit.html", seed)
     pages["suggest"] = contact_sheet(work / "suggest.html")
+    pages["study"] = study(work / "study.html", seed)
     return pages
 
 
@@ -158,6 +160,22 @@ def contact_sheet(path: Path, title: str = "lot 12", cards: int = 6) -> Path:
         made.append(Card(f"{title}/field-{number:02d}.tif", [line], [("What the engine finds", address)]))
     page = Page("Fields to label", title, f"{cards} of 60 fields", [], phase_infos(), made, "microseg 0.1.0")
     path.write_text(page_html(page), encoding="utf-8")
+    return path
+
+
+def study(path: Path, seed: int) -> Path:
+    """The page of a study of four rows and three domains."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name in ("U-Net", "DeepLabv2", "pre-trained", "adapted"):
+        parts = {}
+        for domain in ("S", "T1", "T2"):
+            miou = float(rng.uniform(0.6, 0.95))
+            parts[domain] = DomainPart(
+                {"mIoU": f"{100 * miou:.1f} ± 2.0", "RDT": f"{rng.normal(0, 5):+.1f}"}, miou, 0.02
+            )
+        rows.append(PageRow(name, "", parts))
+    path.write_text(study_html("encoders", 3, ["mIoU", "RDT"], rows), encoding="utf-8")
     return path
 
 

@@ -22,6 +22,8 @@ _LONGEST = (
     "test_side_effects.py",
     "train/common/test_parallel.py",
     "train/analysis/test_study.py",
+    "browser/test_report_page.py",
+    "browser/test_audit_page.py",
     "deploy/test_segment.py",
     "test_distill.py",
     "export/test_graph_rewrites.py",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks.browser import ARGUMENTS, NO_BROWSER, find_browser, playwright_and_browser
+from benchmarks.browser import ARGUMENTS, NO_BROWSER, STARTS_MS, find_browser, playwright_and_browser
 from tests.deploy.audit.conftest import _measured, lot  # noqa: F401
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def own_browser(_started: tuple[Playwright, Browser], faults: list[str], tmp_pat
         while running:
             running.pop().close()
         context = _started[0].chromium.launch_persistent_context(
-            tmp_path / "profile", executable_path=find_browser(), args=ARGUMENTS, offline=True
+            tmp_path / "profile", executable_path=find_browser(), args=ARGUMENTS, offline=True, timeout=STARTS_MS
         )
         running.append(context)
         return watched(context, path, faults)
