@@ -1,4 +1,4 @@
-"""A station carries no torch: everything it runs works in a process where torch cannot be imported."""
+"""A station carries no torch and no tables: what it runs works in a process where neither can be imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATION = """
 import importlib, pkgutil, sys
 
 TRAINING = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "safetensors", "matplotlib",
-            "onnx", "onnxscript"}
+            "onnx", "onnxscript", "pyarrow", "fsspec", "s3fs", "duckdb", "pandas"}
 
 class Blocked:
     stages = ("microseg.models", "microseg.train", "microseg.export")

@@ -38,6 +38,8 @@ COMMANDS = {
     "tune": "Export",
     "segment": "Measure",
     "audit": "Measure",
+    "list": "Measure",
+    "merge": "Measure",
 }
 FOLDERS = {"Look at data": "look", "Train": "train", "Export": "export", "Measure": "measure"}
 INTERRUPTED = 130
@@ -171,6 +173,7 @@ def _extra_of(module: str) -> str | None:
         "psutil": "export",
         "onnxruntime": "cpu",
         "openvino": "openvino",
+        "pyarrow": "archive",
     }
     return extras.get(module.partition(".")[0])
 

@@ -24,11 +24,13 @@ class SegmentResult:
 
     Attributes:
         report: the report's folder.
-        summary: the content of `summary.json`.
+        summary: the content of `summary.json`; of a shard, what the run did.
+        is_shard: whether a shard was measured, which `merge` joins with the others.
     """
 
     report: Path
     summary: dict[str, Any]
+    is_shard: bool = False
 
 
 def segment(
@@ -52,7 +54,12 @@ def segment(
         KeyboardInterrupt: interrupted; finished fields are complete.
     """
     begun = time.monotonic()
-    report = _report_folder(options)
+    if is_archive(options):
+        # Imported here: a folder is measured without it.
+        from microseg.deploy.archive.segment import segment_archive
+
+        return segment_archive(options, on_total, on_advance, begun)
+    report = report_folder(options)
     has_workbook = _has_workbook(options, report)
     file = EngineFile(options.engine)
     config = segment_config(
@@ -86,6 +93,20 @@ def segment(
     return SegmentResult(report, content)
 
 
+def is_archive(options: SegmentOptions) -> bool:
+    """Whether results are tables: the input is a field list. Raises InputError for options that need one."""
+    if options.input.suffix.lower() == ".parquet" and not options.input.is_dir():
+        return True
+    for option, is_given in (
+        ("--shard", options.shard is not None),
+        ("--masks", options.masks is not None),
+        ("--measure-changed", options.measure_changed),
+    ):
+        if is_given:
+            raise InputError(f"{option}: needs a field list, and {options.input} is none. Remedy: microseg list first.")
+    return False
+
+
 def default_report(path: Path) -> Path:
     """`<name>-report` beside the input. Raises InputError where the input has no folder beside it."""
     typed = absolute(path)
@@ -103,7 +124,7 @@ def _has_workbook(options: SegmentOptions, report: Path) -> bool:
     return wants_workbook(report, options.xlsx)
 
 
-def _report_folder(options: SegmentOptions) -> Path:
+def report_folder(options: SegmentOptions) -> Path:
     """The absolute report folder. Raises InputError where it lies inside the input."""
     report = extended(options.out if options.out is not None else default_report(options.input))
     source = resolved(options.input)

@@ -39,6 +39,9 @@ class SegmentOptions:
         sections: a regular expression or a CSV file that gives each field its section; None: its folder.
         force_scale: whether fields far beyond the pixel sizes of the training are measured.
         xlsx: whether the report gets a workbook; one that it has is written again in any case.
+        shard: of a field list, the part to measure: "3/64".
+        masks: of a field list, the masks to write: "none", "all" or "flagged".
+        measure_changed: of a field list, whether files that changed since are measured.
     """
 
     input: Path
@@ -66,6 +69,9 @@ class SegmentOptions:
     force_scale: bool = False
     sections: str | None = None
     xlsx: bool = False
+    shard: str | None = None
+    masks: str | None = None
+    measure_changed: bool = False
 
     @property
     def preparation(self) -> dict[str, object]:

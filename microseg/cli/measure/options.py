@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from microseg.core.schemas.preparation import Crop
 # Panels of their own: beside the longest pair of options, long names would be cut at 80 columns.
 _LEAST_UM, _MOST_UM = 1e-6, 1e6
-_SCALE, _NOT_MEASURED = "Pixel size", "What is not measured"
+_SCALE, _NOT_MEASURED, _LISTS = "Pixel size", "What is not measured", "Field lists"
 
 
 class DeviceName(StrEnum):
@@ -49,7 +49,8 @@ InputArgument = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help="A micrograph, a folder of micrographs with its sub-folders, a domain folder or its YAML file.",
+        help="A micrograph, a folder of micrographs with its sub-folders, a domain folder or its YAML file, or a field list "
+        "(.parquet) of `microseg list`.",
     ),
 ]
 EngineOption = Annotated[Path, typer.Option(help="Engine file that `microseg export` wrote.")]
@@ -190,6 +191,33 @@ SectionsOption = Annotated[
         metavar="PATTERN|CSV",
         help="The section of each field: a regular expression with one group, searched in the field's path without suffix, or "
         "a CSV file with the columns field and section. Default: the field's folder.",
+    ),
+]
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Of a field list, measure the part K of N alone, K from 1. `microseg merge` joins the parts.",
+        rich_help_panel=_LISTS,
+    ),
+]
+MasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--masks",
+        metavar="none|all|flagged",
+        help="Of a field list, the fields whose mask and overlay are written. Default: all.",
+        rich_help_panel=_LISTS,
+    ),
+]
+MeasureChangedOption = Annotated[
+    bool,
+    typer.Option(
+        "--measure-changed",
+        help="Of a field list, measure files that changed since they were listed. Default: they fail.",
+        rich_help_panel=_LISTS,
     ),
 ]
 

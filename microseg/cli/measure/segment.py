@@ -25,6 +25,8 @@ from microseg.cli.measure.options import (
     JsonOption,
     KeepDataBarOption,
     KeepPaddingOption,
+    MasksOption,
+    MeasureChangedOption,
     MemoryOption,
     PageOption,
     PixelSizeOption,
@@ -34,6 +36,7 @@ from microseg.cli.measure.options import (
     RequireScaleOption,
     RuntimeOption,
     SectionsOption,
+    ShardOption,
     ThreadsOption,
     WorkbookOption,
     crop_of,
@@ -41,6 +44,8 @@ from microseg.cli.measure.options import (
 from microseg.core.plain_text import plain_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.progress import Progress
 
@@ -77,6 +82,9 @@ def segment(
     require_scale: RequireScaleOption = False,
     force_scale: ForceScaleOption = False,
     sections: SectionsOption = None,
+    shard: ShardOption = None,
+    masks: MasksOption = None,
+    measure_changed: MeasureChangedOption = False,
     json_path: JsonOption = None,
     decimal_comma: DecimalCommaOption = None,
     xlsx: WorkbookOption = False,
@@ -115,10 +123,21 @@ def segment(
             force_scale=force_scale,
             sections=sections,
             xlsx=xlsx,
+            shard=shard,
+            masks=masks,
+            measure_changed=measure_changed,
         )
     )
-    print_summary(result.summary)
-    typer.echo(f"Report: {plain_name(str(result.report / 'report.html'))}")
+    _tell(result, json_path)
+
+
+def _tell(result: SegmentResult, json_path: Path | None) -> None:
+    """Print and write what was found. Raises typer.Exit where fields failed."""
+    if result.is_shard:
+        _print_shard(result)
+    else:
+        print_summary(result.summary)
+        typer.echo(f"Report: {plain_name(str(result.report / 'report.html'))}")
     if json_path is not None:
         from microseg.core.system.files import write_json, writing
 
@@ -128,6 +147,15 @@ def segment(
         typer.echo(f"failed: {plain_name(failed['reason'])}", err=True)
     if result.summary["failed"]:
         raise typer.Exit(3)
+
+
+def _print_shard(result: SegmentResult) -> None:
+    """Print what the run of a shard did."""
+    done = result.summary
+    failed = f", {len(done['failed'])} failed" if done["failed"] else ""
+    resumed = f", {done['resumed']} had a result" if done["resumed"] else ""
+    typer.echo(f"Shard {done['shard']}: {done['measured']} of {done['fields']} fields measured{resumed}{failed}")
+    typer.echo(f"Results: {plain_name(str(result.report))}; join them with: microseg merge")
 
 
 def _measured(options: SegmentOptions) -> SegmentResult:

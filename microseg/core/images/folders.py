@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,28 +77,15 @@ def look_through(folder: Path, *, stated: bool = False) -> FoundImages:
     Raises:
         InputError: the path does not exist, is no image, or is a folder of masks.
     """
-    if folder.is_file():
-        if folder.suffix.lower() not in IMAGE_SUFFIXES:
-            raise InputError(f"{folder}: is no image file. Remedy: give a folder, or a {IMAGE_KINDS} file.")
-        return FoundImages((folder,))
-    if not folder.is_dir():
-        raise InputError(f"{folder}: does not exist. Remedy: give a folder of images or an image file.")
-    real = resolved(folder)
-    if not stated and (is_mask_folder(real.name) or real in _masks_of(real.parent).folders):
-        raise InputError(
-            f"{folder}: holds the masks of a domain, as its name or a domain.yaml tells. Remedy: give the folder of images; or "
-            "rename this one, or name it under `images` in a domain.yaml, if it holds them."
-        )
-    walk = _Walk(folder)
-    walk.collect(folder)
-    return walk.found()
+    walk = ImageWalk(folder, stated=stated)
+    images = sorted(walk, key=lambda path: path.relative_to(folder).parts)
+    return FoundImages(tuple(images), walk.doubtful, *walk.left_out)
 
 
 def find_masks(folder: Path) -> list[Path]:
     """Image files below a folder that holds masks, sorted by relative path."""
     walk = _Walk(folder, with_masks=True)
-    walk.collect(folder)
-    return list(walk.found().images)
+    return sorted(walk.images(folder), key=lambda path: path.relative_to(folder).parts)
 
 
 def readable(name: str) -> str:
@@ -106,44 +93,84 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+class ImageWalk:
+    """The images below a folder as `look_through` finds them, one folder in memory at a time.
+
+    Attributes:
+        doubtful: as in `FoundImages`; complete for a field once its first file is given.
+    """
+
+    def __init__(self, folder: Path, *, stated: bool = False) -> None:
+        """Args:
+        folder: a folder, or an image file, which is given alone.
+        stated: whether a domain.yaml names this folder as one of images, whatever its own name tells.
+
+        Raises:
+            InputError: the path does not exist, is no image, or is a folder of masks.
+        """
+        self._folder = folder
+        self._walk = _Walk(folder)
+        self.doubtful: Mapping[Path, tuple[Path, ...]] = self._walk.doubtful
+        if folder.is_file():
+            if folder.suffix.lower() not in IMAGE_SUFFIXES:
+                raise InputError(f"{folder}: is no image file. Remedy: give a folder, or a {IMAGE_KINDS} file.")
+            return
+        if not folder.is_dir():
+            raise InputError(f"{folder}: does not exist. Remedy: give a folder of images or an image file.")
+        real = resolved(folder)
+        if not stated and (is_mask_folder(real.name) or real in _masks_of(real.parent).folders):
+            raise InputError(
+                f"{folder}: holds the masks of a domain, as its name or a domain.yaml tells. Remedy: give the folder of "
+                "images; or rename this one, or name it under `images` in a domain.yaml, if it holds them."
+            )
+
+    def __iter__(self) -> Iterator[Path]:
+        """The files in the order of their relative paths. Raises InputError where a folder cannot be listed."""
+        return iter((self._folder,)) if self._folder.is_file() else self._walk.images(self._folder)
+
+    @property
+    def left_out(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """After the last file: what is left out as masks, and what else lies there, one sentence for each kind."""
+        return self._walk.left_out()
+
+
 class _Walk:
-    """Collects the images below a folder."""
+    """Gives the images below a folder, and remembers what it leaves out."""
 
     def __init__(self, root: Path, *, with_masks: bool = False) -> None:
+        self.doubtful: dict[Path, tuple[Path, ...]] = {}
         self._root = root
         self._with_masks = with_masks
         self._seen: set[Path] = set()
-        self._images: list[Path] = []
-        self._doubtful: dict[Path, tuple[Path, ...]] = {}
         self._mask_folders: dict[str, int] = {}
         self._masks_beside: list[str] = []
         self._previews: list[str] = []
         self._others: Counter[str] = Counter()
 
-    def collect(self, folder: Path) -> None:
-        """Add the images of `folder` and below. A linked folder is followed once."""
+    def images(self, folder: Path) -> Iterator[Path]:
+        """The images of `folder` and below, sorted by relative path. A linked folder is followed once."""
         real = resolved(folder)
         if real in self._seen:
             return
         self._seen.add(real)
-        images, folders = self._listed(folder)
-        if self._with_masks:
-            self._images += [folder / name for name in images]
-        else:
+        names, folders = self._listed(folder)
+        if not self._with_masks:
             masks = _masks_of(folder)
-            beside = {name for name in images if _is_mask_beside(name, images, masks.suffix)}
+            beside = _masks_beside(names, masks.suffix)
             self._masks_beside += [self._name(folder / name) for name in sorted(beside)]
-            self._choose(folder, [name for name in images if name not in beside])
+            names = self._chosen(folder, [name for name in names if name not in beside])
             for name in [name for name in folders if resolved(folder / name) in masks.folders]:
                 folders.remove(name)
                 self._mask_folders[self._name(folder / name)] = len(find_masks(folder / name))
-        for name in folders:
-            if not _is_report(folder / name):
-                self.collect(folder / name)
+        below = set(folders)
+        for name in sorted([*names, *folders]):
+            if name not in below:
+                yield folder / name
+            elif not _is_report(folder / name):
+                yield from self.images(folder / name)
 
-    def found(self) -> FoundImages:
-        """Everything that `collect` found."""
-        images = sorted(self._images, key=lambda path: path.relative_to(self._root).parts)
+    def left_out(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What was left out so far as masks, and what else, one sentence for each kind."""
         masks = []
         if self._mask_folders:
             listed = [
@@ -153,13 +180,13 @@ class _Walk:
             masks.append(f"Left out as masks: {_list(listed)}.")
         if self._masks_beside:
             masks.append(f"Left out as masks beside their images: {_list(self._masks_beside)}.")
-        left_out = []
+        others = []
         if self._previews:
-            left_out.append(f"Left out as second files of a field: {_list(self._previews)}.")
+            others.append(f"Left out as second files of a field: {_list(self._previews)}.")
         if self._others:
             kinds = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
-            left_out.append(f"Passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)} (no images).")
-        return FoundImages(tuple(images), self._doubtful, tuple(masks), tuple(left_out))
+            others.append(f"Passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)} (no images).")
+        return tuple(masks), tuple(others)
 
     def _listed(self, folder: Path) -> tuple[list[str], list[str]]:
         """Names of images and of folders; other files are counted."""
@@ -185,18 +212,26 @@ class _Walk:
         self._others.update(Path(name).suffix.lower() or "without suffix" for name in others if name not in read)
         return sorted(images), sorted(folders)
 
-    def _choose(self, folder: Path, names: list[str]) -> None:
-        """Add one file for each stem: the one without loss; all, as doubtful, where that does not decide."""
+    def _chosen(self, folder: Path, names: list[str]) -> list[str]:
+        """One file for each stem: the one without loss; all, as doubtful, where that does not decide."""
+        chosen = []
         by_stem: dict[str, list[str]] = defaultdict(list)
         for name in names:
             by_stem[Path(name).stem].append(name)
         for several in by_stem.values():
-            paths = tuple(folder / name for name in several)
-            best = [path for path in paths if _standing(path) == min(map(_standing, paths))]
-            self._images += best
+            if len(several) == 1:
+                chosen += several
+                continue
+            standings = {name: _standing(name) for name in several}
+            best = [name for name in several if standings[name] == min(standings.values())]
+            chosen += best
             if len(best) > 1:
-                self._doubtful |= dict.fromkeys(best, tuple(best))
-            self._previews += [f"{self._name(path)} ({best[0].name} is taken)" for path in paths if path not in best]
+                paths = tuple(folder / name for name in best)
+                self.doubtful |= dict.fromkeys(paths, paths)
+            self._previews += [
+                f"{self._name(folder / name)} ({best[0]} is taken)" for name in several if name not in best
+            ]
+        return chosen
 
     def _name(self, path: Path) -> str:
         return readable(path.relative_to(self._root).as_posix())
@@ -213,9 +248,9 @@ def _texts_of_images(folder: Path, images: Sequence[str], others: Sequence[str])
     return {name for name in others if name in names and states_scale(folder / name)}
 
 
-def _standing(path: Path) -> int:
+def _standing(name: str) -> int:
     """How far a file stands from the original: 0 for files of microscopes and TIFF, the last for formats that are not read."""
-    suffix = path.suffix.lower()
+    suffix = Path(name).suffix.lower()
     if suffix in _LOSSY:
         return 2
     return 3 if suffix in NOT_READ else int(suffix in _COPIES)
@@ -226,14 +261,19 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _is_report(folder: Path) -> bool:
-    return (folder / "settings.json").is_file() and (folder / "records").is_dir()
+    return (folder / "settings.json").is_file() and any((folder / each).is_dir() for each in ("records", "fields"))
 
 
-def _is_mask_beside(name: str, names: Sequence[str], suffix: str | None) -> bool:
-    """Whether a file is the mask of another one: its stem is that one's with a suffix of masks."""
-    stem = Path(name).stem
-    end = suffix if suffix and stem.endswith(suffix) else mask_suffix(stem)
-    return bool(end) and any(Path(other).stem == stem.removesuffix(end) for other in names)
+def _masks_beside(names: Sequence[str], suffix: str | None) -> set[str]:
+    """The files that are masks of others: their stem is that of another one with a suffix of masks."""
+    stems = {Path(name).stem for name in names}
+    found = set()
+    for name in names:
+        stem = Path(name).stem
+        end = suffix if suffix and stem.endswith(suffix) else mask_suffix(stem)
+        if end and stem.removesuffix(end) in stems:
+            found.add(name)
+    return found
 
 
 def _described(folder: Path) -> Path | None:

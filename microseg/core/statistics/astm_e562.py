@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from microseg.core.statistics.student import t_quantile_975
@@ -48,6 +48,20 @@ def phase_statistics(
         totals: the measured pixels of each field.
         fold_fractions: for each field the phase's fraction by each fold, 0-1.
     """
+    return statistics_by_fold(fractions, counts, totals, list(zip(*fold_fractions, strict=True)))
+
+
+def statistics_by_fold(
+    fractions: Sequence[float], counts: Sequence[int], totals: Sequence[int], folds: Iterable[Sequence[float]]
+) -> PhaseStatistics:
+    """As `phase_statistics`, with the folds one by one.
+
+    Args:
+        fractions: the phase's fraction in each field, 0-1.
+        counts: the phase's pixels in each field.
+        totals: the measured pixels of each field.
+        folds: for each fold the phase's fraction in each field, 0-1.
+    """
     n = len(fractions)
     if n == 0:
         return PhaseStatistics(
@@ -64,7 +78,7 @@ def phase_statistics(
     mean = math.fsum(fractions) / n
     std = standard_deviation(fractions)
     ci95 = None if std is None else t_quantile_975(n - 1) * std / math.sqrt(n)
-    fold_means = [math.fsum(column) / n for column in zip(*fold_fractions, strict=True)]
+    fold_means = [math.fsum(column) / n for column in folds]
     return PhaseStatistics(
         n=n,
         mean=mean,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from microseg.core.schemas.preparation import PixelSizeRange, Preparation
 
@@ -58,6 +58,50 @@ class Verdict:
         return self.level != "known"
 
 
+class Measured(Protocol):
+    """A measured field, as far as it decides about evidence: `MeasuredField`, or a row of a table."""
+
+    @property
+    def section(self) -> str:
+        """Its section."""
+        ...
+
+    @property
+    def fractions(self) -> tuple[float | None, ...]:
+        """Area fraction of each phase, 0-1, in the engine's order; None for artefacts."""
+        ...
+
+    @property
+    def preparation(self) -> Preparation:
+        """How it was prepared."""
+        ...
+
+    @property
+    def edges_um(self) -> tuple[float, ...]:
+        """Edges of a native pixel, µm; empty where nothing states them."""
+        ...
+
+    @property
+    def is_scale_assumed(self) -> bool:
+        """Whether its pixel size is only assumed."""
+        ...
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the engine learned from this very file."""
+        ...
+
+    @property
+    def alarm(self) -> FieldAlarm | None:
+        """What the alarm measures of it; None where no alarm looked at it."""
+        ...
+
+    @property
+    def fold_fractions(self) -> tuple[tuple[float, ...], ...]:
+        """Area fractions by each fold, 0-1; empty where they are not known or there are artefacts."""
+        ...
+
+
 @dataclass(frozen=True)
 class MeasuredField:
     """A measured field, as far as it decides about evidence.
@@ -96,7 +140,7 @@ class Section:
     """
 
     name: str
-    fields: tuple[MeasuredField, ...]
+    fields: tuple[Measured, ...]
     alarm: Verdict | None = None
 
 
@@ -233,11 +277,11 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
 def _against_fields(section: Section, validation: Validation, sources: Sources) -> list[str]:
     """Why labelled fields say nothing of the fields of this section."""
     reasons = []
-    if any(field.preparation.artefacts for field in section.fields) or validation.preparation.artefacts:
+    # Most fields of a section share one.
+    preparations = list({id(each): each for each in (field.preparation for field in section.fields)}.values())
+    if any(each.artefacts for each in preparations) or validation.preparation.artefacts:
         reasons.append("artefacts leave the denominator of the fractions, which labelled fields do not cover")
-    other = {
-        key for field in section.fields for key in _SEEN if _differs(field.preparation, validation.preparation, key)
-    }
+    other = {key for each in preparations for key in _SEEN if _differs(each, validation.preparation, key)}
     if other := other - {"artefacts"}:
         keys = ", ".join(sorted(other))
         reasons.append(f"its fields were prepared with another {keys}. Remedy: microseg validate with these settings")

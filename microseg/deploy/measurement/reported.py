@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from microseg.deploy.measurement.evidence import (
     Evidence,
     Ground,
-    MeasuredField,
+    Measured,
     Section,
     Sources,
     Verdict,
@@ -20,6 +20,9 @@ from microseg.deploy.measurement.evidence import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.validation import Validation
     from microseg.core.statistics.corrected import KnownUncertainty, PhaseResult
@@ -100,7 +103,7 @@ class Claims:
 
 
 def claims(
-    fields: Sequence[MeasuredField],
+    fields: Sequence[Measured],
     sources: Sources,
     alarms: Mapping[str, Verdict] | None = None,
 ) -> Claims:
@@ -111,7 +114,7 @@ def claims(
         sources: the labelled fields that may serve as evidence.
         alarms: what the alarm says of sections as a whole, by their names.
     """
-    by_section: dict[str, list[MeasuredField]] = {}
+    by_section: dict[str, list[Measured]] = {}
     for field in fields:
         by_section.setdefault(field.section, []).append(field)
     sections = [Section(name, tuple(each), (alarms or {}).get(name)) for name, each in by_section.items()]
@@ -132,7 +135,12 @@ def claims(
 def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, phases: int) -> tuple[Reported, ...]:
     """What is reported of each phase of one section, or of several together."""
     fields = [field for section in sections for field in section.fields]
-    raws = [_mean([field.fractions[phase] for field in fields]) for phase in range(phases)]
+    columns: list[list[float | None]] = [[] for _ in range(phases)]
+    for field in fields:
+        for column, fraction in zip(columns, field.fractions, strict=True):
+            column.append(fraction)
+    raws = [_mean(column) for column in columns]
+    del columns
     if ground.validation is None:
         return tuple(Reported(raw, None, "none", raw, ground.reasons) for raw in raws)
     # Imported here: nothing of it is needed where nothing is claimed.
@@ -147,7 +155,7 @@ def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, p
         found,
         sample_of(ground.validation),
         # Folds found the labelled fields of a cross-validation, the bag found those of a validation.
-        fold_found=np.array([field.fold_fractions for field in fields], np.float64) if has_folds else None,
+        fold_found=_folds(fields) if has_folds else None,
         sections=names,
         known=_known(ground.validation, manifest),
     )
@@ -155,6 +163,17 @@ def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, p
         _claimed(result, ground, (len(fields), len(sections)), phase.name)
         for result, phase in zip(results, manifest.phases, strict=True)
     )
+
+
+def _folds(fields: Sequence[Measured]) -> NDArray[np.float64]:
+    """Fractions by each fold, float64 (n, F, P). Rows are filled one by one: tuples of a million fields take gigabytes."""
+    import numpy as np
+
+    first = np.array(fields[0].fold_fractions, np.float64)
+    found = np.empty((len(fields), *first.shape), np.float64)
+    for index, field in enumerate(fields):
+        found[index] = field.fold_fractions
+    return found
 
 
 def _mean(fractions: Sequence[float | None]) -> float | None:

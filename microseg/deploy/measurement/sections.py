@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from microseg.core.errors import InputError
@@ -27,13 +27,81 @@ def sections_of(names: Sequence[str], title: str, rule: str | None = None) -> di
         InputError: a rule that cannot be used, or that gives a field no section.
     """
     if rule is None:
-        folders = {name: PurePosixPath(name).parent.as_posix() for name in names}
-        # A folder may have the input's name.
-        top = title if title and title not in folders.values() else "."
+        folders = {name: folder_of(name) for name in names}
+        top = top_section(title, set(folders.values()))
         return {name: top if folder == "." else folder for name, folder in folders.items()}
+    section_of = section_rule(rule)
+    found = {name: section_of(name) for name in names}
+    require_sections(rule, [name for name, section in found.items() if section is None])
+    return {name: section for name, section in found.items() if section is not None}
+
+
+def folder_of(name: str) -> str:
+    """The folder of a field, "." for none: its section where no rule gives one."""
+    return PurePosixPath(name).parent.as_posix()
+
+
+def top_section(title: str, folders: Collection[str]) -> str:
+    """The section of fields that lie in no folder.
+
+    Args:
+        title: the input's name.
+        folders: the folders of all fields.
+    """
+    # A folder may have the input's name.
+    return title if title and title not in folders else "."
+
+
+def section_rule(rule: str) -> Callable[[str], str | None]:
+    """What gives a field its section by its name; None where the rule gives none.
+
+    Args:
+        rule: as in `sections_of`.
+
+    Raises:
+        InputError: it cannot be used.
+    """
     if rule.lower().endswith(".csv"):
-        return _by_table(names, read_sections(Path(rule)), rule)
-    return _by_pattern(names, rule)
+        table = read_sections(Path(rule))
+
+        def by_table(name: str) -> str | None:
+            key = by_name_or_stem(table, name)
+            return None if key is None else table[key]
+
+        return by_table
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise InputError(f"--sections {rule}: is no regular expression ({error}). Remedy: such as '^(.+)_'.") from error
+    if pattern.groups != 1:
+        raise InputError(
+            f"--sections {rule}: has {pattern.groups} groups. Remedy: a regular expression with one group in brackets, the "
+            "section, such as '^(.+)_'."
+        )
+
+    def by_pattern(name: str) -> str | None:
+        match = pattern.search(PurePosixPath(name).with_suffix("").as_posix()[-_MOST_NAME:])
+        return match[1] or None if match is not None else None
+
+    return by_pattern
+
+
+def require_sections(rule: str, missing: Sequence[str], count: int | None = None) -> None:
+    """Raise InputError where a rule gives no section to fields.
+
+    Args:
+        rule: the rule.
+        missing: names of such fields, or the first of them.
+        count: number of such fields; None for that of `missing`.
+    """
+    if missing:
+        total = count or len(missing)
+        more = f" and {total - _LISTED} more" if total > _LISTED else ""
+        is_table = rule.lower().endswith(".csv")
+        remedy = "a row for each field" if is_table else "a regular expression that finds a section in each path"
+        raise InputError(
+            f"--sections {rule}: gives no section to {', '.join(missing[:_LISTED])}{more}. Remedy: {remedy}."
+        )
 
 
 def read_sections(path: Path) -> dict[str, str]:
@@ -49,35 +117,3 @@ def read_sections(path: Path) -> dict[str, str]:
                 f"{path}: {field!r} is in the sections {found[field]!r} and {section!r} (line {number}). Remedy: keep one."
             )
     return found
-
-
-def _by_table(names: Sequence[str], table: Mapping[str, str], rule: str) -> dict[str, str]:
-    keys = {name: by_name_or_stem(table, name) for name in names}
-    _require_all(f"--sections {rule}", [name for name, key in keys.items() if key is None], "a row for each field")
-    return {name: table[key] for name, key in keys.items() if key is not None}
-
-
-def _by_pattern(names: Sequence[str], rule: str) -> dict[str, str]:
-    try:
-        pattern = re.compile(rule)
-    except re.error as error:
-        raise InputError(f"--sections {rule}: is no regular expression ({error}). Remedy: such as '^(.+)_'.") from error
-    if pattern.groups != 1:
-        raise InputError(
-            f"--sections {rule}: has {pattern.groups} groups. Remedy: a regular expression with one group in brackets, the "
-            "section, such as '^(.+)_'."
-        )
-    found: dict[str, str] = {}
-    for name in names:
-        match = pattern.search(PurePosixPath(name).with_suffix("").as_posix()[-_MOST_NAME:])
-        if match is not None and match[1]:
-            found[name] = match[1]
-    missing = [name for name in names if name not in found]
-    _require_all(f"--sections {rule}", missing, "a regular expression that finds a section in each path")
-    return found
-
-
-def _require_all(option: str, missing: Sequence[str], remedy: str) -> None:
-    if missing:
-        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
-        raise InputError(f"{option}: gives no section to {', '.join(missing[:_LISTED])}{more}. Remedy: {remedy}.")

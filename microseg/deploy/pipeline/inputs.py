@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,14 +95,14 @@ def resolve_input(path: Path, manifest: Manifest, domain: str | None, given: Map
     Raises:
         InputError: no such path, no images, unknown domain, or a broken domain.yaml.
     """
-    described = _domain_file(path)
-    stated = {} if described is None else _stated(described[1])
+    described = described_input(path)
+    stated = {} if described is None else stated_keys(described[1])
     entry, preparation = domain_preparation(manifest, domain, stated | dict(given))
-    folders = [path] if described is None else _image_folders(*described)
+    folders = [path] if described is None else image_folders(*described)
     found = [look_through(folder, stated=described is not None) for folder in folders]
-    named = _fields(path) if described is None else _described_fields(*described)
+    named = _fields(path) if described is None else described_fields(*described)
     fields = _one_of_each(named, {file: paths for each in found for file, paths in each.doubtful.items()})
-    _refuse_one_name(path, fields)
+    refuse_one_name(path, fields)
     nearby: dict[str, Preparation] = {}
     if not path.is_file() or path.suffix.lower() not in _YAML:
         fields = _with_nearby(
@@ -133,18 +133,36 @@ def _with_nearby(
     files = NearbyFiles(start.parent.parent if path.is_file() else start.parent)
     found = []
     for field in fields:
-        nearest = files.of(absolute(field.path).parent)
-        if nearest is None or (own is not None and nearest[0] == absolute(own)):
-            found.append(field)
-            continue
-        source, content = nearest
-        name = readable(Path(os.path.relpath(source, start.parent if path.is_file() else start)).as_posix())
-        if name not in nearby:
-            nearby[name] = domain_preparation(manifest, domain, _stated(content) | dict(given))[1]
-        below = Path(os.path.relpath(absolute(field.path), source.parent)).as_posix()
-        size = size_of_field(content.pixel_sizes or {}, readable(below))
-        found.append(replace(field, settings=name, pixel_size_um=size))
+        placed, content = with_nearest(files, field, start, own)
+        if content is not None and placed.settings is not None and placed.settings not in nearby:
+            nearby[placed.settings] = domain_preparation(manifest, domain, stated_keys(content) | dict(given))[1]
+        found.append(placed)
     return tuple(found)
+
+
+def with_nearest(
+    files: NearbyFiles, field: InputField, start: Path, own: Path | None = None
+) -> tuple[InputField, DomainFile | None]:
+    """A field with the name and the pixel size of the nearest domain.yaml, and its content; None where that is `own`.
+
+    Args:
+        files: finds the file.
+        field: the field.
+        start: the input, absolute.
+        own: the file that describes the input itself.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    nearest = files.of(absolute(field.path).parent)
+    if nearest is None or (own is not None and nearest[0] == absolute(own)):
+        return field, None
+    source, content = nearest
+    base = start.parent if start.is_file() else start
+    name = readable(Path(os.path.relpath(source, base)).as_posix())
+    below = Path(os.path.relpath(absolute(field.path), source.parent)).as_posix()
+    size = size_of_field(content.pixel_sizes or {}, readable(below))
+    return replace(field, settings=name, pixel_size_um=size), content
 
 
 def _one_of_each(fields: list[InputField], doubtful: Mapping[Path, tuple[Path, ...]]) -> tuple[InputField, ...]:
@@ -155,13 +173,17 @@ def _one_of_each(fields: list[InputField], doubtful: Mapping[Path, tuple[Path, .
         if paths is None:
             chosen.append(field)
         elif field.path == paths[0]:
-            names = " and ".join(readable(path.name) for path in paths)
-            problem = (
-                f"{readable(str(field.path))}: {names} have one name: they may be one field, saved twice. Remedy: keep the one "
-                "to be measured, or give each field a name of its own."
-            )
-            chosen.append(replace(field, problem=problem))
+            chosen.append(replace(field, problem=doubtful_problem(paths)))
     return tuple(chosen)
+
+
+def doubtful_problem(paths: Sequence[Path]) -> str:
+    """Why none of several files of one stem is measured."""
+    names = " and ".join(readable(path.name) for path in paths)
+    return (
+        f"{readable(str(paths[0]))}: {names} have one name: they may be one field, saved twice. Remedy: keep the one to be "
+        "measured, or give each field a name of its own."
+    )
 
 
 def domain_preparation(
@@ -195,22 +217,23 @@ def domain_preparation(
     return entry, preparation
 
 
-def _refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:
+def refuse_one_name(path: Path, fields: tuple[InputField, ...]) -> None:
     r"""Refuse two files of one name: bytes of a name that are no UTF-8 are shown as \xNN, which may be another file's name."""
     name, count = Counter(field.name for field in fields).most_common(1)[0]
     if count > 1:
         raise InputError(f"{path}: {count} files have the name {name!r}. Remedy: rename all but one of them.")
 
 
-def _domain_file(path: Path) -> tuple[Path, DomainFile] | None:
-    """The YAML file that describes `path` and its content; None without one."""
+def described_input(path: Path) -> tuple[Path, DomainFile] | None:
+    """The YAML file that describes `path` and its content; None without one. Raises InputError."""
     if path.suffix.lower() in _YAML and path.is_file():
         return path, read_domain_file(path)
     described = domain_file_in(path) if path.is_dir() else None
     return (described, read_domain_file(described)) if described else None
 
 
-def _stated(content: DomainFile) -> dict[str, object]:
+def stated_keys(content: DomainFile) -> dict[str, object]:
+    """What a domain.yaml states of the preparation, by key."""
     stated = {key: getattr(content, key) for key in _STATED if key in content.model_fields_set}
     return stated | {"pixel_size_um": content.pixel_size_um}
 
@@ -224,7 +247,7 @@ def _fields(path: Path) -> list[InputField]:
     return [InputField(readable(image.relative_to(path).as_posix()), image) for image in images]
 
 
-def _image_folders(source: Path, content: DomainFile) -> list[Path]:
+def image_folders(source: Path, content: DomainFile) -> list[Path]:
     """The folders of images that a domain.yaml names. Raises InputError where one does not exist."""
     folders = [expanded_path(text, source.parent, source) for text in content.image_folders(source.parent)]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
@@ -233,10 +256,10 @@ def _image_folders(source: Path, content: DomainFile) -> list[Path]:
     return folders
 
 
-def _described_fields(source: Path, content: DomainFile) -> list[InputField]:
-    """The images that a domain.yaml names, whether or not they have masks."""
+def described_fields(source: Path, content: DomainFile) -> list[InputField]:
+    """The images that a domain.yaml names, whether or not they have masks. Raises InputError."""
     base = source.parent
-    folders = _image_folders(source, content)
+    folders = image_folders(source, content)
     masks = [expanded_path(text, base, source) for text in content.mask_folders(base)]
     images = named_images(source, folders, masks, content.mask_suffix)
     sizes = sizes_of_fields(content.pixel_sizes or {}, [name for name, _ in images], source)

@@ -88,28 +88,8 @@ class MeasurementRun:
         names = [field.name for field in given.fields]
         regions = _regions(options.roi, names)
         sections = sections_of(names, given.title, options.sections)
-        settings = ReportSettings(
-            microseg=__version__,
-            input=given.title,
-            engine=readable(options.engine.name),
-            engine_sha256=engine_sha256,
-            domain=given.domain,
-            preparation=given.preparation,
-            nearby=dict(given.nearby),
-            regions={} if regions is None else regions.sha256,
-            pixel_size_um=options.pixel_size_um,
-            fallback_pixel_size_um=None if given.assumed is None else given.assumed.width_um,
-            pixel_sizes={field.name: field.pixel_size_um for field in given.fields if field.pixel_size_um is not None},
-            assume_engine_scale=options.assume_engine_scale,
-            require_scale=options.require_scale,
-            force_scale=options.force_scale,
-            max_tile_pixels=limits.max_tile_pixels,
-            runtime=config.runtime_config.runtime,
-            device=config.runtime_config.device,
-            created=datetime.now(UTC).astimezone().date().isoformat(),
-            input_path=readable(str(options.input.absolute())),
-            engine_path=readable(str(options.engine.absolute())),
-        )
+        sizes = {field.name: field.pixel_size_um for field in given.fields if field.pixel_size_um is not None}
+        settings = settings_of(options, given, sizes, (config, limits, regions), engine_sha256)
         settings = check_report(report, settings, options.decimal_comma)
         return cls(
             report=report,
@@ -284,6 +264,47 @@ class MeasurementRun:
         counted = (record for record in measured if record.name not in not_counted)
         lot = Lot.of(counted, self.sections, self.manifest, self.settings.engine_sha256)
         return with_audit(claims, read_audit(self.report), lot)
+
+
+def settings_of(
+    options: SegmentOptions,
+    given: SegmentInput,
+    pixel_sizes: Mapping[str, float],
+    how: tuple[SegmentConfig, TileLimits, Regions | None],
+    engine_sha256: str,
+) -> ReportSettings:
+    """The settings of a report.
+
+    Args:
+        options: what the user asks for.
+        given: the micrographs and their preparation.
+        pixel_sizes: pixel sizes that are stated for single fields, µm, by name.
+        how: how the engine is run, the tiles, and the regions of interest.
+        engine_sha256: SHA-256 of the engine's file.
+    """
+    config, limits, regions = how
+    return ReportSettings(
+        microseg=__version__,
+        input=given.title,
+        engine=readable(options.engine.name),
+        engine_sha256=engine_sha256,
+        domain=given.domain,
+        preparation=given.preparation,
+        nearby=dict(given.nearby),
+        regions={} if regions is None else regions.sha256,
+        pixel_size_um=options.pixel_size_um,
+        fallback_pixel_size_um=None if given.assumed is None else given.assumed.width_um,
+        pixel_sizes=dict(pixel_sizes),
+        assume_engine_scale=options.assume_engine_scale,
+        require_scale=options.require_scale,
+        force_scale=options.force_scale,
+        max_tile_pixels=limits.max_tile_pixels,
+        runtime=config.runtime_config.runtime,
+        device=config.runtime_config.device,
+        created=datetime.now(UTC).astimezone().date().isoformat(),
+        input_path=readable(str(options.input.absolute())),
+        engine_path=readable(str(options.engine.absolute())),
+    )
 
 
 def _regions(path: Path | None, names: list[str]) -> Regions | None:

@@ -31,7 +31,7 @@ class Regions:
     """Regions of interest: one file for all fields, or a folder with one file for each.
 
     Attributes:
-        files: the file of each field by its name.
+        files: the file of each field by its name; "" stands for all fields.
         sha256: SHA-256 of the files by name of the field; "" stands for all fields.
     """
 
@@ -53,7 +53,7 @@ class Regions:
         try:
             if path.is_file():
                 _require_kind(path)
-                return cls(dict.fromkeys(names, path), {"": sha256_of(path)})
+                return cls({"": path}, {"": sha256_of(path)})
             if not path.is_dir():
                 raise InputError(f"--roi {path}: does not exist. Remedy: {_KINDS}, or a folder of them.")
             files = {name: _of_field(path, name) for name in names}
@@ -73,7 +73,7 @@ class Regions:
         Raises:
             FieldError: the region cannot be read, has another size, or covers no measured pixel.
         """
-        path = self.files[name]
+        path = self.files.get("") or self.files[name]
         height, width = field.full_shape
         try:
             inside = _inside(path, StoredGrid(height, width, field.orientation), field.path)

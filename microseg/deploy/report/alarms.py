@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from microseg.core.alarm.predict import SectionAlarm, section_alarm
-from microseg.core.alarm.schema import Alarm
+from microseg.core.alarm.schema import Alarm, FieldAlarm
 from microseg.deploy.measurement.evidence import Verdict
 from microseg.deploy.report.records import FieldRecord
 
@@ -40,12 +40,21 @@ def alarms_of(alarm: Alarm | None, records: Sequence[FieldRecord], sections: Map
     Returns:
         The verdicts; None where the engine holds no alarm, or no field was looked at.
     """
-    looked = [(sections.get(record.name, ""), record.alarm) for record in records if record.alarm is not None]
+    return alarms_among(alarm, ((sections.get(record.name, ""), record.alarm) for record in records))
+
+
+def alarms_among(alarm: Alarm | None, fields: Iterable[tuple[str, FieldAlarm | None]]) -> ReportAlarms | None:
+    """As `alarms_of`, of sections and what the alarm says of each field that counts."""
+    by_section: dict[str, list[FieldAlarm]] = {}
+    looked: list[FieldAlarm] = []
+    for section, found in fields if alarm is not None else ():
+        if found is not None:
+            by_section.setdefault(section, []).append(found)
+            looked.append(found)
     if alarm is None or not looked:
         return None
-    names = dict.fromkeys(section for section, _ in looked)
-    of_sections = {name: section_alarm(alarm, [each for section, each in looked if section == name]) for name in names}
-    return ReportAlarms(section_alarm(alarm, [each for _, each in looked]), of_sections)
+    of_sections = {name: section_alarm(alarm, each) for name, each in by_section.items()}
+    return ReportAlarms(section_alarm(alarm, looked), of_sections)
 
 
 def alarm_text(found: SectionAlarm) -> str:

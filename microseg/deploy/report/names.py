@@ -48,7 +48,7 @@ def report_paths(names: Iterable[str]) -> dict[str, str]:
     """
     by_form: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        by_form[_caseless(name)].append(name)
+        by_form[caseless(name)].append(name)
     return {
         name: report_path(name) if len(alike) == 1 or name == form else distinct_path(name)
         for form, alike in by_form.items()
@@ -61,7 +61,7 @@ def distinct_path(name: str) -> str:
     return f"{report_path(name)}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _caseless(name: str) -> str:
+def caseless(name: str) -> str:
     """The form that all names have in common which some file system takes for equal.
 
     As canonical caseless matching of Unicode (3.13, D145), but by capitals first: NTFS compares these.

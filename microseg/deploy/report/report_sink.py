@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from microseg.core.pictures.png import MaskWriter
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import open_prepared
 from microseg.core.preparation.stitching import core_of
-from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.system.files import file_identity, replacing, sha256_of, write_bytes, writing
 from microseg.deploy.pipeline.field_measurement import FieldMeasurement
@@ -114,22 +113,7 @@ class ReportSink:
                 self.resumed += 1
                 self.outcomes[source.name] = self._with_places(source, record)
                 return None
-            prepared = open_prepared(
-                source.path,
-                self._given.preparation_of(source),
-                self._manifest.grid,
-                self._scale,
-            )
-            if self._regions is not None:
-                prepared = self._regions.applied(source.name, prepared)
-            self._told[source.name] = self._given.notices_of(source)
-            if self._keeps_places:
-                from microseg.core.images.scale.stage import stage_position
-
-                self._stages[source.name] = stage_position(source.path)
-            return field_task(
-                source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
-            )
+            return self._task(source, identity, sha256)
         except FieldError as error:
             self._outdated.append(source.name)
             return FailedSource(source.name, reason(source.path, error))
@@ -137,13 +121,24 @@ class ReportSink:
             # The file may be readable and unchanged later: its earlier result stays.
             return FailedSource(source.name, reason(source.path, error))
 
+    def _task(self, source: InputField, identity: tuple[int, int], sha256: str) -> FieldTask:
+        """The field ready to be cut. Raises FieldError or OSError."""
+        prepared = open_prepared(source.path, self._given.preparation_of(source), self._manifest.grid, self._scale)
+        if self._regions is not None:
+            prepared = self._regions.applied(source.name, prepared)
+        self._told[source.name] = self._given.notices_of(source)
+        if self._keeps_places:
+            from microseg.core.images.scale.stage import stage_position
+
+            self._stages[source.name] = stage_position(source.path)
+        return field_task(
+            source.name, prepared, self._manifest, self._max_tile_pixels, identity=identity, sha256=sha256
+        )
+
     def measure(self, task: FieldTask, tiles: Iterator[TileLabels]) -> None:
         """Take the results of one field to the report. Raises FieldError."""
-        # An earlier result is removed only once the engine is open; until then the report may be refused.
-        place = self.places[task.name]
-        discard(self._report, task.name, place)
-        phase_info, marks = self._manifest.phases, self._marks()
-        with _mask_and_overlay(self._report / mask_path(place), task, phase_info, marks) as rows:
+        marks = self._marks()
+        with self._pictures(task, marks) as rows:
             phases, folds = [phase.name for phase in self._manifest.phases], len(self._manifest.folds)
             measurement = FieldMeasurement(task.prepared, task.reading, phases, folds, rows)
             probe = self._probe()
@@ -160,20 +155,32 @@ class ReportSink:
             measures = None if probe is None else probe.measures()
             alarm = None if self._judge is None or measures is None else self._judge.judge(measures)
         told = (*self._told.pop(task.name), *task.prepared.notices, *notices, *_alarm_notice(alarm))
-        record = _record(
-            task,
-            place,
-            counts,
-            measurement.not_measured,
-            told,
-            alarm,
-        )
+        record = _record(task, self._place(task.name), counts, measurement.not_measured, told, alarm)
         if marks is not None:
             changes = {"marks": marks.text(), "stage_um": self._stages.pop(task.name, None)}
             record = record.model_copy(update=changes)
+        self._keep(record, overlay, plain)
+
+    def _place(self, name: str) -> str:
+        """Path of a field in the report."""
+        return self.places[name]
+
+    @contextmanager
+    def _pictures(self, task: FieldTask, marks: RegionMarks | None) -> Iterator[MaskAndOverlay]:
+        """Rows whose mask appears in the report if the block ends well; otherwise nothing of them stays."""
+        # An earlier result is removed only once the engine is open; until then the report may be refused.
+        place = self._place(task.name)
+        discard(self._report, task.name, place)
+        mask, colors = self._report / mask_path(place), [phase.color for phase in self._manifest.phases]
+        # The order matters: Windows renames closed files only.
+        with writing(mask), replacing(mask) as part, part.open("wb") as stream:
+            yield MaskAndOverlay(task, mask_writer(stream, task, colors), colors, marks)
+
+    def _keep(self, record: FieldRecord, overlay: NDArray[np.uint8], plain: NDArray[np.uint8]) -> None:
+        """Write the pictures and the record of a measured field, whose mask is written."""
         _write_pictures(self._report, record, overlay, plain)
         write_record(self._report, record)
-        self.outcomes[task.name] = record
+        self.outcomes[record.name] = record
 
     def _with_places(self, source: InputField, record: FieldRecord) -> FieldRecord:
         """A record of a run without evidence with what tells apart fields that show one place. Raises OSError."""
@@ -233,12 +240,30 @@ class ReportSink:
             discard(self._report, name, self.places[name])
 
 
-class _MaskAndOverlay:
+class MaskRows(Protocol):
+    """Takes the rows of a mask from top to bottom."""
+
+    def write(self, rows: NDArray[np.uint8]) -> None:
+        """Append rows, uint8 (n, width)."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the mask."""
+        ...
+
+
+class MaskAndOverlay:
     """Native rows to the mask's file, to the overlay, in which data bars are pale, and to the same picture without colours."""
 
     def __init__(
-        self, task: FieldTask, mask: MaskWriter, colors: Sequence[str], marks: RegionMarks | None = None
+        self, task: FieldTask, mask: MaskRows, colors: Sequence[str], marks: RegionMarks | None = None
     ) -> None:
+        """Args:
+        task: the field.
+        mask: takes the rows of the mask.
+        colors: colour of each phase, #rrggbb.
+        marks: what finds the pixels again; None where nothing asks for it.
+        """
         self._task = task
         self._marks = marks
         self._field = task.prepared
@@ -289,16 +314,15 @@ def _alarm_notice(alarm: FieldAlarm | None) -> tuple[Notice, ...]:
     return (Notice("alarm", f"{alarm.level} ({', '.join(alarm.causes)}). Remedy: {alarm.cure}"),)
 
 
-@contextmanager
-def _mask_and_overlay(
-    mask: Path, task: FieldTask, phases: Sequence[PhaseInfo], marks: RegionMarks | None
-) -> Iterator[_MaskAndOverlay]:
-    """Rows whose mask appears as the file `mask` if the block ends well; otherwise nothing of them stays."""
-    colors = [phase.color for phase in phases]
-    # The order matters: Windows renames closed files only.
-    with writing(mask), replacing(mask) as part, part.open("wb") as stream:
-        field = task.prepared
-        yield _MaskAndOverlay(task, MaskWriter(stream, *field.full_shape, colors, field.orientation), colors, marks)
+def mask_writer(stream: BinaryIO, task: FieldTask, colors: Sequence[str]) -> MaskWriter:
+    """What writes the mask of a field.
+
+    Args:
+        stream: the open file.
+        task: the field.
+        colors: colour of each phase, #rrggbb.
+    """
+    return MaskWriter(stream, *task.prepared.full_shape, colors, task.prepared.orientation)
 
 
 def _write_pictures(report: Path, record: FieldRecord, overlay: NDArray[np.uint8], plain: NDArray[np.uint8]) -> None:

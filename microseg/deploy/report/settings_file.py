@@ -101,7 +101,23 @@ def check_report(report: Path, settings: ReportSettings, decimal_comma: bool | N
         return settings.model_copy(update={"decimal_comma": bool(decimal_comma)})
     if not (report / _SETTINGS).is_file():
         raise InputError(f"{report}: is not empty and no report of `microseg segment`. Remedy: another --out.")
-    content = _content(report / _SETTINGS)
+    return continued(_content(report / _SETTINGS), settings, str(report), decimal_comma)
+
+
+def continued(
+    content: dict[str, Any], settings: ReportSettings, report: str, decimal_comma: bool | None = None
+) -> ReportSettings:
+    """The settings with the day and the runtime's version of a report that is continued.
+
+    Args:
+        content: what its `settings.json` holds.
+        settings: the settings of this run.
+        report: where it is, for messages.
+        decimal_comma: as in `check_report`.
+
+    Raises:
+        InputError: it has other settings.
+    """
     wanted = settings.model_dump(mode="json")
     if content.get("report_version") != REPORT_VERSION:
         raise InputError(
@@ -138,6 +154,11 @@ def opened_by(settings: ReportSettings, version: str, report: Path) -> ReportSet
     """
     if settings.runtime_version is None and any((report / "records").rglob("*.json")):
         return settings
+    return with_version(settings, version, str(report))
+
+
+def with_version(settings: ReportSettings, version: str, report: str) -> ReportSettings:
+    """The settings with the runtime's version. Raises InputError where another version began the report at `report`."""
     if settings.runtime_version not in (None, version):
         raise InputError(
             f"{report}: was begun by {settings.runtime} {settings.runtime_version}, this is {version}. A report never mixes "

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from microseg.core.images.exclusion import artefact_reason
@@ -15,6 +14,7 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.statistics.astm_e562 import PhaseStatistics, phase_statistics
 from microseg.core.system.processor import instruction_sets, saturation_notice
 from microseg.deploy.measurement.reported import Claims, Reported
+from microseg.deploy.report.field_notices import LISTED, grouped_notices
 from microseg.deploy.report.records import FailedField, FieldRecord
 from microseg.deploy.report.settings_file import ReportSettings
 from microseg.deploy.report.summary_file import (
@@ -42,13 +42,33 @@ if TYPE_CHECKING:
     from microseg.core.alarm.predict import SectionAlarm
     from microseg.deploy.report.alarms import ReportAlarms
 
-_LISTED = 5
 _REPEATED = 10
-# Of notices in records of an earlier version.
-_KIND_UNKNOWN = "field"
 # Standard deviation of a phase's fraction over the folds of a bag, 0-1. It is 0.001 to 0.013 on fields like the training fields
 # and 0.1 on another etchant (microseg/docs/figures/distillation.md).
-_LARGE_SPREAD = 0.05
+LARGE_SPREAD = 0.05
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the notices of a report rest on.
+
+    Attributes:
+        trained: number of measured fields that trained the engine.
+        spread: names of the first fields on which the folds differ, and the number of such fields.
+        differs_in_size: whether the measured fields differ in size.
+        differs_in_scale: whether they differ in pixel size.
+        lacks_scale: whether the pixel size of a field is unknown and not even assumed.
+        artefacts: pixels of each artefact, by its name.
+        pixels: pixels of all measured fields, artefacts included.
+    """
+
+    trained: int
+    spread: tuple[list[str], int]
+    differs_in_size: bool
+    differs_in_scale: bool
+    lacks_scale: bool
+    artefacts: Mapping[str, int]
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -158,14 +178,38 @@ class Findings:
         ]
 
     @cached_property
+    def numbers(self) -> SummaryFields:
+        """Numbers of fields."""
+        return SummaryFields(total=len(self.outcomes), measured=len(self.measured), failed=len(self.failed))
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the notices rest on."""
+        trained = {field.sha256 for field in self.manifest.training_fields}
+        spread = [record.name for record in self.measured if max(std or 0.0 for std in record.fold_std) > LARGE_SPREAD]
+        without = [record.pixel_size_source for record in self.measured if record.pixel_size_um is None]
+        return Facts(
+            trained=sum(record.sha256 in trained for record in self.measured),
+            spread=(spread[:LISTED], len(spread)),
+            differs_in_size=len({record.measured_px for record in self.measured}) > 1,
+            differs_in_scale=len({(record.pixel_size_um, record.pixel_height_um) for record in self.measured}) > 1,
+            lacks_scale=any(source not in ASSUMPTIONS for source in without),
+            artefacts={
+                name: sum(record.not_measured.get(artefact_reason(name), 0) for record in self.measured)
+                for name in self.artefacts
+            },
+            pixels=sum(record.measured_width_px * record.measured_height_px for record in self.measured),
+        )
+
+    @cached_property
     def notices(self) -> list[str]:
         """What a reader must know before signing the report."""
         found = []
-        trained = {field.sha256 for field in self.manifest.training_fields}
-        if seen := sum(record.sha256 in trained for record in self.measured):
+        facts = self.facts
+        if facts.trained:
             found.append(
-                f"{seen} of the measured fields were used to train this engine. Their fractions say nothing about its accuracy "
-                "on new fields."
+                f"{facts.trained} of the measured fields were used to train this engine. Their fractions say nothing about its "
+                "accuracy on new fields."
             )
         by_reason: dict[str, list[str]] = defaultdict(list)
         for name, why in self.not_counted.items():
@@ -178,28 +222,23 @@ class Findings:
         # Without a quantised engine the processor's flags are not read, which takes 10 ms.
         if quantised and (notice := saturation_notice(quantised, instruction_sets())):
             found.append(f"{notice[0].upper()}{notice[1:]}")
-        spread = [record.name for record in self.measured if max(std or 0.0 for std in record.fold_std) > _LARGE_SPREAD]
-        if spread:
+        names, number = facts.spread
+        if number:
             found.append(
-                f"The fractions of the bag's networks differ: standard deviation over {100 * _LARGE_SPREAD:g} points on "
-                f"{_listed(spread)}. The engine may not know this material, etchant or microscope. Remedy: compare the result "
-                "with labelled or point-counted fields."
+                f"The fractions of the bag's networks differ: standard deviation over {100 * LARGE_SPREAD:g} points on "
+                f"{_listed(names, number)}. The engine may not know this material, etchant or microscope. Remedy: compare the "
+                "result with labelled or point-counted fields."
             )
-        if len({record.measured_px for record in self.measured}) > 1:
+        if facts.differs_in_size:
             found.append(
                 "The fields differ in size. In the mean each field has the same weight, in the pooled fraction each pixel."
             )
-        if len({(record.pixel_size_um, record.pixel_height_um) for record in self.measured}) > 1:
+        if facts.differs_in_scale:
             found.append("The fields differ in pixel size (magnification), or some of them state none.")
-        without = [record.pixel_size_source for record in self.measured if record.pixel_size_um is None]
-        if any(source not in ASSUMPTIONS for source in without):
+        if facts.lacks_scale:
             found.append("The pixel size of at least one field is unknown. No area is stated. Remedy: --pixel-size-um.")
-        if self.artefacts and self.measured:
-            pixels = sum(record.measured_width_px * record.measured_height_px for record in self.measured)
-            shares = [
-                f"{name} {sum(record.not_measured.get(artefact_reason(name), 0) for record in self.measured) / pixels:.2%}"
-                for name in sorted(self.artefacts)
-            ]
+        if self.artefacts and facts.pixels:
+            shares = [f"{name} {facts.artefacts[name] / facts.pixels:.2%}" for name in sorted(self.artefacts)]
             found.append(
                 f"Artefacts leave the denominator of the fractions (share of all fields): {', '.join(shares)}."
             )
@@ -213,19 +252,12 @@ class Findings:
     @cached_property
     def field_notices(self) -> list[FieldNotice]:
         """Notices of the measured fields by kind and text, in the order in which they first occur."""
-        names: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for record in self.measured:
-            for text, kind in zip_longest(record.notices, record.notice_kinds, fillvalue=_KIND_UNKNOWN):
-                names[kind][text].append(record.name)
-        return [
-            FieldNotice(kind=kind, text=text, count=len(fields), fields=fields[:_LISTED])
-            for kind, texts in names.items()
-            for text, fields in texts.items()
-        ]
+        return grouped_notices((record.name, record.notices, record.notice_kinds) for record in self.measured)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
+def _listed(names: Sequence[str], number: int | None = None) -> str:
+    total = len(names) if number is None else number
+    return ", ".join(names[:LISTED]) + (f" and {total - LISTED} more" if total > LISTED else "")
 
 
 def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSummary:
@@ -256,9 +288,7 @@ def summary(findings: Findings, run: SummaryRun, engine_calls: int) -> ReportSum
             from_bag=manifest.distillation,
         ),
         settings=SummarySettings(**{key: getattr(settings, key) for key in SummarySettings.model_fields}),
-        fields=SummaryFields(
-            total=len(findings.outcomes), measured=len(findings.measured), failed=len(findings.failed)
-        ),
+        fields=findings.numbers,
         area_um2=findings.area_um2,
         pixel_size_sources=findings.pixel_size_sources,
         phases={

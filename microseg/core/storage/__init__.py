@@ -1,0 +1,1 @@
+"""Where results of large runs lie: a folder, or a place in object storage."""

@@ -1,0 +1,1 @@
+"""Archives: lists of fields, shards of them, and results as tables."""

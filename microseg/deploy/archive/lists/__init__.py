@@ -1,0 +1,1 @@
+"""Field lists: made once, read in batches, cut into shards."""

@@ -1,0 +1,1 @@
+"""The results of all shards together: each field once, tables, figures and the page."""
