@@ -100,6 +100,7 @@ def load_template() -> Template:
             "sources": sources_text,
             "word": evidence_word,
         },
+        ("parts.html.j2", "report.css"),
     )
 
 
