@@ -84,8 +84,7 @@ function setUpTable() {
   }
   table.append(group, made("thead", { role: "rowgroup" }, head), body);
   table.style.setProperty("--lines", Math.ceil((columns.length - 1) / 2));
-  const narrow = 128 * phases.length + (rows.error ? 120 : 0) + 300;
-  table.style.minWidth = window.matchMedia("(max-width: 640px)").matches ? "" : narrow + "px";
+  table.style.setProperty("--least", 128 * phases.length + (rows.error ? 120 : 0) + 300 + "px");
   grid.append(table);
 }
 function drawnRow(at) {
