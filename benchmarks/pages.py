@@ -247,7 +247,8 @@ def pages_of(pdf: bytes) -> int:
 
 
 def show(browser: Browser, page: Path, picture: Path) -> None:
-    """Pictures of a page, NAME-SCREEN.png, and of what is printed, NAME-paper.png and NAME.pdf.
+    """Pictures of a whole page, NAME-SCREEN.png, of a field of it at full size, NAME-SCREEN-field.png, and of what is printed,
+    NAME-paper.png and NAME.pdf.
 
     Args:
         browser: the browser.
@@ -259,12 +260,16 @@ def show(browser: Browser, page: Path, picture: Path) -> None:
         tab = context.new_page()
         tab.goto(page.absolute().as_uri())
         tab.wait_for_timeout(300)
-        tab.screenshot(path=picture.with_name(f"{picture.name}-{screen}.png"))
+        tab.screenshot(path=picture.with_name(f"{picture.name}-{screen}.png"), full_page=True)
         if screen == "1280":
             tab.pdf(path=picture.with_name(f"{picture.name}.pdf"), prefer_css_page_size=True, print_background=True)
             tab.set_viewport_size({"width": PAPER["width"], "height": PAPER["height"]})
             tab.emulate_media(media="print")
             tab.screenshot(path=picture.with_name(f"{picture.name}-paper.png"))
+        elif tab.locator("#grid .open").count():
+            tab.locator("#grid .open").nth(1).click()
+            tab.wait_for_timeout(300)
+            tab.screenshot(path=picture.with_name(f"{picture.name}-{screen}-field.png"))
         context.close()
 
 
