@@ -18,6 +18,8 @@ from microseg.core.schemas.run import PretrainSummary, RunRecord, RunSummary
 from microseg.core.schemas.validation import Validation
 from microseg.core.schemas.versioned import VersionedModel
 from microseg.deploy.acceptance.verify_record import VerifyRecord
+from microseg.deploy.archive.archive_file import Archive
+from microseg.deploy.archive.lists.field_list import FieldListInfo
 from microseg.deploy.audit.files import Audit, Draw
 from microseg.deploy.report.records import StoredRecord
 from microseg.deploy.report.settings_file import ReportSettings
@@ -79,6 +81,13 @@ FILES = (
     File("report-settings", "settings.json of a report", ReportSettings, "All that decides the figures of a report."),
     File("field-record", "records/NAME.json of a report", StoredRecord, "One measured field."),
     File("report-summary", "summary.json of a report", ReportSummary, "The figures of a report."),
+    File(
+        "field-list",
+        "Field list of `microseg list`",
+        FieldListInfo,
+        "The metadata entry `microseg.list` of the Parquet file.",
+    ),
+    File("archive", "archive.json beside the tables of a field list", Archive, "The list that the results belong to."),
     File("audit-draw", "audit/draw.json of a report", Draw, "The fields that `microseg audit draw` drew."),
     File("audit", "audit/audit.json of a report", Audit, "What was found on them."),
     File("suggest", "suggest.json of a folder to label", Suggestions, "What `microseg suggest` chose, and why."),

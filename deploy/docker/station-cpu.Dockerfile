@@ -10,7 +10,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11.14-slim-bookworm
 COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[cpu,openvino]" \
+RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[cpu,openvino,archive]" \
     && install --directory --mode=1777 /config
 # Profiles of `microseg tune`, for a volume that whoever runs it may write; the rest of the file system may be read-only.
 ENV MICROSEG_CONFIG=/config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from tests.command_line import parsed
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
-EXTRAS = {"station-cpu": {"cpu", "openvino"}, "station-gpu": set[str](), "training": {"train", "export"}}
+EXTRAS = {"station-cpu": {"cpu", "openvino", "archive"}, "station-gpu": set[str](), "training": {"train", "export"}}
 
 
 def project() -> dict[str, Any]:
@@ -188,3 +189,36 @@ def test_the_job_trains_with_a_real_command() -> None:
     assert failed["containerName"] == container["name"] and failed["values"] == [2]
     # A failure policy takes no other.
     assert pod["restartPolicy"] == "Never"
+
+
+def test_the_shards_and_their_merge_run_real_commands() -> None:
+    text = (DEPLOY / "kubernetes" / "segment-job.yaml").read_text(encoding="utf-8")
+    shards, merge = yaml.safe_load_all(text)
+    assert {(job["apiVersion"], job["kind"]) for job in (shards, merge)} == {("batch/v1", "Job")}
+    spec = shards["spec"]
+    assert (spec["completionMode"], merge["spec"]["suspend"]) == ("Indexed", True)
+    done = []
+    for job in (shards, merge):
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["image"].rpartition(":")[2] == __version__ and pod["restartPolicy"] == "Never"
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        user = last(instructions(DEPLOY / "docker" / "station-cpu.Dockerfile"), "USER").split(":")
+        assert [str(pod["securityContext"][key]) for key in ("runAsUser", "runAsGroup")] == user
+        script = container["args"][0]
+        for index, status, left in ((0, 3, 0), (spec["completions"] - 1, 0, 0), (1, 2, 2)):
+            shell = f'microseg() {{ printf "%s\\n" "$@"; return {status}; }}; {script}'
+            environment = os.environ | {"JOB_COMPLETION_INDEX": str(index)}
+            ran = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True, env=environment)
+            assert ran.returncode == left
+            done.append(parsed(ran.stdout.splitlines()))
+    assert [command for command, _ in done] == ["segment"] * 3 + ["merge"] * 3
+    shard_texts = [values["shard"] for command, values in done if command == "segment"]
+    assert shard_texts == [
+        f"1/{spec['completions']}",
+        f"{spec['completions']}/{spec['completions']}",
+        f"2/{spec['completions']}",
+    ]
+    assert done[0][1]["out"] == done[3][1]["out"]
+    assert spec["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"] == [2]
+    assert f"job/{shards['metadata']['name']}" in text and f"job/{merge['metadata']['name']}" in text

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from microseg.core.errors import InputError
 from microseg.core.storage.storage import Storage
 from microseg.deploy.archive.results import FOLDER, packed
 
@@ -45,25 +46,46 @@ class PartWriter:
         self._written_at = time.monotonic()
         self._lock = threading.Lock()
         self._is_begun = False
+        self._timer: threading.Timer | None = None
+        self._error: InputError | None = None
 
     def begin(self) -> None:
         """From now on rows are written: the place says what they belong to."""
         self._is_begun = True
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take a row. Raises InputError where the file cannot be written."""
+        """Take a row. It is written at once, or soon, whatever the next field takes. Raises InputError."""
         with self._lock:
             self._rows.append(row)
             self._unwritten += 1
-            is_due = len(self._rows) >= _ROWS or time.monotonic() - self._written_at >= self._period_s
-            if is_due and self._is_begun:
+            if not self._is_begun:
+                return
+            if self._error is not None:
+                raise self._error
+            left_s = self._period_s - (time.monotonic() - self._written_at)
+            if len(self._rows) >= _ROWS or left_s <= 0:
                 self._write()
+            elif self._timer is None:
+                self._timer = threading.Timer(left_s, self._write_soon)
+                self._timer.daemon = True
+                self._timer.start()
 
     def flush(self) -> None:
         """Write what is not written yet. Raises InputError."""
         with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
             if self._unwritten:
                 self._write()
+
+    def _write_soon(self) -> None:
+        with self._lock:
+            self._timer = None
+            try:
+                if self._unwritten:
+                    self._write()
+            except InputError as error:
+                self._error = error  # the next row, or the end, tells it
 
     def _write(self) -> None:
         begun = time.monotonic()

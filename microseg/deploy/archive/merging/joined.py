@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from microseg.deploy.archive.merging.findings import TableFindings
 
 # Rows of a merged file, of which each process holds one in memory.
-_ROWS = 100_000
+_ROWS = 50_000
 
 
 def write_joined(storage: Storage, there: Begun, chosen: Chosen, findings: TableFindings) -> None:
@@ -34,7 +35,7 @@ def write_joined(storage: Storage, there: Begun, chosen: Chosen, findings: Table
     """
     pa, pq = arrow()
     phases = findings.table.phases
-    columns = schema(phases, is_merged=True).with_metadata({METADATA_KEY: _tie(there).encode()})
+    columns = schema(phases, is_merged=True).with_metadata({METADATA_KEY: tie_text(there).encode()})
     # The name tells which files are joined: equal merges write equal names.
     token = os.urandom(6).hex()
     number = 0
@@ -55,11 +56,17 @@ def write_joined(storage: Storage, there: Begun, chosen: Chosen, findings: Table
             write()
     if waiting:
         write()
-    for name in chosen.names:
-        storage.remove(name)
+    for name, length in zip(chosen.names, chosen.lengths, strict=True):
+        has_grown = True
+        with suppress(FileNotFoundError), opened_part(storage, name) as file:
+            has_grown = file.metadata.num_rows != length
+        # A shard that ran again has added to it: the next merge takes what is new.
+        if not has_grown:
+            storage.remove(name)
 
 
-def _tie(there: Begun) -> str:
+def tie_text(there: Begun) -> str:
+    """What merged results belong to, as JSON."""
     return json.dumps(
         {
             "list_sha256": there.archive.list_sha256,

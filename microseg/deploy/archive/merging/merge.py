@@ -68,7 +68,9 @@ def merge(storage: Storage, *, partial: bool = False, run: Mapping[str, Any] | N
     with_run = _run(run, findings, time.monotonic() - begun)
     content = summary(findings, with_run, int((run or {}).get("engine_calls", 0))).content()
     shown = page(storage, chosen, findings)
-    write_joined(storage, there, chosen, findings)
+    if not missing:
+        # A shard that still runs writes its files again.
+        write_joined(storage, there, chosen, findings)
     storage.write("sections.parquet", sections_table(findings))
     storage.write("report.html", shown.encode("utf-8"))
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,192 @@
+"""`python -m benchmarks.archive`: a field list in shards beside one process, with `kill -9` at random moments.
+
+It prints how many fields are lost or differ, what the shards cost beside one process with all cores, and when a shard of a long
+list begins and how long its results take to merge. Each run draws its own seed and prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.archive_scale import measure_scale
+from benchmarks.machine import machine, versions
+from microseg.core.system.files import write_json
+
+ENCODER = "resnet18"
+# A thin decoder: what is looked at is the archive and not the network.
+DECODER = (32, 32, 16, 16, 8)
+# What differs between two equal runs.
+OWN = ("created", "run", "engine_calls", "input")
+
+
+def main() -> None:
+    """Measure, print, and write JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--fields", type=int, default=2000)
+    parser.add_argument("--px", type=int, default=512, help="side of a field")
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the long list; 0: leave it out")
+    parser.add_argument("--engine", type=Path, help="an engine; by default one with random weights, which needs torch")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    options = parser.parse_args()
+    print(f"seed {options.seed}")
+    with tempfile.TemporaryDirectory() as work:
+        found = measure(Path(work), options)
+    for key, value in found.items():
+        if isinstance(value, float | int):
+            print(f"{key:24s} {value:.4g}")
+    if options.json:
+        write_json(options.json, found)
+
+
+def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """All figures."""
+    engine = options.engine.absolute() if options.engine else _engine(work)
+    fields, listed = work / "fields", work / "fields.parquet"
+    _write_fields(fields, options.fields, options.px, options.seed)
+    one_s = _timed([_segment(fields, engine, work / "one")])
+    list_s = _timed([["list", fields, "--out", listed]])
+    threads = max(1, (os.cpu_count() or 1) // options.shards)
+    parts = [f"{number}/{options.shards}" for number in range(1, options.shards + 1)]
+    clean, killed = work / "clean", work / "killed"
+    shards_s = _timed([_segment(listed, engine, clean, "--shard", part, "--threads", str(threads)) for part in parts])
+    merge_s = _timed([["merge", clean]])
+    commands = [_segment(listed, engine, killed, "--shard", part, "--threads", str(threads)) for part in parts]
+    kills = _with_kills(commands, options.kills, shards_s, random.Random(options.seed))
+    _timed([["merge", killed]])
+    lost, different = compared(work / "one", killed)
+    lost_clean, different_clean = compared(work / "one", clean)
+    scale = measure_scale(work, listed, engine, killed, options.rows) if options.rows else {}
+    return {
+        "shards_lost": max(lost, lost_clean),
+        "shards_different": max(different, different_clean),
+        "overhead_shards": (shards_s + merge_s - one_s) / one_s,
+        "one_process_s": one_s,
+        "list_s": list_s,
+        "shards_s": shards_s,
+        "merge_s": merge_s,
+        "kills": kills,
+        "fields": options.fields,
+        **scale,
+        "seed": options.seed,
+        "machine": machine(),
+        "versions": versions("microseg", "onnxruntime", "numpy", "pyarrow"),
+    }
+
+
+def compared(one: Path, merged: Path) -> tuple[float, float]:
+    """Shares of the fields that have no result after the merge, and that differ, 0-1.
+
+    All differ where the summary does, apart from what belongs to a run. A field that counts twice differs.
+
+    Args:
+        one: The report of one process.
+        merged: The place of the shards' results.
+    """
+    import pyarrow.parquet as pq
+
+    summaries = [json.loads((place / "summary.json").read_text(encoding="utf-8")) for place in (one, merged)]
+    records = {
+        content["field"]["name"]: content["field"]["counts"]
+        for content in (json.loads(path.read_text(encoding="utf-8")) for path in (one / "records").rglob("*.json"))
+    }
+    rows = [
+        row
+        for path in sorted((merged / "fields").glob("part-*.parquet"))
+        for row in pq.read_table(path, columns=["field", "status", "counts", "mask"]).to_pylist()
+        if row["status"] == "measured"
+    ]
+    found = {row["field"]: row for row in rows}
+    lost = sum(name not in found for name in records) / len(records)
+    differing = len(rows) - len(found)
+    for name, counts in records.items():
+        row = found.get(name)
+        if row is not None:
+            is_same_mask = (merged / row["mask"]).read_bytes() == (one / row["mask"]).read_bytes()
+            differing += row["counts"] != counts or not is_same_mask
+    for summary in summaries:
+        for key in OWN:
+            del summary[key]
+    return lost, 1.0 if summaries[0] != summaries[1] else differing / len(records)
+
+
+def _engine(work: Path) -> Path:
+    from benchmarks.random_engine import write_random_engine
+    from microseg.export.memory_footprint import measure_bytes_per_pixel
+    from microseg.runtime import read_manifest
+
+    engine = write_random_engine(work / "engine.onnx", ENCODER, 2, 1.0, DECODER)
+    footprint = measure_bytes_per_pixel(engine, read_manifest(engine).stride)
+    return write_random_engine(engine, ENCODER, 2, footprint, DECODER)
+
+
+def _write_fields(folder: Path, count: int, px: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        noise = cv2.GaussianBlur(rng.standard_normal((px, px)).astype(np.float32), (0, 0), 4)
+        path = folder / f"lot{index % 20:02d}" / f"field {index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = (noise - noise.min()) * (255 / np.ptp(noise))
+        path.write_bytes(cv2.imencode(".png", grey.astype(np.uint8))[1].tobytes())
+
+
+def _segment(source: Path, engine: Path, out: Path, *more: str) -> list[Any]:
+    return ["segment", source, "--engine", engine, "--out", out, *more]
+
+
+def _begin(arguments: Sequence[Any]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "microseg", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _, told = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{process.args}: {process.returncode}\n{told.decode()}")
+
+
+def _timed(commands: Sequence[Sequence[Any]]) -> float:
+    """Seconds of some commands side by side."""
+    begun = time.monotonic()
+    for process in [_begin(arguments) for arguments in commands]:
+        _end(process)
+    return time.monotonic() - begun
+
+
+def _with_kills(commands: Sequence[Sequence[Any]], kills: int, seconds: float, rng: random.Random) -> int:
+    """Run commands side by side, kill one of them at random moments and begin it again; returns the number of kills."""
+    running = [_begin(arguments) for arguments in commands]
+    done = 0
+    for _ in range(kills):
+        time.sleep(rng.uniform(0, 2 * seconds / (kills + 1)))
+        alive = [index for index, process in enumerate(running) if process.poll() is None]
+        # A finished shard is begun again: it may run twice.
+        index = rng.choice(alive) if alive else rng.randrange(len(running))
+        if alive:
+            running[index].send_signal(signal.SIGKILL)
+            running[index].communicate()
+            done += 1
+        running[index] = _begin(commands[index])
+    for process in running:
+        _end(process)
+    return done
+
+
+if __name__ == "__main__":
+    main()
