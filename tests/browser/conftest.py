@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,27 +31,52 @@ def _started() -> Iterator[tuple[Playwright, Browser]]:
         yield started
 
 
+@dataclass
+class _Windows:
+    """Windows of the browser that tests have done with, by their options: a new one costs a second of the processor."""
+
+    browser: Browser
+    free: dict[str, list[Page]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def take(self, options: dict[str, Any]) -> Page:
+        """A window with these options for a context. Its errors and requests are gathered in `faults`."""
+        waiting = self.free.get(repr(options), [])
+        if not waiting:
+            return watched(self.browser.new_context(offline=True, **options), self.faults)
+        page = waiting.pop()
+        page.emulate_media(media="null", color_scheme=options.get("color_scheme", "light"))
+        return page
+
+
+@pytest.fixture(scope="package")
+def _windows(_started: tuple[Playwright, Browser]) -> _Windows:
+    return _Windows(_started[1])
+
+
 @pytest.fixture
-def faults() -> Iterator[list[str]]:
+def faults(_windows: _Windows) -> Iterator[list[str]]:
     """What pages report: errors on the console, exceptions, and requests for anything but files. It has to stay empty."""
-    found: list[str] = []
-    yield found
-    assert found == []
+    _windows.faults.clear()
+    yield _windows.faults
+    assert _windows.faults == []
 
 
 @pytest.fixture
-def open_page(_started: tuple[Playwright, Browser], faults: list[str]) -> Iterator[Open]:
-    """Opens a file as a page in a context of its own. Further arguments are Playwright's for the context."""
-    contexts: list[BrowserContext] = []
+def open_page(_windows: _Windows, faults: list[str]) -> Iterator[Open]:
+    """Opens a file as a page. Further arguments are Playwright's for its context. Pages of one test share nothing."""
+    taken: list[tuple[str, Page]] = []
 
     def opened(path: Path, **options: Any) -> Page:
-        context = _started[1].new_context(offline=True, **options)
-        contexts.append(context)
-        return watched(context, path, faults)
+        page = _windows.take(options)
+        taken.append((repr(options), page))
+        page.goto(path.absolute().as_uri())
+        return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for options, page in taken:
+        page.goto("about:blank")
+        _windows.free.setdefault(options, []).append(page)
 
 
 @pytest.fixture
@@ -65,26 +91,27 @@ def own_browser(_started: tuple[Playwright, Browser], faults: list[str], tmp_pat
             tmp_path / "profile", executable_path=find_browser(), args=ARGUMENTS, offline=True, timeout=STARTS_MS
         )
         running.append(context)
-        return watched(context, path, faults)
+        page = watched(context, faults)
+        page.goto(path.absolute().as_uri())
+        return page
 
     yield opened
     while running:
         running.pop().close()
 
 
-def watched(context: BrowserContext, path: Path, faults: list[str]) -> Page:
-    """A page of a context that shows a file, and whose errors and requests are gathered."""
+def watched(context: BrowserContext, faults: list[str]) -> Page:
+    """A page of a context whose errors and requests are gathered."""
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda request: None if _is_local(request.url) else faults.append(f"requests {request.url}"))
-    page.goto(path.absolute().as_uri())
     return page
 
 
 def _is_local(url: str) -> bool:
-    return url.startswith(("file:", "data:", "blob:"))
+    return url.startswith(("file:", "data:", "blob:", "about:blank"))
 
 
 def breaches(page: Page) -> str:
