@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.browser import ARGUMENTS, NO_BROWSER, STARTS_MS, find_browser, playwright_and_browser
+from tests.deploy.archive.conftest import archive, listed  # noqa: F401
 from tests.deploy.audit.conftest import _measured, lot  # noqa: F401
 
 if TYPE_CHECKING:

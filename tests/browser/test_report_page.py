@@ -18,6 +18,8 @@ from microseg.core.schemas.bag import PhaseInfo
 from microseg.deploy.audit.apply import ApplyOptions, apply_audit
 from microseg.deploy.audit.draw import DrawOptions, draw_audit
 from microseg.deploy.report.table import read_rows
+from microseg.deploy.segment import segment
+from microseg.deploy.segment_options import SegmentOptions
 from microseg.train.analysis.study_page import DomainPart, PageRow, study_html
 from tests.browser.conftest import Open, breaches
 from tests.deploy.audit.conftest import Lot
@@ -223,6 +225,16 @@ def test_contact_sheet_and_study(open_page: Open, tmp_path: Path) -> None:
         assert breaches(tab) == ""
         assert tab.evaluate("document.documentElement.scrollWidth") == 390
         assert pages_of(tab.pdf(prefer_css_page_size=True)) <= 3
+
+
+def test_the_page_of_an_archive(open_page: Open, listed: Path, tiny_engine: Path, tmp_path: Path) -> None:
+    segment(SegmentOptions(listed, tiny_engine, tmp_path / "out"))
+    tab = open_page(tmp_path / "out" / "report.html", color_scheme="dark", **PHONE)
+    text = tab.locator("main").inner_text().lower()
+    assert text.index("not validated") < text.index("area fraction")
+    assert "b/<b>.png" in text
+    assert breaches(tab) == ""
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_ten_thousand_fields(open_page: Open, tmp_path: Path, faults: list[str]) -> None:
