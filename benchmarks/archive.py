@@ -158,7 +158,7 @@ def _begin(arguments: Sequence[Any]) -> subprocess.Popen[bytes]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     _, told = process.communicate()
     if process.returncode:
-        raise SystemExit(f"{process.args}: {process.returncode}\n{told.decode()}")
+        raise SystemExit(f"{process.args!r}: {process.returncode}\n{told.decode()}")
 
 
 def _timed(commands: Sequence[Sequence[Any]]) -> float:

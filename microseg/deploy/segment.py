@@ -26,11 +26,13 @@ class SegmentResult:
         report: the report's folder.
         summary: the content of `summary.json`; of a shard, what the run did.
         is_shard: whether a shard was measured, which `merge` joins with the others.
+        place: where the results of a field list are, a folder or a URL; empty for a report of a folder.
     """
 
     report: Path
     summary: dict[str, Any]
     is_shard: bool = False
+    place: str = ""
 
 
 def segment(
@@ -94,9 +96,14 @@ def segment(
 
 
 def is_archive(options: SegmentOptions) -> bool:
-    """Whether results are tables: the input is a field list. Raises InputError for options that need one."""
+    """Whether results are tables: for a field list, or by URL. Raises InputError for options that need a list."""
     if options.input.suffix.lower() == ".parquet" and not options.input.is_dir():
         return True
+    if any(given is not None and ":/" in given.as_posix() for given in (options.input, options.out)):
+        from microseg.core.storage.objects import url_of
+
+        if any(given is not None and url_of(given) is not None for given in (options.input, options.out)):
+            return True
     for option, is_given in (
         ("--shard", options.shard is not None),
         ("--masks", options.masks is not None),

@@ -20,16 +20,17 @@ def merge(
     """Join the results of the shards of a field list. Write tables, a summary and a report."""
     from microseg.cli.measure.segment import print_summary
     from microseg.core.plain_text import plain_name
-    from microseg.core.storage.folder import Folder
+    from microseg.core.storage.objects import place_of
     from microseg.deploy.archive.merging.merge import merge as run
 
     if json_path is not None:
         from microseg.core.system.files import require_writable
 
         require_writable(json_path)
-    content = run(Folder(out), partial=partial)
+    place = place_of(out)
+    content = run(place, partial=partial)
     print_summary(content)
-    typer.echo(f"Report: {plain_name(str(out / 'report.html'))}")
+    typer.echo(f"Report: {plain_name(place.label)}/report.html")
     if json_path is not None:
         from microseg.core.system.files import write_json, writing
 

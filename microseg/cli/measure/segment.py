@@ -137,7 +137,8 @@ def _tell(result: SegmentResult, json_path: Path | None) -> None:
         _print_shard(result)
     else:
         print_summary(result.summary)
-        typer.echo(f"Report: {plain_name(str(result.report / 'report.html'))}")
+        report = f"{result.place}/report.html" if result.place else str(result.report / "report.html")
+        typer.echo(f"Report: {plain_name(report)}")
     if json_path is not None:
         from microseg.core.system.files import write_json, writing
 
@@ -155,7 +156,7 @@ def _print_shard(result: SegmentResult) -> None:
     failed = f", {len(done['failed'])} failed" if done["failed"] else ""
     resumed = f", {done['resumed']} had a result" if done["resumed"] else ""
     typer.echo(f"Shard {done['shard']}: {done['measured']} of {done['fields']} fields measured{resumed}{failed}")
-    typer.echo(f"Results: {plain_name(str(result.report))}; join them with: microseg merge")
+    typer.echo(f"Results: {plain_name(result.place)}; join them with: microseg merge")
 
 
 def _measured(options: SegmentOptions) -> SegmentResult:

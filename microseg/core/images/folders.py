@@ -222,7 +222,7 @@ class _Walk:
             if len(several) == 1:
                 chosen += several
                 continue
-            standings = {name: _standing(name) for name in several}
+            standings = {name: standing(name) for name in several}
             best = [name for name in several if standings[name] == min(standings.values())]
             chosen += best
             if len(best) > 1:
@@ -248,7 +248,7 @@ def _texts_of_images(folder: Path, images: Sequence[str], others: Sequence[str])
     return {name for name in others if name in names and states_scale(folder / name)}
 
 
-def _standing(name: str) -> int:
+def standing(name: str) -> int:
     """How far a file stands from the original: 0 for files of microscopes and TIFF, the last for formats that are not read."""
     suffix = Path(name).suffix.lower()
     if suffix in _LOSSY:

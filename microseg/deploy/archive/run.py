@@ -168,6 +168,7 @@ class ShardRun:
         finally:
             # What is finished counts, whatever ended the run.
             opening.flush()
+            sink.close()
         engine = opening.engine
         if engine is not None:
             engine.close()

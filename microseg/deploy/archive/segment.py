@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from microseg.core.errors import InputError
 from microseg.core.storage.folder import Folder
+from microseg.core.storage.objects import Objects, place_of, url_of
+from microseg.core.storage.storage import Storage
 from microseg.deploy.archive.extra import arrow
-from microseg.deploy.segment import SegmentResult, report_folder
+from microseg.deploy.archive.lists.field_list import is_list
+from microseg.deploy.archive.lists.listing import list_fields
+from microseg.deploy.segment import SegmentResult, default_report, report_folder
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Engine, EngineFile, begin_loading
@@ -32,7 +41,46 @@ def segment_archive(
         MissingExtraError: pyarrow or the runtime is not installed.
     """
     arrow()
-    storage = Folder(report_folder(options))
+    with _listed(options) as listed:
+        return _segment(listed, _place(options), on_total, on_advance, begun)
+
+
+def _place(options: SegmentOptions) -> Storage:
+    """Where results go. Raises InputError."""
+    if options.out is not None and url_of(options.out) is not None:
+        return place_of(options.out)
+    if options.out is None and url_of(options.input) is not None:
+        raise InputError("--out: is missing, and a URL has no folder beside it. Remedy: --out FOLDER or URL.")
+    return Folder(report_folder(options))
+
+
+@contextmanager
+def _listed(options: SegmentOptions) -> Iterator[SegmentOptions]:
+    """The options with a field list as input, which is made or fetched where the input is none on this machine."""
+    url = url_of(options.input)
+    if url is None and is_list(options.input):
+        yield options
+        return
+    with TemporaryDirectory(prefix="microseg-") as folder:
+        path = Path(folder, "fields.parquet")
+        if url is not None and is_list(url):
+            place, _, name = url.rpartition("/")
+            data = Objects(place).read(name)
+            if data is None:
+                raise InputError(f"{url}: does not exist. Remedy: the list that `microseg list` wrote.")
+            path.write_bytes(data)
+        else:
+            list_fields(options.input, path, options.sections)
+        yield replace(options, input=path, sections=None, out=options.out or default_report(options.input))
+
+
+def _segment(
+    options: SegmentOptions,
+    storage: Storage,
+    on_total: Callable[[int], None],
+    on_advance: Callable[[float], None],
+    begun: float,
+) -> SegmentResult:
     file = EngineFile(options.engine)
     config = segment_config(
         file,
@@ -57,7 +105,7 @@ def segment_archive(
 
         content = run.measure(load, on_total, on_advance, begun)
     if options.shard is not None:
-        return SegmentResult(storage.path, content, is_shard=True)
+        return SegmentResult(Path(storage.label), content, is_shard=True, place=storage.label)
     from microseg.deploy.archive.merging.merge import merge
 
-    return SegmentResult(storage.path, merge(storage, run=content))
+    return SegmentResult(Path(storage.label), merge(storage, run=content), place=storage.label)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 from microseg.core.errors import FieldError
 from microseg.core.images.folders import readable
 from microseg.core.pictures.overlay import jpeg, thumbnail
+from microseg.core.storage.objects import file_system, patiently, read_object
 from microseg.core.storage.storage import Storage
 from microseg.core.system.files import file_identity, sha256_of
-from microseg.deploy.archive.lists.field_list import ListedField, ListScan, name_hash
+from microseg.deploy.archive.lists.field_list import ListedField, ListScan, local_path, name_hash
 from microseg.deploy.archive.parts import PartWriter
 from microseg.deploy.archive.results import failed_row, listed_row, measured_row, result_key, settings_sha256
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, reason
@@ -27,8 +30,6 @@ from microseg.deploy.report.report_sink import MaskAndOverlay, MaskRows, ReportS
 from microseg.deploy.report.summary import LARGE_SPREAD
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from microseg.core.schemas.manifest import Manifest
     from microseg.deploy.pipeline.inputs import SegmentInput
     from microseg.deploy.pipeline.region import Regions
@@ -100,13 +101,14 @@ class ArchiveSink(ReportSink):
         regions: the region of interest, or None.
         places: whether records keep what tells fields apart that show one place.
         """
-        from pathlib import Path
-
         super().__init__(Path(), given, manifest, settings, regions, places=places)
         self.counts = Counts()
         self.failures: list[FailedField] = []
         self._at = place
         self._flagged = 0
+        # Bounded, as the fields under way are.
+        self._folder = TemporaryDirectory(prefix="microseg-")
+        self._spool = Path(self._folder.name)
         self._phases = [phase.name for phase in manifest.phases]
         self._fields: dict[str, ListedField] = {}
         self._changed: set[str] = set()
@@ -131,6 +133,8 @@ class ArchiveSink(ReportSink):
 
     def _listed_task(self, source: ListedField) -> FieldTask | None:
         """The task of a field that is as it was listed, or may have changed. Raises FieldError or OSError."""
+        if local_path(source.url) is None:
+            return self._fetched_task(source)
         identity = file_identity(source.path)
         is_other = source.size is not None and identity[0] != source.size
         is_later = source.mtime_ns is not None and identity[1] != source.mtime_ns
@@ -149,6 +153,23 @@ class ArchiveSink(ReportSink):
         if is_changed:
             self._changed.add(source.name)
         return self._task(source, identity, sha256)
+
+    def _fetched_task(self, source: ListedField) -> FieldTask:
+        """The task of an object, whose content is fetched to a file of its own. Raises FieldError or OSError."""
+        files, at = file_system(source.url)
+        entry = patiently(lambda: files.info(at, refresh=True))
+        etag = entry.get("ETag") or entry.get("etag")
+        is_changed = source.size not in (None, entry["size"]) or source.etag not in (None, etag)
+        if is_changed and not self._at.measures_changed:
+            raise FieldError(
+                f"{source.url}: changed since it was listed (size or ETag). Remedy: --measure-changed, or microseg list again."
+            )
+        path = self._spool / f"{source.row}{Path(source.name).suffix}"
+        self._fields[source.name] = replace(source, path=path)
+        path.write_bytes(read_object(files, at, entry["size"]))
+        if is_changed:
+            self._changed.add(source.name)
+        return self._task(self._fields[source.name], file_identity(path), sha256_of(path))
 
     def _place(self, name: str) -> str:
         """Path of a field in the results, whatever the other fields of its shard are called."""
@@ -179,7 +200,7 @@ class ArchiveSink(ReportSink):
 
     def _keep(self, record: FieldRecord, overlay: NDArray[np.uint8], plain: NDArray[np.uint8]) -> None:
         """Take mask, overlay and row of a measured field."""
-        field = self._fields.pop(record.name)
+        field = self._done(record.name)
         flagged = is_flagged(record)
         wants = self._at.masks == "all" or (self._at.masks == "flagged" and flagged)
         stack, path = self._parts.pop(record.name, (ExitStack(), None))
@@ -208,14 +229,25 @@ class ArchiveSink(ReportSink):
         self._changed.discard(record.name)
         self.counts.measured += 1
 
+    def close(self) -> None:
+        """Remove what was fetched."""
+        self._folder.cleanup()
+
     def fail(self, name: str, reason: str) -> None:
         """Keep the reason why a field fails."""
-        field = self._fields.pop(name)
+        field = self._done(name)
         self._hashes.pop(name, None)
         failed = FailedField(name=name, reason=reason.replace(readable(str(field.path)), field.shown))
         self.failures.append(failed)
         self._at.parts.add(listed_row(field) | failed_row(failed) | self._tie())
         self.counts.failed += 1
+
+    def _done(self, name: str) -> ListedField:
+        """A field that is measured or fails, whose fetched file is removed."""
+        field = self._fields.pop(name)
+        if field.path.parent == self._spool:
+            field.path.unlink(missing_ok=True)
+        return field
 
     def _tie(self) -> dict[str, Any]:
         return {"engine_sha256": self._engine_sha256, "settings_sha256": self._settings_sha256, "changed": False}

@@ -13,9 +13,18 @@ from microseg import __version__
 from microseg.core.domains.domain_file import DomainFile
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, ImageWalk, readable
+from microseg.core.storage.objects import url_of
 from microseg.core.system.files import file_identity, replacing, require_writable, sha256_of, writing
 from microseg.deploy.archive.extra import arrow
-from microseg.deploy.archive.lists.field_list import BATCH_ROWS, FieldListInfo, local_url, schema, to_metadata
+from microseg.deploy.archive.lists.field_list import (
+    BATCH_ROWS,
+    FieldListInfo,
+    ListedField,
+    local_url,
+    schema,
+    to_metadata,
+)
+from microseg.deploy.archive.lists.object_listing import objects_in
 from microseg.deploy.measurement.sections import folder_of, require_sections, section_rule, top_section
 from microseg.deploy.pipeline.inputs import (
     InputField,
@@ -89,7 +98,10 @@ def list_fields(
     """
     arrow()
     require_writable(out, (source if source.is_file() else None,))
-    listing = found_in(source)
+    url = url_of(source)
+    listing = found_in(source) if url is None else _objects(url)
+    if url is not None and with_sha256:
+        raise InputError(f"--sha256: objects are known by their ETag. Remedy: list {url} without it.")
     given = _Sections(sections)
     with writing(out), replacing(out) as part, ThreadPoolExecutor(_THREADS) as threads:
         rows = _rows(listing.fields, given, threads, with_sha256)
@@ -156,6 +168,16 @@ def found_in(source: Path) -> Listing:
     return Listing(placed(), title, info)
 
 
+def _objects(url: str) -> Listing:
+    """The fields of a place in object storage."""
+    title = url.rstrip("/").rpartition("/")[2]
+
+    def info(top: str) -> FieldListInfo:
+        return FieldListInfo(microseg=__version__, title=title, top_section=top)
+
+    return Listing(objects_in(url), title, info)
+
+
 def _walked(source: Path, walk: ImageWalk) -> Iterator[InputField]:
     named = ((readable(path.relative_to(source).as_posix() if path != source else path.name), path) for path in walk)
     return _one_of_each((InputField(name, path) for name, path in named), walk.doubtful)
@@ -216,6 +238,15 @@ def _rows(
     """The rows of the list, some thousand at a time."""
 
     def row(field: InputField) -> dict[str, Any]:
+        if isinstance(field, ListedField):
+            known = {
+                "field": field.name,
+                "url": field.url,
+                "size": field.size,
+                "etag": field.etag,
+                "problem": field.problem,
+            }
+            return {**dict.fromkeys(schema().names), **known}
         size, mtime, sha256 = None, None, None
         try:
             size, mtime = file_identity(field.path)
