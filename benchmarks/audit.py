@@ -94,14 +94,19 @@ def main() -> None:
     engines = [
         trained_engine(options.work, ENGINES_LABELLED, index, made, console.print) for index in range(options.engines)
     ]
-    cells = []
-    for domain in ("t1", "t2", "t3"):
+    cells, tails = [], {}
+    for domain in ("s", "t1", "t2", "t3"):
         pools = [pool_of(engine, domain, options.pool, made) for engine in engines]
+        tails[domain] = float(np.mean([excess_kurtosis(pool) for pool in pools]))
+        if domain == "s":
+            continue
         cells += list(_cells(domain, pools, MEANS, options.draws, rng))
     if options.aged:
         cells += list(_cells("aged", [aged_pool(engine) for engine in options.aged], (None,), options.draws, rng))
-    result = summary(cells)
+    result = summary(cells) | {"excess_kurtosis": tails}
     console.print(table(result))
+    shown = ", ".join(f"{domain} {value:.2f}" for domain, value in tails.items())
+    console.print(f"excess kurtosis of the differences to a line: {shown}; mean {np.mean(list(tails.values())):.2f}")
     if options.json:
         setting = {"engines": options.engines, "aged": len(options.aged), "pool": options.pool, "points": POINTS,
                    "fields": FIELDS, "audited": AUDITED, "seed_made": made, "seed_drawn": drawn}  # fmt: skip
@@ -163,6 +168,13 @@ def measure(
         ("lot_alone", alone * left),
     ):
         tally.widths[name] += width
+
+
+def excess_kurtosis(pool: Pool) -> float:
+    """Of the true fractions of a pool about their line over the found ones; 0 for a normal distribution."""
+    true, found = pool.true[:, _PHASE], pool.found[:, _PHASE]
+    left = true - np.polyval(np.polyfit(found, true, 1), found)
+    return float((left**4).mean() / (left**2).mean() ** 2 - 3)
 
 
 def aged_pool(engine: Path) -> Pool:

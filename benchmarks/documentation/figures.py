@@ -23,7 +23,7 @@ from benchmarks.documentation.figures_adaptation import (
     adaptation_verdicts,
 )
 from benchmarks.documentation.figures_any_material import any_material, any_material_few
-from benchmarks.documentation.figures_uncertainty import alarm, claims, coverage, coverage_in_short
+from benchmarks.documentation.figures_uncertainty import alarm, audits, claims, coverage, coverage_in_short
 from benchmarks.documentation.markdown import interval, table
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -341,6 +341,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coverage-home": lambda: coverage(read_rows("coverage"), "home"),
     "coverage-validated": lambda: coverage(read_rows("coverage"), "validated"),
     "claims": lambda: claims(read_rows("coverage")),
+    "audits": lambda: audits(read_rows("audit")),
     "alarm": lambda: alarm(read_rows("alarm")),
     "adaptation-in-short": lambda: adaptation_in_short(read("uda")["rows"]),
     "adaptation-bags": lambda: adaptation_bags(read("uda")["rows"]),

@@ -1,4 +1,4 @@
-"""The tables of intervals and of the alarm, from what `benchmarks.coverage` and `benchmarks.alarm` wrote."""
+"""The tables of intervals, audits and the alarm, from what `benchmarks.coverage`, `.audit` and `.alarm` wrote."""
 
 from __future__ import annotations
 
@@ -68,6 +68,30 @@ def claims(found: Found) -> str:
         for cell in found["unaudited_claims"]["cells"]
     ]
     return table(("fields of", "sections", "claimed", "claimed and wrong"), rows)
+
+
+def audits(found: Found) -> str:
+    """How often audits of a few fields hold, and how wide they are beside the same labels alone."""
+    if not found:
+        return _NOT_RUN
+    rows: dict[tuple[str, str], list[Found]] = {}
+    for cell in found["cells"]:
+        name = "aged superalloy, parts" if cell["domain"] == "aged" else cell["domain"].upper()
+        rows.setdefault((name, cell["audit"]), []).append(cell)
+    header = ("fields of", "audit by", "correlation", "covered", "lowest of a cell", "half width, points",
+              "of that from labels alone")  # fmt: skip
+    shown = [
+        (
+            *key,
+            f"{fmean(cell['correlation'] for cell in cells):.2f}",
+            f"{fmean(cell['covered'] for cell in cells):.3f}",
+            f"{min(cell['covered'] for cell in cells):.3f}",
+            f"{100 * fmean(cell['half_width'] for cell in cells):.1f}",
+            f"{fmean(cell['half_width_ratio'] for cell in cells):.2f}",
+        )
+        for key, cells in rows.items()
+    ]
+    return table(header, shown)
 
 
 def alarm(found: Found) -> str:
