@@ -150,9 +150,11 @@ def audited_fractions(sample: AuditSample, known: Sequence[KnownUncertainty] = (
     8.2). What is left of a trend makes it too large, not too small. Fields that a network gets wrong are few, and eight audited
     ones may hold none of them. Two allowances are made. By the rule of succession (Laplace 1774), a share of 1 / (n + 2) of the
     fields is taken to be found no better than without a prediction, which adds that share of the variance that the line
-    explains. The degrees of freedom are those of differences with long tails. All fields are themselves a sample of the section,
-    which adds the variance of w times found over N (two-phase sampling, Cochran 1977, 12.6). With n = N audited fields, and where
-    the correlation is below `least_correlation`, w is 0, and the result is that of ASTM E562 from the audited fields alone.
+    explains. The degrees of freedom are those of differences with long tails.
+
+    All fields are themselves a sample of the section, which adds the variance of w times found over N (two-phase sampling,
+    Cochran 1977, 12.6). With n = N audited fields, and where the correlation is below `least_correlation`, w is 0, and the
+    result is that of ASTM E562 from the audited fields alone.
 
     Args:
         sample: the audited fields, and all fields.
