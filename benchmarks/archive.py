@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.archive_s3 import copy_folder, fetch_folder, s3_server
 from benchmarks.archive_scale import measure_scale
 from benchmarks.machine import machine, versions
 from microseg.core.system.files import write_json
@@ -42,6 +43,12 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the long list; 0: leave it out")
+    parser.add_argument(
+        "--faults",
+        type=float,
+        default=0.05,
+        help="share of the S3 server's answers that are faults; below 0: no server",
+    )
     parser.add_argument("--engine", type=Path, help="an engine; by default one with random weights, which needs torch")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args()
@@ -72,11 +79,13 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     _timed([["merge", killed]])
     lost, different = compared(work / "one", killed)
     lost_clean, different_clean = compared(work / "one", clean)
+    from_s3 = {} if options.faults < 0 else _through_s3(work, engine, threads, options)
     scale = measure_scale(work, listed, engine, killed, options.rows) if options.rows else {}
     return {
         "shards_lost": max(lost, lost_clean),
         "shards_different": max(different, different_clean),
         "overhead_shards": (shards_s + merge_s - one_s) / one_s,
+        **from_s3,
         "one_process_s": one_s,
         "list_s": list_s,
         "shards_s": shards_s,
@@ -88,6 +97,28 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions("microseg", "onnxruntime", "numpy", "pyarrow"),
     }
+
+
+def _through_s3(work: Path, engine: Path, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+    """`s3_lost`: share of the fields without a result, or all where one differs, from and to an S3 server with faults."""
+    with s3_server(0.0, options.seed) as (faults, environment):
+        os.environ.update(environment)
+        copy_folder(work / "fields", "fields")
+        copy_folder(work / "nothing", "results")
+        faults.share = options.faults
+        listed, out = work / "s3.parquet", "s3://results/out"
+        seconds = _timed([["list", "s3://fields", "--out", listed]])
+        parts = [f"{number}/{options.shards}" for number in range(1, options.shards + 1)]
+        commands = [
+            ["segment", listed, "--engine", engine, "--out", out, "--shard", part, "--threads", threads]
+            for part in parts
+        ]
+        seconds += _timed(commands)
+        seconds += _timed([["merge", out]])
+        faults.share = 0.0
+        fetch_folder("results", work / "s3")
+        lost, different = compared(work / "one", work / "s3" / "out")
+        return {"s3_lost": lost, "s3_different": different, "s3_faults": faults.number, "s3_s": seconds}
 
 
 def compared(one: Path, merged: Path) -> tuple[float, float]:

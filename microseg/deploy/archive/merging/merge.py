@@ -144,6 +144,7 @@ class _Merged:
     def findings(self, missing: int) -> TableFindings:
         """What the fields say together."""
         table, manifest = self.table, self.there.manifest
+        table.forget_hashes()
         every = table.rows()
         not_counted = repeated_among(
             every, Clues(table.same_files, table.placed, lambda row: row.section, self._marks())

@@ -41,7 +41,7 @@ class ResultTable:
         deviations: gives the text of the alarm's deviations of a field.
     """
 
-    columns: Mapping[str, Any]
+    columns: dict[str, Any]
     phases: tuple[str, ...]
     folds: int
     preparations: Mapping[str, Preparation]
@@ -114,6 +114,11 @@ class ResultTable:
         firsts = first[inverse]
         again = np.flatnonzero(firsts != np.arange(len(codes)))
         return list(zip(again.tolist(), firsts[again].tolist(), strict=True))
+
+    def forget_hashes(self) -> None:
+        """Keep what the files' hashes say, and not the hashes, which take a tenth of the memory."""
+        _ = self.same_files, self.is_trained
+        del self.columns["sha256"]
 
     @cached_property
     def placed(self) -> list[int]:
