@@ -122,7 +122,7 @@ def of_engine(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -
     if not model.is_file():
         source = folder / "source"
         write_domain(source, SOURCE, labelled, seed)
-        run_supervised(source, RECIPE, load_recipe(RECIPE)[1], run, resume=False)
+        run_supervised(source, RECIPE, load_recipe(RECIPE)[1], run, resume=True)
         export_run(run, model)
     parts = calibration_parts(read_run(run)[0], model, SilentProgress())
     with open_engine(model, runtime="onnxruntime", device="cpu") as engine:
