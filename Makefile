@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 STAMP := .venv/.installed
 
-.PHONY: demo docs test lint format clean
+.PHONY: demo docs test pytest lint format clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,9 +26,12 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two files at a time on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
+# Everything side by side: tests that wait for processes or a browser leave the processors to the others.
 test: $(STAMP)
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs
+	$(MAKE) --no-print-directory --jobs 3 pytest lint docs
+
+# Two files at a time on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
+pytest: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)
