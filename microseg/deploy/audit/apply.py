@@ -104,7 +104,7 @@ def apply_audit(options: ApplyOptions, progress: Callable[[str], None] = lambda 
         agreement=found.agreement,
     )
     files = rewritten(report, file.path, manifest, audit)
-    validation, against = appended(file.path, manifest, report.settings, audit)
+    validation, against = appended(file.path, manifest, report, audit)
     # The audit first: no moment has a report that states more than it keeps.
     name, text = audit_file(audit)
     write_report(options.report, {name: text, **files})

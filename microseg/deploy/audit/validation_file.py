@@ -12,41 +12,45 @@ from microseg.core.schemas.preparation import PixelSizeRange
 from microseg.core.schemas.validation import Validation, read_validation, validation_beside, write_validation
 from microseg.core.system.targets import resolved
 from microseg.deploy.audit.files import Audit
-from microseg.deploy.report.settings_file import ReportSettings
+from microseg.deploy.audit.stored_report import StoredReport
 
-_SEEN = ("invert", "artefacts", "tone")
+# What the network sees of a preparation.
+_SEEN = ("invert", "intensity", "artefacts", "tone")
 
 
 def appended(
-    engine: Path, manifest: Manifest, settings: ReportSettings, audit: Audit
+    engine: Path, manifest: Manifest, report: StoredReport, audit: Audit
 ) -> tuple[Validation | None, str | None]:
     """The validation of an engine with the audited fields in it. A field that it has already is replaced. Nothing is written.
 
     Args:
         engine: the engine's file.
         manifest: its manifest.
-        settings: the report's settings.
+        report: the report.
         audit: the audit.
 
     Returns:
         The validation, or None and why the fields do not belong in the one that is there.
     """
-    preparation = settings.preparation.model_copy(update={"pixel_size_um": None})
+    names = {field.name for field in audit.fields}
+    # Fields may have the settings of a domain.yaml near them. Cut off edges and pixel sizes may differ.
+    preparations = [report.preparation_of(record) for record in report.counted if record.name in names]
+    for key in _SEEN:
+        if any(getattr(each, key) != getattr(preparations[0], key) for each in preparations):
+            return None, f"they were prepared with several settings of `{key}`"
     new = new_validation(
         "validated",
         audit.fields,
-        domain=settings.domain,
-        preparation=preparation,
+        domain=report.settings.domain,
+        preparation=preparations[0].model_copy(update={"pixel_size_um": None}),
         phases=manifest.phases,
         weights_sha256=[fold.weights_sha256 for fold in manifest.folds],
         network_sha256=manifest.network_sha256,
-        source=settings.input,
+        source=report.settings.input,
         annotators=audit.annotators,
         alarm_sha256=_alarm(manifest, audit),
     )
     beside = validation_beside(engine)
-    if settings.nearby:
-        return None, "the fields were prepared with several settings"
     if not beside.exists():
         return new, None
     try:

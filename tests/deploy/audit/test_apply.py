@@ -108,6 +108,26 @@ def test_masks_audit_the_report_and_validate_the_next_lot(lot: Lot, tmp_path: Pa
     assert following.summary["phases"][BAINITE]["reported"]["evidence"] == "validated"
 
 
+@pytest.mark.parametrize("inverts", [False, True])
+def test_fields_with_a_domain_file_near_them_validate_the_next_lot(inverts: bool, lot: Lot, tmp_path: Path) -> None:
+    """Where the file of one folder says otherwise, the fields stand for no common preparation."""
+    shutil.rmtree(lot.report)
+    (lot.input.parent / "domain.yaml").write_text("pixel_size_um: 0.5\n", encoding="utf-8")
+    if inverts:
+        (lot.input / "s1" / "domain.yaml").write_text("pixel_size_um: 0.5\ninvert: true\n", encoding="utf-8")
+    segment(SegmentOptions(lot.input, lot.engine, lot.report))
+    drawn = _draw(lot)
+    applied = _apply(lot, masks=lot.masks(tmp_path / "labels", _names(drawn)))
+    beside = lot.engine.with_name("bagged.validation.json")
+    if inverts:
+        assert any("several settings of `invert`" in notice for notice in applied.notices) and not beside.exists()
+        return
+    assert read_validation(beside).preparation.pixel_size_um is None
+    shutil.copytree(lot.input / "s0", lot.input.parent / "lot2")
+    following = segment(SegmentOptions(lot.input.parent / "lot2", lot.engine, tmp_path / "next"))
+    assert following.summary["phases"][BAINITE]["reported"]["evidence"] == "validated"
+
+
 def _summary(lot: Lot) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((lot.report / "summary.json").read_text(encoding="utf-8"))
     return content
