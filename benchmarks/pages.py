@@ -95,7 +95,7 @@ def main() -> None:
         chromium = browser.version
     found = {"seed": seed, "turns": options.turns, "pages": figures, "chromium": chromium, "machine": machine(),
              "versions": versions("microseg", "playwright")}  # fmt: skip
-    Console().print(table(figures))
+    Console(width=100).print(table(figures))
     print(f"seed {seed}")
     if options.json:
         write_json(options.json, found)
