@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from microseg.core.errors import InputError
 from microseg.core.schemas.preparation import Crop
 from microseg.deploy.evaluate import evaluate_engine as evaluate_file
 from microseg.deploy.evaluate import evaluate_opened
@@ -134,13 +135,18 @@ def connect(
         The engine, with the same `predict` and `predict_many` as a local one.
 
     Raises:
-        InputError: the server is not reached, does not serve the model, or its configuration has no manifest.
+        InputError: the server is not reached, does not serve the model, or its configuration has no manifest; or an argument is
+            below its least value.
         MissingExtraError: `tritonclient` is not installed: `pip install 'microseg[triton]'`.
     """
     from microseg.runtime.triton.address import parsed_address
     from microseg.runtime.triton.engine import TritonEngine
 
     address = parsed_address(url)
+    for name, value in (("streams", streams), ("batch", batch), ("timeout_s", timeout_s)):
+        least = 0.001 if name == "timeout_s" else 1
+        if value is not None and not value >= least:
+            raise InputError(f"{name}={value!r}: is below {least}. Remedy: {least} or more, or leave it out.")
     engine = TritonEngine(address, timeout_s=timeout_s, headers=headers or {}, streams=streams)
     try:
         limits = served_limits(engine.manifest, engine.engine_bytes, memory_mb, batch, streams)

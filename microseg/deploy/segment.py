@@ -14,7 +14,7 @@ from microseg.core.system.targets import resolved
 from microseg.deploy.report.names import absolute, extended
 from microseg.deploy.report.settings_file import WORKBOOK
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.deploy.tuning.profile import segment_config
+from microseg.deploy.tuning.profile import SegmentConfig, segment_config
 from microseg.runtime import Engine, EngineFile, begin_loading, open_configured
 
 
@@ -64,15 +64,7 @@ def segment(
     report = report_folder(options)
     has_workbook = _has_workbook(options, report)
     file = EngineFile(options.engine)
-    config = segment_config(
-        file,
-        runtime=options.runtime,
-        device=options.device,
-        threads=options.threads,
-        batch=options.batch,
-        use_profile=options.use_profile,
-        memory_mb=options.memory_mb,
-    )
+    config = config_of(options, file)
     runtime_config = config.runtime_config
     # One processor imports modules while another hashes the engine and, in a first run, loads its network.
     with ThreadPoolExecutor(2) as background:
@@ -112,6 +104,19 @@ def is_archive(options: SegmentOptions) -> bool:
         if is_given:
             raise InputError(f"{option}: needs a field list, and {options.input} is none. Remedy: microseg list first.")
     return False
+
+
+def config_of(options: SegmentOptions, file: EngineFile) -> SegmentConfig:
+    """How the engine is run. Raises InputError and MissingExtraError, as `segment_config`."""
+    return segment_config(
+        file,
+        runtime=options.runtime,
+        device=options.device,
+        threads=options.threads,
+        batch=options.batch,
+        use_profile=options.use_profile,
+        memory_mb=options.memory_mb,
+    )
 
 
 def default_report(path: Path) -> Path:

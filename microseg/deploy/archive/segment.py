@@ -16,9 +16,8 @@ from microseg.core.storage.storage import Storage
 from microseg.deploy.archive.extra import arrow
 from microseg.deploy.archive.lists.field_list import is_list
 from microseg.deploy.archive.lists.listing import list_fields
-from microseg.deploy.segment import SegmentResult, default_report, report_folder
+from microseg.deploy.segment import SegmentResult, config_of, default_report, report_folder
 from microseg.deploy.segment_options import SegmentOptions
-from microseg.deploy.tuning.profile import segment_config
 from microseg.runtime import Engine, EngineFile, begin_loading
 
 
@@ -41,8 +40,9 @@ def segment_archive(
         MissingExtraError: pyarrow or the runtime is not installed.
     """
     arrow()
+    place = _place(options)
     with _listed(options) as listed:
-        return _segment(listed, _place(options), on_total, on_advance, begun)
+        return _segment(listed, place, on_total, on_advance, begun)
 
 
 def _place(options: SegmentOptions) -> Storage:
@@ -82,15 +82,7 @@ def _segment(
     begun: float,
 ) -> SegmentResult:
     file = EngineFile(options.engine)
-    config = segment_config(
-        file,
-        runtime=options.runtime,
-        device=options.device,
-        threads=options.threads,
-        batch=options.batch,
-        use_profile=options.use_profile,
-        memory_mb=options.memory_mb,
-    )
+    config = config_of(options, file)
     with ThreadPoolExecutor(2) as background:
         hashing = background.submit(lambda: file.hashes)
         loaded = begin_loading(background, file, config.runtime_config)

@@ -42,7 +42,6 @@ class TritonEngine(Closing):
         timeout_s: float,
         headers: Mapping[str, str],
         streams: int,
-        version: str | None = None,
     ) -> None:
         """Connect, and read what the server says of the model.
 
@@ -51,7 +50,6 @@ class TritonEngine(Closing):
             timeout_s: longest wait for a connection and for an answer, in seconds.
             headers: sent with each request, a token for example. Messages do not show them.
             streams: requests under way at once.
-            version: of the model; None for the latest one. It stays the same while the engine is open.
 
         Raises:
             InputError: the server is not reached, does not serve the model, or the model is no engine of microseg.
@@ -69,19 +67,29 @@ class TritonEngine(Closing):
         self._counting = threading.Lock()
         self.runs = 0
         try:
-            about = self._told("metadata", lambda client: client.get_model_metadata)
-            self._version = version or max(about.get("versions") or ["1"], key=_number)
-            about = self._told("metadata", lambda client: client.get_model_metadata, self._version)
-            config = self._told("configuration", lambda client: client.get_model_config, self._version)
-            self.manifest, self.engine_bytes = self._described(config)
-            self._check(about)
-            self.max_batch = max(1, int(config.get("max_batch_size", 1)))
+            self._read()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.close()
+            raise InputError(
+                f"{address}: the server describes the model otherwise than KServe v2 and Triton do "
+                f"({type(error).__name__}: {error}). Remedy: a Triton server."
+            ) from error
         except BaseException:
             self.close()
             raise
         self.config = RuntimeConfig("tensorrt" if self.manifest.plan else "onnxruntime", "cuda", None, streams)
         self.version = str(self._version)
         self.provider = f"Triton at {address}, version {self._version}"
+
+    def _read(self) -> None:
+        """Ask the server for the latest version of the model, which stays the same from now on."""
+        about = self._told("metadata", lambda client: client.get_model_metadata)
+        self._version = max(about.get("versions") or ["1"], key=_number)
+        about = self._told("metadata", lambda client: client.get_model_metadata, self._version)
+        config = self._told("configuration", lambda client: client.get_model_config, self._version)
+        self.manifest, self.engine_bytes = self._described(config)
+        self._check(about)
+        self.max_batch = max(1, int(config.get("max_batch_size", 1)))
 
     def run(self, tiles: NDArray[np.uint8], *, features: bool = False, probability: bool = False) -> EngineOutput:
         """Segment tiles uint8 (N, 1, H, W), in as many requests as the server's limits ask for.

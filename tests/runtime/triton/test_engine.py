@@ -95,3 +95,18 @@ def test_what_is_no_server_or_no_model_of_microseg_is_told(tiny_engine: Path) ->
         }
         with pytest.raises(InputError, match="has 2 folds and its manifest 1"):
             microseg.connect(url)
+
+
+@pytest.mark.parametrize(("name", "value"), [("streams", 0), ("batch", 0), ("timeout_s", 0.0)])
+def test_values_that_nothing_can_be_computed_with_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name}={value!r}: is below"):
+        microseg.connect("triton://127.0.0.1:1/steel", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("versions", [3, ["1"], {"a": 1}])
+def test_a_server_that_describes_its_model_otherwise_is_told(versions: object, tiny_engine: Path) -> None:
+    served = served_engine(tiny_engine)
+    served.versions = versions  # type: ignore[assignment]
+    served.max_batch = "many"  # type: ignore[assignment]
+    with serving(served) as url, pytest.raises(InputError, match="describes the model otherwise"):
+        microseg.connect(url)

@@ -227,8 +227,8 @@ class _Alarms:
         )
 
 
-class TableRow:
-    """A measured field of a table, as far as claims and repeated fields ask for it. It holds no values of its own."""
+class _OfTable:
+    """What is read from a table when it is asked for. It holds no values of its own."""
 
     __slots__ = ("_at", "_table")
 
@@ -239,6 +239,12 @@ class TableRow:
         """
         self._table = table
         self._at = index
+
+
+class TableRow(_OfTable):
+    """A measured field of a table, as far as claims and repeated fields ask for it."""
+
+    __slots__ = ()
 
     @property
     def name(self) -> str:
@@ -340,18 +346,10 @@ class TableRow:
         return self._table.columns[name][self._at].as_py()
 
 
-class TableAlarm:
+class TableAlarm(_OfTable):
     """What the alarm says of a field of a table; it reads like a `FieldAlarm`."""
 
-    __slots__ = ("_at", "_table")
-
-    def __init__(self, table: ResultTable, index: int) -> None:
-        """Args:
-        table: the table.
-        index: number of the field.
-        """
-        self._table = table
-        self._at = index
+    __slots__ = ()
 
     @property
     def _columns(self) -> _Alarms:
