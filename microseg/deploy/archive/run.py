@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,25 +15,18 @@ from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Preparation
 from microseg.core.schemas.validation import validation_beside
 from microseg.core.storage.storage import Storage
-from microseg.deploy.archive.archive_file import Archive, archive_of, begin_archive, check_archive
-from microseg.deploy.archive.lists.field_list import FieldList, ListedField, ListScan
+from microseg.deploy.archive.archive_file import archive_of, check_archive
+from microseg.deploy.archive.job import ArchiveJob, ArchiveWorker
+from microseg.deploy.archive.lists.field_list import FieldList, ListScan
 from microseg.deploy.archive.lists.shards import Shard, rows_of
-from microseg.deploy.archive.parts import PartWriter
-from microseg.deploy.archive.results import schema, settings_sha256
 from microseg.deploy.archive.rows import rows_done
-from microseg.deploy.archive.sink import ArchivePlace, ArchiveSink, Masks
-from microseg.deploy.pipeline.field_pipeline import FieldPipeline
+from microseg.deploy.archive.sink import Masks
 from microseg.deploy.pipeline.inputs import SegmentInput, domain_preparation, stated_keys
 from microseg.deploy.pipeline.measurement_run import settings_of
 from microseg.deploy.pipeline.region import Regions
-from microseg.deploy.pipeline.tile_memory import TileLimits
-from microseg.deploy.report.settings_file import ReportSettings, with_version
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.tuning.profile import SegmentConfig
 from microseg.runtime import Engine
-
-# A file of results is written again so often, at most: a killed run loses the fields that were finished since.
-_PERIOD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,32 +34,16 @@ class ShardRun:
     """A shard, how it is measured, and where its results go.
 
     Attributes:
-        storage: where results go.
         fields: the field list.
         scan: what is known of it.
         shard: the shard.
-        given: the preparation of the fields.
-        settings: the settings of the results.
-        archive: the list that they belong to.
-        masks: which masks are written.
-        options: what the user asks for.
-        manifest: the engine's manifest.
-        limits: tiles under way at once and their size.
-        regions: the region of interest, or None.
+        job: how it is measured, and where its results go.
     """
 
-    storage: Storage
     fields: FieldList
     scan: ListScan
     shard: Shard
-    given: SegmentInput
-    settings: ReportSettings
-    archive: Archive
-    masks: Masks
-    options: SegmentOptions
-    manifest: Manifest
-    limits: TileLimits
-    regions: Regions | None
+    job: ArchiveJob
 
     @classmethod
     def prepare(
@@ -109,20 +86,21 @@ class ShardRun:
         archive = archive_of(fields, scan)
         settings = check_archive(storage, archive, settings)
         storage.require_writable()
-        return cls(
+        job = ArchiveJob(
             storage=storage,
-            fields=fields,
-            scan=scan,
-            shard=shard,
+            archive=archive,
+            alike=scan.alike,
             given=given,
             settings=settings,
-            archive=archive,
             masks=masks,  # type: ignore[arg-type]
-            options=options,
+            measures_changed=options.measure_changed,
+            engine=options.engine,
             manifest=manifest,
+            has_evidence=bool(manifest.validations) or validation_beside(options.engine).exists(),
             limits=limits,
             regions=regions,
         )
+        return cls(fields, scan, shard, job)
 
     def measure(
         self,
@@ -146,94 +124,24 @@ class ShardRun:
             InputError: the engine does not open, or results cannot be written.
         """
         chosen = rows_of(self.shard, self.scan.digests, self.scan.sizes)
-        opening = _Opening(self, open_engine)
-        place = ArchivePlace(
-            storage=self.storage,
-            parts=opening.parts,
-            masks=self.masks,
-            scan=self.scan,
-            done=rows_done(self.storage, chosen, self.shard),
-            measures_changed=self.options.measure_changed,
-        )
+        done = rows_done(self.job.storage, chosen, self.shard)
         on_total(int(chosen.sum()))
-        has_evidence = bool(self.manifest.validations) or validation_beside(self.options.engine).exists()
-        sink = ArchiveSink(place, self.given, self.manifest, self.settings, self.regions, places=has_evidence)
-        fields = self.fields.fields(self.scan, chosen)
-        pipeline: FieldPipeline[ListedField] = FieldPipeline(
-            fields, sink, self.limits, opening.open, on_advance, with_features=sink.is_judged
-        )
+        worker = ArchiveWorker(self.job, str(self.shard), open_engine)
+        tables = self.fields.tables(self.scan, chosen, done)
         try:
-            pipeline.run()
-            opening.begin(self.settings)
+            worker.measure(chain.from_iterable(map(self.fields.info.fields_of, tables)), on_advance)
         finally:
-            # What is finished counts, whatever ended the run.
-            opening.flush()
-            sink.close()
-        engine = opening.engine
-        if engine is not None:
-            engine.close()
+            worker.close()
         return {
             "shard": str(self.shard),
             "fields": int(chosen.sum()),
-            "measured": sink.counts.measured,
-            "resumed": sink.counts.resumed,
-            "failed": [{"field": failure.name, "reason": failure.reason} for failure in sink.failures],
+            "measured": worker.measured,
+            "resumed": worker.resumed,
+            "failed": [{"field": failure.name, "reason": failure.reason} for failure in worker.failures],
             "seconds": round(time.monotonic() - begun, 3),
-            "engine_calls": engine.runs if engine else 0,
-            "provider": engine.provider if engine else None,
+            "engine_calls": worker.engine_calls,
+            "provider": worker.provider,
         }
-
-
-class _Opening:
-    """What happens once the engine is open: the place says what its results belong to, and rows are written.
-
-    Attributes:
-        engine: the engine; None before it is open.
-        parts: takes the rows.
-    """
-
-    def __init__(self, run: ShardRun, open_engine: Callable[[], Engine]) -> None:
-        self.engine: Engine | None = None
-        self._run = run
-        self._open = open_engine
-        self._version = run.settings.runtime_version
-        self._has_begun = False
-        phases = [phase.name for phase in run.manifest.phases]
-        self.parts = PartWriter(run.storage, schema(phases), str(run.shard), self._tie, _PERIOD_S)
-
-    def open(self) -> Engine:
-        """The engine. Raises InputError where it is not the one that began the results."""
-        opened = self._open()
-        try:
-            self.begin(with_version(self._run.settings, opened.version, self._run.storage.label))
-        except InputError:
-            opened.close()
-            raise
-        self._version, self.engine = opened.version, opened
-        return opened
-
-    def begin(self, settings: ReportSettings) -> None:
-        """Say what the results belong to, unless that is said."""
-        run = self._run
-        if not self._has_begun:
-            begin_archive(run.storage, run.archive, settings, run.options.engine, run.manifest)
-            self.parts.begin()
-            self._has_begun = True
-
-    def flush(self) -> None:
-        """Write the rows that are left."""
-        if self._has_begun:
-            self.parts.flush()
-
-    def _tie(self) -> str:
-        return json.dumps(
-            {
-                "list_sha256": self._run.archive.list_sha256,
-                "engine_sha256": self._run.settings.engine_sha256,
-                "settings_sha256": settings_sha256(self._run.settings),
-                "runtime_version": self._version,
-            }
-        )
 
 
 def _given(fields: FieldList, manifest: Manifest, options: SegmentOptions) -> SegmentInput:

@@ -19,7 +19,7 @@ from microseg.core.pictures.overlay import jpeg, thumbnail
 from microseg.core.storage.objects import file_system, patiently, read_object
 from microseg.core.storage.storage import Storage
 from microseg.core.system.files import file_identity, sha256_of
-from microseg.deploy.archive.lists.field_list import ListedField, ListScan, local_path, name_hash
+from microseg.deploy.archive.lists.field_list import ListedField, local_path, name_hash
 from microseg.deploy.archive.parts import PartWriter
 from microseg.deploy.archive.results import failed_row, listed_row, measured_row, result_key, settings_sha256
 from microseg.deploy.pipeline.field_task import FailedSource, FieldTask, reason
@@ -53,16 +53,16 @@ class ArchivePlace:
         storage: where they lie.
         parts: takes the rows.
         masks: which masks and overlays are written.
-        scan: what is known of the whole list.
-        done: rows of the list that have a result.
+        fields: number of fields of the list.
+        alike: hashes of names that differ only in case from another one, uint64, sorted.
         measures_changed: whether files that changed since they were listed are measured.
     """
 
     storage: Storage
     parts: PartWriter
     masks: Masks
-    scan: ListScan
-    done: frozenset[int]
+    fields: int
+    alike: NDArray[np.uint64]
     measures_changed: bool
 
 
@@ -106,9 +106,7 @@ class ArchiveSink(ReportSink):
         self.failures: list[FailedField] = []
         self._at = place
         self._flagged = 0
-        # Bounded, as the fields under way are.
-        self._folder = TemporaryDirectory(prefix="microseg-")
-        self._spool = Path(self._folder.name)
+        self._folder: TemporaryDirectory[str] | None = None
         self._phases = [phase.name for phase in manifest.phases]
         self._fields: dict[str, ListedField] = {}
         self._changed: set[str] = set()
@@ -120,7 +118,7 @@ class ArchiveSink(ReportSink):
     def open(self, source: InputField) -> FieldTask | FailedSource | None:
         """The field ready to be cut, why it fails, or None where a shard measured it."""
         assert isinstance(source, ListedField)
-        if source.row in self._at.done and not self._at.measures_changed:
+        if source.has_result and not self._at.measures_changed:
             self.counts.resumed += 1
             return None
         self._fields[source.name] = source
@@ -138,7 +136,7 @@ class ArchiveSink(ReportSink):
         identity = file_identity(source.path)
         is_other = source.size is not None and identity[0] != source.size
         is_later = source.mtime_ns is not None and identity[1] != source.mtime_ns
-        if source.row in self._at.done and not is_other and not is_later:
+        if source.has_result and not is_other and not is_later:
             del self._fields[source.name]
             self.counts.resumed += 1
             return None
@@ -173,7 +171,7 @@ class ArchiveSink(ReportSink):
 
     def _place(self, name: str) -> str:
         """Path of a field in the results, whatever the other fields of its shard are called."""
-        alike = self._at.scan.alike
+        alike = self._at.alike
         if not len(alike):
             return report_path(name)
         hashed = name_hash(name)
@@ -212,7 +210,7 @@ class ArchiveSink(ReportSink):
             if wants and path is not None:
                 self._at.storage.put(record.mask, path)
                 self._at.storage.write(record.overlay, jpeg(overlay))
-        is_sample = field.digest < _HASHES * min(1.0, _SAMPLE / len(self._at.scan.digests))
+        is_sample = field.digest < _HASHES * min(1.0, _SAMPLE / self._at.fields)
         has_thumbnail = is_sample or (flagged and self._flagged < _MOST_FLAGGED)
         self._flagged += flagged
         self._at.parts.add(
@@ -231,7 +229,16 @@ class ArchiveSink(ReportSink):
 
     def close(self) -> None:
         """Remove what was fetched."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    @property
+    def _spool(self) -> Path:
+        """Folder of what is fetched: bounded, as the fields under way are."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="microseg-")
+        return Path(self._folder.name)
 
     def fail(self, name: str, reason: str) -> None:
         """Keep the reason why a field fails."""
@@ -245,7 +252,7 @@ class ArchiveSink(ReportSink):
     def _done(self, name: str) -> ListedField:
         """A field that is measured or fails, whose fetched file is removed."""
         field = self._fields.pop(name)
-        if field.path.parent == self._spool:
+        if self._folder is not None and field.path.parent == self._spool:
             field.path.unlink(missing_ok=True)
         return field
 

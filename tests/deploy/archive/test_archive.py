@@ -110,7 +110,7 @@ def test_a_killed_shard_leaves_whole_files_and_goes_on(archive: Path, tiny_engin
     microseg("list", archive, "--out", listed)
     out = tmp_path / "out"
     code = (
-        "import sys, time; from pathlib import Path; from microseg.deploy.archive import run; run._PERIOD_S = 0.0;"
+        "import sys, time; from pathlib import Path; from microseg.deploy.archive import job; job._PERIOD_S = 0.0;"
         "from microseg.deploy.archive.sink import ArchiveSink; keep = ArchiveSink._keep;"
         "ArchiveSink._keep = lambda *a: (keep(*a), time.sleep(0.05));"
         "from microseg.deploy.segment import segment; from microseg.deploy.segment_options import SegmentOptions;"

@@ -72,6 +72,40 @@ class FieldListInfo(VersionedModel):
                 f"the list's settings {name!r} are damaged ({error}). Remedy: microseg list again."
             ) from error
 
+    def fields_of(self, table: pyarrow.Table) -> Iterator[ListedField]:
+        """The fields of a table of `FieldList.tables`."""
+        columns = [table.column(name).to_pylist() for name in (*_IDENTITY, "row", "digest", "has_result")]
+        for name, url, size, mtime, etag, section, sha256, problem, pixel, settings, *known in zip(
+            *columns, strict=True
+        ):
+            row, digest, has_result = known
+            yield ListedField(
+                name=name,
+                path=local_path(url) or Path(url),
+                problem=problem,
+                pixel_size_um=pixel,
+                settings=settings,
+                row=row,
+                url=url,
+                size=size,
+                mtime_ns=mtime,
+                etag=etag,
+                section=self.top_section if section in (None, ".") else section,
+                sha256=sha256,
+                digest=digest,
+                shown=self._shown(url),
+                has_result=has_result,
+            )
+
+    def _shown(self, url: str) -> str:
+        """What messages call a file: as the user named the input, or the URL."""
+        path = local_path(url)
+        if path is None:
+            return url
+        text = str(path)
+        is_below = bool(self.root) and text.startswith(self.root.rstrip("/") + "/")
+        return str(Path(self.shown_root, text[len(self.root) :].lstrip("/"))) if is_below else text
+
 
 @dataclass(frozen=True)
 class ListedField(InputField):
@@ -87,6 +121,7 @@ class ListedField(InputField):
         sha256: SHA-256 of its content; None where it was not asked for.
         digest: hash of the row, which puts it into a shard.
         shown: what messages call the file.
+        has_result: whether an earlier run measured it.
     """
 
     row: int = 0
@@ -98,6 +133,7 @@ class ListedField(InputField):
     sha256: str | None = None
     digest: int = 0
     shown: str = ""
+    has_result: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,45 +237,31 @@ class FieldList:
         alike = np.sort(of_names[counts[inverse] > 1])
         return ListScan(hashlib.sha256(rows.tobytes()).hexdigest(), rows, np.concatenate(lengths), sizes, alike)
 
-    def fields(self, scan: ListScan, chosen: NDArray[np.bool_]) -> Iterator[ListedField]:
-        """Some of the fields, in their order.
+    def tables(self, scan: ListScan, chosen: NDArray[np.bool_], done: frozenset[int]) -> Iterator[pyarrow.Table]:
+        """Some of the rows, in their order, some thousand at a time.
 
         Args:
             scan: what `scan` found.
             chosen: which rows, bool (n,).
+            done: the rows that have a result.
+
+        Returns:
+            Tables with the columns of a list, and `row`, `digest` and `has_result`.
         """
         import numpy as np
 
         pa, _ = arrow()
         start = 0
         for batch in self._batches():
-            count = len(batch["field"])
-            wanted = chosen[start : start + count]
-            if wanted.any():
-                mask = pa.array(wanted)
-                columns = [batch[name].filter(mask).to_pylist() for name in _IDENTITY]
-                for row, values in zip(np.flatnonzero(wanted).tolist(), zip(*columns, strict=True), strict=True):
-                    yield self._field(start + row, values, int(scan.digests[start + row]))
-            start += count
-
-    def _field(self, row: int, values: tuple[Any, ...], digest: int) -> ListedField:
-        name, url, size, mtime, etag, section, sha256, problem, pixel, settings = values
-        return ListedField(
-            name=name,
-            path=local_path(url) or Path(url),
-            problem=problem,
-            pixel_size_um=pixel,
-            settings=settings,
-            row=row,
-            url=url,
-            size=size,
-            mtime_ns=mtime,
-            etag=etag,
-            section=self.info.top_section if section in (None, ".") else section,
-            sha256=sha256,
-            digest=digest,
-            shown=self._shown(url),
-        )
+            stop = start + len(batch["field"])
+            rows = start + np.flatnonzero(chosen[start:stop])
+            if len(rows):
+                mask = pa.array(chosen[start:stop])
+                yield pa.table(
+                    {name: batch[name].filter(mask) for name in _IDENTITY}
+                    | {"row": rows, "digest": scan.digests[rows], "has_result": [row in done for row in rows.tolist()]}
+                )
+            start = stop
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         """The rows, some thousand at a time, as Arrow arrays by column; columns that the list lacks hold nothing."""
@@ -257,15 +279,6 @@ class FieldList:
                     }
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
-
-    def _shown(self, url: str) -> str:
-        """What messages call a file: as the user named the input, or the URL."""
-        path, info = local_path(url), self.info
-        if path is None:
-            return url
-        text = str(path)
-        is_below = bool(info.root) and text.startswith(info.root.rstrip("/") + "/")
-        return str(Path(info.shown_root, text[len(info.root) :].lstrip("/"))) if is_below else text
 
     def _check(self, batch: dict[str, Any], start: int) -> None:
         """Raise InputError where a row is none: other people's programs write lists, too."""
