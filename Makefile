@@ -5,8 +5,9 @@ BIN := .venv/bin
 # write bytecode, every start would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 STAMP := .venv/.installed
+RAY_TESTS := tests/deploy/archive/on_ray/test_cluster.py
 
-.PHONY: demo docs test pytest lint format clean
+.PHONY: demo docs test pytest ray lint format clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,11 +29,15 @@ lint: $(STAMP)
 
 # Everything side by side: tests that wait for processes or a browser leave the processors to the others.
 test: $(STAMP)
-	$(MAKE) --no-print-directory --jobs 3 pytest lint docs
+	$(MAKE) --no-print-directory --jobs 4 pytest ray lint docs
 
 # Two files at a time on one thread each: on networks as small as the tests', PyTorch's second thread costs more than it gives.
 pytest: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(RAY_TESTS)
+
+# Where Ray is installed, by itself: a cluster has processes of its own, and mostly waits for them.
+ray: $(STAMP)
+	! $(BIN)/python -c 'import ray' 2>/dev/null || OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(RAY_TESTS)
 
 format: $(STAMP)
 	$(BIN)/ruff format microseg tests benchmarks

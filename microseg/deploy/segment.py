@@ -100,6 +100,7 @@ def is_archive(options: SegmentOptions) -> bool:
         ("--shard", options.shard is not None),
         ("--masks", options.masks is not None),
         ("--measure-changed", options.measure_changed),
+        ("--on ray", options.ray is not None),
     ):
         if is_given:
             raise InputError(f"{option}: needs a field list, and {options.input} is none. Remedy: microseg list first.")

@@ -10,6 +10,23 @@ from microseg.runtime import Device, Runtime
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """What the user asks of Ray, which measures a field list on many machines.
+
+    Attributes:
+        address: the cluster's, such as "auto"; None for the one that RAY_ADDRESS names, else a new one on this machine.
+        actors: processes that measure, at most; None for as many as the cluster has room for.
+        cpus_per_actor: processors of each, which are its threads; None for 4, or as many as a node has.
+        gpus_per_actor: cards of each, or a share of one.
+    """
+
+    address: str | None = None
+    actors: int | None = None
+    cpus_per_actor: int | None = None
+    gpus_per_actor: float = 0.0
+
+
+@dataclass(frozen=True)
 class SegmentOptions:
     """What the user asks for. None stands for the default of `microseg segment`.
 
@@ -42,6 +59,7 @@ class SegmentOptions:
         shard: of a field list, the part to measure: "3/64".
         masks: of a field list, the masks to write: "none", "all" or "flagged".
         measure_changed: of a field list, whether files that changed since are measured.
+        ray: of a field list, what is asked of Ray; None: this process measures.
     """
 
     input: Path
@@ -72,6 +90,7 @@ class SegmentOptions:
     shard: str | None = None
     masks: str | None = None
     measure_changed: bool = False
+    ray: RayOptions | None = None
 
     @property
     def preparation(self) -> dict[str, object]:

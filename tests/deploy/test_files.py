@@ -23,7 +23,12 @@ from tests.command_line import parsed
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
-EXTRAS = {"station-cpu": {"cpu", "openvino", "archive"}, "station-gpu": set[str](), "training": {"train", "export"}}
+EXTRAS = {
+    "station-cpu": {"cpu", "openvino", "archive"},
+    "station-gpu": set[str](),
+    "station-ray": {"cpu", "openvino", "archive", "cloud", "ray"},
+    "training": {"train", "export"},
+}
 
 
 def project() -> dict[str, Any]:
@@ -88,7 +93,7 @@ class TestDockerfile:
         extras = set(found[1].split(",")) if found else set()
         known = project()["optional-dependencies"]
         assert extras == EXTRAS[path.stem] and extras <= set(known)
-        requirements = [re.split(r"[><=;~ ]", item)[0] for extra in extras for item in known[extra]]
+        requirements = [re.split(r"[><=;~ \[]", item)[0] for extra in extras for item in known[extra]]
         assert ("torch" in requirements) == (path.stem == "training")
 
     def test_the_gpu_station_has_the_rest_of_its_extra(self, path: Path) -> None:
@@ -222,3 +227,32 @@ def test_the_shards_and_their_merge_run_real_commands() -> None:
     assert done[0][1]["out"] == done[3][1]["out"]
     assert spec["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"] == [2]
     assert f"job/{shards['metadata']['name']}" in text and f"job/{merge['metadata']['name']}" in text
+
+
+def test_the_ray_job_runs_a_real_command() -> None:
+    (job,) = yaml.safe_load_all((DEPLOY / "kubernetes" / "rayjob.yaml").read_text(encoding="utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    text = (DEPLOY / "docker" / "station-ray.Dockerfile").read_text(encoding="utf-8")
+    assert f'"ray[default]=={cluster["rayVersion"]}"' in text
+    user = last(instructions(DEPLOY / "docker" / "station-ray.Dockerfile"), "USER").split(":")
+    for part in (cluster["headGroupSpec"], group):
+        pod = part["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["image"] == f"microseg-ray:{__version__}"
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        assert [str(pod["securityContext"][key]) for key in ("runAsUser", "runAsGroup")] == user
+    for status, left in ((3, 0), (0, 0), (2, 2)):
+        script = job["spec"]["entrypoint"].replace("microseg segment", f"give {status} segment")
+        # What `ray job submit` gives to a shell.
+        give = 'give() { status=$1; shift; printf "%s\\n" "$@"; return "$status"; }; '
+        ran = subprocess.run(
+            ["/bin/sh", "-c", script.replace("-c '", f"-c '{give}")], capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == left
+    command, values = parsed(ran.stdout.splitlines())
+    assert command == "segment" and (values["on"], values["address"]) == ("ray", "auto")
+    # Each worker has room for an actor, and there are as many.
+    assert values["cpus_per_actor"] == group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
+    assert values["actors"] == group["maxReplicas"] and group["minReplicas"] >= 1

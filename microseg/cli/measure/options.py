@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from microseg.core.schemas.preparation import Crop
+    from microseg.deploy.segment_options import RayOptions
 # Panels of their own: beside the longest pair of options, long names would be cut at 80 columns.
 _LEAST_UM, _MOST_UM = 1e-6, 1e6
 _SCALE, _NOT_MEASURED, _LISTS = "Pixel size", "What is not measured", "Field lists"
@@ -220,6 +221,76 @@ MeasureChangedOption = Annotated[
         rich_help_panel=_LISTS,
     ),
 ]
+
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ray",
+        help="Measure a field list on a Ray cluster (extra ray), or on all processors of this machine through Ray.",
+        rich_help_panel=_LISTS,
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="Of --on ray, the cluster. Default: RAY_ADDRESS, else this machine alone.",
+        rich_help_panel=_LISTS,
+    ),
+]
+ActorsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Of --on ray, processes that measure, at most. Default: as many as the cluster has room for.",
+        rich_help_panel=_LISTS,
+    ),
+]
+CpusPerActorOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Of --on ray, processors of each process, which are its threads. Default: 4, or as many as a node has.",
+        rich_help_panel=_LISTS,
+    ),
+]
+GpusPerActorOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Of --on ray, cards of each process, or a share of one. Default: 0.",
+        rich_help_panel=_LISTS,
+    ),
+]
+
+
+def ray_of(
+    on: str | None, address: str | None, actors: int | None, cpus_per_actor: int | None, gpus_per_actor: float | None
+) -> RayOptions | None:
+    """What is asked of Ray; None without `--on ray`. Raises InputError.
+
+    Args:
+        on: the value of `--on`.
+        address: the value of `--address`.
+        actors: the value of `--actors`.
+        cpus_per_actor: the value of `--cpus-per-actor`.
+        gpus_per_actor: the value of `--gpus-per-actor`.
+    """
+    from microseg.core.errors import InputError
+
+    if on not in (None, "ray"):
+        raise InputError(f"--on {on}: is unknown. Remedy: --on ray, or leave it out.")
+    if on is None:
+        for name, value in (
+            ("--address", address),
+            ("--actors", actors),
+            ("--cpus-per-actor", cpus_per_actor),
+            ("--gpus-per-actor", gpus_per_actor),
+        ):
+            if value is not None:
+                raise InputError(f"{name}: needs --on ray.")
+        return None
+    from microseg.deploy.segment_options import RayOptions
+
+    return RayOptions(address, actors, cpus_per_actor, gpus_per_actor or 0.0)
 
 
 def crop_of(text: str | None) -> Crop | None:

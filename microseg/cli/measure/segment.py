@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from microseg.cli.measure.options import (
+    ActorsOption,
+    AddressOption,
     AllowColouredOption,
     AssumeScaleOption,
     BatchOption,
     ChannelOption,
+    CpusPerActorOption,
     CropOption,
     DecimalCommaOption,
     DeviceOption,
     DomainOption,
     EngineOption,
     ForceScaleOption,
+    GpusPerActorOption,
     InputArgument,
     InvertOption,
     JsonOption,
@@ -31,6 +35,7 @@ from microseg.cli.measure.options import (
     PageOption,
     PixelSizeOption,
     ProfileOption,
+    RayOption,
     RegionOption,
     ReportOption,
     RequireScaleOption,
@@ -40,6 +45,7 @@ from microseg.cli.measure.options import (
     ThreadsOption,
     WorkbookOption,
     crop_of,
+    ray_of,
 )
 from microseg.core.plain_text import plain_name
 
@@ -85,6 +91,11 @@ def segment(
     shard: ShardOption = None,
     masks: MasksOption = None,
     measure_changed: MeasureChangedOption = False,
+    on: RayOption = None,
+    address: AddressOption = None,
+    actors: ActorsOption = None,
+    cpus_per_actor: CpusPerActorOption = None,
+    gpus_per_actor: GpusPerActorOption = None,
     json_path: JsonOption = None,
     decimal_comma: DecimalCommaOption = None,
     xlsx: WorkbookOption = False,
@@ -126,6 +137,7 @@ def segment(
             shard=shard,
             masks=masks,
             measure_changed=measure_changed,
+            ray=ray_of(on, address, actors, cpus_per_actor, gpus_per_actor),
         )
     )
     _tell(result, json_path)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from microseg.core.errors import InputError
 from microseg.core.storage.folder import Folder
@@ -41,6 +42,10 @@ def segment_archive(
     """
     arrow()
     place = _place(options)
+    if options.ray is not None:
+        from microseg.deploy.archive.on_ray.cluster import check_ray
+
+        check_ray(options.ray)
     with _listed(options) as listed:
         return _segment(listed, place, on_total, on_advance, begun)
 
@@ -81,6 +86,26 @@ def _segment(
     on_advance: Callable[[float], None],
     begun: float,
 ) -> SegmentResult:
+    content = _measured(options, storage, on_total, on_advance, begun)
+    if options.shard is not None:
+        return SegmentResult(Path(storage.label), content, is_shard=True, place=storage.label)
+    from microseg.deploy.archive.merging.merge import merge
+
+    return SegmentResult(Path(storage.label), merge(storage, run=content), place=storage.label)
+
+
+def _measured(
+    options: SegmentOptions,
+    storage: Storage,
+    on_total: Callable[[int], None],
+    on_advance: Callable[[float], None],
+    begun: float,
+) -> dict[str, Any]:
+    """What was measured, by this process or on a cluster."""
+    if options.ray is not None:
+        from microseg.deploy.archive.on_ray.run import measure_on_ray
+
+        return measure_on_ray(options, options.ray, storage, on_total, on_advance, begun)
     file = EngineFile(options.engine)
     config = config_of(options, file)
     with ThreadPoolExecutor(2) as background:
@@ -95,9 +120,4 @@ def _segment(
             with file.unchanged():
                 return loaded()
 
-        content = run.measure(load, on_total, on_advance, begun)
-    if options.shard is not None:
-        return SegmentResult(Path(storage.label), content, is_shard=True, place=storage.label)
-    from microseg.deploy.archive.merging.merge import merge
-
-    return SegmentResult(Path(storage.label), merge(storage, run=content), place=storage.label)
+        return run.measure(load, on_total, on_advance, begun)

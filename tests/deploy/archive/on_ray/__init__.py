@@ -1,0 +1,1 @@
+"""A field list on a Ray cluster."""
