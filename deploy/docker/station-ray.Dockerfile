@@ -15,7 +15,7 @@ COPY --from=wheel /wheels /wheels
 # `default` has the server of jobs.
 RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[cpu,openvino,archive,cloud,ray]" "ray[default]==2.60.0" \
     && install --directory --mode=1777 /config
-ENV MICROSEG_CONFIG=/config RAY_USAGE_STATS_ENABLED=0 HOME=/tmp
+ENV RAY_USAGE_STATS_ENABLED=0 HOME=/tmp MICROSEG_CONFIG=/config
 # By number, so that an orchestrator sees that it is not root.
 USER 10001:10001
 WORKDIR /tmp
