@@ -27,6 +27,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "deeplabv2-resnet18": lambda: DeepLabV2("resnet18", PHASES, "none", auxiliary=True),
     "deeplabv2-lite0": lambda: DeepLabV2("tf_efficientnet_lite0", PHASES, "none", aspp_branches=2),
 }
+# Tensors without values: what counts weights and sizes needs no seconds.
+SHAPES_ALONE = torch.device("meta")
 
 
 @pytest.fixture(scope="module", params=list(NETWORKS))
@@ -111,11 +113,13 @@ def dilations_of(network: DeepLabV2) -> list[int]:
 
 def test_deeplabv2_resnet101_is_adaptsegnets() -> None:
     """Counted by hand from the papers: ResNet-101 without its classifier, and one 3 x 3 per phase and dilation."""
-    network = DeepLabV2("resnet101", 2, "none", auxiliary=True)
+    with SHAPES_ALONE:
+        network = DeepLabV2("resnet101", 2, "none", auxiliary=True)
+        narrow = DeepLabV2("resnet18", 2, "none", 2)
     resnet101, head, auxiliary = 44_549_160 - 2_049_000, 4 * 2 * (2048 * 9 + 1), 4 * 2 * (1024 * 9 + 1)
     assert weights_of(network) == resnet101 + head + auxiliary
     assert dilations_of(network) == [6, 12, 18, 24]
-    assert dilations_of(DeepLabV2("resnet18", 2, "none", 2)) == [6, 12]
+    assert dilations_of(narrow) == [6, 12]
     encoder: Any = network.encoder
     strides, dilations = {}, {}
     for name in ("layer1", "layer2", "layer3", "layer4"):
@@ -124,14 +128,15 @@ def test_deeplabv2_resnet101_is_adaptsegnets() -> None:
         strides[name] = max(conv.stride[0] for conv in convs)
     assert strides == {"layer1": 1, "layer2": 2, "layer3": 1, "layer4": 1}
     assert dilations == {"layer1": {1}, "layer2": {1}, "layer3": {2}, "layer4": {4}}
-    before_last, last = encoder.eval()(torch.zeros(1, 3, 64, 80))
+    before_last, last = encoder.eval()(torch.zeros(1, 3, 64, 80, device="meta"))
     assert (before_last.shape, last.shape) == ((1, 1024, 8, 10), (1, 2048, 8, 10))
     assert len(encoder.layer3) == 23, "the paper's Grad-CAM layer 3_16 exists"
 
 
 def test_the_vgg16_unet_has_the_weights_that_its_layers_add_up_to() -> None:
     """VGG16 (Simonyan and Zisserman 2015, configuration D) without its classifier, and smp's decoder of five stages."""
-    network = UNet("vgg16", 2, "none", (256, 128, 64, 32, 16))
+    with SHAPES_ALONE:
+        network = UNet("vgg16", 2, "none", (256, 128, 64, 32, 16))
     vgg16 = 138_357_544 - 123_642_856
     assert weights_of(network.encoder) == vgg16
     decoder, below = 2 * (9 * 512 * 512 + 2 * 512), 512  # two convolutions below the last pooling
@@ -144,8 +149,10 @@ def test_the_vgg16_unet_has_the_weights_that_its_layers_add_up_to() -> None:
 
 def test_the_papers_tile_passes_both_networks() -> None:
     """636 px, which 32 does not divide."""
-    pixels = tiles(636, 636, 1)
-    for network in (UNet("vgg16", 2, "none", (8, 8, 8, 8, 8)), DeepLabV2("resnet18", 2, "none")):
+    pixels = tiles(636, 636, 1).to("meta")
+    with SHAPES_ALONE:
+        networks: list[Network] = [UNet("vgg16", 2, "none", (8, 8, 8, 8, 8)), DeepLabV2("resnet18", 2, "none")]
+    for network in networks:
         with torch.inference_mode():
             assert network.eval().forward_any_size(pixels).logits.shape == (1, 2, 636, 636)
 
