@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from microseg.models.build import build_network
-from microseg.models.network import Network
 from microseg.synthetic.folder import write_domain
-from microseg.train.common import run_folder
 from microseg.train.uda import bags, criteria
 from microseg.train.uda.scoring import candidates
 from tests.chain import tiny_domain, train
-
-_BUILT: dict[str, Network] = {}
-
-
-def _copied(*recipe: Any) -> Network:
-    """As `build_network` does it: the initial weights, which a file's replace here, take a quarter of all time."""
-    key = repr(recipe)
-    if key not in _BUILT:
-        _BUILT[key] = build_network(*recipe)
-    return copy.deepcopy(_BUILT[key])
 
 
 @pytest.fixture(scope="module")
@@ -47,5 +32,4 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         # Drawing takes as long as the training: `test_curves.py` looks at the picture.
         patch.setattr(bags, "plot_adaptation", lambda path, *others: path.touch())
         patch.setattr(candidates, "MOST_ENLARGED", 1.0)
-        patch.setattr(run_folder, "build_network", _copied)
         yield root
