@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
+def _shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What the first worker that needs it makes, and all workers read."""
+    from filelock import FileLock
+
+    own = factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    place.mkdir(exist_ok=True)
+    made, path = place / f"{name}.made", place / name
+    with FileLock(place / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(path, ignore_errors=True)  # of a worker that failed halfway
+            path.mkdir()
+            make(path)
+            made.touch()
+    return path
+
+
 @pytest.fixture(scope="session")
 def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-fold engine that thresholds a 3 x 3 mean: dark is `ferrite`, bright is `bainite`."""
@@ -89,7 +109,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A labelled domain of four synthetic fields."""
     from tests.chain import tiny_domain
 
-    return tiny_domain(tmp_path_factory.mktemp("domains") / "source")
+    return _shared(tmp_path_factory, "domain", lambda place: tiny_domain(place / "source")) / "source"
 
 
 @pytest.fixture(scope="session")
@@ -105,9 +125,7 @@ def trained(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two folds on `source`."""
     from tests.chain import train
 
-    run = tmp_path_factory.mktemp("runs") / "run"
-    train(source, run, draws=True)
-    return run
+    return _shared(tmp_path_factory, "training", lambda place: train(source, place / "run", draws=True)) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -117,9 +135,10 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from microseg.export.reference_tiles import Candidates
     from microseg.synthetic.tiles import reference_tiles
 
-    engine = tmp_path_factory.mktemp("engines") / "bagged.onnx"
-    export_run(trained, engine, reference=lambda: Candidates("synthetic", reference_tiles()))
-    return engine
+    def export(place: Path) -> None:
+        export_run(trained, place / "bagged.onnx", reference=lambda: Candidates("synthetic", reference_tiles()))
+
+    return _shared(tmp_path_factory, "export", export) / "bagged.onnx"
 
 
 @pytest.fixture(autouse=True)
