@@ -1,7 +1,7 @@
-"""`python -m benchmarks.archive`: a field list in shards beside one process, with `kill -9` at random moments.
+"""`python -m benchmarks.archive`: a field list in shards and on Ray beside one process, with `kill -9` at random moments.
 
-It prints how many fields are lost or differ, what the shards cost beside one process with all cores, and when a shard of a long
-list begins and how long its results take to merge. Each run draws its own seed and prints it.
+It prints how many fields are lost or differ, what shards and Ray cost beside one process with all cores, and when a shard of a
+long list begins and how long its results take to merge. Each run draws its own seed and prints it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.archive_ray import disturb, ray_cluster
 from benchmarks.archive_s3 import copy_folder, fetch_folder, s3_server
 from benchmarks.archive_scale import measure_scale
 from benchmarks.machine import machine, versions
@@ -42,6 +43,9 @@ def main() -> None:
     parser.add_argument("--px", type=int, default=512, help="side of a field")
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument(
+        "--ray-kills", type=int, default=10, help="killed workers beside one killed node; below 0: no Ray"
+    )
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the long list; 0: leave it out")
     parser.add_argument(
         "--faults",
@@ -80,11 +84,13 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     lost, different = compared(work / "one", killed)
     lost_clean, different_clean = compared(work / "one", clean)
     from_s3 = {} if options.faults < 0 else _through_s3(work, engine, threads, options)
+    on_ray = {} if options.ray_kills < 0 else _on_ray(work, engine, one_s, options)
     scale = measure_scale(work, listed, engine, killed, options.rows) if options.rows else {}
     return {
         "shards_lost": max(lost, lost_clean),
         "shards_different": max(different, different_clean),
         "overhead_shards": (shards_s + merge_s - one_s) / one_s,
+        **on_ray,
         **from_s3,
         "one_process_s": one_s,
         "list_s": list_s,
@@ -95,7 +101,36 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         **scale,
         "seed": options.seed,
         "machine": machine(),
-        "versions": versions("microseg", "onnxruntime", "numpy", "pyarrow"),
+        "versions": versions("microseg", "onnxruntime", "numpy", "pyarrow", "ray"),
+    }
+
+
+def _on_ray(work: Path, engine: Path, one_s: float, options: argparse.Namespace) -> dict[str, Any]:
+    """The same on clusters of two nodes: one that is left alone, and one with kills. Their start is not counted."""
+    processors = os.cpu_count() or 1
+    clean, killed = work / "ray", work / "ray-killed"
+
+    def command(out: Path, address: str) -> list[Any]:
+        threads = str(max(1, processors // 2))
+        more = ("--on", "ray", "--address", address, "--cpus-per-actor", threads)
+        return _segment(work / "fields.parquet", engine, out, *more)
+
+    begun = time.monotonic()
+    with ray_cluster(processors) as (cluster, _):
+        started_s = time.monotonic() - begun
+        ray_s = _timed([command(clean, cluster.address)])
+    with ray_cluster(processors) as (cluster, node):
+        process = _begin(command(killed, cluster.address))
+        kills = disturb(process, (cluster, node), options.ray_kills, ray_s, random.Random(options.seed))
+        _end(process)
+    found = [compared(work / "one", out) for out in (clean, killed)]
+    return {
+        "ray_lost": max(lost for lost, _ in found),
+        "ray_different": max(different for _, different in found),
+        "overhead_ray": (ray_s - one_s) / one_s,
+        "ray_s": ray_s,
+        "ray_cluster_start_s": started_s,
+        "ray_kills": kills,
     }
 
 

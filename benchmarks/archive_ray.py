@@ -31,19 +31,26 @@ def ray_cluster(processors: int) -> Iterator[tuple[Any, Any]]:
         cluster.shutdown()
 
 
-def kill_workers(process: subprocess.Popen[bytes], kills: int, seconds: float, rng: random.Random) -> int:
-    """Kill actors at random moments while a command runs; returns the number of kills.
+def disturb(
+    process: subprocess.Popen[bytes], cluster: tuple[Any, Any], kills: int, seconds: float, rng: random.Random
+) -> int:
+    """Kill actors at random moments while a command runs, and half-way a node; returns the number of killed actors.
 
     Args:
         process: the command.
-        kills: how many.
-        seconds: about how long the command runs.
+        cluster: the cluster, and the node that is killed with all its processes.
+        kills: how many actors.
+        seconds: about how long the command runs when it is left alone.
         rng: draws moments and actors.
     """
     done = 0
-    while done < kills and process.poll() is None:
+    for number in range(kills + 1):
         time.sleep(rng.uniform(0, 2 * seconds / (kills + 1)))
-        if victims := actors():
+        if process.poll() is not None:
+            break
+        if number == kills // 2:
+            cluster[0].remove_node(cluster[1], allow_graceful=False)
+        elif victims := actors():
             os.kill(rng.choice(victims), signal.SIGKILL)
             done += 1
     return done
