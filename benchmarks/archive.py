@@ -28,7 +28,7 @@ from benchmarks.archive_scale import measure_scale
 from benchmarks.machine import machine, versions
 from microseg.core.system.files import write_json
 
-ENCODER = "resnet18"
+ENCODER = "mobilenet_v2"
 # A thin decoder: what is looked at is the archive and not the network.
 DECODER = (32, 32, 16, 16, 8)
 # What differs between two equal runs.
