@@ -14,10 +14,11 @@ def list(
     input_path: Annotated[
         Path,
         typer.Argument(
-            metavar="INPUT", help="A folder of micrographs with its sub-folders, a domain folder or its YAML file."
+            metavar="INPUT",
+            help="A folder of micrographs with its sub-folders, a domain folder or its YAML file, or the URL of a folder.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The field list to write, a Parquet file.")],
+    out: Annotated[Path, typer.Option(help="The field list to write, a Parquet file or its URL.")],
     sections: SectionsOption = None,
     sha256: Annotated[
         bool, typer.Option("--sha256", help="Hash the content of each file: copies with another time are no change.")
@@ -41,4 +42,4 @@ def list(
     console = output_console()
     for text in result.left_out:
         say(console, f"note: {plain_name(text)}")
-    say(console, f"{result.fields} fields, {result.total_bytes / 1e6:.1f} MB: {plain_name(str(result.path))}")
+    say(console, f"{result.fields} fields, {result.total_bytes / 1e6:.1f} MB: {plain_name(result.place)}")

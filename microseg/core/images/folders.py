@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from microseg.core.domains.domain_file import DomainFile, domain_file_in, expanded_path, read_domain_file
+from microseg.core.domains.domain_file import DOMAIN_FILES, DomainFile, domain_file_in, expanded_path, read_domain_file
 from microseg.core.domains.layout import is_mask_folder, mask_suffix
 from microseg.core.errors import InputError
 from microseg.core.images.formats.known import NOT_READ, READ_WITH_EXTRA
@@ -24,7 +24,6 @@ IMAGE_KINDS = "TIFF, PNG, BMP, JPEG, JPEG 2000, WebP, CZI or DM3/DM4"
 # Beside a TIFF these are copies of it, and those that lose detail are previews.
 _COPIES = frozenset({".png", ".bmp", ".jp2", ".j2k"})
 _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp"})
-_SETTINGS = frozenset({"domain.yaml", "domain.yml"})
 _LISTED = 3
 
 
@@ -131,7 +130,43 @@ class ImageWalk:
     @property
     def left_out(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """After the last file: what is left out as masks, and what else lies there, one sentence for each kind."""
-        return self._walk.left_out()
+        return self._walk.left_out.sentences()
+
+
+@dataclass
+class LeftOut:
+    """What a walk leaves out.
+
+    Attributes:
+        mask_folders: number of files in each folder of masks, by its name.
+        masks_beside: masks beside their images.
+        previews: second files of a field, each with the one that is taken.
+        others: number of other files by their suffix.
+    """
+
+    mask_folders: dict[str, int] = field(default_factory=dict)
+    masks_beside: list[str] = field(default_factory=list)
+    previews: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def sentences(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What was left out so far as masks, and what else, one sentence for each kind."""
+        masks = []
+        if self.mask_folders:
+            listed = [
+                f"{count} {'file' if count == 1 else 'files'} in {name}"
+                for name, count in sorted(self.mask_folders.items())
+            ]
+            masks.append(f"Left out as masks: {_list(listed)}.")
+        if self.masks_beside:
+            masks.append(f"Left out as masks beside their images: {_list(self.masks_beside)}.")
+        others = []
+        if self.previews:
+            others.append(f"Left out as second files of a field: {_list(self.previews)}.")
+        if self.others:
+            kinds = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
+            others.append(f"Passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)} (no images).")
+        return tuple(masks), tuple(others)
 
 
 class _Walk:
@@ -142,10 +177,7 @@ class _Walk:
         self._root = root
         self._with_masks = with_masks
         self._seen: set[Path] = set()
-        self._mask_folders: dict[str, int] = {}
-        self._masks_beside: list[str] = []
-        self._previews: list[str] = []
-        self._others: Counter[str] = Counter()
+        self.left_out = LeftOut()
 
     def images(self, folder: Path) -> Iterator[Path]:
         """The images of `folder` and below, sorted by relative path. A linked folder is followed once."""
@@ -156,37 +188,18 @@ class _Walk:
         names, folders = self._listed(folder)
         if not self._with_masks:
             masks = _masks_of(folder)
-            beside = _masks_beside(names, masks.suffix)
-            self._masks_beside += [self._name(folder / name) for name in sorted(beside)]
+            beside = masks_beside(names, masks.suffix)
+            self.left_out.masks_beside += [self._name(folder / name) for name in sorted(beside)]
             names = self._chosen(folder, [name for name in names if name not in beside])
             for name in [name for name in folders if resolved(folder / name) in masks.folders]:
                 folders.remove(name)
-                self._mask_folders[self._name(folder / name)] = len(find_masks(folder / name))
+                self.left_out.mask_folders[self._name(folder / name)] = len(find_masks(folder / name))
         below = set(folders)
         for name in sorted([*names, *folders]):
             if name not in below:
                 yield folder / name
             elif not _is_report(folder / name):
                 yield from self.images(folder / name)
-
-    def left_out(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What was left out so far as masks, and what else, one sentence for each kind."""
-        masks = []
-        if self._mask_folders:
-            listed = [
-                f"{count} {'file' if count == 1 else 'files'} in {name}"
-                for name, count in sorted(self._mask_folders.items())
-            ]
-            masks.append(f"Left out as masks: {_list(listed)}.")
-        if self._masks_beside:
-            masks.append(f"Left out as masks beside their images: {_list(self._masks_beside)}.")
-        others = []
-        if self._previews:
-            others.append(f"Left out as second files of a field: {_list(self._previews)}.")
-        if self._others:
-            kinds = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
-            others.append(f"Passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)} (no images).")
-        return tuple(masks), tuple(others)
 
     def _listed(self, folder: Path) -> tuple[list[str], list[str]]:
         """Names of images and of folders; other files are counted."""
@@ -202,35 +215,25 @@ class _Walk:
                     folders.append(entry.name)
                 elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and (entry.is_broken or entry.is_file):
                     images.append(entry.name)
-                elif entry.name.lower() not in _SETTINGS:
+                elif entry.name.lower() not in DOMAIN_FILES:
                     others.append(entry.name)
         except OSError as error:
             raise InputError(
                 f"{folder}: cannot be listed ({error.strerror or error}). Remedy: check its rights."
             ) from error
         read = _texts_of_images(folder, images, others)
-        self._others.update(Path(name).suffix.lower() or "without suffix" for name in others if name not in read)
+        self.left_out.others.update(kind_of(name) for name in others if name not in read)
         return sorted(images), sorted(folders)
 
     def _chosen(self, folder: Path, names: list[str]) -> list[str]:
-        """One file for each stem: the one without loss; all, as doubtful, where that does not decide."""
+        """One file for each stem; all, as doubtful, where that does not decide."""
         chosen = []
-        by_stem: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            by_stem[Path(name).stem].append(name)
-        for several in by_stem.values():
-            if len(several) == 1:
-                chosen += several
-                continue
-            standings = {name: standing(name) for name in several}
-            best = [name for name in several if standings[name] == min(standings.values())]
+        for best, others in by_standing(names):
             chosen += best
             if len(best) > 1:
                 paths = tuple(folder / name for name in best)
                 self.doubtful |= dict.fromkeys(paths, paths)
-            self._previews += [
-                f"{self._name(folder / name)} ({best[0]} is taken)" for name in several if name not in best
-            ]
+            self.left_out.previews += [f"{self._name(folder / name)} ({best[0]} is taken)" for name in others]
         return chosen
 
     def _name(self, path: Path) -> str:
@@ -246,6 +249,28 @@ def _texts_of_images(folder: Path, images: Sequence[str], others: Sequence[str])
 
     names = {path.name for image in images for path in sidecar_paths(folder / image)}
     return {name for name in others if name in names and states_scale(folder / name)}
+
+
+def by_standing(names: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """The files of each stem: those without loss, of which several are of equal standing, and the others.
+
+    Args:
+        names: names of images of one folder.
+    """
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_stem[Path(name).stem].append(name)
+    for several in by_stem.values():
+        least = min(map(standing, several))
+        yield (
+            [name for name in several if standing(name) == least],
+            [name for name in several if standing(name) != least],
+        )
+
+
+def kind_of(name: str) -> str:
+    """What a file is called that is no image: its suffix."""
+    return Path(name).suffix.lower() or "without suffix"
 
 
 def standing(name: str) -> int:
@@ -264,8 +289,13 @@ def _is_report(folder: Path) -> bool:
     return (folder / "settings.json").is_file() and any((folder / each).is_dir() for each in ("records", "fields"))
 
 
-def _masks_beside(names: Sequence[str], suffix: str | None) -> set[str]:
-    """The files that are masks of others: their stem is that of another one with a suffix of masks."""
+def masks_beside(names: Sequence[str], suffix: str | None) -> set[str]:
+    """The files that are masks of others: their stem is that of another one with a suffix of masks.
+
+    Args:
+        names: names of images of one folder.
+        suffix: the suffix that a domain.yaml states, or None.
+    """
     stems = {Path(name).stem for name in names}
     found = set()
     for name in names:

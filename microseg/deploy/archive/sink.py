@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.folders import readable
+from microseg.core.images.scale.texts import MOST_BYTES
 from microseg.core.pictures.overlay import jpeg, thumbnail
 from microseg.core.storage.objects import file_system, patiently, read_object
 from microseg.core.storage.storage import Storage
@@ -43,6 +45,7 @@ _SAMPLE = 400
 _HASHES = 1 << 64
 # Where all fields are foreign, their pictures would be larger than all tables.
 _MOST_FLAGGED = 200
+_MOST_STEM_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,19 @@ class ArchiveSink(ReportSink):
             raise FieldError(
                 f"{source.url}: changed since it was listed (size or ETag). Remedy: --measure-changed, or microseg list again."
             )
-        path = self._spool / f"{source.row}{Path(source.name).suffix}"
+        folder = self._spool / str(source.row)
+        folder.mkdir()
+        stem = Path(at).stem
+        # Keys may be longer than file systems allow.
+        kept = stem if len(stem.encode()) <= _MOST_STEM_BYTES else "field"
+        path = folder / f"{kept}{Path(source.name).suffix}"
         self._fields[source.name] = replace(source, path=path)
         path.write_bytes(read_object(files, at, entry["size"]))
+        for name in (source.beside or "").split("/") if source.beside else ():
+            text_at = f"{at.rpartition('/')[0]}/{name}"
+            size = patiently(lambda text_at=text_at: files.info(text_at, refresh=True))["size"]  # type: ignore[misc]
+            text = read_object(files, text_at, min(size, MOST_BYTES))
+            (folder / f"{kept}{name.removeprefix(stem)}").write_bytes(text)
         if is_changed:
             self._changed.add(source.name)
         return self._task(self._fields[source.name], file_identity(path), sha256_of(path))
@@ -252,8 +265,8 @@ class ArchiveSink(ReportSink):
     def _done(self, name: str) -> ListedField:
         """A field that is measured or fails, whose fetched file is removed."""
         field = self._fields.pop(name)
-        if self._folder is not None and field.path.parent == self._spool:
-            field.path.unlink(missing_ok=True)
+        if self._folder is not None and field.path.parent.parent == self._spool:
+            rmtree(field.path.parent, ignore_errors=True)
         return field
 
     def _tie(self) -> dict[str, Any]:

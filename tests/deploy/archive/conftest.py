@@ -26,4 +26,4 @@ def archive(tmp_path: Path) -> Path:
 @pytest.fixture
 def listed(archive: Path, tmp_path: Path) -> Path:
     """Its field list."""
-    return list_fields(archive, tmp_path / "fields.parquet").path
+    return Path(list_fields(archive, tmp_path / "fields.parquet").place)

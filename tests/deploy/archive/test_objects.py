@@ -12,16 +12,19 @@ from typing import Any
 import fsspec
 import pandas as pd
 import pytest
+from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.storage import objects
 from microseg.core.storage.objects import Objects, patiently, url_of
+from microseg.deploy.archive.lists.field_list import FieldList
 from microseg.deploy.archive.merging.merge import merge
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
 from tests.chain import microseg
 from tests.deploy.archive.conftest import NAMES
 from tests.deploy.archive.test_archive import same
+from tests.deploy.conftest import micrograph
 
 
 @pytest.fixture
@@ -54,8 +57,9 @@ def test_from_and_to_urls_equals_one_process_on_files(
     bucket: Any, archive: Path, tiny_engine: Path, tmp_path: Path
 ) -> None:
     one = segment(SegmentOptions(archive, tiny_engine, tmp_path / "one")).summary
-    listed = tmp_path / "fields.parquet"
-    assert microseg("list", "memory://lots", "--out", listed).status == 0
+    listed = "memory://lists/lots.parquet"
+    told = microseg("list", "memory://lots", "--out", listed)
+    assert told.status == 0 and listed in told.out
     for part in ("1/2", "2/2"):
         done = microseg("segment", listed, "--engine", tiny_engine, "--shard", part, "--out", "memory://results/a")
         assert done.status == 0 and "memory://results/a" in done.out
@@ -68,6 +72,60 @@ def test_from_and_to_urls_equals_one_process_on_files(
     assert sorted(table["field"]) == sorted(NAMES) and table["mask"].notna().all()
     for row in table.to_dict("records"):
         assert Objects("memory://results/a").read(row["mask"]) == (tmp_path / "one" / row["mask"]).read_bytes()
+
+
+def put(files: Any, folder: Path, at: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            files.pipe_file(f"{at}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+def described(folder: Path) -> Path:
+    """A domain with settings, texts beside images, masks, a report, and files that are none."""
+    images = folder / "images"
+    for index, name in enumerate(("a.tif", "b.png", "c.png", "deep/d.png", "deep/e.png", "deep/e_mask.png", "b.jpg")):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(micrograph(60, 70, index)).save(images / name)
+    (images / "c.txt").write_text("$CM_MAG 1000\n$$SM_MICRON_BAR 100\n$$SM_MICRON_MARKER 20um\n")
+    (images / "notes.docx").write_bytes(b"")
+    (images / "deep" / "domain.yaml").write_text("crop: {bottom_px: 8}\npixel_sizes: {d: 0.4}\n")
+    (folder / "masks").mkdir()
+    Image.fromarray(micrograph(60, 70, 0) // 200).save(folder / "masks" / "a.png")
+    (folder / "domain.yaml").write_text("invert: true\npixel_sizes: {b.png: 0.25}\n")
+    (images / "old-report" / "records").mkdir(parents=True)
+    (images / "old-report" / "settings.json").write_text("{}")
+    (images / "old-report" / "records" / "a.png").write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize("part", ["", "/images", "/images/deep", "/images/deep/d.png"])
+def test_a_domain_is_listed_as_on_files(bucket: Any, tmp_path: Path, tiny_engine: Path, part: str) -> None:
+    folder = described(tmp_path / "steel")
+    put(bucket, folder, "/works/steel")
+    listed = [tmp_path / "files.parquet", tmp_path / "objects.parquet"]
+    for source, path in zip((f"{folder}{part}", f"memory://works/steel{part}"), listed, strict=True):
+        assert microseg("list", source, "--out", path).status == 0
+    rows = [pd.read_parquet(path).drop(columns=["url", "mtime_ns", "beside"]) for path in listed]
+    pd.testing.assert_frame_equal(*rows)
+    infos = [FieldList(path).info for path in listed]
+    assert infos[0].settings == infos[1].settings and infos[0].left_out == infos[1].left_out
+    done = [segment(SegmentOptions(path, tiny_engine, path.with_suffix(""))).summary for path in listed]
+    assert same(done[0]) == same(done[1])
+    fields = [pd.read_parquet(path.with_suffix("") / "fields").sort_values("field") for path in listed]
+    columns = ["field", "pixel_size_um", "pixel_size_source", "measured_height_px", "counts", "key"]
+    pd.testing.assert_frame_equal(*(each[columns].reset_index(drop=True) for each in fields))
+
+
+def test_a_domain_yaml_that_cannot_be_used_is_named(bucket: Any, tmp_path: Path) -> None:
+    for content, told in (
+        ("images: [../other]", "names the folder '../other'"),
+        ("pixel_sizes: {z: 1.0}", "no image has the name 'z'"),
+        ("invert: perhaps", "memory://works/x/domain.yaml"),
+    ):
+        bucket.pipe_file("/works/x/domain.yaml", content.encode())
+        bucket.pipe_file("/works/x/a.png", b"")
+        done = microseg("list", "memory://works/x", "--out", tmp_path / "fields.parquet")
+        assert done.status == 2 and told in done.err and not list(tmp_path.glob("*.parquet"))
 
 
 def test_a_folder_to_a_url_and_back(bucket: Any, archive: Path, tiny_engine: Path, tmp_path: Path) -> None:

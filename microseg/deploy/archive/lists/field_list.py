@@ -27,8 +27,20 @@ LIST_VERSION = 1
 METADATA_KEY = b"microseg.list"
 BATCH_ROWS = 10_000
 # What decides which fields these are, in the order in which it is hashed.
-_IDENTITY = ("field", "url", "size", "mtime_ns", "etag", "section", "sha256", "problem", "pixel_size_um", "settings")
-_TEXTS = ("field", "url", "etag", "section", "sha256", "problem", "settings")
+_IDENTITY = (
+    "field",
+    "url",
+    "size",
+    "mtime_ns",
+    "etag",
+    "section",
+    "sha256",
+    "problem",
+    "pixel_size_um",
+    "settings",
+    "beside",
+)
+_TEXTS = ("field", "url", "etag", "section", "sha256", "problem", "settings", "beside")
 _MOST_TEXT = 8192
 # A path from the root, or one that leads up. Expressions of RE2.
 _ESCAPES = r"^/|(^|/)\.{1,2}(/|$)|\x00"
@@ -75,7 +87,7 @@ class FieldListInfo(VersionedModel):
     def fields_of(self, table: pyarrow.Table) -> Iterator[ListedField]:
         """The fields of a table of `FieldList.tables`."""
         columns = [table.column(name).to_pylist() for name in (*_IDENTITY, "row", "digest", "has_result")]
-        for name, url, size, mtime, etag, section, sha256, problem, pixel, settings, *known in zip(
+        for name, url, size, mtime, etag, section, sha256, problem, pixel, settings, beside, *known in zip(
             *columns, strict=True
         ):
             row, digest, has_result = known
@@ -93,6 +105,7 @@ class FieldListInfo(VersionedModel):
                 section=self.top_section if section in (None, ".") else section,
                 sha256=sha256,
                 digest=digest,
+                beside=beside,
                 shown=self._shown(url),
                 has_result=has_result,
             )
@@ -120,6 +133,7 @@ class ListedField(InputField):
         section: its section.
         sha256: SHA-256 of its content; None where it was not asked for.
         digest: hash of the row, which puts it into a shard.
+        beside: of an object, the names of the texts beside it that may state its scale, with / between; None without one.
         shown: what messages call the file.
         has_result: whether an earlier run measured it.
     """
@@ -132,6 +146,7 @@ class ListedField(InputField):
     section: str = "."
     sha256: str | None = None
     digest: int = 0
+    beside: str | None = None
     shown: str = ""
     has_result: bool = False
 
@@ -171,6 +186,7 @@ def schema() -> pyarrow.Schema:
             ("problem", text),
             ("pixel_size_um", pa.float64()),
             ("settings", text),
+            ("beside", text),
         ]
     )
 

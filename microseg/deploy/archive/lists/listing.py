@@ -13,7 +13,7 @@ from microseg import __version__
 from microseg.core.domains.domain_file import DomainFile
 from microseg.core.errors import InputError
 from microseg.core.images.folders import IMAGE_KINDS, ImageWalk, readable
-from microseg.core.storage.objects import url_of
+from microseg.core.storage.objects import Objects, url_of
 from microseg.core.system.files import file_identity, replacing, require_writable, sha256_of, writing
 from microseg.deploy.archive.extra import arrow
 from microseg.deploy.archive.lists.field_list import (
@@ -24,7 +24,7 @@ from microseg.deploy.archive.lists.field_list import (
     schema,
     to_metadata,
 )
-from microseg.deploy.archive.lists.object_listing import objects_in
+from microseg.deploy.archive.lists.object_listing import ObjectWalk
 from microseg.deploy.measurement.sections import folder_of, require_sections, section_rule, top_section
 from microseg.deploy.pipeline.inputs import (
     InputField,
@@ -48,13 +48,13 @@ class ListResult:
     """What was listed.
 
     Attributes:
-        path: the field list.
+        place: the field list, a path or a URL.
         fields: number of fields.
         total_bytes: bytes of their files.
         left_out: what lies in the input and is no field, one sentence for each kind.
     """
 
-    path: Path
+    place: str
     fields: int
     total_bytes: int
     left_out: tuple[str, ...]
@@ -87,29 +87,46 @@ def list_fields(
 
     Args:
         source: a file, a folder, a domain folder, or a domain's YAML file.
-        out: the Parquet file to write.
+        out: the Parquet file to write, or its URL.
         sections: as `segment --sections`.
         with_sha256: whether the content of every file is hashed.
         on_advance: gets numbers of listed fields.
 
     Raises:
         InputError: wrong input or rule, or `out` cannot be written. Nothing is written.
-        MissingExtraError: pyarrow is not installed.
+        MissingExtraError: pyarrow is not installed, or what reads and writes object storage.
     """
     arrow()
-    require_writable(out, (source if source.is_file() else None,))
     url = url_of(source)
-    listing = found_in(source) if url is None else _objects(url)
     if url is not None and with_sha256:
         raise InputError(f"--sha256: objects are known by their ETag. Remedy: list {url} without it.")
+    target = url_of(out)
+    if target is None:
+        require_writable(out, (source if source.is_file() else None,))
+        with writing(out), replacing(out) as part:
+            return _listed(source, part, str(out), (sections, with_sha256, on_advance))
+    folder, _, name = target.rpartition("/")
+    place = Objects(folder)
+    place.require_writable()
+    with place.temporary() as part:
+        found = _listed(source, part, target, (sections, with_sha256, on_advance))
+        place.put(name, part)
+    return found
+
+
+def _listed(source: Path, part: Path, place: str, how: tuple[str | None, bool, Callable[[int], None]]) -> ListResult:
+    """Write the list of an input to the file `part`."""
+    sections, with_sha256, on_advance = how
+    url = url_of(source)
+    listing = found_in(source) if url is None else _objects(url)
     given = _Sections(sections)
-    with writing(out), replacing(out) as part, ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(_THREADS) as threads:
         rows = _rows(listing.fields, given, threads, with_sha256)
         count, total = _write(part, rows, lambda: listing.info(given.top(listing.title)), on_advance)
         if not count:
             raise InputError(f"{source}: holds no images ({IMAGE_KINDS}). Remedy: give a file or folder with images.")
         given.require()
-    return ListResult(out, count, total, tuple(listing.info("").left_out))
+    return ListResult(place, count, total, tuple(listing.info("").left_out))
 
 
 def found_in(source: Path) -> Listing:
@@ -171,11 +188,16 @@ def found_in(source: Path) -> Listing:
 def _objects(url: str) -> Listing:
     """The fields of a place in object storage."""
     title = url.rstrip("/").rpartition("/")[2]
+    walk = ObjectWalk(url)
 
     def info(top: str) -> FieldListInfo:
-        return FieldListInfo(microseg=__version__, title=title, top_section=top)
+        masks, others = walk.left_out.sentences()
+        settings = {name: _stated(content) for name, content in walk.settings.items()}
+        return FieldListInfo(
+            microseg=__version__, title=title, top_section=top, settings=settings, left_out=[*masks, *others]
+        )
 
-    return Listing(objects_in(url), title, info)
+    return Listing(iter(walk), title, info)
 
 
 def _walked(source: Path, walk: ImageWalk) -> Iterator[InputField]:
@@ -245,6 +267,9 @@ def _rows(
                 "size": field.size,
                 "etag": field.etag,
                 "problem": field.problem,
+                "pixel_size_um": field.pixel_size_um,
+                "settings": field.settings,
+                "beside": field.beside,
             }
             return {**dict.fromkeys(schema().names), **known}
         size, mtime, sha256 = None, None, None
@@ -264,6 +289,7 @@ def _rows(
             "problem": field.problem,
             "pixel_size_um": field.pixel_size_um,
             "settings": field.settings,
+            "beside": None,
         }
 
     while batch := list(islice(fields, BATCH_ROWS)):

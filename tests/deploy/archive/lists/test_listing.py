@@ -46,7 +46,7 @@ def test_sections_by_a_pattern_and_fields_that_it_misses(archive: Path, tmp_path
 def test_what_domain_yaml_states_is_kept(archive: Path, tmp_path: Path) -> None:
     content = {"crop": {"bottom_px": 3}, "pixel_sizes": {"one two": 0.5}}
     (archive / "a" / "domain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    fields = FieldList(list_fields(archive, tmp_path / "fields.parquet").path)
+    fields = FieldList(Path(list_fields(archive, tmp_path / "fields.parquet").place))
     stated = fields.info.domain_file("a/domain.yaml")
     assert stated is not None and stated.crop is not None and stated.crop.bottom_px == 3
     rows = {row["field"]: row for row in pq.read_table(fields.path).to_pylist()}

@@ -30,7 +30,7 @@ def test_a_killed_worker_loses_nothing(archive: Path, tiny_engine: Path, tmp_pat
     for index in range(60):
         Image.fromarray(micrograph(200, 200, index)).save(archive / f"more{index}.png")
     (archive / "more3.png").write_bytes(b"no picture")
-    listed, out = list_fields(archive, tmp_path / "fields.parquet").path, tmp_path / "out"
+    listed, out = Path(list_fields(archive, tmp_path / "fields.parquet").place), tmp_path / "out"
     # A slow engine: the worker must be at work when it is killed.
     slow = tmp_path / "slow"
     slow.mkdir()
