@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from microseg import __version__
 from microseg.core.errors import InputError, MicrosegError
-from microseg.deploy.archive.archive_file import read_archive
+from microseg.core.storage.storage import Storage
+from microseg.deploy.archive.archive_file import Archive, read_archive
 from microseg.deploy.archive.extra import arrow
 from microseg.deploy.archive.job import ArchiveJob, ArchiveWorker
 from microseg.deploy.archive.lists.field_list import FieldListInfo, ListedField
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 RESULT = "result"
 # A block is tried so often as a whole, and then so often each of its fields.
 _ATTEMPTS = 3
+_LOOKS, _LOOK_S = 5, 1.0
 
 
 @dataclass(frozen=True)
@@ -158,13 +161,7 @@ class RayWorker:
             )
         with suppress(OSError):
             os.chdir(job.folder)
-        try:
-            there = read_archive(job.job.storage).archive
-        except InputError as error:
-            raise InputError(
-                f"{job.job.storage.label}: a node of the cluster does not see what the command wrote there. Remedy: a folder "
-                "that all nodes share, or object storage."
-            ) from error
+        there = _seen(job.job.storage)
         if there.list_sha256 != job.job.archive.list_sha256:
             raise InputError(
                 f"{job.job.storage.label}: holds results of another field list on a node. Remedy: another --out."
@@ -180,6 +177,22 @@ class RayWorker:
             for name, data in self._job.fetch_engine().items():
                 Path(folder, name).write_bytes(data)
             return open_configured(EngineFile(Path(folder, path.name)), config)
+
+
+def _seen(storage: Storage) -> Archive:
+    """What the command wrote to the place of results. Raises InputError where this node does not see it."""
+    for left in range(_LOOKS - 1, -1, -1):
+        try:
+            return read_archive(storage).archive
+        except InputError as error:
+            if not left:
+                raise InputError(
+                    f"{storage.label}: a node of the cluster does not see what the command wrote there ({error}). Remedy: a "
+                    "folder that all nodes share, or object storage."
+                ) from error
+        # Network shares show new files to other machines after a moment.
+        time.sleep(_LOOK_S)
+    raise AssertionError("the last look returns or raises")
 
 
 def _is_same(path: Path, sha256: str) -> bool:

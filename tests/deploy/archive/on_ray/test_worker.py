@@ -17,6 +17,7 @@ from microseg import __version__
 from microseg.core.errors import InputError
 from microseg.core.storage.folder import Folder
 from microseg.deploy.archive.merging.merge import merge
+from microseg.deploy.archive.on_ray import worker
 from microseg.deploy.archive.on_ray.blocks import blocks, fields_of_a_block
 from microseg.deploy.archive.on_ray.cluster import Room, check_ray, connected, room_for
 from microseg.deploy.archive.on_ray.worker import Attempts, BlockResult, RayJob, RayWorker
@@ -57,8 +58,8 @@ def begun(listed: Path, tiny_engine: Path, tmp_path: Path) -> Callable[..., Begu
     return make
 
 
-def measured(worker: RayWorker, table: pa.Table) -> BlockResult:
-    (text,) = worker(table).column("result").to_pylist()
+def measured(actor: RayWorker, table: pa.Table) -> BlockResult:
+    (text,) = actor(table).column("result").to_pylist()
     return BlockResult(**json.loads(text))
 
 
@@ -105,7 +106,10 @@ def test_a_node_without_the_engine_gets_it(begun: Callable[..., Begun], tiny_eng
     assert measured(RayWorker(job), rows).measured == rows.num_rows
 
 
-def test_a_node_that_does_not_fit_says_why(begun: Callable[..., Begun], tmp_path: Path) -> None:
+def test_a_node_that_does_not_fit_says_why(
+    begun: Callable[..., Begun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_LOOK_S", 0.0)
     job, rows = begun()
     other = measured(RayWorker(replace(job, version="0.0.1")), rows)
     assert other.error is not None and "and 0.0.1 where the command runs" in other.error
@@ -156,6 +160,22 @@ def test_bad_options(listed: Path, tiny_engine: Path, tmp_path: Path, options: t
 def test_ray_needs_a_list(archive: Path, tiny_engine: Path) -> None:
     done = microseg("segment", archive, "--engine", tiny_engine, "--on", "ray")
     assert done.status == 2 and "--on ray: needs a field list" in done.err
+
+
+def test_a_cluster_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def refuse(**options: Any) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.11.2")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with (
+        pytest.raises(
+            InputError, match=r"--on ray: Ray does not connect \(Version mismatch.*Ray: 2.9.0 Python: 3.11.2\)"
+        ),
+        connected(None),
+    ):
+        pass
 
 
 def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
