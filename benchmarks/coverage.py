@@ -1,6 +1,7 @@
 """Whether the 95 % intervals of a section hold: engines trained for it, sections and labelled fields drawn anew.
 
-`python -m benchmarks.coverage [--json FILE] [--work FOLDER] [--engines N] [--sections N] [--pool N] [--seed SEED]`
+`python -m benchmarks.coverage [--json FILE] [--work FOLDER] [--engines N] [--sections N] [--pool N] [--seed SEED]
+[--only PART ...]`
 
 - `home`: engines of 8 and of 12 labelled fields of S, by the cross-validation that `export` keeps, on sections of S.
 - `validated`: engines of 8 labelled fields on T1, T2 and T3, by 8 and by 16 labelled fields of them, drawn for each section.
@@ -40,6 +41,7 @@ MEANS = (0.2, 0.35, 0.5, 0.65, 0.8)
 # Standard deviation of the true fraction between fields of a section, as `microseg synth` makes them.
 SECTION_SPREAD = 0.08
 _PHASE = 1
+PARTS = ("home", "validated", "unaudited_claims")
 
 Draw = Callable[[np.random.Generator], ValidationSample]
 
@@ -81,7 +83,9 @@ def main() -> None:
     parser.add_argument("--sections", type=int, default=2000, help="sections of a cell, over all engines")
     parser.add_argument("--pool", type=int, default=150, help="fields of each domain that sections are drawn from")
     parser.add_argument("--seed", type=int, help="seed of the drawn sections and labelled fields (default: a new one)")
-    parser.add_argument("--no-claims", action="store_true", help="leave out unaudited_claims")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, help="the file of --json keeps the other parts"
+    )
     options = parser.parse_args()
     console = Console(width=120)
     made, drawn = work_seed(options.work), options.seed if options.seed is not None else secrets.randbits(32)
@@ -96,35 +100,56 @@ def main() -> None:
         console.print(f"fields of {domain}")
         return [pool_of(engine, domain, options.pool, made) for engine in chosen]
 
-    home = [
-        {"labelled": number, **cell}
-        for number in LABELLED
-        for cell in cells(
-            [(pool, _kept(engine)) for pool, engine in zip(pools(engines[number], "s"), engines[number], strict=True)],
-            options.sections,
-            rng,
-            by_folds=True,
-        )
-    ]
-    validated = []
-    for domain in ("t1", "t2", "t3"):
-        found = pools(engines[LABELLED[0]], domain)
-        for number in VALIDATED:
-            drawn_from = [(pool, _redrawn(pool, number)) for pool in found]
-            validated += [
-                {"domain": domain, "validated": number, **cell} for cell in cells(drawn_from, options.sections, rng)
-            ]
-    results: dict[str, Any] = {"home": summary(home), "validated": summary(validated)}
-    if not options.no_claims:
+    results: dict[str, Any] = kept_parts(options.json, options.only)
+    if "home" in options.only:
+        home = [
+            {"labelled": number, **cell}
+            for number in LABELLED
+            for cell in cells(
+                [
+                    (pool, _kept(engine))
+                    for pool, engine in zip(pools(engines[number], "s"), engines[number], strict=True)
+                ],
+                options.sections,
+                rng,
+                by_folds=True,
+            )
+        ]
+        results["home"] = {"seed_drawn": drawn, **summary(home)}
+    if "validated" in options.only:
+        validated = []
+        for domain in ("t1", "t2", "t3"):
+            found = pools(engines[LABELLED[0]], domain)
+            for number in VALIDATED:
+                drawn_from = [(pool, _redrawn(pool, number)) for pool in found]
+                validated += [
+                    {"domain": domain, "validated": number, **cell} for cell in cells(drawn_from, options.sections, rng)
+                ]
+        results["validated"] = {"seed_drawn": drawn, **summary(validated)}
+    if "unaudited_claims" in options.only:
         results["unaudited_claims"] = claims_elsewhere(engines[LABELLED[0]], options.work, made)
     for name in ("home", "validated"):
-        console.print(table(name, results[name]))
-    if "unaudited_claims" in results:
+        if name in options.only:
+            console.print(table(name, results[name]))
+    if "unaudited_claims" in options.only:
         for cell in results["unaudited_claims"]["cells"]:
             console.print(cell)
     if options.json:
-        setting = {"engines": options.engines, "pool": options.pool, "seed_made": made, "seed_drawn": drawn}
-        write_json(options.json, {"machine": machine(), "setting": setting, **results})
+        setting = {"engines": options.engines, "pool": options.pool, "seed_made": made}
+        ordered = {name: results[name] for name in PARTS if name in results}
+        write_json(options.json, {"machine": machine(), "setting": setting, **ordered})
+
+
+def kept_parts(path: Path | None, only: Sequence[str]) -> dict[str, Any]:
+    """The parts of an earlier run that the file holds and that are not drawn anew."""
+    if path is None or not path.is_file():
+        return {}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: stored[name] for name in PARTS if name in stored and name not in only}
+    for name in {"home", "validated"} & set(kept):
+        # Earlier files hold one seed for all parts.
+        kept[name] = {"seed_drawn": stored["setting"].get("seed_drawn"), **kept[name]}
+    return kept
 
 
 def work_seed(work: Path) -> int:

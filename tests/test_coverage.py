@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.coverage import FIELDS, MEANS, _redrawn, cells, section_weights, summary, table
+from benchmarks.coverage import FIELDS, MEANS, _redrawn, cells, kept_parts, section_weights, summary, table
 from benchmarks.coverage_data import LABELLED_FRACTIONS, Pool, spread_fractions
 
 
@@ -48,3 +51,11 @@ def test_a_biased_engine_is_covered_by_corrected_intervals_alone() -> None:
     assert judged["pooled_coverage"] > 0.85 > 0.6 > np.mean([cell["coverage_e562"] for cell in found])
     assert judged["worst_coverage"] == min(cell["coverage"] for cell in found)
     assert table("validated", judged).row_count == len(FIELDS)
+
+
+def test_parts_that_are_not_drawn_anew_stay_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "coverage.json"
+    assert kept_parts(None, ["home"]) == kept_parts(path, ["home"]) == {}
+    stored = {"setting": {"seed_drawn": 7}, "home": {}, "validated": {}, "unaudited_claims": {"cells": []}}
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    assert kept_parts(path, ["home"]) == {"validated": {"seed_drawn": 7}, "unaudited_claims": {"cells": []}}

@@ -12,6 +12,11 @@ from microseg.core.statistics.validation_sample import ValidationSample, count_c
 # Standard deviation of the slope of the error that is assumed before any field is labelled. Engines on other etchants have
 # slopes of found on true between 0.6 and 1.
 SLOPE_SPREAD = 0.2
+# The same where the networks learned from the domain of the labelled fields. Where a share FNR of the phase and FPR of the rest
+# are found wrong, the slope of the error is -(FPR + FNR) at the steepest, and less because errors lie at boundaries. Networks
+# on held-out fields of their own domain have sums of about 0.1 (0.03 to 0.16 over the phases of the superalloy and of
+# synthetic steel): two standard deviations.
+HOME_SLOPE_SPREAD = 0.05
 # Standard deviation of the error of one field that is assumed for the choice between line and constant, and for nothing else.
 FIELD_SPREAD = 0.03
 # A field that alone decides a slope has no residual: its leverage counts as this much at most.
@@ -29,7 +34,9 @@ class Response:
         centre: mean of the true fractions of the labelled fields, float64 (P,).
         weights: how much of the slopes is taken from the fields, float64 (P, P): the identity on differences of fractions is
             the line, 0 the constant correction.
-        slopes: shrunk slopes of the errors (rows) on the true fractions (columns), float64 (P, P).
+        slopes: slopes of the errors (rows) on the true fractions (columns) that the fields show, shrunk as those of an engine
+            of which nothing else is known, float64 (P, P).
+        slope_spread: standard deviation of the slopes that is assumed before any field is labelled.
         groups: number of independent groups G.
         scatter: contribution of each group to the line, float64 (G, K, P).
     """
@@ -38,6 +45,7 @@ class Response:
     centre: NDArray[np.float64]
     weights: NDArray[np.float64]
     slopes: NDArray[np.float64]
+    slope_spread: float
     groups: int
     scatter: NDArray[np.float64]
     _design: _Design
@@ -65,7 +73,7 @@ class Response:
     def slope_variance(self, functional: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
         """Variance of the same that comes from slopes which the fields cannot show: the shrunk part.
 
-        How large it may be is the larger of what is assumed beforehand (`SLOPE_SPREAD`) and of what the fields show of their
+        How large it may be is the larger of what is assumed beforehand (`slope_spread`) and of what the fields show of their
         slopes: of an engine that finds the same in every field, a small part of the slope is still far from what is assumed.
 
         Args:
@@ -78,7 +86,7 @@ class Response:
         away = true - self.centre[:, None]
         missed = away - self.weights @ away
         centred = functional - functional.mean()
-        assumed = SLOPE_SPREAD**2 * (centred @ centred) * (missed**2).sum(0)
+        assumed = self.slope_spread**2 * (centred @ centred) * (missed**2).sum(0)
         return np.asarray(np.maximum(assumed, (functional @ self.slopes @ missed) ** 2))
 
     def _at(self, true: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,9 +152,10 @@ def fit_response(validation: ValidationSample) -> Response:
     The found fractions are a line in the true ones: found = FPR (1 - f) + TPR f for two phases. The line is fitted to the
     fields, not pooled from their pixels: errors lie at boundaries, so that the share of a phase that is missed falls with its
     fraction, and pooled shares give too flat a line. Ridge regression (Hoerl and Kennard 1970) of the errors on the centred
-    true fractions shrinks the slopes. The ridge is (`FIELD_SPREAD` / `SLOPE_SPREAD`)^2, so that the range of the fields and
-    their number decide, never what was found; with few groups it rises until half of the degrees of freedom are left.
-    Manual counts are noisy regressors: their variance is taken out of the moments (Fuller 1987, section 2.2).
+    true fractions shrinks the slopes. The ridge is (`FIELD_SPREAD` / `SLOPE_SPREAD`)^2, or that of `HOME_SLOPE_SPREAD` for a
+    cross-validation, so that kind, range and number of the fields decide, never what was found; with few groups it rises until
+    half of the degrees of freedom are left. Manual counts are noisy regressors: their variance is taken out of the moments
+    (Fuller 1987, section 2.2).
 
     Args:
         validation: labelled fields; at least one.
@@ -160,7 +169,8 @@ def fit_response(validation: ValidationSample) -> Response:
     names, group = np.unique(np.array(validation.groups), return_inverse=True)
     values, vectors = np.linalg.eigh(columns[:, 1:].T @ columns[:, 1:] - noise)
     values = np.maximum(values, 0)
-    ridge = _ridge(values, len(names))
+    spread = HOME_SLOPE_SPREAD if validation.at_home else SLOPE_SPREAD
+    ridge, usual = (_ridge(values, len(names), each) for each in (spread, SLOPE_SPREAD))
     inverse = np.zeros((1 + phases, 1 + phases))
     inverse[0, 0] = 1 / len(true)
     inverse[1:, 1:] = (vectors / (values + ridge)) @ vectors.T
@@ -168,18 +178,19 @@ def fit_response(validation: ValidationSample) -> Response:
     products = columns.T @ errors
     products[1:] += noise
     line = inverse @ products
+    shown = (vectors / (values + usual)) @ vectors.T @ products[1:]
     design = _Design(columns, inverse, group, len(names))
     adjusted = design.adjusted(errors - columns @ line)
     scatter = design.by_group((columns @ inverse)[:, :, None] * adjusted[:, None, :])
     slopes = line[1:].T
     matrix = np.eye(phases) + slopes + (line[0] - slopes @ centre)[:, None]
-    return Response(matrix, centre, weights, slopes, len(names), scatter, design)
+    return Response(matrix, centre, weights, shown.T, spread, len(names), scatter, design)
 
 
-def _ridge(values: NDArray[np.float64], groups: int) -> float:
+def _ridge(values: NDArray[np.float64], groups: int, slope_spread: float) -> float:
     """The ridge for moments with these eigenvalues. It leaves at least half of the degrees of freedom to the scatter."""
     # A difference d of one fraction is a vector of length sqrt(2) d for two phases: hence the factor.
-    ridge = 2 * (FIELD_SPREAD / SLOPE_SPREAD) ** 2
+    ridge = 2 * (FIELD_SPREAD / slope_spread) ** 2
     most = max(groups - 1, 1e-6) / 2
     while (values / (values + ridge)).sum() > most:
         ridge *= 1.1

@@ -19,12 +19,14 @@ class ValidationSample:
         found: fraction that the engine found, over the same pixels, float64 (m, P), 0-1.
         groups: for each field what it shares with others: a specimen, a spot. Groups are taken for independent.
         points: points of the manual count that the true fractions are from, float64 (m,); infinite for a field with a mask.
+        at_home: the networks learned from fields of the same domain, as in a cross-validation.
     """
 
     true: NDArray[np.float64]
     found: NDArray[np.float64]
     groups: tuple[str, ...]
     points: NDArray[np.float64]
+    at_home: bool = False
 
     def __len__(self) -> int:
         return len(self.true)
@@ -83,6 +85,7 @@ def joined(samples: Sequence[ValidationSample]) -> ValidationSample:
         np.concatenate([sample.found for sample in samples]),
         tuple(group for sample in samples for group in sample.groups),
         np.concatenate([sample.points for sample in samples]),
+        all(sample.at_home for sample in samples),
     )
 
 

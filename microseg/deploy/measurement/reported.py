@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
@@ -270,7 +270,8 @@ def sample_of(validation: Validation) -> ValidationSample:
         points = np.array([field.counts.points for field in counted if field.counts], np.float64)
         found = np.array([field.found_fractions for field in counted], np.float64)
         samples.append(from_point_counts(on_phase, points, found, [field.group for field in counted]))
-    return samples[0] if len(samples) == 1 else joined(samples)
+    sample = samples[0] if len(samples) == 1 else joined(samples)
+    return replace(sample, at_home=validation.kind == "cross-validated")
 
 
 def _known(validation: Validation, manifest: Manifest) -> list[KnownUncertainty]:

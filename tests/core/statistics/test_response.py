@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from microseg.core.statistics.response import SLOPE_SPREAD, fit_response
+from microseg.core.statistics.response import HOME_SLOPE_SPREAD, SLOPE_SPREAD, fit_response
 from microseg.core.statistics.validation_sample import ValidationSample, from_point_counts
 
 SECOND = np.array([0.0, 1.0])
@@ -60,6 +61,29 @@ def test_the_rule_looks_at_range_and_number_and_not_at_what_was_found() -> None:
     assert weight(narrow, 0.0) < 0.5
     assert weight(narrow * 4, 0.0) > weight(narrow, 0.0)
     assert weight([0.2, 0.8], 0.0) <= 0.5
+
+
+def test_at_home_slopes_are_taken_to_be_small() -> None:
+    """A network errs little on its own domain: S / (S + 0.36) instead of S / (S + 0.0225), whatever was found."""
+    true = np.linspace(0.2, 0.8, 8)
+    spread = ((true - true.mean()) ** 2).sum()
+    for error in (0.0, 0.1):
+        found = (true + error * (-1.0) ** np.arange(8)).tolist()
+        sample = replace(_sample(true.tolist(), found), at_home=True)
+        response = fit_response(sample)
+        assert response.weights[1] @ [-1, 1] == pytest.approx(spread / (spread + 0.36))
+    exact = fit_response(replace(_sample(true.tolist(), true.tolist()), at_home=True))
+    missed = 0.3 * 0.36 / (spread + 0.36)
+    assert math.sqrt(exact.slope_variance(SECOND, _two([0.8]).T)[0]) == pytest.approx(HOME_SLOPE_SPREAD * missed)
+
+
+def test_a_steep_slope_at_home_is_a_term_as_large_as_it_is() -> None:
+    """Found 0.3 + 0.4 f: the shrunk line leaves -0.6 times the missed distance, and the term says so."""
+    true = np.linspace(0.2, 0.8, 8)
+    response = fit_response(replace(_sample(true.tolist(), (0.3 + 0.4 * true).tolist()), at_home=True))
+    left = float((response.matrix @ _two([0.8])[0])[1]) - (0.3 + 0.4 * 0.8)
+    assert left == pytest.approx(0.6 * 0.3 * 0.36 / (((true - 0.5) ** 2).sum() + 0.36), rel=1e-6)
+    assert math.sqrt(response.slope_variance(SECOND, _two([0.8]).T)[0]) == pytest.approx(left, rel=0.08)
 
 
 def test_two_groups_of_fields_equal_welch_and_imbens_and_kolesar_2016() -> None:

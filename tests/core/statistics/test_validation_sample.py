@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def test_point_counts() -> None:
     both = joined([sample, from_confusions(np.array([[[1, 0], [0, 1]]]), ["b"])])
     assert len(both) == 2 and both.groups == ("a", "b")
     assert both.points.tolist() == [100, math.inf]
+    assert not both.at_home and joined([replace(each, at_home=True) for each in (sample, both)]).at_home
 
 
 def test_counts_that_do_not_add_up_are_refused() -> None:

@@ -16,7 +16,7 @@ from microseg.core.schemas.validation import Validation
 from microseg.core.statistics.corrected import PhaseResult
 from microseg.core.statistics.uncertainty import Component, combine
 from microseg.deploy.measurement.evidence import MeasuredField, Section, Sources, Verdict, ground_of
-from microseg.deploy.measurement.reported import claims, more_fields
+from microseg.deploy.measurement.reported import claims, more_fields, sample_of
 from tests.core.alarm.samples import ALARM
 from tests.engines import threshold_manifest
 
@@ -303,6 +303,7 @@ def test_a_cross_validation_corrects_the_mean_of_the_folds() -> None:
     by_folds = claims(folded, of(validation("cross-validated"))).report[1]
     assert by_folds.raw == pytest.approx(0.3)
     assert by_folds.fraction == claims(moved, of(validation("cross-validated"))).report[1].fraction
+    assert sample_of(validation("cross-validated")).at_home and not sample_of(validation()).at_home
     own = claims(folded, of(validation())).report[1]
     assert own.fraction == claims(plain, of(validation())).report[1].fraction
 
