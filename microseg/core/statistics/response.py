@@ -184,7 +184,16 @@ def fit_response(validation: ValidationSample) -> Response:
     scatter = design.by_group((columns @ inverse)[:, :, None] * adjusted[:, None, :])
     slopes = line[1:].T
     matrix = np.eye(phases) + slopes + (line[0] - slopes @ centre)[:, None]
-    return Response(matrix, centre, weights, shown.T, spread, len(names), scatter, design)
+    return Response(
+        matrix=matrix,
+        centre=centre,
+        weights=weights,
+        slopes=shown.T,
+        slope_spread=spread,
+        groups=len(names),
+        scatter=scatter,
+        _design=design,
+    )
 
 
 def _ridge(values: NDArray[np.float64], groups: int, slope_spread: float) -> float:
