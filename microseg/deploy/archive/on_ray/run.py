@@ -58,8 +58,8 @@ def measure_on_ray(
         What the run did, as of a shard.
 
     Raises:
-        InputError: wrong input, or no such cluster (nothing is done); actors that die again and again, or results that cannot
-            be written (finished fields are complete).
+        InputError: wrong input, or no such cluster (nothing is done); a node that does not fit, or results that cannot be
+            written (finished fields are complete).
         MissingExtraError: Ray is not installed.
     """
     if options.threads is not None:
