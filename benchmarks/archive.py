@@ -1,7 +1,8 @@
 """`python -m benchmarks.archive`: a field list in shards and on Ray beside one process, with `kill -9` at random moments.
 
 It prints how many fields are lost or differ, what shards and Ray cost beside one process with all cores, and when a shard of a
-long list begins and how long its results take to merge. Each run draws its own seed and prints it.
+long list begins and how long its results take to merge. `--model` prints something else: what a field costs, and from it how
+long millions of them take on nodes (`benchmarks.archive_costs`). Each run draws its own seed and prints it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.archive_costs import add_options, model
 from benchmarks.archive_ray import disturb, ray_cluster
 from benchmarks.archive_s3 import copy_folder, fetch_folder, s3_server
 from benchmarks.archive_scale import measure_scale
@@ -55,7 +57,11 @@ def main() -> None:
     )
     parser.add_argument("--engine", type=Path, help="an engine; by default one with random weights, which needs torch")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    add_options(parser)
     options = parser.parse_args()
+    if options.model:
+        model(options)
+        return
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory() as work:
         found = measure(Path(work), options)

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,13 @@ class Faults:
     Attributes:
         share: The share, 0-1.
         number: How many faults there were.
+        requests: How many requests there were for each path.
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]], share: float, seed: int) -> None:
         self.share = share
         self.number = 0
+        self.requests: Counter[str] = Counter()
         self._application = application
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -32,6 +35,7 @@ class Faults:
     def __call__(self, environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
         with self._lock:
+            self.requests[environment.get("PATH_INFO", "")] += 1
             kind = self._random.randrange(4) if self._random.random() < self.share else None
             self.number += kind is not None
         if kind is None:

@@ -43,9 +43,9 @@ def measure_scale(work: Path, listed: Path, engine: Path, merged: Path, rows: in
         "none",
         "--measure-changed",
     ]
-    begin_s, begin_mb = _measured(command, out / "archive.json")
+    begin_s, begin_mb = measured_run(command, out / "archive.json")
     _write_results(out, merged, long, rows)
-    merge_s, merge_mb = _measured(["merge", out], None)
+    merge_s, merge_mb = measured_run(["merge", out], None)
     return {
         "rows": rows,
         "begin_seconds": begin_s,
@@ -55,7 +55,7 @@ def measure_scale(work: Path, listed: Path, engine: Path, merged: Path, rows: in
     }
 
 
-def _measured(arguments: Sequence[Any], until: Path | None) -> tuple[float, float]:
+def measured_run(arguments: Sequence[Any], until: Path | None) -> tuple[float, float]:
     """Seconds and peak resident MB of a command; `until`: it is ended once this file is there."""
     begun = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "microseg", *map(str, arguments)], stdout=subprocess.DEVNULL)

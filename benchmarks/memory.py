@@ -79,7 +79,7 @@ def measure(work: Path, few: int, many: int, huge_px: int, folds: int) -> dict[s
     bytes_per_pixel = measure_bytes_per_pixel(engine, read_manifest(engine).stride)
     write_random_engine(engine, ENCODER, folds, bytes_per_pixel, DECODER)
     for name, count in (("few", few), ("many", many)):
-        _write_fields(work / name, count)
+        write_fields(work / name, count)
     (work / "huge").mkdir()
     _write_huge(work / "huge" / "field.tif", huge_px)
     runs = {
@@ -158,12 +158,13 @@ def _write_labelled(folder: Path, count: int) -> None:
         tifffile.imwrite(folder / "masks" / f"field{index:04d}.tif", labels, compression="zlib")
 
 
-def _write_fields(folder: Path, count: int) -> None:
+def write_fields(folder: Path, count: int, size_px: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    """Write fields of one width and height as TIFF files of 8 bits without compression."""
     import tifffile
 
     folder.mkdir()
     for index in range(count):
-        tifffile.imwrite(folder / f"field{index:04d}.tif", _field(HEIGHT, WIDTH, index))
+        tifffile.imwrite(folder / f"field{index:04d}.tif", _field(size_px[1], size_px[0], index))
 
 
 def _write_huge(path: Path, side_px: int) -> None:

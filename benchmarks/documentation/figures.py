@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documentation import figures_archive
 from benchmarks.documentation.figures_adaptation import (
     adaptation_bags,
     adaptation_criteria,
@@ -61,7 +63,8 @@ def read_rows(name: str) -> Any:
 def marked_pages() -> list[Path]:
     """The files of the repository that hold tables of figures."""
     root = RESULTS.parents[1]
-    return [root / "README.md", *sorted((root / "microseg" / "docs" / "figures").glob("*.md"))]
+    docs = root / "microseg" / "docs"
+    return [root / "README.md", docs / "scale.md", *sorted((docs / "figures").glob("*.md"))]
 
 
 def with_tables(text: str) -> str:
@@ -316,6 +319,10 @@ def augmentation() -> str:
     return table(header, rows)
 
 
+def _archive(name: str) -> str:
+    return figures_archive.shown(read_rows("archive-model"), name)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "real-data": real_data,
     "accuracy-in-short": accuracy_in_short,
@@ -342,6 +349,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coverage-validated": lambda: coverage(read_rows("coverage"), "validated"),
     "claims": lambda: claims(read_rows("coverage")),
     "audits": lambda: audits(read_rows("audit")),
+    **{name: partial(_archive, name) for name in figures_archive.SHOWN},
     "alarm": lambda: alarm(read_rows("alarm")),
     "adaptation-in-short": lambda: adaptation_in_short(read("uda")["rows"]),
     "adaptation-bags": lambda: adaptation_bags(read("uda")["rows"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -135,11 +136,12 @@ def claims(
 def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, phases: int) -> tuple[Reported, ...]:
     """What is reported of each phase of one section, or of several together."""
     fields = [field for section in sections for field in section.fields]
-    columns: list[list[float | None]] = [[] for _ in range(phases)]
+    columns = [array("d") for _ in range(phases)]
     for field in fields:
         for column, fraction in zip(columns, field.fractions, strict=True):
-            column.append(fraction)
-    raws = [_mean(column) for column in columns]
+            if fraction is not None:
+                column.append(fraction)
+    raws = [fmean(column) if column else None for column in columns]
     del columns
     if ground.validation is None:
         return tuple(Reported(raw, None, "none", raw, ground.reasons) for raw in raws)
@@ -174,11 +176,6 @@ def _folds(fields: Sequence[Measured]) -> NDArray[np.float64]:
     for index, field in enumerate(fields):
         found[index] = field.fold_fractions
     return found
-
-
-def _mean(fractions: Sequence[float | None]) -> float | None:
-    known = [fraction for fraction in fractions if fraction is not None]
-    return fmean(known) if known else None
 
 
 def _claimed(result: PhaseResult, ground: Ground, sampled: tuple[int, int], phase: str) -> Reported:

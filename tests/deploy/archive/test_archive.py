@@ -16,12 +16,14 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.storage.folder import Folder
 from microseg.deploy.archive.merging.merge import merge
+from microseg.deploy.archive.merging.table import ResultTable
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
 from tests.chain import microseg
@@ -202,3 +204,30 @@ def test_what_cannot_be_begun(archive: Path, listed: Path, tiny_engine: Path, tm
         segment(SegmentOptions(archive, tiny_engine, tmp_path / "new", shard="1/2"))
     with pytest.raises(InputError, match="holds no results of a field list"):
         merge(Folder(tmp_path / "full"))
+
+
+def test_an_engine_name_that_is_no_file_name_is_refused(listed: Path, tiny_engine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shard(listed, tiny_engine, out, "1/1", masks="none")
+    settings = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+    before = parts_of(out)
+    for name in ("", ".", "..", "../up.onnx", "/etc/passwd", "a\0.onnx", "a" * 300):
+        (out / "settings.json").write_text(json.dumps(settings | {"engine": name}), encoding="utf-8")
+        with pytest.raises(InputError, match=r"settings.json: .* is no file name of an engine"):
+            merge(Folder(out))
+    assert parts_of(out) == before and not (out / "summary.json").exists()
+
+
+def test_files_that_the_engine_learned_from_are_known_by_their_hashes() -> None:
+    hashes = ["a", "b", "a", "c", "b"]
+    table = ResultTable(
+        columns={"row": pa.array(range(5)), "sha256": pa.array(hashes)},
+        phases=(),
+        folds=1,
+        preparations={},
+        pixel_sizes={},
+        trained=frozenset({"c", "x"}),
+        deviations=(),
+    )
+    table.forget_hashes()
+    assert table.same_files == [(2, 0), (4, 1)] and table.is_trained == [False, False, False, True, False]

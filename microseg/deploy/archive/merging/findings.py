@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.pixel_size import ASSUMPTIONS, NO_SIZE
 from microseg.core.statistics.astm_e562 import PhaseStatistics, statistics_by_fold
+from microseg.deploy.archive.merging.compact import real_numbers, whole_numbers
 from microseg.deploy.archive.merging.table import ResultTable
 from microseg.deploy.report.field_notices import LISTED, counted_notices
 from microseg.deploy.report.records import FailedField
@@ -52,17 +53,17 @@ class TableFindings(Findings):
     def phases(self) -> dict[str, PhaseStatistics]:
         """Statistics by phase name, in the engine's order."""
         table, chosen = self.table, self.counts
-        totals = table.measured_px[chosen].tolist()
+        totals = whole_numbers(table.measured_px[chosen])
         found = {}
         for index, name in enumerate(table.phases):
             if name in self.artefacts or not totals:
                 found[name] = statistics_by_fold([], [], [], [])
                 continue
             found[name] = statistics_by_fold(
-                table.fractions[chosen, index].tolist(),
-                table.counts[chosen, index].tolist(),
+                real_numbers(table.fractions[chosen, index]),
+                whole_numbers(table.counts[chosen, index]),
                 totals,
-                (table.fold_fractions(fold, index)[chosen].tolist() for fold in range(table.folds)),
+                (real_numbers(table.fold_fractions(fold, index)[chosen]) for fold in range(table.folds)),
             )
         return found
 

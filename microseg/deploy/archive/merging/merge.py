@@ -15,7 +15,7 @@ import numpy as np
 from microseg.core.errors import InputError
 from microseg.core.schemas.validation import validation_beside
 from microseg.core.storage.storage import Storage
-from microseg.deploy.archive.archive_file import Begun, read_archive
+from microseg.deploy.archive.archive_file import SETTINGS, Begun, read_archive
 from microseg.deploy.archive.extra import arrow
 from microseg.deploy.archive.merging.chosen import Chosen, choose
 from microseg.deploy.archive.merging.findings import TableFindings
@@ -32,6 +32,9 @@ from microseg.deploy.report.records import FailedField
 from microseg.deploy.report.repeated import Clues, repeated_among
 from microseg.deploy.report.summary import summary
 from microseg.deploy.report.summary_file import SummaryRun
+
+# With the ending of a validation it must be a name, too.
+_MOST_NAME_BYTES = 240
 
 
 def merge(storage: Storage, *, partial: bool = False, run: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def merge(storage: Storage, *, partial: bool = False, run: Mapping[str, Any] | N
     arrow()
     begun = time.monotonic()
     there = read_archive(storage)
+    _require_file_name(there.settings.engine, f"{storage.label}/{SETTINGS}")
     storage.require_writable()
     chosen = choose(storage, there)
     missing = there.archive.fields - len(chosen.parts)
@@ -76,6 +80,16 @@ def merge(storage: Storage, *, partial: bool = False, run: Mapping[str, Any] | N
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     storage.write("summary.json", text.encode("utf-8"))
     return content
+
+
+def _require_file_name(name: str, where: str) -> None:
+    """Raise InputError where the engine's name is none: whoever may write to the storage may write anything."""
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= _MOST_NAME_BYTES or name == ".." or "\0" in name or Path(name).name != name:
+        raise InputError(f"{where}: {name[:80]!r} is no file name of an engine. Remedy: measure into another --out.")
 
 
 @dataclass(frozen=True)
@@ -191,7 +205,7 @@ class _Merged:
         """The labelled fields that may stand behind the figures."""
         settings = self.there.settings
         with TemporaryDirectory(prefix="microseg-") as folder:
-            engine = Path(folder, Path(settings.engine).name)
+            engine = Path(folder, settings.engine)
             beside = validation_beside(engine)
             data = self.storage.read(beside.name)
             if data is not None:

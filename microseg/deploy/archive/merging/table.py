@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from microseg.core.alarm.schema import GROUPS, FieldAlarm
 from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.pixel_size import ASSUMPTIONS
 from microseg.core.schemas.preparation import Preparation
+from microseg.deploy.archive.extra import arrow
+from microseg.deploy.archive.merging.compact import real_numbers, whole_numbers
 from microseg.deploy.report.field_notices import LISTED
 
 _SCORES = tuple(f"score_{group}" for group in GROUPS)
@@ -99,17 +102,19 @@ class ResultTable:
         return np.asarray(codes, np.int64), column.dictionary.to_pylist()
 
     @cached_property
-    def sections(self) -> tuple[list[int], list[str]]:
+    def sections(self) -> tuple[array[int], list[str]]:
         """The number of each field's section, and the sections' names."""
         codes, names = self.coded("section")
-        return codes.tolist(), names
+        return whole_numbers(codes), names
 
     @cached_property
     def same_files(self) -> list[tuple[int, int]]:
         """Number of each field whose file is that of a field before it, and the number of the first one."""
-        codes, texts = self.coded("sha256")
-        if len(texts) == len(codes):
+        # The texts themselves, as Python holds them, would take more memory than all other columns.
+        encoded = self.columns["sha256"].dictionary_encode()
+        if len(encoded.dictionary) == len(encoded):
             return []
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
         firsts = first[inverse]
         again = np.flatnonzero(firsts != np.arange(len(codes)))
@@ -129,11 +134,9 @@ class ResultTable:
     @cached_property
     def is_trained(self) -> list[bool]:
         """Whether the engine learned from this very file."""
-        if not self.trained:
-            return [False] * len(self)
-        codes, texts = self.coded("sha256")
-        known = np.array([text in self.trained for text in texts], np.bool_)
-        return cast(list[bool], known[codes].tolist())
+        pa, _ = arrow()
+        known = pa.compute.is_in(self.columns["sha256"], pa.array(list(self.trained), pa.string()))
+        return cast(list[bool], known.to_pylist())
 
     @cached_property
     def left_out(self) -> tuple[NDArray[np.int64], list[dict[str, int]]]:
@@ -208,10 +211,10 @@ class _Alarms:
     """The columns of the alarm."""
 
     levels: list[Any]
-    errors: list[float]
+    errors: array[float]
     scores: NDArray[np.float64]
-    causes: tuple[list[int], list[list[str]]]
-    cures: tuple[list[int], list[str]]
+    causes: tuple[array[int], list[list[str]]]
+    cures: tuple[array[int], list[str]]
 
     @classmethod
     def of(cls, table: ResultTable, levels: NDArray[np.int64], names: list[Any]) -> _Alarms:
@@ -220,10 +223,10 @@ class _Alarms:
         cures, words = table.coded("alarm_cure")
         return cls(
             levels=[None if level < 0 else names[level] for level in levels.tolist()],
-            errors=table.reals("predicted_error").tolist(),
+            errors=real_numbers(table.reals("predicted_error")),
             scores=np.stack([table.reals(name) for name in _SCORES], 1),
-            causes=(causes.tolist(), [json.loads(text) for text in texts]),
-            cures=(cures.tolist(), words),
+            causes=(whole_numbers(causes), [json.loads(text) for text in texts]),
+            cures=(whole_numbers(cures), words),
         )
 
 
