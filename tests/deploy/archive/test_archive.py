@@ -22,6 +22,7 @@ from PIL import Image
 
 from microseg.core.errors import InputError
 from microseg.core.storage.folder import Folder
+from microseg.deploy.archive.merging.compact import text_hashes
 from microseg.deploy.archive.merging.merge import merge
 from microseg.deploy.archive.merging.table import ResultTable
 from microseg.deploy.segment import segment
@@ -221,13 +222,12 @@ def test_an_engine_name_that_is_no_file_name_is_refused(listed: Path, tiny_engin
 def test_files_that_the_engine_learned_from_are_known_by_their_hashes() -> None:
     hashes = ["a", "b", "a", "c", "b"]
     table = ResultTable(
-        columns={"row": pa.array(range(5)), "sha256": pa.array(hashes)},
+        columns={"row": pa.array(range(5)), "sha256": text_hashes(hashes)},
         phases=(),
         folds=1,
         preparations={},
         pixel_sizes={},
         trained=frozenset({"c", "x"}),
-        deviations=(),
     )
     table.forget_hashes()
     assert table.same_files == [(2, 0), (4, 1)] and table.is_trained == [False, False, False, True, False]

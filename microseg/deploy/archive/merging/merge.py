@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from microseg.core.errors import InputError
 from microseg.core.schemas.validation import validation_beside
@@ -18,6 +19,7 @@ from microseg.core.storage.storage import Storage
 from microseg.deploy.archive.archive_file import SETTINGS, Begun, read_archive
 from microseg.deploy.archive.extra import arrow
 from microseg.deploy.archive.merging.chosen import Chosen, choose
+from microseg.deploy.archive.merging.compact import text_hashes
 from microseg.deploy.archive.merging.findings import TableFindings
 from microseg.deploy.archive.merging.joined import write_joined
 from microseg.deploy.archive.merging.page import page
@@ -121,24 +123,40 @@ class _Merged:
         wanted = [*NEEDED, *spreads, *(["alarm_deviations"] if has_alarm and manifest.validations else [])]
         measured: list[Any] = []
         failed: list[tuple[int, str, str]] = []
+        # Wide columns go to their places at once: moved together, one of them is in memory three times.
+        fields, each_px = len(chosen.rows), len(phases)
+        wide: dict[str, NDArray[Any]] = {
+            "counts": np.empty((fields, each_px), np.int64),
+            "fold_counts": np.empty((fields, each_px * len(manifest.folds)), np.int64),
+            "sha256": np.empty((fields, 2), np.uint64),
+        }
+        narrow = [name for name in wanted if name not in wide]
+        known = np.zeros(fields, np.bool_)
         for name, mask in chosen.masks():
             with opened_part(storage, name) as file:
                 table = file.read([*wanted, "status", "reason"]).filter(pa.array(mask))
             is_measured = pa.compute.equal(table.column("status").cast(pa.string()), "measured")
             other = table.filter(pa.compute.invert(is_measured)).select(["row", "field", "reason"]).to_pylist()
             failed += [(each["row"], each["field"], each["reason"]) for each in other]
-            measured.append(table.filter(is_measured).select(wanted))
+            part = table.filter(is_measured)
+            measured.append(part.select(narrow))
+            if part.num_rows:
+                at = np.searchsorted(chosen.rows, part.column("row").to_numpy())
+                known[at] = True
+                for key in ("counts", "fold_counts"):
+                    wide[key][at] = _whole(part.column(key)).flatten().to_numpy().reshape(len(at), -1)
+                wide["sha256"][at] = text_hashes(part.column("sha256").to_pylist())
+            pa.default_memory_pool().release_unused()
         joined = pa.concat_tables(measured)
         del measured
         order = pa.compute.sort_indices(joined.column("row"))
-        columns = {}
-        for name in wanted:
+        columns: dict[str, Any] = wide if known.all() else {name: values[known] for name, values in wide.items()}
+        for name in narrow:
             # One column after another: the whole table twice takes too much memory.
             columns[name] = _whole(joined.column(name).take(order))
             joined = joined.drop_columns([name])
             pa.default_memory_pool().release_unused()
         settings = there.settings
-        deviations = columns["alarm_deviations"].to_pylist() if "alarm_deviations" in columns else ()
         return cls(
             storage,
             there,
@@ -150,7 +168,6 @@ class _Merged:
                 preparations={"": settings.preparation, **settings.nearby},
                 pixel_sizes=settings.pixel_sizes,
                 trained=frozenset(field.sha256 for field in manifest.training_fields),
-                deviations=deviations,
             ),
             tuple(FailedField(name=name, reason=reason) for _, name, reason in sorted(failed)),
         )

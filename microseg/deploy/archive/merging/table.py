@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -16,8 +16,7 @@ from microseg.core.alarm.schema import GROUPS, FieldAlarm
 from microseg.core.images.exclusion import artefact_reason
 from microseg.core.images.pixel_size import ASSUMPTIONS
 from microseg.core.schemas.preparation import Preparation
-from microseg.deploy.archive.extra import arrow
-from microseg.deploy.archive.merging.compact import real_numbers, whole_numbers
+from microseg.deploy.archive.merging.compact import are_among, real_numbers, repeated, whole_numbers
 from microseg.deploy.report.field_notices import LISTED
 
 _SCORES = tuple(f"score_{group}" for group in GROUPS)
@@ -35,13 +34,13 @@ class ResultTable:
     """The measured fields in the order of the list.
 
     Attributes:
-        columns: the columns `NEEDED` and the standard deviations over the folds, as Arrow arrays.
+        columns: the columns `NEEDED` and the standard deviations over the folds, as Arrow arrays; `counts` and `fold_counts` as
+            int64 (n, their length), `sha256` as its `text_hashes`.
         phases: names of the phases, in the engine's order.
         folds: number of folds.
         preparations: how fields are prepared that have settings of their own, by their path; "" is that of the others.
         pixel_sizes: pixel sizes that are stated for single fields, µm, by name.
         trained: SHA-256 of the fields that the engine learned from.
-        deviations: gives the text of the alarm's deviations of a field.
     """
 
     columns: dict[str, Any]
@@ -50,7 +49,6 @@ class ResultTable:
     preparations: Mapping[str, Preparation]
     pixel_sizes: Mapping[str, float]
     trained: frozenset[str]
-    deviations: Sequence[str | None]
 
     def __len__(self) -> int:
         return len(self.columns["row"])
@@ -58,12 +56,12 @@ class ResultTable:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Pixels of each phase, int64 (n, P)."""
-        return _flat(self.columns["counts"]).reshape(len(self), len(self.phases))
+        return np.asarray(self.columns["counts"], np.int64)
 
     @cached_property
     def fold_counts(self) -> NDArray[np.int64]:
         """Pixels of each phase by each fold, int64 (n, F, P)."""
-        return _flat(self.columns["fold_counts"]).reshape(len(self), self.folds, len(self.phases))
+        return np.asarray(self.columns["fold_counts"], np.int64).reshape(len(self), self.folds, len(self.phases))
 
     @cached_property
     def measured_px(self) -> NDArray[np.int64]:
@@ -110,18 +108,10 @@ class ResultTable:
     @cached_property
     def same_files(self) -> list[tuple[int, int]]:
         """Number of each field whose file is that of a field before it, and the number of the first one."""
-        # The texts themselves, as Python holds them, would take more memory than all other columns.
-        encoded = self.columns["sha256"].dictionary_encode()
-        if len(encoded.dictionary) == len(encoded):
-            return []
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-        firsts = first[inverse]
-        again = np.flatnonzero(firsts != np.arange(len(codes)))
-        return list(zip(again.tolist(), firsts[again].tolist(), strict=True))
+        return repeated(self.columns["sha256"])
 
     def forget_hashes(self) -> None:
-        """Keep what the files' hashes say, and not the hashes, which take a tenth of the memory."""
+        """Keep what the files' hashes say, and not the hashes."""
         _ = self.same_files, self.is_trained
         del self.columns["sha256"]
 
@@ -134,9 +124,7 @@ class ResultTable:
     @cached_property
     def is_trained(self) -> list[bool]:
         """Whether the engine learned from this very file."""
-        pa, _ = arrow()
-        known = pa.compute.is_in(self.columns["sha256"], pa.array(list(self.trained), pa.string()))
-        return cast(list[bool], known.to_pylist())
+        return are_among(self.columns["sha256"], self.trained)
 
     @cached_property
     def left_out(self) -> tuple[NDArray[np.int64], list[dict[str, int]]]:
@@ -390,10 +378,6 @@ class TableAlarm(_OfTable):
     @property
     def deviations(self) -> dict[str, float]:
         """Difference of each measure from labelled fields of the same fractions."""
-        text = self._table.deviations[self._at]
+        column = self._table.columns.get("alarm_deviations")
+        text = None if column is None else column[self._at].as_py()
         return json.loads(text) if text else {}
-
-
-def _flat(column: Any) -> NDArray[np.int64]:
-    """The values of a column of lists, one after another, int64."""
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.int64)
