@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,7 +15,8 @@ from unittest.mock import patch
 
 import yaml
 
-from microseg.core.schemas.run import RunSummary
+from microseg.core.schemas.run import RunSummary, read_record
+from microseg.core.system.files import write_yaml
 from microseg.synthetic.folder import write_domain
 from microseg.train.common.curves import plot_histories
 from microseg.train.common.progress import ProgressCallback
@@ -77,6 +79,14 @@ def train(
             domain, "tiny", recipe or tiny_recipe(), out,
             resume=resume, only_folds=only_folds, on_fold=on_fold, workers=workers,
         )  # fmt: skip
+
+
+def copied(source: Path, trained: Path, domain: Path, run: Path) -> None:
+    """Own copies of a domain and of the run on it, which says where its domain is now: a training spared."""
+    shutil.copytree(source, domain)
+    shutil.copytree(trained, run)
+    record = read_record(run).model_copy(update={"domain_source": str(domain.resolve())})
+    write_yaml(run / "run.yaml", record.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from microseg.synthetic.folder import write_domain
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.recipe import Recipe
 from microseg.train.supervised.continued import EarlierRun
-from tests.chain import microseg, tiny_domain, train
+from tests.chain import copied, microseg
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(source: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("continued")
-    train(tiny_domain(root / "s"), root / "run")
+    copied(source, trained, root / "s", root / "run")
     write_domain(root / "t2", "t2", 2, 5, size_px=(180, 150))
     return root
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from microseg.core.schemas.run import RunSummary
+from microseg.core.schemas.run import RunSummary, read_run
 from microseg.train.recipe_files import load_uda_recipe
 from microseg.train.uda.command import AdaptationOptions, run_uda
 
@@ -20,3 +20,9 @@ def adapted(place: Path, out: Path, method: str, settings: list[str] | None = No
     resume = options.pop("resume", False)
     chosen = AdaptationOptions(**(given | options))
     return run_uda(target, place / "runs" / "s-tiny", name, recipe, out, chosen, resume=resume)
+
+
+def adapted_once(place: Path, method: str) -> tuple[Path, RunSummary]:
+    """The run of a method with the settings `ONCE`, which the first test that needs it makes and others read."""
+    run = place / "once" / method
+    return run, read_run(run)[1] if run.exists() else adapted(place, run, method, ONCE)
