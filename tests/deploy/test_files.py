@@ -256,3 +256,23 @@ def test_the_ray_job_runs_a_real_command() -> None:
     # Each worker has room for an actor, and there are as many.
     assert values["cpus_per_actor"] == group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
     assert values["actors"] == group["maxReplicas"] and group["minReplicas"] >= 1
+
+
+def test_kubernetes_takes_the_manifests() -> None:
+    """Where kubernetes-validate is installed, which has the published schemas and is large."""
+    validate = pytest.importorskip("kubernetes_validate").validate
+    documents = [
+        document
+        for path in sorted((DEPLOY / "kubernetes").iterdir())
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    ]
+    for document in documents:
+        if document["kind"] != "RayJob":
+            for version in ("1.29", "1.37"):
+                validate(document, version, strict=True)
+            continue
+        # A kind of KubeRay: its pods are Kubernetes' own.
+        cluster = document["spec"]["rayClusterSpec"]
+        for part in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": part["template"]["spec"]}
+            validate(pod, "1.37", strict=True)
