@@ -349,6 +349,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coverage-validated": lambda: coverage(read_rows("coverage"), "validated"),
     "claims": lambda: claims(read_rows("coverage")),
     "audits": lambda: audits(read_rows("audit")),
+    "archive-kills": lambda: figures_archive.kills(read_rows("archive")),
     **{name: partial(_archive, name) for name in figures_archive.SHOWN},
     "alarm": lambda: alarm(read_rows("alarm")),
     "adaptation-in-short": lambda: adaptation_in_short(read("uda")["rows"]),

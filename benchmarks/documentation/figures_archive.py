@@ -113,6 +113,30 @@ def sizes(found: Found) -> Shown:
     return ("what", *(f"{each['fields'] // 1_000_000:,} million" for each in plans)), rows
 
 
+def kills(found: Found) -> str:
+    """What kills and faults lose, and what shards and Ray cost beside one process; without a file it says so."""
+    if not found:
+        return _NOT_RUN
+    killed = f"{found['ray_kills']} killed workers, 1 killed node"
+    rows = (
+        ("two shards", f"{found['kills']} killed processes", "shards", f"{100 * found['overhead_shards']:+.1f} %"),
+        ("Ray, two nodes", killed, "ray", f"{100 * found['overhead_ray']:+.1f} %"),
+        ("S3, two shards", f"{found['s3_faults']} errors, time-outs and cut answers", "s3", ""),
+    )
+    shares = (
+        (what, disturbed, f"{found[f'{key}_lost']:.0%}", f"{found[f'{key}_different']:.0%}", overhead or "not measured")
+        for what, disturbed, key, overhead in rows
+    )
+    header = (
+        f"{found['fields']:,} fields",
+        "disturbed by",
+        "lost",
+        "different",
+        "time beside one process, undisturbed",
+    )
+    return table(header, list(shares))
+
+
 SHOWN = {
     "archive-costs": costs, "archive-lines": lines, "archive-tables": tables, "archive-runs": runs, "archive-hours": hours,
     "archive-sizes": sizes,

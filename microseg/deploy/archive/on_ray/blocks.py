@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MOST_FIELDS = 64
 _MOST_BYTES = 256 << 20
 # Of each actor, so that the last ones end together.
-_BLOCKS = 16
+_BLOCKS = 32
 
 
 def fields_of_a_block(fields: int, actors: int) -> int:

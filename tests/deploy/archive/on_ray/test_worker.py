@@ -123,7 +123,7 @@ def test_blocks_are_of_few_bytes_and_small() -> None:
     table = pa.table({"size": pa.array([200 << 20, 100 << 20, None, 1, 1, 1, 300 << 20], pa.int64())})
     assert [block.num_rows for block in blocks([table], 4)] == [1, 4, 1, 1]
     assert pa.concat_tables(blocks([table, table], 3)).num_rows == 14
-    assert [fields_of_a_block(*each) for each in ((10**6, 8), (320, 2), (3, 4))] == [64, 10, 1]
+    assert [fields_of_a_block(*each) for each in ((10**6, 8), (320, 2), (3, 4))] == [64, 5, 1]
 
 
 def test_the_room_of_a_cluster() -> None:
