@@ -320,7 +320,8 @@ def augmentation() -> str:
 
 
 def _archive(name: str) -> str:
-    return figures_archive.shown(read_rows("archive-model"), name)
+    found = read_rows("archive-model")
+    return figures_archive.shown({**found, "archive": read_rows("archive")} if found else found, name)
 
 
 TABLES: dict[str, Callable[[], str]] = {

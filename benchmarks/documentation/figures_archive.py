@@ -42,21 +42,32 @@ def lines(found: Found) -> Shown:
 
 def tables(found: Found) -> Shown:
     """What lists, tables and requests cost."""
-    cost, scale = found["tables"], found["scale"]
-    rows = (
+    cost = found["tables"]
+    # The long lists that were measured: the model's own, and that of `benchmarks.archive`.
+    measured = [each for each in (found["scale"], found.get("archive")) if each]
+    rows = [
         ("row of the merged table", f"{cost['row_bytes']:.0f} bytes"),
         ("small picture of a field that has one", f"{cost['picture_bytes'] / 1e3:.0f} kB"),
         ("writing 1,000 rows of a shard's table", f"{1e6 * cost['part_row_s']:.0f} ms"),
         ("`list`, 1,000 files", f"{1e3 * cost['list_row_s']:.2f} s"),
-        ("start of a shard, 1,000,000 rows of the list", f"{1e6 * cost['scan_row_s']:.1f} s"),
-        ("the same in memory", f"{cost['scan_row_bytes']:.0f} MB"),
-        ("`merge`, 1,000,000 rows", f"{1e6 * cost['merge_row_s']:.0f} s"),
-        ("the same in memory", f"{cost['merge_row_bytes']:.0f} MB + {scale['merge_start_mb']:.0f} MB"),
-        ("requests to object storage of a field, without tables",
-         f"{cost['requests_read']:.0f} to read, {cost['requests_written']:.0f} to write"),
+        *(
+            (
+                f"a shard begins, list of {each['rows']:,} rows",
+                f"{each['begin_seconds']:.1f} s, {each['begin_mb']:.0f} MB",
+            )
+            for each in measured
+        ),
+        *(
+            (f"`merge` of {each['rows']:,} rows", f"{each['merge_rows_seconds']:.0f} s, {each['merge_rows_mb']:.0f} MB")
+            for each in measured
+        ),
+        (
+            "requests to object storage of a field, without tables",
+            f"{cost['requests_read']:.0f} to read, {cost['requests_written']:.0f} to write",
+        ),
         ("requests of a shard when it starts", f"{cost['requests_of_start']:.0f}"),
-    )  # fmt: skip
-    return ("what", f"cost (lists and merges: {scale['rows']:,} rows measured)"), list(rows)
+    ]
+    return ("what", "cost"), rows
 
 
 def runs(found: Found) -> Shown:
