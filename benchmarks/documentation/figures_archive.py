@@ -45,7 +45,7 @@ def tables(found: Found) -> Shown:
     cost = found["tables"]
     # The long lists that were measured: the model's own, and that of `benchmarks.archive`.
     measured = [each for each in (found["scale"], found.get("archive")) if each]
-    rows = [
+    rows: list[Sequence[object]] = [
         ("row of the merged table", f"{cost['row_bytes']:.0f} bytes"),
         ("small picture of a field that has one", f"{cost['picture_bytes'] / 1e3:.0f} kB"),
         ("writing 1,000 rows of a shard's table", f"{1e6 * cost['part_row_s']:.0f} ms"),
