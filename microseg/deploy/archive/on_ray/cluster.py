@@ -89,12 +89,12 @@ def connected(address: str | None) -> Iterator[ModuleType]:
             f"{named}: Ray does not connect ({lines}). Remedy: the address of a running cluster with the same versions of Ray "
             "and Python, or no --address for this machine alone."
         ) from error
-    try:
-        # It prints what befalls its workers.
-        with redirect_stdout(sys.stderr):
+    # It prints what befalls its workers, some of it when the connection ends.
+    with redirect_stdout(sys.stderr):
+        try:
             yield ray
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def room_for(options: RayOptions, nodes: Sequence[Mapping[str, float]]) -> Room:
