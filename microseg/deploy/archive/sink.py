@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from microseg.core.errors import FieldError
 from microseg.core.images.folders import readable
+from microseg.core.images.scale.sidecars import sidecar_paths
 from microseg.core.images.scale.texts import MOST_BYTES
 from microseg.core.pictures.overlay import jpeg, thumbnail
 from microseg.core.storage.objects import file_system, patiently, read_object
@@ -173,7 +174,9 @@ class ArchiveSink(ReportSink):
         path = folder / f"{kept}{Path(source.name).suffix}"
         self._fields[source.name] = replace(source, path=path)
         path.write_bytes(read_object(files, at, entry["size"]))
-        for name in (source.beside or "").split("/") if source.beside else ():
+        listed = (source.beside or "").split("/")
+        # Other programs write lists, too: no other names than those that are looked for.
+        for name in (each.name for each in sidecar_paths(Path(at)) if each.name in listed):
             text_at = f"{at.rpartition('/')[0]}/{name}"
             size = patiently(lambda text_at=text_at: files.info(text_at, refresh=True))["size"]  # type: ignore[misc]
             text = read_object(files, text_at, min(size, MOST_BYTES))

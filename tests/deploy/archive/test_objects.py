@@ -11,6 +11,8 @@ from typing import Any
 
 import fsspec
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -114,6 +116,18 @@ def test_a_domain_is_listed_as_on_files(bucket: Any, tmp_path: Path, tiny_engine
     fields = [pd.read_parquet(path.with_suffix("") / "fields").sort_values("field") for path in listed]
     columns = ["field", "pixel_size_um", "pixel_size_source", "measured_height_px", "counts", "key"]
     pd.testing.assert_frame_equal(*(each[columns].reset_index(drop=True) for each in fields))
+
+
+def test_a_list_of_another_program_names_no_file_but_texts_beside(
+    bucket: Any, tmp_path: Path, tiny_engine: Path
+) -> None:
+    listed = tmp_path / "fields.parquet"
+    microseg("list", "memory://lots", "--out", listed)
+    table = pq.read_table(listed)
+    hostile = pa.array(["../../../escaped.txt", "\0", "top.png/.."] * 2, pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("beside"), "beside", hostile), listed)
+    done = segment(SegmentOptions(listed, tiny_engine, tmp_path / "out", shard="1/1")).summary
+    assert done["measured"] == len(NAMES) and not done["failed"]
 
 
 def test_a_domain_yaml_that_cannot_be_used_is_named(bucket: Any, tmp_path: Path) -> None:

@@ -103,12 +103,12 @@ class ObjectWalk:
         entries = self._listed(self._root)
         own = self._described(self._root, entries, None)
         if own is None:
-            yield from self._walk(self._root, self._above(self._root), self._root)
+            yield from self._walk(self._root, entries, self._above(self._root), self._root)
             return
         folders = self._image_folders(own, entries)
         base = posixpath.commonpath(folders)
         for folder in folders:
-            yield from self._walk(folder, own, base)
+            yield from self._walk(folder, self._listed(folder), own, base)
         own.require_names()
 
     def _image_folders(self, own: _Described, entries: Mapping[str, Any]) -> list[str]:
@@ -134,9 +134,10 @@ class ObjectWalk:
             )
         return described.folder if path == "." else f"{described.folder}/{path}"
 
-    def _walk(self, folder: str, nearest: _Described | None, base: str) -> Iterator[ListedField]:
-        """The images of a folder and below."""
-        entries = self._listed(folder)
+    def _walk(
+        self, folder: str, entries: Mapping[str, Any], nearest: _Described | None, base: str
+    ) -> Iterator[ListedField]:
+        """The images of a folder, which has these entries, and below. Their names are relative to `base`."""
         name_of_settings = posixpath.relpath(f"{folder}/domain.yaml", self._root)
         own = None if folder == self._root else self._described(folder, entries, name_of_settings)
         nearest = own or nearest
@@ -155,10 +156,11 @@ class ObjectWalk:
         self._pass_over(entries, folders, images)
         for name in sorted([*doubtful, *(folders - masks)]):
             if name not in folders:
-                problem = _problem(doubtful[name])
-                yield self._field((folder, name), entries, nearest, base, problem)
-            elif not self._is_report(f"{folder}/{name}"):
-                yield from self._walk(f"{folder}/{name}", nearest, base)
+                yield self._field((folder, name), entries, nearest, base, _problem(doubtful[name]))
+                continue
+            below = self._listed(f"{folder}/{name}")
+            if not _is_report(below):
+                yield from self._walk(f"{folder}/{name}", below, nearest, base)
         if own is not None:
             own.require_names()
 
@@ -259,16 +261,16 @@ class ObjectWalk:
             _suffix(name) in IMAGE_SUFFIXES for name, each in entries.items() if not _is_folder(each)
         )
 
-    def _is_report(self, folder: str) -> bool:
-        entries = self._listed(folder)
-        return "settings.json" in entries and not entries.keys().isdisjoint(("records", "fields"))
-
     def _shown(self, path: str) -> str:
         return f"{self._scheme}://{path.lstrip('/')}"
 
 
 def _is_folder(entry: Mapping[str, Any]) -> bool:
     return bool(entry["type"] == "directory")
+
+
+def _is_report(entries: Mapping[str, Any]) -> bool:
+    return "settings.json" in entries and not entries.keys().isdisjoint(("records", "fields"))
 
 
 def _suffix(name: str) -> str:
