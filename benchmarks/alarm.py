@@ -4,9 +4,9 @@
 synthetic domain S are trained on different labelled fields (recipe demo). For each kind of corruption the alarm is calibrated
 without it; then fresh fields get that corruption, at a level that is drawn. An error is large where it is beyond 2 points and
 beyond its 95 % quantile on fresh fields at home. The area under the curve is that of the predicted error, over fields of the
-kind and as many fields at home. T1, T2 and T3 never take part in a calibration. False alarms are fresh fields at home that
-are not `known`. With --runs FOLDER and the same --seed, a run that was stopped goes on: the figures of a finished engine stay
-there in `judged.json`.
+kind and as many fields at home, both of all fractions. T1, T2 and T3 never take part in a calibration. False alarms are fresh
+fields at home that are not `known`. With --runs FOLDER and the same --seed, a run that was stopped goes on: the figures of a
+finished engine stay there in `judged.json`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ RECIPE, SOURCE, FOREIGN = "demo", "s", ("t1", "t2", "t3")
 FRACTIONS = (0.2, 0.35, 0.5, 0.65, 0.8)
 FIELD_UM = 448 * 0.0277
 LEAST_ERROR, FEWEST = 0.02, 50
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, default=8, help="labelled fields of a training (default: 8)")
     parser.add_argument("--home", type=int, default=500, help="fresh fields at home, over all engines (default: 500)")
     parser.add_argument(
-        "--fields", type=int, default=150, help="fresh fields of a kind, over all engines (default: 150)"
+        "--fields", type=int, default=300, help="fresh fields of a kind, over all engines (default: 300)"
     )
     parser.add_argument("--seed", type=int, help="repeats a run that printed it (default: drawn)")
     parser.add_argument("--runs", type=Path, help="folder for domains, runs and engines (default: a temporary one)")
@@ -132,7 +133,7 @@ def of_engine(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -
         drawn = np.random.default_rng(seed)
         for kind, levels in KINDS.items():
             without = alarm_without(parts, kind)
-            chosen = [fresh[index % len(fresh)] for index in range(counts[1])]
+            chosen = over_all(fresh, counts[1])
             changed = [
                 corrupted(*field, kind, float(drawn.choice(levels)), int(drawn.integers(1 << 31))) for field in chosen
             ]
@@ -141,7 +142,8 @@ def of_engine(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -
             fields = fresh_fields(folder / domain, domain, counts[1], seed + 2, engine)
             found[domain] = [judged(engine, whole, *field) for field in fields]
         found["noise images"] = [
-            judged(engine, whole, drawn.integers(0, 256, image.shape, np.uint8), labels) for image, labels in fresh[:20]
+            judged(engine, whole, drawn.integers(0, 256, image.shape, np.uint8), labels)
+            for image, labels in over_all(fresh, 20)
         ]
     return found
 
@@ -162,6 +164,11 @@ def fresh_fields(
             image, labels = prepared_and_labels(field, known, engine.manifest.grid)
             cut = tuple(slice(0, side // stride * stride) for side in image.shape)
             yield np.ascontiguousarray(image[cut]), np.ascontiguousarray(labels[cut])
+
+
+def over_all(fields: Sequence[_Item], count: int) -> list[_Item]:
+    """So many of some fields, spread over all of them: they are ordered by fraction. More than there are repeat."""
+    return [fields[index * len(fields) // count] for index in range(count)]
 
 
 def alarm_without(parts: Sequence[CalibrationPart], kind: str) -> Alarm:
@@ -193,7 +200,7 @@ def figures_of(judged: dict[str, list[Judged]]) -> dict[str, Any]:
     for kind, fields in judged.items():
         if kind == "home":
             continue
-        both = [*fields, *home[: len(fields)]]
+        both = [*fields, *over_all(home, len(fields))]
         large = [each.error > limit for each in both]
         kinds[kind] = {
             "auroc": auroc([each.predicted for each in both], large),

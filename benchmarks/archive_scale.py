@@ -18,41 +18,36 @@ _SHARDS, _SECTIONS, _PART_ROWS = 1000, 1000, 10_000
 
 
 def measure_scale(work: Path, listed: Path, engine: Path, merged: Path, rows: int) -> dict[str, float]:
-    """Seconds and peak memory until a shard's first field is computed, and of the merge.
+    """Seconds and peak memory until a shard's first field is computed, also of the short list, and of the merge.
 
     Args:
         work: Folder for what it writes.
-        listed: A field list, whose files stand for all.
+        listed: A short field list, whose files stand for all.
         engine: The engine.
         merged: Merged results of that list, whose rows are repeated under other names.
         rows: Number of rows.
     """
     long, out = work / "long.parquet", work / "long"
     _write_list(long, listed, rows)
-    shard = f"1/{min(_SHARDS, rows)}"
-    command = [
-        "segment",
-        long,
-        "--engine",
-        engine,
-        "--out",
-        out,
-        "--shard",
-        shard,
-        "--masks",
-        "none",
-        "--measure-changed",
-    ]
-    begin_s, begin_mb = measured_run(command, out / "archive.json")
+    short_s, short_mb = _begin(listed, engine, work / "short", 1)
+    begin_s, begin_mb = _begin(long, engine, out, min(_SHARDS, rows))
     _write_results(out, merged, long, rows)
     merge_s, merge_mb = measured_run(["merge", out], None)
     return {
         "rows": rows,
         "begin_seconds": begin_s,
         "begin_mb": begin_mb,
+        "short_begin_seconds": short_s,
+        "short_begin_mb": short_mb,
         "merge_rows_seconds": merge_s,
         "merge_rows_mb": merge_mb,
     }
+
+
+def _begin(listed: Path, engine: Path, out: Path, shards: int) -> tuple[float, float]:
+    """Seconds and peak resident MB until the first of some shards of a list measures."""
+    how = ["--shard", f"1/{shards}", "--masks", "none", "--measure-changed"]
+    return measured_run(["segment", listed, "--engine", engine, "--out", out, *how], out / "archive.json")
 
 
 def measured_run(arguments: Sequence[Any], until: Path | None) -> tuple[float, float]:

@@ -35,8 +35,10 @@ def causes_of(deviations: Mapping[str, float], scores: Mapping[Group, float]) ->
     found += _sharpness(deviations)
     if not found and max(scores.get("phases", 0.0), scores.get("features", 0.0)) > _CLEAR:
         found.append(("other texture", ADAPT))
-    if scores.get("folds", 0.0) > _CLEAR:
+    if max(scores.get("folds", 0.0), deviations.get("pairwise_dice", 0.0)) > _CLEAR:
         found.append(("folds disagree", AUDIT))
+    if deviations.get("borders", 0.0) > _CLEAR:
+        found.append(("longer borders of phases", AUDIT))
     cures = dict.fromkeys(cure for _, cure in found)
     return [cause for cause, _ in found], "; ".join(cures)
 

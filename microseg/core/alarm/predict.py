@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microseg.core.alarm.causes import AUDIT, causes_of
 from microseg.core.alarm.measures import FieldMeasures
-from microseg.core.alarm.schema import PREDICTORS, Alarm, FieldAlarm, Group, Level
+from microseg.core.alarm.schema import Alarm, FieldAlarm, Group, Level
 from microseg.core.alarm.scores import Reference, deviations, distances, reference_in, standardised
 
 # Doubtful fields of a section that chance explains: the share of fields at home that may be doubtful, and the probability
@@ -137,8 +137,8 @@ def _mean_is_off(alarm: Alarm, fields: Sequence[FieldAlarm]) -> bool:
     if len(fields) < 2:
         return False
     spread = np.sqrt(1 / len(fields) + 1 / alarm.fields)
-    for group in PREDICTORS:
-        scores = [field.scores[group] for field in fields if group in field.scores]
+    for each in alarm.groups:
+        scores = [field.scores[each.group] for field in fields if each.weight and each.group in field.scores]
         if scores and float(np.mean(scores)) > _CLEAR_MEAN * spread:
             return True
     return False

@@ -10,10 +10,10 @@ from pydantic import Field
 from microseg.core.schemas.frozen_model import FrozenModel, PositiveFloat
 
 Level = Literal["known", "doubtful", "foreign"]
-Group = Literal["folds", "grey", "structure", "phases", "features"]
-GROUPS: tuple[Group, ...] = ("folds", "grey", "structure", "phases", "features")
-# Other grey values or sharpness alone are no error: networks bear much of them. They are told as causes.
-PREDICTORS: tuple[Group, ...] = ("folds", "phases", "features")
+Group = Literal["borders", "folds", "grey", "structure", "phases", "features"]
+GROUPS: tuple[Group, ...] = ("borders", "folds", "grey", "structure", "phases", "features")
+# The others say what `borders` and `phases` say, with more chance in it. They are told as causes.
+PREDICTORS: tuple[Group, ...] = ("borders", "grey", "phases", "features")
 
 
 class AlarmInput(FrozenModel):

@@ -17,7 +17,15 @@ _FARTHEST = 20.0
 _RIDGE = 0.03**2
 # Fewer labelled fields than parts make a standard deviation, and measures of one exact value none.
 _LEAST_STD, _LEAST_FEATURE_STD = 0.02, 1e-6
-_RELATIVE = ("folds",)
+# Groups whose measures count with their sign: only more of them is a sign of errors.
+_RELATIVE = ("borders", "folds")
+# The further measures are bands of a field, and measures of its phases.
+_NAMES: Mapping[Group, tuple[str, ...]] = {
+    "borders": ("borders", "pairwise_dice"),
+    "folds": ("unsure", "fold_spread"),
+    "grey": ("grey_mean", "grey_std", "shading"),
+    "structure": ("noise",),
+}
 
 
 @dataclass(frozen=True)
@@ -100,11 +108,10 @@ def _lines(
 
 def group_of(name: str) -> Group:
     """The group of a measure."""
-    if name in ("unsure", "pairwise_dice", "fold_spread"):
-        return "folds"
-    if name.startswith("grey"):
-        return "grey"
-    return "structure" if name in ("noise", "shading") or name.startswith("band") else "phases"
+    for group, names in _NAMES.items():
+        if name in names:
+            return group
+    return "structure" if name.startswith("band") else "phases"
 
 
 def deviations(reference: Reference, field: FieldMeasures) -> dict[str, float]:
@@ -118,8 +125,8 @@ def deviations(reference: Reference, field: FieldMeasures) -> dict[str, float]:
 def distances(reference: Reference, field: FieldMeasures) -> dict[Group, float]:
     """How far each group of measures is from the labelled fields of the same fractions.
 
-    Disagreement of the folds counts with its sign. Of the others the root mean square over the group counts, because either
-    direction is unknown.
+    An error is an area along the borders of phases, so that long borders and disagreement of the folds on them count with their
+    sign. Of the others the root mean square over the group counts, because either direction is unknown.
     """
     by_group: dict[Group, list[float]] = {group: [] for group in GROUPS}
     for (_, value), group in zip(deviations(reference, field).items(), reference.groups, strict=True):

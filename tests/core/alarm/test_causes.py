@@ -19,6 +19,8 @@ from microseg.core.alarm.schema import Group
         ({"noise": -9.0}, {}, "smoother: other scale or averaged", SCALE),
         ({}, {"features": 8.0}, "other texture", ADAPT),
         ({}, {"folds": 4.0}, "folds disagree", AUDIT),
+        ({"pairwise_dice": 4.0}, {}, "folds disagree", AUDIT),
+        ({"borders": 4.0}, {}, "longer borders of phases", AUDIT),
         ({}, {}, None, ""),
     ],
 )

@@ -24,8 +24,8 @@ def test_a_deviation_has_a_sign_and_is_less_certain_beyond_the_fractions_and_in_
 
 
 def test_less_disagreement_is_no_distance_but_fewer_greys_are() -> None:
-    found = distances(HOME, field(np.random.default_rng(1), unsure=-1.0, grey_std=-1.0))
-    assert found["folds"] < -5
+    found = distances(HOME, field(np.random.default_rng(1), unsure=-1.0, borders=-1.0, grey_std=-2.0))
+    assert max(found["folds"], found["borders"]) < -5
     assert found["grey"] > 5
 
 
