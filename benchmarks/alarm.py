@@ -193,7 +193,10 @@ def judged(engine: Engine, alarm: Alarm, image: NDArray[np.uint8], labels: NDArr
 
 
 def figures_of(judged: dict[str, list[Judged]]) -> dict[str, Any]:
-    """Areas under the curve by kind, and the rate of false alarms."""
+    """Areas under the curve by kind, and the rate of false alarms.
+
+    `auroc_of_the_kind` is what a score reaches that tells the kind from home and knows nothing else.
+    """
     home = judged["home"]
     limit = max(LEAST_ERROR, float(np.quantile([each.error for each in home], 0.95)))
     kinds: dict[str, dict[str, Any]] = {}
@@ -204,6 +207,7 @@ def figures_of(judged: dict[str, list[Judged]]) -> dict[str, Any]:
         large = [each.error > limit for each in both]
         kinds[kind] = {
             "auroc": auroc([each.predicted for each in both], large),
+            "auroc_of_the_kind": auroc([float(index < len(fields)) for index in range(len(both))], large),
             "auroc_within": auroc([each.predicted for each in fields], [each.error > limit for each in fields]),
             "large": sum(large),
             "small": len(large) - sum(large),
@@ -234,10 +238,12 @@ def auroc(scores: Sequence[float], large: Sequence[bool]) -> float | None:
 def table(figures: dict[str, Any]) -> Table:
     """The figures of each kind."""
     found = Table(title=f"Error beyond {100 * figures['error_limit']:.1f} points", title_justify="left")
-    for column in ("kind left out", "AUROC", "within the kind", "large / small", "raised", "missed"):
+    for column in ("kind left out", "AUROC", "the kind alone", "within the kind", "large / small", "raised", "missed"):
         found.add_column(column, justify="left" if column == "kind left out" else "right")
     for kind, each in figures["kinds"].items():
-        shown = ["-" if each[key] is None else f"{each[key]:.3f}" for key in ("auroc", "auroc_within")]
+        shown = [
+            "-" if each[key] is None else f"{each[key]:.3f}" for key in ("auroc", "auroc_of_the_kind", "auroc_within")
+        ]
         rates = [f"{each[key]:.2f}" for key in ("raised", "missed")]
         found.add_row(kind, *shown, f"{each['large']} / {each['small']}", *rates)
     return found

@@ -102,13 +102,14 @@ def alarm(found: Found) -> str:
         (
             kind,
             _share(each["auroc"]),
+            _share(each["auroc_of_the_kind"]),
             f"{each['large']} / {each['small']}",
             f"{each['raised']:.2f}",
             f"{each['missed']:.2f}",
         )
         for kind, each in found["kinds"].items()
     ]
-    header = ("kind left out", "area under the curve", "fields with a large / small error", "alarm raised",
+    header = ("kind left out", "area under the curve", "of the kind alone", "fields with a large / small error", "alarm raised",
               "of large errors, not raised")  # fmt: skip
     home = (
         f"An error is large beyond {100 * found['error_limit']:.1f} points. Of {found['home_fields']} fresh fields at home, "
