@@ -173,7 +173,7 @@ def with_suggested(case: Case, seed: int, budget: float, runs: Path) -> Case:
     one = prepared(replace(case, name=few(1).name, labelled=1), seed, runs)
     run = _run(runs, one, "auto", budget, seed)
     train(one, run, seed, *_auto(one, budget))
-    pool, chosen = runs / case.name / "pool", runs / case.name / f"suggested-{budget:g}min-{seed}"
+    pool, chosen = runs / case.name / "pool", runs / case.name / f"chosen-{budget:g}min-{seed}"
     by_file = write_pool(case.source, pool)
     if chosen.exists():
         shutil.rmtree(chosen)
