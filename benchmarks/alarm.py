@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from microseg.core.domains.domain import load_domain, prepared_and_labels
 from microseg.core.schemas.run import read_run
 from microseg.core.system.files import write_json
 from microseg.export.alarm_calibration import calibration_parts
+from microseg.export.calibration_fields import evenly
 from microseg.export.onnx_export import export_run
 from microseg.export.progress import SilentProgress
 from microseg.runtime import Engine, open_engine
@@ -46,7 +47,6 @@ RECIPE, SOURCE, FOREIGN = "demo", "s", ("t1", "t2", "t3")
 FRACTIONS = (0.2, 0.35, 0.5, 0.65, 0.8)
 FIELD_UM = 448 * 0.0277
 LEAST_ERROR, FEWEST = 0.02, 50
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,10 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, default=8, help="labelled fields of a training (default: 8)")
     parser.add_argument("--home", type=int, default=500, help="fresh fields at home, over all engines (default: 500)")
     parser.add_argument(
-        "--fields", type=int, default=300, help="fresh fields of a kind, over all engines (default: 300)"
+        "--fields",
+        type=int,
+        default=300,
+        help="fields of a kind, over all engines, at most those at home (default: 300)",
     )
     parser.add_argument("--seed", type=int, help="repeats a run that printed it (default: drawn)")
     parser.add_argument("--runs", type=Path, help="folder for domains, runs and engines (default: a temporary one)")
@@ -133,7 +136,8 @@ def of_engine(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -
         drawn = np.random.default_rng(seed)
         for kind, levels in KINDS.items():
             without = alarm_without(parts, kind)
-            chosen = over_all(fresh, counts[1])
+            # They are ordered by fraction.
+            chosen = evenly(fresh, counts[1])
             changed = [
                 corrupted(*field, kind, float(drawn.choice(levels)), int(drawn.integers(1 << 31))) for field in chosen
             ]
@@ -143,7 +147,7 @@ def of_engine(folder: Path, seed: int, labelled: int, counts: tuple[int, int]) -
             found[domain] = [judged(engine, whole, *field) for field in fields]
         found["noise images"] = [
             judged(engine, whole, drawn.integers(0, 256, image.shape, np.uint8), labels)
-            for image, labels in over_all(fresh, 20)
+            for image, labels in evenly(fresh, 20)
         ]
     return found
 
@@ -164,11 +168,6 @@ def fresh_fields(
             image, labels = prepared_and_labels(field, known, engine.manifest.grid)
             cut = tuple(slice(0, side // stride * stride) for side in image.shape)
             yield np.ascontiguousarray(image[cut]), np.ascontiguousarray(labels[cut])
-
-
-def over_all(fields: Sequence[_Item], count: int) -> list[_Item]:
-    """So many of some fields, spread over all of them: they are ordered by fraction. More than there are repeat."""
-    return [fields[index * len(fields) // count] for index in range(count)]
 
 
 def alarm_without(parts: Sequence[CalibrationPart], kind: str) -> Alarm:
@@ -203,7 +202,7 @@ def figures_of(judged: dict[str, list[Judged]]) -> dict[str, Any]:
     for kind, fields in judged.items():
         if kind == "home":
             continue
-        both = [*fields, *over_all(home, len(fields))]
+        both = [*fields, *evenly(home, len(fields))]
         large = [each.error > limit for each in both]
         kinds[kind] = {
             "auroc": auroc([each.predicted for each in both], large),
