@@ -63,6 +63,16 @@ def phase_label(name: str, color: str) -> Text:
     return Text.assemble(("██", color), " ", plain_name(name))
 
 
+def score_cell(value: float | None) -> str:
+    """A score from 0 to 1; `-` where it is undefined."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def percent_cell(share: float | None, digits: int = 1) -> str:
+    """A share from 0 to 1 in percent, without the sign; `-` where it is undefined."""
+    return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
 @dataclass(frozen=True)
 class Row:
     """A row of a table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -15,7 +16,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.bag import FoldInfo
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
 from microseg.train import ADAPTATION_METHODS
-from microseg.train.auto.options import AutoOptions
+from microseg.train.auto.options import EVALUATION, AutoOptions
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
 from microseg.train.recipe_files import AUTO, load_recipe, load_uda_recipe, recipe_of_run
 from microseg.train.uda.recipe import UdaRecipe
@@ -52,6 +53,15 @@ class Run:
     def miou(self) -> float:
         """Mean over folds of the mIoU, 0 to 1, on held-out fields. Of an adapted run: of the source's."""
         return self.summary.miou_mean
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """Scores of whole held-out fields on their native grid, as `microseg evaluate --json` writes them.
+
+        Each field is scored by the fold that did not see it. None for a run of another recipe than `auto`.
+        """
+        file = self.path / EVALUATION
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     @property
     def verdict(self) -> str | None:

@@ -57,21 +57,25 @@ def evaluate(
 def _print(console: Any, result: dict[str, Any]) -> None:
     from rich.markup import escape
 
+    from microseg.cli.tables import percent_cell, score_cell
+
     phases = list(result["iou"])
     _table(phases, _rows(result)).print(console)
     folds = result["folds"]
     if folds["miou_std"] is not None:
         console.print(f"Folds: mIoU {folds['miou_mean']:.3f} ± {folds['miou_std']:.3f} (mean ± std)", soft_wrap=True)
     low, high = result["spread"]["miou"] or (None, None)
-    spread = f", bootstrap over fields {_cell(low)} to {_cell(high)} (95 %)" if len(result["fields"]) > 1 else ""
-    console.print(f"Bag: mIoU {_cell(result['miou'])}{spread}", soft_wrap=True)
-    errors = ", ".join(f"{phase} {_percent(result['fractions'][phase]['error'], 2)}" for phase in phases)
+    spread = (
+        f", bootstrap over fields {score_cell(low)} to {score_cell(high)} (95 %)" if len(result["fields"]) > 1 else ""
+    )
+    console.print(f"Bag: mIoU {score_cell(result['miou'])}{spread}", soft_wrap=True)
+    errors = ", ".join(f"{phase} {percent_cell(result['fractions'][phase]['error'], 2)}" for phase in phases)
     console.print(
         f"Mean absolute error of the fraction per field, points: {escape(plain_name(errors))}", soft_wrap=True
     )
     if "rdt" in result:
         change = "undefined" if result["rdt"] is None else f"{100 * result['rdt']:+.1f} %"
-        console.print(f"RDT: {change} against mIoU {_cell(result['source_miou'])} on the source", soft_wrap=True)
+        console.print(f"RDT: {change} against mIoU {score_cell(result['source_miou'])} on the source", soft_wrap=True)
     _print_scale(console, result["fields"])
     seen = sum(field["seen_in_training"] for field in result["fields"])
     if seen:
@@ -112,7 +116,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, dict[str, Any], str, bool]]
 
 
 def _table(phases: list[str], rows: list[tuple[str, dict[str, Any], str, bool]]) -> TextTable:
-    from microseg.cli.tables import TextTable
+    from microseg.cli.tables import TextTable, percent_cell, score_cell
 
     shown = [plain_name(phase) for phase in phases]
     heads = [*(f"IoU {phase}" for phase in shown), "mIoU", *(f"{phase} %\ntrue/found" for phase in shown)]
@@ -121,18 +125,10 @@ def _table(phases: list[str], rows: list[tuple[str, dict[str, Any], str, bool]])
         fractions = [item["fractions"][phase] for phase in phases]
         table.add(
             name,
-            *(_cell(item["iou"][phase]) for phase in phases),
-            _cell(item["miou"]),
-            *(f"{_percent(fraction['true'])}/{_percent(fraction['predicted'])}" for fraction in fractions),
+            *(score_cell(item["iou"][phase]) for phase in phases),
+            score_cell(item["miou"]),
+            *(f"{percent_cell(fraction['true'])}/{percent_cell(fraction['predicted'])}" for fraction in fractions),
             style=style,
             ends_section=is_end,
         )
     return table
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,7 +60,7 @@ def supervised(
     from microseg.cli.tables import output_console, say
     from microseg.train.api import train_supervised
 
-    console = output_console()
+    console, begun = output_console(), time.monotonic()
     console.quiet = not is_first_rank()
     with training_progress() as on_fold:
         run = train_supervised(
@@ -68,7 +69,7 @@ def supervised(
             on_trial=lambda number: on_fold(number, "trial"),
             notice=lambda text: say(console, f"{plain(text)}."),
         )  # fmt: skip
-    _print(console, run, init)
+    _print(console, run, init, (time.monotonic() - begun) / 60)
     if label_curve:
         from microseg.train.supervised.label_curve import run_label_curve
 
@@ -78,22 +79,51 @@ def supervised(
     say(console, f"Next: microseg export {run.path} --out bagged.onnx")
 
 
-def _print(console: Console, run: Run, init: Path | None) -> None:
-    from microseg.cli.tables import TextTable, say
+def _print(console: Console, run: Run, init: Path | None, minutes: float) -> None:
+    from microseg.cli.tables import TextTable, say, score_cell
     from microseg.core.preparation.wording import domain_pixel_size_text
 
     summary = run.summary
     phases = list(summary.folds[0].iou)
     table = TextTable("IoU on held-out fields", ["fold"], [*map(plain_name, phases), "mIoU"])
     for info in summary.folds:
-        table.add(str(info.index), *(_cell(info.iou[phase]) for phase in phases), f"{info.miou:.3f}")
-    spread = [f"{_cell(summary.iou_mean[p])} ± {_cell(summary.iou_std[p])}" for p in phases]
+        table.add(str(info.index), *(score_cell(info.iou[phase]) for phase in phases), f"{info.miou:.3f}")
+    spread = [f"{score_cell(summary.iou_mean[p])} ± {score_cell(summary.iou_std[p])}" for p in phases]
     table.add("mean ± std", *spread, f"{summary.miou_mean:.3f} ± {summary.miou_std:.3f}", style="bold")
     table.print(console)
-    say(console, f"Run: {run.path} ({summary.seconds / 60:.1f} min). Learning curves: {run.path / 'history.png'}")
+    if run.evaluation is not None:
+        _print_evaluation(console, run.evaluation)
+    say(console, f"Run: {run.path} ({minutes:.1f} min). Learning curves: {run.path / 'history.png'}")
     say(console, f"Pixel size of the fields: {plain_name(domain_pixel_size_text(run.record.domain))}")
     if summary.earlier_miou is not None:
         say(console, f"On held-out fields of the domain of {init}: mIoU {summary.earlier_miou:.3f}")
+
+
+def _print_evaluation(console: Console, scores: dict[str, Any]) -> None:
+    """What to expect of new fields: IoU with its spread over fields, and the error of each fraction."""
+    from microseg.cli.tables import TextTable, percent_cell, score_cell
+
+    table = TextTable(
+        "All held-out fields, native grid (95 %: bootstrap over fields; error: mean absolute error of a field)",
+        ["phase"],
+        ["IoU", "95 %", "true %", "found %", "error, points"],
+    )
+    # A single field has no spread.
+    spread = scores["spread"] if len(scores["fields"]) > 1 else {"iou": dict.fromkeys(scores["iou"]), "miou": None}
+    for phase, value in scores["iou"].items():
+        fraction = scores["fractions"][phase]
+        table.add(
+            plain_name(phase),
+            score_cell(value),
+            _range(spread["iou"][phase]),
+            *(percent_cell(fraction[key], digits) for key, digits in (("true", 1), ("predicted", 1), ("error", 2))),
+        )
+    table.add("mIoU", score_cell(scores["miou"]), _range(spread["miou"]), "", "", "", style="bold")
+    table.print(console)
+
+
+def _range(ends: list[float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _print_curve(console: Console, curve: LabelCurve, run: Path) -> None:
@@ -105,7 +135,3 @@ def _print_curve(console: Console, curve: LabelCurve, run: Path) -> None:
         table.add(f"{100 * point.share:.0f} %", f"{point.fields:g}", score)
     table.print(console)
     say(console, f"{curve.verdict} Plot: {run / 'labels.png'}")
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# The file of a run of `auto` with the scores of its held-out fields.
+EVALUATION = "evaluation.json"
+
 
 @dataclass(frozen=True)
 class AutoOptions:

@@ -85,8 +85,22 @@ def test_the_forecast_holds_and_the_run_can_be_repeated(tmp_path: Path, monkeypa
     assert np.array(scores["confusion"]).sum() == 4 * 180 * 150, "each field once"
     assert [fold["miou"] for fold in scores["folds"]["each"]] != [] and summary.miou_mean > 0
     _check_resumption(source, tmp_path / "run", options, automatic.workers)
+    _check_printed_scores(source, tmp_path / "run", scores)
     recipe = load_recipe(str(tmp_path / "run" / "recipe.yaml"))[1]
     assert recipe.model_dump(mode="json") == record.recipe, "the written recipe repeats the run"
+
+
+def _check_printed_scores(source: Path, run: Path, scores: dict[str, Any]) -> None:
+    """The end of the command, also of a run that was finished before: IoU with its spread, and the error of fractions."""
+    outcome = microseg("train", "supervised", source, "--out", run, "--resume")
+    assert outcome.status == 0 and "already finished" in outcome.out
+    rows = outcome.out.partition("All held-out fields")[2].splitlines()
+    for phase, value in scores["iou"].items():
+        row = next(line for line in rows if phase in line)
+        low, high = scores["spread"]["iou"][phase]
+        error = 100 * scores["fractions"][phase]["error"]
+        assert f"{value:.3f}" in row and f"{low:.3f} to {high:.3f}" in row and f"{error:.2f}" in row
+    assert "(0.0 min)" in outcome.out, "the time of this command"
 
 
 def _check_resumption(source: Path, run: Path, options: AutoOptions, workers: int) -> None:
@@ -115,6 +129,10 @@ def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert decision.recipe.scale in {trial.scale for trial in decision.automatic.trials}
     assert clock() - 100 < 0.3 * 8 * 60
     assert any(reason.key == "scale" and "search" in reason.why for reason in decision.automatic.reasons)
+    monkeypatch.setattr(search, "LEAST_STEPS", 1000)
+    short = command.decide(source, options, clock=clock)
+    assert not short.automatic.trials
+    assert any("too short to compare scales" in reason.why for reason in short.automatic.reasons)
 
 
 @pytest.mark.parametrize(("minutes", "folds"), [(3, 2), (60, 3)])
@@ -140,8 +158,9 @@ def test_few_steps_learn_faster(
     options = AutoOptions(minutes=6, settings=[*SMALL, "scale=1", *settings], workers=1, folds=2)
     decision = command.decide(source, options, clock=clock)
     assert decision.recipe.optimiser.learning_rate == rate
-    told = {reason.key for reason in decision.automatic.reasons}
-    assert ("optimiser.learning_rate" in told) == (not settings)
+    told = {reason.key: reason.why for reason in decision.automatic.reasons}
+    assert ("learn faster" if not settings else "As asked for") in told["optimiser.learning_rate"]
+    assert told["scale"] == "As asked for.", "one reason, and it is the user's"
     long = command.decide(source, replace(options, minutes=120), clock=clock)
     assert long.recipe.steps is not None and long.recipe.steps > rules.SHORT_STEPS
     assert long.recipe.optimiser.learning_rate == min(rate, 2e-3)
