@@ -108,17 +108,19 @@ def _print_evaluation(console: Console, scores: dict[str, Any]) -> None:
         ["phase"],
         ["IoU", "95 %", "true %", "found %", "error, points"],
     )
-    # A single field has no spread.
-    spread = scores["spread"] if len(scores["fields"]) > 1 else {"iou": dict.fromkeys(scores["iou"]), "miou": None}
+    has_spread = len(scores["fields"]) > 1
+    spread = scores["spread"]
     for phase, value in scores["iou"].items():
         fraction = scores["fractions"][phase]
         table.add(
             plain_name(phase),
             score_cell(value),
-            _range(spread["iou"][phase]),
+            _range(spread["iou"][phase] if has_spread else None),
             *(percent_cell(fraction[key], digits) for key, digits in (("true", 1), ("predicted", 1), ("error", 2))),
         )
-    table.add("mIoU", score_cell(scores["miou"]), _range(spread["miou"]), "", "", "", style="bold")
+    table.add(
+        "mIoU", score_cell(scores["miou"]), _range(spread["miou"] if has_spread else None), "", "", "", style="bold"
+    )
     table.print(console)
 
 

@@ -135,7 +135,7 @@ def test_a_search_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert any("too short to compare scales" in reason.why for reason in short.automatic.reasons)
 
 
-@pytest.mark.parametrize(("minutes", "folds"), [(3, 2), (60, 3)])
+@pytest.mark.parametrize(("minutes", "folds"), [(3, 2), (120, 3)])
 def test_a_short_time_is_for_few_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, folds: int
 ) -> None:
