@@ -28,6 +28,7 @@ from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto.budget import Forecast, TrainingWork, forecast, measured_speed
 from microseg.train.auto.closing import closing_warnings
 from microseg.train.auto.options import EVALUATION, AutoOptions
+from microseg.train.auto.reasons import choice_reasons, is_open, length_reason, reasons_of, untried_scales
 from microseg.train.auto.rules import Circumstances, plan_for, rate_for
 from microseg.train.auto.search import Contender, best, search, search_rounds
 from microseg.train.common.data import TrainingData, load_training_data
@@ -103,9 +104,9 @@ def decide(
         return recipe_from(AUTO, plan.trees[scale], options.settings, seed=options.seed)
 
     recipe = recipe_at(plan.scales[0])
-    is_length_given = not (_is_open("steps", options.settings) and _is_open("epochs", options.settings))
+    is_length_given = not (is_open("steps", options.settings) and is_open("epochs", options.settings))
     # A search belongs to a budget: who fixes the length and names no minutes wants that length alone.
-    searches = _is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
+    searches = is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
     scales = plan.scales if searches else (recipe.scale,)
     workers = _workers(recipe, given)
     data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
@@ -113,8 +114,8 @@ def decide(
     trials: list[Trial] = []
     share_s = min(_SEARCH_SHARE * budget_s - (clock() - begun), budget_s / 4)
     left_s = budget_s - (clock() - begun) - (share_s if len(scales) > 1 else 0)
-    is_open = given.folds is None and _is_open("folds", options.settings) and not is_length_given
-    if is_open and _is_short(recipe, data, workers, speed, left_s):
+    are_folds_open = given.folds is None and is_open("folds", options.settings) and not is_length_given
+    if are_folds_open and _is_short(recipe, data, workers, speed, left_s):
         plan = plan_for(found, replace(given, is_short=True))
         recipe = recipe_at(plan.scales[0])
         workers = _workers(recipe, given)
@@ -138,18 +139,14 @@ def decide(
     for text in warnings:
         notice(text.rstrip("."))
     recipe, rate_reasons = _with_length(recipe, expected, is_length_given, options.settings)
-    length_reason = None if is_length_given else _length_reason(spent_s + expected.seconds <= budget_s, minutes)
+    length = None if is_length_given else length_reason(spent_s + expected.seconds <= budget_s, minutes)
+    choices = choice_reasons(recipe, trials, length, untried_scales(len(plan.scales), options.settings, searches))
     automatic = AutomaticRecipe(
         minutes=minutes,
         spent_minutes=spent_s / 60,
         expected_minutes=expected.seconds / 60,
         workers=workers,
-        reasons=[
-            *(reason for reason in plan.reasons if _is_open(reason.key, options.settings)),
-            *_reasons_of(recipe, trials, length_reason, _untried_scales(len(plan.scales), options.settings, searches)),
-            *rate_reasons,
-            *_asked_for(options.settings),
-        ],
+        reasons=reasons_of(plan.reasons, [*choices, *rate_reasons], options.settings),
         trials=trials,
         speed=speed,
         warnings=warnings,
@@ -168,13 +165,6 @@ def _with_length(
         return recipe, []
     tree, reason = found
     return recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update=tree)}), [reason]
-
-
-def _length_reason(fits: bool, minutes: float) -> str:
-    """Why a fold has so many steps."""
-    if fits:
-        return f"So many fit into {minutes:g} min on this machine."
-    return f"The fewest that are trained: {minutes:g} min are too short."
 
 
 def _is_short(recipe: Recipe, data: TrainingData, workers: int, speed: Speed, seconds: float) -> bool:
@@ -224,49 +214,6 @@ def _circumstances(options: AutoOptions) -> Circumstances:
     has_gpu = training_device().type == "cuda"
     workers = options.workers or (default_workers() if has_gpu else usable_processors())
     return Circumstances(has_gpu, workers, options.folds)
-
-
-def _untried_scales(scales: int, settings: Sequence[str], searches: bool) -> str | None:
-    """Why none of several scales is tried. None where there is one, or a setting fixes it."""
-    if scales == 1 or not _is_open("scale", settings):
-        return None
-    why = (
-        "The time is too short to compare scales" if searches else "Scales are compared only within a budget of minutes"
-    )
-    return f"{why}; the finest one keeps the most detail."
-
-
-def _reasons_of(recipe: Recipe, trials: Sequence[Trial], length: str | None, untried: str | None) -> list[Reason]:
-    """Why the scale, and the number of steps.
-
-    length: The reason for the steps; None where they are given. untried: Why no scale is tried, as `_untried_scales` says.
-    """
-    found = []
-    if length is not None:
-        found.append(Reason(key="steps", value=str(recipe.steps), why=length))
-    if trials:
-        scores = ", ".join(f"{trial.scale:g}: {_last(trial)}" for trial in trials)
-        why = f"The search on one fold gave mIoU {scores}."
-        found.insert(0, Reason(key="scale", value=f"{recipe.scale:g}", why=why))
-    elif untried is not None:
-        found.insert(0, Reason(key="scale", value=f"{recipe.scale:g}", why=untried))
-    return found
-
-
-def _asked_for(settings: Sequence[str]) -> list[Reason]:
-    """What the user fixed, which the rules do not change."""
-    given = [text.partition("=") for text in settings]
-    return [Reason(key=key.strip(), value=value.strip(), why="As asked for.") for key, _, value in given]
-
-
-def _last(trial: Trial) -> str:
-    value = trial.scores[-1]
-    return "undefined" if value is None else f"{value:.3f} in {len(trial.scores)} rounds"
-
-
-def _is_open(key: str, settings: Sequence[str]) -> bool:
-    """Whether no setting fixes a key."""
-    return not any(text.partition("=")[0].strip() == key for text in settings)
 
 
 def _jobs(recipe: Recipe, data: TrainingData) -> list[SupervisedFold]:
