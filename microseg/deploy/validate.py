@@ -128,7 +128,7 @@ class _Fields:
         manifest = self.engine.manifest
         table = read_counts(counts, [phase.name for phase in manifest.phases])
         domain = load_domain(source, masks=False)
-        by_key = {key: field for field in domain.fields if (key := by_name_or_stem(table, field.name)) is not None}
+        by_key = _by_key(table, domain.fields, f"--counts {counts}")
         if missing := [name for name in table if name not in by_key]:
             raise InputError(
                 f"--counts {counts}: {missing[0]!r} is no field of {source}. Remedy: the path or the name of an image there."
@@ -154,7 +154,7 @@ class _Fields:
         """Standard deviation of a specimen's mean in one measurement, from specimens captured twice. Raises InputError."""
         one, other = (load_domain(path, masks=False) for path in (first, second))
         images = {field.name: field for field in other.fields}
-        pairs = [(field, images[key]) for field in one.fields if (key := by_name_or_stem(images, field.name))]
+        pairs = [(field, images[key]) for key, field in _by_key(images, one.fields, f"--again {second}").items()]
         if not pairs:
             raise InputError(
                 f"--again {second}: none of its images has the name of a field of {first}. Remedy: equal names."
@@ -198,6 +198,21 @@ class _Fields:
         if not pixels.any():
             raise InputError(f"{field.image}: no pixel is measured. Remedy: leave the field out.")
         return _Found((pixels / pixels.sum()).tolist(), edge_um, alarm)
+
+
+def _by_key(names: Mapping[str, object], fields: Sequence[DomainField], where: str) -> dict[str, DomainField]:
+    """The field that each name means, by its path, its name or its stem. Raises InputError where it may mean two."""
+    found: dict[str, DomainField] = {}
+    for field in fields:
+        key = by_name_or_stem(names, field.name)
+        if key is None:
+            continue
+        if key in found:
+            raise InputError(
+                f"{where}: {key!r} may be {found[key].name} or {field.name}. Remedy: the path within the folder, in full."
+            )
+        found[key] = field
+    return found
 
 
 def read_counts(path: Path, phases: Sequence[str]) -> dict[str, PointCounts]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from microseg.cli.tables import Cell
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.plan import PlanInfo, SizeRange
+    from microseg.core.schemas.validation import Validation
     from microseg.runtime import EngineFile
 
 
@@ -72,25 +73,34 @@ def _print_validations(file: EngineFile) -> None:
     from microseg.cli.export.validate import print_validation
     from microseg.cli.tables import output_console, say
     from microseg.core.errors import InputError
-    from microseg.core.schemas.validation import read_validation, validation_beside
+    from microseg.core.schemas.validation import read_validation_beside, validation_beside
 
-    console = output_console()
-    beside = validation_beside(file.path)
-    if beside.exists():
-        try:
-            found = read_validation(beside)
-        except InputError as error:
-            say(console, f"note: not used: {error}")
-        else:
-            known = {file.manifest.network_sha256, file.manifest.model_sha256}
-            whose = "" if found.network_sha256 in known else ", of another engine: not used"
-            say(console, f"{beside.name}{whose}")
+    console, manifest = output_console(), file.manifest
+    is_used = bool(manifest.validations)
+    try:
+        found = read_validation_beside(file.path)
+    except InputError as error:
+        say(console, f"note: not used: {error}")
+    else:
+        if found is not None:
+            why = _against(found, manifest)
+            say(console, f"{validation_beside(file.path).name}{f', {why}: not used' if why else ''}")
             print_validation(found)
-    for carried in file.manifest.validations:
+            is_used |= why is None
+    for carried in manifest.validations:
         print_validation(carried)
-    if not beside.exists() and not file.manifest.validations:
+    if not is_used:
         say(console, "not validated: reports state no interval")
         say(console, "Next: microseg validate ENGINE LABELLED, or export the run again")
+
+
+def _against(found: Validation, manifest: Manifest) -> str | None:
+    """Why a validation is not of this engine; None where it is."""
+    if found.network_sha256 == manifest.network_sha256:
+        return None
+    if manifest.plan is None or found.network_sha256 != manifest.model_sha256:
+        return "of another engine"
+    return None if manifest.plan.verified else "of the ONNX file, with which this plan was not compared"
 
 
 def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:

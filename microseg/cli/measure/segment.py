@@ -256,7 +256,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 def _print_reported(console: Console, summary: dict[str, Any]) -> None:
     """What is reported of each phase, of the whole and of each section, and what stands behind it."""
     from microseg.cli.tables import TextTable, phase_label, say
-    from microseg.deploy.measurement.evidence import NOT_VALIDATED
+    from microseg.deploy.measurement.evidence import NOT_JUDGED, NOT_VALIDATED
 
     fields = summary["fields"]
     title = f"{summary['input']}: {fields['measured']} of {fields['total']} fields measured"
@@ -271,20 +271,24 @@ def _print_reported(console: Console, summary: dict[str, Any]) -> None:
     for evidence, reasons in by_evidence.items() if fields["measured"] else ():
         say(console, f"evidence: {evidence}" + (f": {NOT_VALIDATED}" if evidence == "none" else ""))
         for reason in reasons:
-            say(console, f"  {plain_name(reason)}")
+            if reason != NOT_VALIDATED:
+                say(console, f"  {plain_name(reason)}")
     if summary["audit"] is not None:
         say(console, f"audit: {plain_name(summary['audit']['fit'])}")
-    if summary["alarm"] is not None:
-        say(console, f"alarm: {plain_name(summary['alarm']['text'])}")
+    if fields["measured"]:
+        alarm = summary["alarm"]
+        say(console, f"alarm: {NOT_JUDGED if alarm is None else plain_name(alarm['text'])}")
     sections = summary["sections"]
     if len(sections) > 1:
         table = TextTable(
-            "Sections", ["section", "phase"], ["fraction %", "95 % interval", "evidence", "n"], shortens=True
+            "Sections", ["section", "phase"], ["fraction %", "95 % interval", "evidence", "alarm", "n"], shortens=True
         )
         for section, content in list(sections.items())[:_SECTIONS]:
             for name, phase in content["phases"].items():
                 shown = _cells(phase["reported"])[:-1]
-                table.add(section, phase_label(name, summary["phases"][name]["color"]), *shown, str(content["fields"]))
+                alarm = _NOTHING if content["alarm"] is None else content["alarm"]["level"]
+                label = phase_label(name, summary["phases"][name]["color"])
+                table.add(section, label, *shown, alarm, str(content["fields"]))
         table.print(console)
         if len(sections) > _SECTIONS:
             say(console, f"{len(sections) - _SECTIONS} sections more: see report.html or summary.json")

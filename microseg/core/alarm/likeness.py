@@ -13,6 +13,9 @@ from microseg.core.statistics.student import t_quantile
 
 # Sections like the validated fields that count as others: one in a thousand for each group of measures.
 _CONFIDENCE = 0.999
+# Degrees of freedom that the factor has at least. With fewer it exceeds every section, however foreign: two specimens would
+# give 318. So few show hardly a range, and a raised alarm is then rather believed.
+_LEAST_DEGREES = 3
 
 
 def differing_groups(
@@ -24,9 +27,9 @@ def differing_groups(
     mean and standard deviation come from the sample). In place of an observation stands the distance from the mean of the
     validated fields: the root mean square over the measures of the group. Each validated field is compared with the other
     specimens, as a section is compared with all of them. The limit is the root mean square of their distances times Student's
-    t for one degree of freedom less than there are specimens, and at least the largest of their distances. The factor is 318
-    for two specimens, 4.8 for eight and 3.7 for sixteen: few labelled fields show a range that is only coarsely known. It is
-    that of a single observation, though a section has several fields, because what sets a section apart all its fields share.
+    t for one degree of freedom less than there are specimens, and at least the largest of their distances. The factor is 10.2
+    for up to four specimens, 4.8 for eight and 3.7 for sixteen: few labelled fields show a range that is only coarsely known.
+    It is that of a single observation, though a section has several fields: what sets a section apart all its fields share.
 
     Args:
         validated: what the alarm measures of each labelled field.
@@ -40,7 +43,7 @@ def differing_groups(
     if len(names) < 2 or not section:
         return ()
     of = np.array([names.index(specimen) for specimen in specimens])
-    factor = t_quantile(_CONFIDENCE, len(names) - 1)
+    factor = t_quantile(_CONFIDENCE, max(_LEAST_DEGREES, len(names) - 1))
     found: list[Group] = []
     for group in GROUPS:
         common = _common([*validated, *section], group)

@@ -187,6 +187,21 @@ def validation_beside(engine: Path) -> Path:
     return engine.with_name(engine.stem + VALIDATION_ENDING)
 
 
+def read_validation_beside(engine: Path) -> Validation | None:
+    """The validation file that belongs to an engine; None where there is none.
+
+    Raises:
+        InputError: as `read_validation`, or the file is a cross-validation. That of an engine is in the engine.
+    """
+    path = validation_beside(engine)
+    if not path.exists():
+        return None
+    found = read_validation(path)
+    if found.kind != "validated":
+        raise InputError(f"{path}: is a {found.kind} file, which an engine holds itself. Remedy: microseg validate.")
+    return found
+
+
 def write_validation(path: Path, validation: Validation) -> None:
     """Write a validation file, atomically, with the hash of its content. Raises OSError."""
     content = validation.model_dump(mode="json", exclude={"sha256"})

@@ -19,6 +19,8 @@ from microseg.core.statistics.uncertainty import BudgetTerm, Component, combine,
 from microseg.core.statistics.validation_sample import ValidationSample
 
 CORRECTION, SLOPE = "correction", "slope that the labelled fields do not show"
+# A difference of fractions, 0-1, beyond rounding.
+_MOVED = 1e-9
 Withheld = Literal["one field", "one group of labelled fields", "the labelled fields hold one phase alone"]
 
 
@@ -178,8 +180,8 @@ def _result(
     fixed = math.fsum(item.value**2 for item in others)
     variances = [fixed + float(value) for value in correction[1:] + slope[1:]]
     low, high = inverted_limits(estimate.value, variances, t_quantile_975(max(1.0, total.degrees)))
-    if not 0 <= estimate.value <= 1:
-        # The estimate was cut to what a fraction can be: its own uncertainty is the least that the interval holds.
+    if abs(corrected - estimate.value) > _MOVED:
+        # The simplex moved the estimate, of this phase or of another: its own uncertainty is the least that the interval holds.
         least = within_unit(corrected, total.half_width)
         low, high = min(low, least[0]), max(high, least[1])
     interval = (low, high)

@@ -10,30 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from microseg.core.schemas.preparation import PixelSizeRange, Preparation
+from microseg.deploy.measurement.alarm_says import alarm_says, some_of
 
 if TYPE_CHECKING:
-    from microseg.core.alarm.schema import FieldAlarm, Group
+    from microseg.core.alarm.schema import FieldAlarm
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.validation import Validation
 
 Evidence = Literal["audited", "validated", "cross-validated", "none"]
 NOT_VALIDATED = "not validated; the sampling interval (E562) does not cover errors of the network"
-_NO_ALARM = (
-    "no alarm looked at these fields, so that nothing shows whether they are like the labelled ones. Remedy: export the run "
-    "again with its labelled fields in place (at least five), or microseg validate"
+# What a report says in place of the alarm where there is none.
+NOT_JUDGED = (
+    "none: the engine holds none, or the fields are smaller than it needs. Nothing shows whether they are like the labelled "
+    "ones"
 )
-_NOT_LOOKED = (
-    "no alarm looked at these fields: they are smaller than it needs, or an earlier version measured them. Remedy: larger "
-    "fields, or microseg segment with another --out"
-)
-_UNSEEN = "no alarm looked at these fields, so that nothing shows whether they are like the validated ones"
-_MEASURES: dict[Group, str] = {
-    "folds": "agreement of the folds",
-    "grey": "grey values",
-    "structure": "sharpness, noise or shading",
-    "phases": "grey values and texture of the phases",
-    "features": "features of the networks",
-}
 # A calibration of the magnification is good to a few per cent. Beyond this a pixel shows another resolution.
 SCALE_TOLERANCE = 1.1
 # Keys of a preparation that change what the network sees.
@@ -176,36 +166,58 @@ class Ground:
     reasons: tuple[str, ...]
 
 
-def ground_of(section: Section, sources: Sources) -> Ground:
-    """What a section's figures rest on. What was measured on an own validation goes before a cross-validation.
+def grounds_of(section: Section, sources: Sources) -> tuple[Ground, ...]:
+    """What a section's figures can rest on, the best first: a validation goes before a cross-validation.
 
     Args:
         section: the fields of the section.
         sources: the labelled fields that may serve.
+
+    Returns:
+        At least one; a single one of the evidence "none" where there is nothing.
     """
     against: list[str] = [sources.refused] if sources.refused else []
     if not section.fields:
-        return Ground("none", None, ("no field was measured",))
+        return (Ground("none", None, ("no field was measured",)),)
     if own := _against_section(section):
-        return Ground("none", None, (*against, *own))
+        return (Ground("none", None, (*against, *own)),)
+    found = []
     for validation in sorted(sources.validations, key=lambda each: each.kind != "validated"):
         reasons = [*_against_validation(validation, sources), *_against_fields(section, validation, sources)]
-        alarm = _of_alarm(section, validation, sources)
+        alarm = alarm_says(section, validation, sources)
         if not reasons and not alarm.withdraws:
-            return Ground(validation.kind, validation, (told(validation), *alarm.reasons, *against))
+            found.append(Ground(validation.kind, validation, (told(validation), *alarm.reasons, *against)))
+            continue
         reasons += alarm.reasons if alarm.withdraws else ()
         against += [f"{_title(validation)}: {reason}" for reason in reasons]
+    if found:
+        return tuple(found)
     if not any(each.kind == "cross-validated" for each in sources.validations):
         against.append(_no_cross_validation(sources.manifest, sources.domain))
-    return Ground("none", None, tuple(dict.fromkeys(against)))
+    return (Ground("none", None, tuple(dict.fromkeys(against))),)
 
 
-def weakest(grounds: Sequence[Ground]) -> Ground:
-    """What several sections together rest on: the weakest of their grounds, with the reasons of all that are so weak."""
-    order: list[Evidence] = ["none", "cross-validated", "validated", "audited"]
-    least = min(grounds, key=lambda ground: order.index(ground.evidence), default=Ground("none", None, ()))
-    same = [ground for ground in grounds if ground.evidence == least.evidence]
-    return replace(least, reasons=tuple(dict.fromkeys(reason for ground in same for reason in ground.reasons)))
+def ground_of_all(sections: Sequence[Sequence[Ground]]) -> Ground:
+    """What several sections together rest on: the best labelled fields that serve every one of them.
+
+    Args:
+        sections: what each section can rest on, the best first.
+    """
+    without = [grounds[0] for grounds in sections if grounds[0].validation is None]
+    if without:
+        return Ground("none", None, _joined(without))
+    for first in sections[0]:
+        same = [ground for grounds in sections for ground in grounds if ground.validation is first.validation]
+        if len(same) == len(sections):
+            return replace(first, reasons=_joined(same))
+    kinds = ", ".join(dict.fromkeys(grounds[0].evidence for grounds in sections))
+    return Ground(
+        "none", None, (f"its sections rest on different labelled fields ({kinds}): each has figures of its own",)
+    )
+
+
+def _joined(grounds: Sequence[Ground]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(reason for ground in grounds for reason in ground.reasons))
 
 
 def told(validation: Validation) -> str:
@@ -237,9 +249,9 @@ def _against_section(section: Section) -> list[str]:
     """Why only an audit of these very fields helps."""
     reasons = []
     if assumed := sum(field.is_scale_assumed for field in section.fields):
-        reasons.append(f"the pixel size of {_of(assumed, section)} is only assumed. Remedy: --pixel-size-um")
+        reasons.append(f"the pixel size of {some_of(assumed, section)} is only assumed. Remedy: --pixel-size-um")
     if trained := sum(field.is_trained for field in section.fields):
-        of = _of(trained, section)
+        of = some_of(trained, section)
         reasons.append(f"{of} trained this engine, which finds them better than new fields. Remedy: new fields")
     return reasons
 
@@ -256,22 +268,25 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
         return [
             f"it is of the domain {validation.domain!r}, {measured}. Remedy: microseg validate --as {sources.domain}"
         ]
-    reasons = []
-    if validation.kind == "validated":
-        if validation.network_sha256 == manifest.network_sha256:
-            pass
-        elif manifest.plan is not None and validation.network_sha256 == manifest.model_sha256:
-            if not manifest.plan.verified:
-                reasons.append("it is of the ONNX file, with which this plan was not compared. Remedy: microseg verify")
-        else:
-            reasons.append("it is of another engine. Remedy: microseg validate with this one")
-        trained = {field.sha256 for field in manifest.training_fields}
-        if used := sum(field.sha256 in trained for field in validation.fields):
-            total = len(validation.fields)
-            reasons.append(
-                f"{used} of its {total} fields trained this engine. Remedy: labelled fields that trained nothing"
-            )
+    reasons = _against_network(validation, manifest)
+    trained = {field.sha256 for field in manifest.training_fields} if validation.kind == "validated" else set()
+    if used := sum(field.sha256 in trained for field in validation.fields):
+        total = len(validation.fields)
+        reasons.append(
+            f"{used} of its {total} fields trained this engine. Remedy: labelled fields that trained nothing"
+        )
     return reasons if (few := too_few(validation)) is None else [*reasons, few]
+
+
+def _against_network(validation: Validation, manifest: Manifest) -> list[str]:
+    """Why labelled fields say nothing of this network. Folds are those of the engine that carries a cross-validation."""
+    if validation.kind == "validated" and validation.network_sha256 == manifest.network_sha256:
+        return []
+    if validation.kind == "validated" and (manifest.plan is None or validation.network_sha256 != manifest.model_sha256):
+        return ["it is of another engine. Remedy: microseg validate with this one"]
+    if manifest.plan is not None and not manifest.plan.verified:
+        return ["it is of the ONNX file, with which this plan was not compared. Remedy: microseg verify"]
+    return []
 
 
 def _against_fields(section: Section, validation: Validation, sources: Sources) -> list[str]:
@@ -290,68 +305,6 @@ def _against_fields(section: Section, validation: Validation, sources: Sources) 
     return reasons
 
 
-@dataclass(frozen=True)
-class _AlarmSays:
-    """What the alarm means for labelled fields: whether it withdraws them, and why, or what else is to be told."""
-
-    withdraws: bool
-    reasons: tuple[str, ...] = ()
-
-
-def _of_alarm(section: Section, validation: Validation, sources: Sources) -> _AlarmSays:
-    """Whether the alarm withdraws labelled fields from a section.
-
-    It withdraws a cross-validation, whose fields are those of the calibration. It withdraws a validation where it tells the
-    section from the validation's fields: where one side raises it and the section lies outside the range that they span.
-    """
-    verdict = section.alarm
-    if validation.kind == "cross-validated":
-        if verdict is None:
-            return _AlarmSays(False, (_NO_ALARM if sources.manifest.alarm is None else _NOT_LOOKED,))
-        return _AlarmSays(True, (f"alarm: {verdict.text}",)) if verdict.is_raised else _AlarmSays(False)
-    if verdict is None:
-        return _AlarmSays(False, (_UNSEEN,))
-    if (unknown := _not_comparable(section, validation, sources)) is not None:
-        said = (
-            f"the alarm is raised ({verdict.level}), and nothing shows whether these fields are like those: {unknown}"
-        )
-        return _AlarmSays(False, (said,) if verdict.is_raised else ())
-    # Imported here: nothing else of the evidence needs NumPy.
-    from microseg.core.alarm.likeness import differing_groups
-
-    labelled = [field for field in validation.fields if field.alarm is not None]
-    known = [field.alarm for field in labelled if field.alarm is not None]
-    new = [field.alarm for field in section.fields if field.alarm is not None]
-    outside = differing_groups(known, [field.group for field in labelled], new)
-    if not outside:
-        inside = f"the alarm is raised ({verdict.level}), and these fields lie in the range of the validated ones"
-        return _AlarmSays(False, (inside,) if verdict.is_raised else ())
-    where = f"these fields lie outside the range of its fields ({', '.join(_MEASURES[group] for group in outside)})"
-    if verdict.is_raised:
-        return _AlarmSays(
-            True, (f"{where}; alarm: {verdict.text}, or microseg validate with labelled fields like these",)
-        )
-    if 2 * sum(each.level != "known" for each in known) > len(known):
-        return _AlarmSays(True, (f"{where}; its fields raise the alarm, and these do not",))
-    return _AlarmSays(False)
-
-
-def _not_comparable(section: Section, validation: Validation, sources: Sources) -> str | None:
-    """Why the alarm's measures of a section and of labelled fields do not compare; None where they do."""
-    alarm = sources.manifest.alarm
-    again = "microseg validate" if validation.sha256 is not None else "microseg export RUN --validate"
-    if validation.alarm_sha256 is None:
-        return f"the validation holds no measures of the alarm. Remedy: {again} again"
-    if alarm is None or validation.alarm_sha256 != alarm.sha256:
-        return f"its measures are of another calibration of the alarm. Remedy: {again} again"
-    if len({field.group for field in validation.fields if field.alarm is not None}) < 2:
-        return "its fields are too small to be judged, or of one group. Remedy: microseg validate with larger or more fields"
-    # Fields that are too small to be judged have no alarm.
-    if any(field.alarm is not None and not field.alarm.deviations for field in section.fields):
-        return "an earlier version measured some of them. Remedy: microseg segment with another --out"
-    return None
-
-
 def _differs(one: Preparation, other: Preparation, key: str) -> bool:
     first, second = getattr(one, key), getattr(other, key)
     if key == "intensity" and None in (first.bits, second.bits):
@@ -366,13 +319,13 @@ def _against_scale(section: Section, sizes: PixelSizeRange | None, *, in_um: boo
         return unknown_um if in_um else None
     unknown = sum(not field.edges_um for field in section.fields)
     if unknown:
-        return f"the pixel size of {_of(unknown, section)} is unknown. Remedy: --pixel-size-um"
+        return f"the pixel size of {some_of(unknown, section)} is unknown. Remedy: --pixel-size-um"
     far = [field for field in section.fields if sizes.factor_beyond(*field.edges_um) > SCALE_TOLERANCE]
     if not far:
         return None
     span = PixelSizeRange.spanning(*(edge for field in far for edge in field.edges_um))
     there = f"({span.text}) is not that of its fields ({sizes.text})"
-    return f"the pixel size of {_of(len(far), section)} {there}. Remedy: labelled fields of this magnification"
+    return f"the pixel size of {some_of(len(far), section)} {there}. Remedy: labelled fields of this magnification"
 
 
 def _no_cross_validation(manifest: Manifest, domain: str) -> str:
@@ -382,10 +335,3 @@ def _no_cross_validation(manifest: Manifest, domain: str) -> str:
         "the engine holds no cross-validation (folds without held-out fields, or an engine of an earlier version). Remedy: "
         "microseg export RUN again, or microseg validate ENGINE LABELLED"
     )
-
-
-def _of(count: int, section: Section) -> str:
-    total = len(section.fields)
-    if total == 1:
-        return "the field"
-    return f"all {total} fields" if count == total else f"{count} of {total} fields"

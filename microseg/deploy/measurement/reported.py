@@ -10,14 +10,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from microseg.deploy.measurement.evidence import (
+    NOT_VALIDATED,
     Evidence,
     Ground,
     Measured,
     Section,
     Sources,
     Verdict,
-    ground_of,
-    weakest,
+    ground_of_all,
+    grounds_of,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # How far beyond the fractions of the labelled fields a section's mean may lie, 0-1.
 RANGE_MARGIN = 0.05
+# Share of a report's fields whose sections may lie outside the labelled fields' range by chance.
+MOST_BEYOND = 0.1
 # Relative accuracy (%RA of ASTM E562) that a report says the number of fields for.
 WANTED_PERCENT = 10
 
@@ -73,6 +76,11 @@ class Reported:
     raw: float | None
     reasons: tuple[str, ...]
     budget: tuple[Term, ...] = ()
+
+    @property
+    def told(self) -> list[str]:
+        """The reasons for a file, which has no heading: where nothing is claimed, with what the figure lacks."""
+        return [*self.reasons, *([NOT_VALIDATED] if self.evidence == "none" else [])]
 
 
 @dataclass(frozen=True)
@@ -119,18 +127,34 @@ def claims(
     for field in fields:
         by_section.setdefault(field.section, []).append(field)
     sections = [Section(name, tuple(each), (alarms or {}).get(name)) for name, each in by_section.items()]
-    grounds = [ground_of(section, sources) for section in sections] or [ground_of(Section("", ()), sources)]
+    grounds = [grounds_of(section, sources) for section in sections] or [grounds_of(Section("", ()), sources)]
     phases = len(sources.manifest.phases)
     found = {
-        section.name: ReportedSection(len(section.fields), _reported([section], ground, sources.manifest, phases))
-        for section, ground in zip(sections, grounds, strict=False)
+        section.name: ReportedSection(len(section.fields), _reported([section], best, sources.manifest, phases))
+        for section, (best, *_) in zip(sections, grounds, strict=False)
     }
-    whole = weakest(grounds)
+    whole = ground_of_all(grounds)
     if len(sections) == 1:
         report = found[sections[0].name].phases
     else:
-        report = _reported(sections, whole, sources.manifest, phases)
+        each = _reported(sections, whole, sources.manifest, phases)
+        report = tuple(_beside_sections(reported, index, found, len(fields)) for index, reported in enumerate(each))
     return Claims(report, found, whole.validation)
+
+
+def _beside_sections(whole: Reported, phase: int, sections: Mapping[str, ReportedSection], fields: int) -> Reported:
+    """A phase of the whole report, without a claim where too many of its fields are of sections beyond the labelled range."""
+    beyond = {
+        name: section.fields
+        for name, section in sections.items()
+        if section.fields > 1 and section.phases[phase].evidence == "none"
+    }
+    if whole.evidence == "none" or sum(beyond.values()) <= MOST_BEYOND * fields:
+        return whole
+    of = f"{sum(beyond.values())} of {fields} fields are of sections without a claim"
+    first = next(iter(beyond))
+    reasons = (f"{of}, such as {first}: {sections[first].phases[phase].reasons[0]}", *whole.reasons)
+    return Reported(whole.raw, None, "none", whole.raw, reasons)
 
 
 def _reported(sections: Sequence[Section], ground: Ground, manifest: Manifest, phases: int) -> tuple[Reported, ...]:
@@ -195,8 +219,7 @@ def _claimed(result: PhaseResult, ground: Ground, sampled: tuple[int, int], phas
 def reason_against(result: PhaseResult, fields: int, phase: str) -> str | None:
     """Why nothing is claimed of a phase although labelled fields stand behind it; None where it is claimed.
 
-    A mean lies outside the labelled fields' range where it does by more than the margin and by more than its own
-    uncertainty.
+    A mean lies outside the labelled fields' range where it does by more than the margin.
 
     Args:
         result: what the statistics say.
@@ -204,12 +227,9 @@ def reason_against(result: PhaseResult, fields: int, phase: str) -> str | None:
         phase: name of the phase.
     """
     low, high = result.validated_range
-    margin = RANGE_MARGIN
-    if result.interval is not None:
-        margin = max(margin, (result.interval[1] - result.interval[0]) / 2)
     if fields < 2:
         return "one field gives no interval: nothing shows how far fields of the section differ"
-    if not low - margin <= result.corrected <= high + margin:
+    if not low - RANGE_MARGIN <= result.corrected <= high + RANGE_MARGIN:
         return f"{phase}: {100 * result.corrected:.1f} % in the mean lies outside the labelled fields' range ({_span(result)})"
     if result.withheld == "the labelled fields hold one phase alone":
         return f"{phase}: all labelled fields have {100 * low:.0f} % of it, so that nothing shows how the engine errs in it"
@@ -280,9 +300,13 @@ def _known(validation: Validation, manifest: Manifest) -> list[KnownUncertainty]
         for name, term in (("repeatability", validation.repeatability), ("annotators", validation.annotators))
         if term is not None
     ]
+    names = [phase.name for phase in manifest.phases]
+    plan = manifest.plan
+    if plan is not None and plan.comparison is not None and validation.network_sha256 != manifest.network_sha256:
+        beside = _uniform(plan.comparison.fraction_difference_points, names)
+        terms.append(KnownUncertainty("plan beside its ONNX file", beside))
     if validation.kind == "validated":
         return terms
-    names = [phase.name for phase in manifest.phases]
     # A cross-validation is of the float32 bag. Only the largest difference from it is known: half the width of a uniform
     # distribution (GUM 4.3.7).
     if manifest.distillation is not None:

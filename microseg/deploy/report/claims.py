@@ -9,7 +9,7 @@ from microseg.core.errors import InputError
 from microseg.core.images.pixel_size import ASSUMPTIONS
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.schemas.preparation import Preparation
-from microseg.core.schemas.validation import read_validation, validation_beside
+from microseg.core.schemas.validation import read_validation_beside
 from microseg.deploy.measurement.evidence import MeasuredField, Sources
 from microseg.deploy.report.records import FieldRecord
 
@@ -24,14 +24,12 @@ def sources_of(engine: Path, manifest: Manifest, domain: str) -> Sources:
         manifest: its manifest.
         domain: the engine's domain that is measured.
     """
-    beside = validation_beside(engine)
-    if not beside.exists():
-        return Sources(manifest, domain, tuple(manifest.validations))
     try:
-        return Sources(manifest, domain, (read_validation(beside), *manifest.validations))
+        beside = read_validation_beside(engine)
+        return Sources(manifest, domain, (*([] if beside is None else [beside]), *manifest.validations))
     except InputError as error:
         # The page names no folder of the station.
-        told = str(error).removeprefix(f"{beside.parent}/")
+        told = str(error).removeprefix(f"{engine.parent}/")
         return Sources(manifest, domain, tuple(manifest.validations), refused=told)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from microseg.core.errors import InputError, MissingExtraError
 from microseg.deploy.report.names import report_path
 from microseg.deploy.report.records import mask_path, overlay_path
-from microseg.deploy.report.summary_file import ReportSummary
+from microseg.deploy.report.summary_file import ReportSummary, SummaryPhase
 from microseg.deploy.report.table import TEXT_COLUMNS, read_cell, read_rows, separator
 
 if TYPE_CHECKING:
@@ -96,18 +96,18 @@ class Report:
         rows = "".join(
             "<tr>"
             f'<td><span style="display:inline-block;width:0.8em;height:0.8em;background:{escape(phase.color)}"></span> '
-            f"{escape(name)}</td>"
-            + "".join(f"<td>{text}</td>" for text in (_percent(phase.mean), _percent(phase.ci95), _percent(phase.std)))
-            + f"<td>{phase.n}</td></tr>"
+            f"{escape(name)}</td>" + "".join(f"<td>{text}</td>" for text in _cells(phase)) + "</tr>"
             for name, phase in summary.phases.items()
         )
         notices = [f"{failed.field}: {failed.reason}" for failed in summary.failed] + summary.notices
         notices += [f"{each.text} ({each.count} fields)" for each in summary.field_notices]
         listed = f"<ul>{''.join(f'<li>{escape(notice)}</li>' for notice in notices)}</ul>" if notices else ""
+        heads = ("Phase", "Fraction %", "95 % interval", "Evidence", "Raw %", "± sampling (E562)", "n")
+        head = "".join(f"<th>{text}</th>" for text in heads)
         return (
             f"<div><p><b>{escape(summary.input)}</b>: {summary.fields.measured} of {summary.fields.total} fields measured, "
-            f"engine {escape(summary.engine.name)}</p><table><thead><tr><th>Phase</th><th>Area %</th><th>± 95 % CI</th>"
-            f"<th>Std</th><th>n</th></tr></thead><tbody>{rows}</tbody></table>{listed}</div>"
+            f"engine {escape(summary.engine.name)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            f"{listed}</div>"
         )
 
 
@@ -137,6 +137,14 @@ def read_report(folder: str | PathLike[str]) -> Report:
 
 def _unreadable(table: Path, error: Exception) -> InputError:
     return InputError(f"{table}: cannot be read ({error}). Remedy: repeat `microseg segment`, which writes it again.")
+
+
+def _cells(phase: SummaryPhase) -> list[str]:
+    """What is reported of a phase; then what sampling alone says."""
+    claim = phase.claim
+    span = _NOTHING if claim.interval is None else f"{100 * claim.interval[0]:.2f} to {100 * claim.interval[1]:.2f}"
+    evidence = "not validated" if claim.evidence == "none" else claim.evidence
+    return [_percent(claim.fraction), span, evidence, _percent(claim.raw), _percent(phase.ci95), str(phase.n)]
 
 
 def _percent(fraction: float | None) -> str:

@@ -134,10 +134,12 @@ class Findings:
         found = {}
         for record in self.measured:
             section = self.sections.get(record.name, "")
-            phases = self.claims.sections[section].phases if section in self.claims.sections else self.claims.report
-            found[record.name] = Standing(
-                section, self.not_counted.get(record.name), [reported.evidence for reported in phases]
+            counted = self.claims.sections.get(section)
+            # Of a section whose fields do not count, nothing is claimed.
+            evidence = (
+                ["none"] * len(self.manifest.phases) if counted is None else [each.evidence for each in counted.phases]
             )
+            found[record.name] = Standing(section, self.not_counted.get(record.name), evidence)
         return found
 
     @cached_property
@@ -317,7 +319,7 @@ def _reported(found: Reported) -> SummaryReported:
         interval=found.interval,
         evidence=found.evidence,
         raw=found.raw,
-        reasons=list(found.reasons),
+        reasons=found.told,
         budget=[BudgetRow(**asdict(term)) for term in found.budget],
     )
 

@@ -26,7 +26,7 @@ def groups(number: int) -> list[str]:
     return [f"{index}" for index in range(number)]
 
 
-@pytest.mark.parametrize("number", [3, 8, 16])
+@pytest.mark.parametrize("number", [4, 8, 16])
 def test_the_range_of_one_measure_is_a_prediction_interval(number: int) -> None:
     """Mean +- t s √(1 + 1/n); the distance from the other fields makes it √(1 - 1/n²) times as wide as that, inverted."""
     values = np.random.default_rng(RNG_SEED).normal(7, 2, number)
@@ -62,3 +62,11 @@ def test_one_far_field_of_many_moves_a_section_and_measures_that_some_lack_are_l
     assert differing_groups(known, groups(8), [*[field()] * 9, field(grey=10)]) == ()
     bare = field(grey=30).model_copy(update={"deviations": {}, "scores": {}})
     assert differing_groups(known, groups(8), [bare]) == ()
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_few_specimens_show_a_range_of_the_factor_of_four(number: int) -> None:
+    """Student's t for two specimens is 318, and no section lies beyond that, however foreign."""
+    known = [field(grey=float(index % 2)) for index in range(number)]
+    assert differing_groups(known, groups(number), [field(grey=3.0)]) == ()
+    assert differing_groups(known, groups(number), [field(grey=40.0)]) == ("grey",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 
 import numpy as np
 import pytest
@@ -157,3 +158,17 @@ def test_intervals_hold_where_the_engine_hardly_responds() -> None:
         assert interval is not None
         held += interval[0] <= 0.8 <= interval[1]
     assert held >= 56
+
+
+def test_an_interval_holds_its_fraction_where_another_phase_is_cut_to_0() -> None:
+    """What an absent third phase would have below 0 is taken from the other two, and their limits go with them."""
+    rng = np.random.default_rng(secrets.randbits(32))
+    true = rng.dirichlet([8.0, 8.0, 2.0], 12)
+    found = true + np.array([-0.04, -0.04, 0.08]) + rng.normal(0, 0.0005, (12, 3)) @ (np.eye(3) - 1 / 3)
+    labelled = ValidationSample(true, found, tuple(map(str, range(12))), np.full(12, np.inf))
+    first = rng.normal(0.45, 0.003, 20)
+    lot = np.column_stack([first, 0.997 - first, np.full(20, 0.003)])
+    results = corrected_fractions(lot, labelled)
+    assert results[2].corrected == 0, "the case occurs"
+    for result in results:
+        assert result.interval is not None and result.interval[0] <= result.corrected <= result.interval[1]

@@ -15,7 +15,7 @@ from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange,
 from microseg.core.schemas.validation import Validation
 from microseg.core.statistics.corrected import PhaseResult
 from microseg.core.statistics.uncertainty import Component, combine
-from microseg.deploy.measurement.evidence import MeasuredField, Section, Sources, Verdict, ground_of
+from microseg.deploy.measurement.evidence import NOT_VALIDATED, MeasuredField, Section, Sources, Verdict, grounds_of
 from microseg.deploy.measurement.reported import claims, more_fields, sample_of
 from tests.core.alarm.samples import ALARM
 from tests.engines import threshold_manifest
@@ -60,8 +60,13 @@ def of(*validations: Validation, domain: str = "steel", **changes: Any) -> Sourc
     return Sources(manifest(**changes), domain, validations)
 
 
+def known_lot() -> list[MeasuredField]:
+    """A lot that the alarm looked at."""
+    return [replace(each, alarm=judged(0, index, "known")) for index, each in enumerate(lot())]
+
+
 def ground(sources: Sources, *fields: MeasuredField, alarm: Verdict | None = None) -> tuple[str, str]:
-    found = ground_of(Section("lot", fields or tuple(lot()), alarm), sources)
+    found = grounds_of(Section("lot", fields or tuple(lot()), alarm), sources)[0]
     return found.evidence, "; ".join(found.reasons)
 
 
@@ -132,13 +137,14 @@ def test_a_pixel_size_within_the_tolerance_of_calibrations_is_the_same() -> None
 def test_a_validation_goes_before_a_cross_validation_and_falls_back_to_it() -> None:
     folds = validation("cross-validated")
     assert ground(of(folds, validation()))[0] == "validated"
-    evidence, reasons = ground(of(validation(network_sha256="a" * 64), folds))
+    evidence, reasons = ground(of(validation(network_sha256="a" * 64), folds, alarm=ALARM), *known_lot(), alarm=KNOWN)
     assert evidence == "cross-validated"
     assert "which stands for the bag" in reasons and "validation: it is of another engine" in reasons
 
 
 def test_a_cross_validation_holds_whatever_network_computes_the_folds() -> None:
-    assert ground(of(validation("cross-validated", network_sha256="a" * 64)))[0] == "cross-validated"
+    folds = of(validation("cross-validated", network_sha256="a" * 64), alarm=ALARM)
+    assert ground(folds, *known_lot(), alarm=KNOWN)[0] == "cross-validated"
 
 
 RAISED = Verdict("doubtful", "doubtful (signs: darker). Remedy: capture it again")
@@ -163,18 +169,23 @@ def lot_at(off: float) -> list[MeasuredField]:
 
 
 def test_an_alarm_withdraws_a_cross_validation() -> None:
-    folds = of(validation("cross-validated"))
-    assert ground(folds, alarm=KNOWN)[0] == "cross-validated"
-    assert "Remedy: export the run again" in ground(folds)[1] and "no alarm" not in ground(folds, alarm=KNOWN)[1]
-    unseen = ground(of(validation("cross-validated"), alarm=ALARM))[1]
-    assert (
-        "smaller than it needs, or an earlier version measured them. Remedy: larger fields, or microseg segment"
-        in unseen
-    )
-    assert ground(folds, alarm=RAISED) == ("none", f"cross-validation: alarm: {RAISED.text}")
-    assert claims(lot(), folds, {"lot": RAISED}).report[0].evidence == "none"
+    folds, fields = of(validation("cross-validated"), alarm=ALARM), known_lot()
+    evidence, reasons = ground(folds, *fields, alarm=KNOWN)
+    assert evidence == "cross-validated" and "no alarm" not in reasons
+    assert ground(folds, *fields, alarm=RAISED) == ("none", f"cross-validation: alarm: {RAISED.text}")
+    assert claims(fields, folds, {"lot": RAISED}).report[0].evidence == "none"
     # One field does not decide about the section.
     assert ground(folds, *lot_at(9), alarm=KNOWN)[0] == "cross-validated"
+
+
+def test_a_cross_validation_needs_an_alarm_that_looked_at_every_field() -> None:
+    folds = validation("cross-validated")
+    evidence, reasons = ground(of(folds))
+    assert evidence == "none" and "Remedy: export the run again with its labelled fields in place" in reasons
+    evidence, reasons = ground(of(folds, alarm=ALARM))
+    assert evidence == "none" and "no alarm looked at all 3 fields: smaller than it needs, or measured by" in reasons
+    evidence, reasons = ground(of(folds, alarm=ALARM), *known_lot(), field(0.3, 7), alarm=KNOWN)
+    assert evidence == "none" and "no alarm looked at 1 of 4 fields" in reasons
 
 
 def test_an_alarm_withdraws_a_validation_outside_the_range_of_its_fields_alone() -> None:
@@ -232,7 +243,10 @@ def test_a_plan_needs_the_comparison_with_its_own_file() -> None:
 
     made = plan_info(b"plan")
     assert ground(of(validation(), plan=made.model_copy(update={"verified": True})))[0] == "validated"
-    assert "was not compared" in ground(of(validation(), plan=made.model_copy(update={"verified": False})))[1]
+    unverified = made.model_copy(update={"verified": False})
+    assert "was not compared" in ground(of(validation(), plan=unverified))[1]
+    folds = of(validation("cross-validated"), plan=unverified, alarm=ALARM)
+    assert "was not compared" in ground(folds, *known_lot(), alarm=KNOWN)[1]
 
 
 def test_a_report_of_sections_rests_on_the_weakest_and_each_has_its_own_figures() -> None:
@@ -243,6 +257,48 @@ def test_a_report_of_sections_rests_on_the_weakest_and_each_has_its_own_figures(
     assert found.sections["b"].phases[1].fraction == pytest.approx(0.52, abs=0.01)
     spoiled = claims([*one, *lot(0.5, 0.52, section="b", is_scale_assumed=True)], of(validation()))
     assert spoiled.report[0].evidence == "none" and spoiled.sections["lot"].phases[0].evidence == "validated"
+
+
+def test_a_report_rests_on_labelled_fields_that_serve_all_of_its_sections() -> None:
+    """One section is like the validated fields, which raise the alarm; the other one like those of the training."""
+    foreign = lot_at(10)
+    home = [replace(each, section="b", alarm=judged(-10, index, "known")) for index, each in enumerate(lot())]
+    sources = of(looked_at(10), validation("cross-validated"), alarm=ALARM)
+    found = claims([*foreign, *home], sources, {"lot": RAISED, "b": KNOWN})
+    assert [each.phases[1].evidence for each in found.sections.values()] == ["validated", "cross-validated"]
+    assert found.report[1].evidence == "none" and found.report[1].interval is None and found.validation is None
+    assert "its sections rest on different labelled fields (validated, cross-validated)" in found.report[1].reasons[0]
+    # A validation that serves one section does not hinder what serves both.
+    near = [replace(each, alarm=judged(0, index, "known")) for index, each in enumerate(lot())]
+    both = claims(
+        [*near, *home],
+        of(looked_at(0, "known"), validation("cross-validated"), alarm=ALARM),
+        {"lot": KNOWN, "b": KNOWN},
+    )
+    assert both.report[1].evidence in {"validated", "cross-validated"} and both.validation is not None
+
+
+def test_a_report_of_sections_beyond_the_labelled_range_claims_nothing() -> None:
+    low, high = lot(0.0, 0.01, 0.0), lot(0.72, 0.71, 0.73, section="b")
+    found = claims([*low, *high], of(validation()))
+    assert {each.phases[1].evidence for each in found.sections.values()} == {"none"}
+    assert (
+        found.report[1].evidence == "none"
+        and "6 of 6 fields are of sections without a claim" in found.report[1].reasons[0]
+    )
+    # A single section of many may lie there by chance.
+    many = [field(share, index, section=f"{index // 3}") for index, share in enumerate((0.3, 0.32, 0.28) * 20)]
+    assert claims([*many, *high], of(validation())).report[1].evidence == "validated"
+
+
+def test_a_section_beyond_the_margin_is_not_claimed_however_wide_its_interval() -> None:
+    ((_, carbide),) = (each.phases for each in claims(lot(0.5, 0.9, 0.63), of(validation())).sections.values())
+    assert carbide.evidence == "none" and "lies outside the labelled fields' range" in carbide.reasons[0]
+
+
+def test_what_a_figure_lacks_is_in_the_reasons_for_a_file() -> None:
+    lacking, claimed = claims(lot(), of()).report[0], claims(lot(), of(validation())).report[0]
+    assert lacking.told == [*lacking.reasons, NOT_VALIDATED] and claimed.told == list(claimed.reasons)
 
 
 def test_sections_of_one_field_have_no_interval_and_the_report_has_one() -> None:
@@ -283,9 +339,10 @@ def test_a_rounded_engine_has_a_term_for_what_is_only_bounded() -> None:
         fold_disagreement=[0.0, 0.0], not_a_number=0, saturated=0,
     )  # fmt: skip
     folds, own = (
-        of(validation(kind), precision="int8", fidelity=[fidelity]) for kind in ("cross-validated", "validated")
+        of(validation(kind), precision="int8", fidelity=[fidelity], alarm=ALARM)
+        for kind in ("cross-validated", "validated")
     )
-    (term,) = (term for term in claims(lot(), folds).report[1].budget if "engine" in term.term)
+    (term,) = (term for term in claims(known_lot(), folds, {"lot": KNOWN}).report[1].budget if "engine" in term.term)
     assert (term.term, term.degrees) == ("int8 engine beside the trained networks", None)
     assert term.value == pytest.approx(0.002 / 3**0.5) and term.kind == "B"
     assert not any("engine" in term.term for term in claims(lot(), own).report[1].budget)
@@ -300,9 +357,14 @@ def test_a_cross_validation_corrects_the_mean_of_the_folds() -> None:
         for index, share in enumerate(shares)
     ]
     moved = [field(0.2 + share, index) for index, share in enumerate(shares)]
-    by_folds = claims(folded, of(validation("cross-validated"))).report[1]
+    folded, plain, moved = (
+        [replace(each, alarm=judged(0, index, "known")) for index, each in enumerate(fields)]
+        for fields in (folded, plain, moved)
+    )
+    cross = of(validation("cross-validated"), alarm=ALARM)
+    by_folds = claims(folded, cross, {"lot": KNOWN}).report[1]
     assert by_folds.raw == pytest.approx(0.3)
-    assert by_folds.fraction == claims(moved, of(validation("cross-validated"))).report[1].fraction
+    assert by_folds.fraction == claims(moved, cross, {"lot": KNOWN}).report[1].fraction
     assert sample_of(validation("cross-validated")).at_home and not sample_of(validation()).at_home
     own = claims(folded, of(validation())).report[1]
     assert own.fraction == claims(plain, of(validation())).report[1].fraction

@@ -15,7 +15,7 @@ from microseg.core.pages.template import inline_json, page_template, script_sour
 from microseg.core.preparation.wording import preparation_text, sources_text
 from microseg.core.schemas.manifest import Manifest
 from microseg.core.statistics.student import t_quantile_975
-from microseg.deploy.measurement.evidence import NOT_VALIDATED
+from microseg.deploy.measurement.evidence import NOT_JUDGED, NOT_VALIDATED
 from microseg.deploy.measurement.reported import Claims, Reported, ReportedSection
 from microseg.deploy.report.page.figures import area, figure, interval_text, percent, points
 from microseg.deploy.report.page.rows import PAPER_ROWS, paper_rows, table_data
@@ -66,11 +66,16 @@ def report_html(findings: Findings) -> str:
         sections=sections,
         most_chapters=MOST_CHAPTERS,
         most_listed=MOST_LISTED,
-        section_alarms={} if findings.alarms is None else findings.alarms.sections,
+        section_alarms=(
+            {}
+            if findings.alarms is None
+            else {name: alarm_of(found) for name, found in findings.alarms.sections.items()}
+        ),
         most_failed=MOST_FAILED,
         grounds=_grounds(findings.claims),
         alarm=None if findings.alarms is None else alarm_of(findings.alarms.report),
         not_validated=NOT_VALIDATED,
+        not_judged=NOT_JUDGED,
         runtime=RUNTIME_NAMES.get(findings.settings.runtime, findings.settings.runtime),
         preparation=preparation_text(findings.settings.preparation),
         has_pale=any(
