@@ -9,30 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from microseg.core.domains.domain import load_domain, prepared_and_labels
+from microseg.core.domains.domain import load_domain
 from microseg.core.domains.fingerprint.fingerprint import fingerprint_of_domain
-from microseg.core.domains.folds import Split
-from microseg.core.domains.phases import UNLABELLED
 from microseg.core.errors import InputError
-from microseg.core.preparation.prepared_field import labels_to_native
 from microseg.core.schemas.automatic import AutomaticRecipe, Reason, Speed, Trial
 from microseg.core.schemas.fingerprint import DatasetFingerprint
-from microseg.core.schemas.preparation import Grid
 from microseg.core.schemas.run import RunSummary
 from microseg.core.system.files import write_json
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto.budget import Forecast, TrainingWork, forecast, measured_speed
 from microseg.train.auto.closing import closing_warnings
+from microseg.train.auto.draft import Draft, draft_of, rounds_of, trials_of, workers_for
 from microseg.train.auto.options import EVALUATION, AutoOptions
 from microseg.train.auto.reasons import choice_reasons, is_open, length_reason, reasons_of, untried_scales
 from microseg.train.auto.rules import Circumstances, plan_for, rate_for
-from microseg.train.auto.search import Contender, best, search, search_rounds
-from microseg.train.common.data import TrainingData, load_training_data
-from microseg.train.common.datasets import LabelledField
+from microseg.train.auto.search import best
 from microseg.train.common.optimiser_step import training_device
 from microseg.train.common.parallel.folds import default_workers
 from microseg.train.common.parallel.ranks import ranks_of_torchrun
@@ -41,14 +33,12 @@ from microseg.train.common.recipe import Recipe, UnlabelledConfig
 from microseg.train.common.run_folder import refuse_existing
 from microseg.train.recipe_files import AUTO, recipe_from, recipe_of_run
 from microseg.train.supervised.command import run_supervised
-from microseg.train.supervised.loop import SupervisedFold, steps_of
+from microseg.train.supervised.loop import steps_of
 
 _AUTOMATIC = "automatic.json"
 CPU_MINUTES, GPU_MINUTES = 30.0, 60.0
 # Largest share of the budget that the search takes.
 _SEARCH_SHARE = 0.25
-# Pixels of the held-out fields that score a candidate.
-_SCORED_PX = 3_000_000
 # Fewer steps leave a network well below what it can reach.
 _FAIR_STEPS = 150
 # With fewer, half as many folds of twice as many steps make the better bag: so in both trials with four labelled fields of the
@@ -108,44 +98,44 @@ def decide(
     # A search belongs to a budget: who fixes the length and names no minutes wants that length alone.
     searches = is_open("scale", options.settings) and not (is_length_given and options.minutes is None)
     scales = plan.scales if searches else (recipe.scale,)
-    workers = _workers(recipe, given)
-    data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
-    speed = measured_speed(_jobs(recipe, data), workers, clock)
+    draft = draft_of(source, recipe, given)
+    speed = measured_speed(draft.jobs, draft.workers, clock)
     trials: list[Trial] = []
-    share_s = min(_SEARCH_SHARE * budget_s - (clock() - begun), budget_s / 4)
-    left_s = budget_s - (clock() - begun) - (share_s if len(scales) > 1 else 0)
+    share_s = _SEARCH_SHARE * budget_s - (clock() - begun)
+    rounds = rounds_of(share_s, scales, draft, speed)
+    left_s = budget_s - (clock() - begun) - (share_s if rounds else 0)
     are_folds_open = given.folds is None and is_open("folds", options.settings) and not is_length_given
-    if are_folds_open and _is_short(recipe, data, workers, speed, left_s):
-        plan = plan_for(found, replace(given, is_short=True))
-        recipe = recipe_at(plan.scales[0])
-        workers = _workers(recipe, given)
-        data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
-    scored = _scored(_jobs(recipe, data)[0])
-    megapixels = sum(item.area_px for item in scored) / 1e6
-    rounds = search_rounds(share_s, len(scales), workers, speed, megapixels)
-    if len(scales) > 1 and rounds:
+    if are_folds_open and _is_short(draft, speed, left_s):
+        plan, before = plan_for(found, replace(given, is_short=True)), draft
+        draft = draft_of(source, recipe_at(plan.scales[0]), given)
+        if draft.workers != before.workers:
+            # More processes have fewer threads each, so that a step takes longer.
+            speed = measured_speed(draft.jobs, draft.workers, clock)
+        share_s = _SEARCH_SHARE * budget_s - (clock() - begun)
+        rounds = rounds_of(share_s, scales, draft, speed)
+    if rounds:
         notice(f"tries {len(scales)} scales on one fold, about {share_s / 60:.1f} min")
-        names = [item.field.name for item in scored]
-        candidates = [_candidate(source, recipe_at(scale), names) for scale in scales]
-        trials = search(candidates, _truth(source, scored, recipe.split), rounds, workers, on_trial)
-        timed, recipe = recipe, recipe_at(best(trials).scale)
-        speed = speed.model_copy(update={"step_s": speed.step_s * _step_pixels(recipe) / _step_pixels(timed)})
-        data = load_training_data(source, recipe.scale, recipe.folds, split=recipe.split)
-    work = TrainingWork(recipe.folds, workers, _megapixels(data))
+        trials = trials_of(source, draft, [recipe_at(scale) for scale in scales], rounds, on_trial)
+        timed, draft = draft, draft_of(source, recipe_at(best(trials).scale), given)
+        share = _step_pixels(draft.recipe) / _step_pixels(timed.recipe)
+        speed = speed.model_copy(update={"step_s": speed.step_s * share})
     spent_s = clock() - begun
-    steps = steps_of(recipe, _jobs(recipe, data)[0].fields) if is_length_given else None
-    expected = forecast(_with_second_stage(speed, recipe, options), work, budget_s - spent_s, steps)
-    warnings = [*plan.warnings, *_few_steps(expected, speed, work, minutes, is_length_given)]
+    steps = steps_of(draft.recipe, draft.jobs[0].fields) if is_length_given else None
+    paced = _with_second_stage(speed, draft.recipe, options)
+    expected = forecast(paced, draft.work, budget_s - spent_s, steps)
+    few = [] if is_length_given else _few_steps(expected, paced, draft.work, spent_s, len(scales))
+    warnings = [*plan.warnings, *few]
     for text in warnings:
         notice(text.rstrip("."))
-    recipe, rate_reasons = _with_length(recipe, expected, is_length_given, options.settings)
-    length = None if is_length_given else length_reason(spent_s + expected.seconds <= budget_s, minutes)
+    recipe, rate_reasons = _with_length(draft.recipe, expected, is_length_given, options.settings)
+    fits = spent_s + expected.seconds <= budget_s
+    length = None if is_length_given else length_reason(expected.steps, fits, minutes)
     choices = choice_reasons(recipe, trials, length, untried_scales(len(plan.scales), options.settings, searches))
     automatic = AutomaticRecipe(
         minutes=minutes,
         spent_minutes=spent_s / 60,
         expected_minutes=expected.seconds / 60,
-        workers=workers,
+        workers=draft.workers,
         reasons=reasons_of(plan.reasons, [*choices, *rate_reasons], options.settings),
         trials=trials,
         speed=speed,
@@ -160,33 +150,25 @@ def _with_length(
     """The recipe with its steps, and with the learning rate for so many unless a setting is about the optimiser."""
     if not is_length_given:
         recipe = recipe.model_copy(update={"steps": expected.steps, "validate_every": expected.validate_every})
-    found = None if any(text.strip().startswith("optimiser") for text in settings) else rate_for(expected.steps)
-    if found is None:
+    if any(text.strip().startswith("optimiser") for text in settings):
         return recipe, []
-    tree, reason = found
+    tree, reason = rate_for(expected.steps, recipe.optimiser.learning_rate, recipe.optimiser.encoder_factor)
     return recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update=tree)}), [reason]
 
 
-def _is_short(recipe: Recipe, data: TrainingData, workers: int, speed: Speed, seconds: float) -> bool:
+def _is_short(draft: Draft, speed: Speed, seconds: float) -> bool:
     """Whether fewer folds, which learn longer, make the better bag."""
-    work = TrainingWork(recipe.folds, workers, _megapixels(data))
-    return recipe.folds > max(workers, 2) and forecast(speed, work, seconds).steps < _AMPLE_STEPS
+    return draft.recipe.folds > max(draft.workers, 2) and forecast(speed, draft.work, seconds).steps < _AMPLE_STEPS
 
 
-def _megapixels(data: TrainingData) -> float:
-    """Million pixels of all labelled fields on the network's grid."""
-    return sum(item.area_px for item in data.fields) / 1e6
-
-
-def _few_steps(
-    expected: Forecast, speed: Speed, work: TrainingWork, minutes: float, is_length_given: bool
-) -> list[str]:
+def _few_steps(expected: Forecast, speed: Speed, work: TrainingWork, spent_s: float, scales: int) -> list[str]:
     """A sentence where the budget is too short for a fair result."""
-    lacking = _FAIR_STEPS - expected.steps
-    if is_length_given or lacking <= 0:
+    if expected.steps >= _FAIR_STEPS:
         return []
-    needed = minutes + lacking * speed.step_s * work.rounds / 60
-    return [f"{expected.steps} steps for each fold are few: --minutes {math.ceil(needed)} gives {_FAIR_STEPS}"]
+    training = forecast(speed, work, 0.0, _FAIR_STEPS).seconds
+    # A longer budget leaves time for the search, too.
+    needed = (spent_s + training) / (1 - _RESERVE) / ((1 - _SEARCH_SHARE) if scales > 1 else 1)
+    return [f"{expected.steps} steps for each fold are few: --minutes {math.ceil(needed / 60)} gives {_FAIR_STEPS}"]
 
 
 def recipe_of_rules(source: Path, options: AutoOptions) -> Recipe:
@@ -216,14 +198,6 @@ def _circumstances(options: AutoOptions) -> Circumstances:
     return Circumstances(has_gpu, workers, options.folds)
 
 
-def _jobs(recipe: Recipe, data: TrainingData) -> list[SupervisedFold]:
-    """The folds of a recipe, without folders."""
-    return [
-        SupervisedFold(recipe, data.phases, data.seen(fold), data.unseen(fold), fold, Path())
-        for fold in range(recipe.folds)
-    ]
-
-
 def _with_second_stage(speed: Speed, recipe: Recipe, options: AutoOptions) -> Speed:
     """The speed at which a step also pays for its share of those with unlabelled fields."""
     if options.unlabelled is None:
@@ -237,32 +211,6 @@ def _with_second_stage(speed: Speed, recipe: Recipe, options: AutoOptions) -> Sp
 def _step_pixels(recipe: Recipe) -> int:
     """Pixels of the tiles of a step, which its time follows."""
     return recipe.batch * (recipe.tile.core_px + 2 * recipe.tile.halo_px) ** 2
-
-
-def _scored(job: SupervisedFold) -> list[LabelledField]:
-    """Held-out fields that the search scores: evenly chosen, at least two where there are, about `_SCORED_PX` pixels."""
-    fields = job.held_out
-    mean = sum(item.area_px for item in fields) / len(fields)
-    count = min(len(fields), max(2, round(_SCORED_PX / mean)))
-    return [fields[i * len(fields) // count] for i in range(count)]
-
-
-def _candidate(source: Path, recipe: Recipe, names: Sequence[str]) -> Contender:
-    job = _jobs(recipe, load_training_data(source, recipe.scale, recipe.folds, split=recipe.split))[0]
-    held_out = {item.field.name: item for item in job.held_out}
-    return Contender(f"scale {recipe.scale:g}", recipe.scale, job, [held_out[name] for name in names])
-
-
-def _truth(source: Path, fields: Sequence[LabelledField], split: Split) -> list[NDArray[np.uint8]]:
-    """Labels of the fields at their native size, uint8 (H, W); of blocks, what the fold holds out."""
-    domain = load_domain(source)
-    truth = [prepared_and_labels(item.field, domain, Grid())[1] for item in fields]
-    if split != "blocks":
-        return truth
-    held_out = [
-        labels_to_native(item.labels, (at.shape[0], at.shape[1])) for item, at in zip(fields, truth, strict=True)
-    ]
-    return [np.where(own == UNLABELLED, own, at) for own, at in zip(held_out, truth, strict=True)]
 
 
 def run_auto(
@@ -337,14 +285,9 @@ def _begun(out: Path, options: AutoOptions) -> tuple[Recipe, int]:
         raise InputError(f"{out}: holds a run of the recipe {name}. Remedy: --recipe {name}, or another --out.")
     if not (out / _AUTOMATIC).is_file():
         # The process was killed between two files: what follows is decided as for a new run.
-        return recipe, _workers(recipe, _circumstances(options))
+        return recipe, workers_for(recipe, _circumstances(options))
     remedy = "remove it, or train again with another --out"
     return recipe, AutomaticRecipe.read_json(out / _AUTOMATIC, "record of `--recipe auto`", remedy).workers
-
-
-def _workers(recipe: Recipe, given: Circumstances) -> int:
-    """The most processes that are all busy to the end."""
-    return max(w for w in range(1, given.workers + 1) if recipe.folds % w == 0)
 
 
 def _tell(automatic: AutomaticRecipe, recipe: Recipe, notice: NoticeCallback) -> None:

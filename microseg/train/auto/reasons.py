@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microseg.core.schemas.automatic import Reason, Trial
+from microseg.train.auto.budget import MOST_STEPS
 from microseg.train.common.recipe import Recipe
 
 
@@ -12,7 +13,18 @@ def reasons_of(rules: Sequence[Reason], choices: Sequence[Reason], settings: Seq
     """All reasons: of the rules where no setting is in their place, of what was chosen, and of what the user fixes."""
     given = [text.partition("=") for text in settings]
     asked = [Reason(key=key.strip(), value=value.strip(), why="As asked for.") for key, _, value in given]
-    return [*(reason for reason in rules if is_open(reason.key, settings)), *choices, *asked]
+    kept = [_with_note(reason, settings) for reason in rules if is_open(reason.key, settings)]
+    return [*kept, *choices, *asked]
+
+
+def _with_note(reason: Reason, settings: Sequence[str]) -> Reason:
+    """A rule's reason, which says where a setting changes a part of it."""
+    keys = [text.partition("=")[0].strip() for text in settings]
+    parts = reason.key.split(", ")
+    changed = [key for key in keys if any(key == part or key.startswith(f"{part}.") for part in parts)]
+    if not changed:
+        return reason
+    return reason.model_copy(update={"why": f"{reason.why} Then {', '.join(changed)} as asked for."})
 
 
 def choice_reasons(recipe: Recipe, trials: Sequence[Trial], length: str | None, untried: str | None) -> list[Reason]:
@@ -42,8 +54,10 @@ def untried_scales(scales: int, settings: Sequence[str], searches: bool) -> str 
     return f"{why}; the finest one keeps the most detail."
 
 
-def length_reason(fits: bool, minutes: float) -> str:
+def length_reason(steps: int, fits: bool, minutes: float) -> str:
     """Why a fold has so many steps."""
+    if steps == MOST_STEPS:
+        return "The most that are trained: beyond, a fold only repeats what it knows."
     if fits:
         return f"So many fit into {minutes:g} min on this machine."
     return f"The fewest that are trained: {minutes:g} min are too short."

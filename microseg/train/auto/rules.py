@@ -40,6 +40,8 @@ SMALLEST_CORE_PX = 64
 SHORT_STEPS, SHORT_RATE = 500, (4.0e-3, 0.5)
 # Folds: the multiple of the workers that is next to this number.
 FOLDS = 5
+# Names in a sentence.
+_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,19 @@ def plan_for(found: DatasetFingerprint, given: Circumstances) -> RecipePlan:
     return RecipePlan(trees, scales, tuple(reasons), (*fingerprint_notices(found), *_alone(found)))
 
 
-def rate_for(steps: int) -> tuple[dict[str, float], Reason] | None:
-    """Keys of the recipe's optimiser for a training of so many steps; None where the recipe's own fit."""
+def rate_for(steps: int, rate: float, factor: float) -> tuple[dict[str, float], Reason]:
+    """Keys of the recipe's optimiser for a training of so many steps.
+
+    Args:
+        steps: Steps of each fold.
+        rate: The recipe's learning rate.
+        factor: The share of it that the recipe's encoder takes.
+    """
     if steps > SHORT_STEPS:
-        return None
-    rate, factor = SHORT_RATE
-    why = f"{steps} steps are few: at most {SHORT_STEPS} learn faster."
+        why = f"More than {SHORT_STEPS} steps learn at the usual rate."
+    else:
+        rate, factor = SHORT_RATE
+        why = f"{steps} steps are few: at most {SHORT_STEPS} learn faster."
     tree = {"learning_rate": rate, "encoder_factor": factor}
     return tree, _reason("optimiser.learning_rate", f"{rate:g}, encoder {rate * factor:g}", why)
 
@@ -192,6 +201,9 @@ def _loss(phases: list[PhaseFingerprint]) -> tuple[dict[str, Any], Reason]:
     rarest = min(phases, key=lambda phase: phase.area_share)
     if rarest.area_share < VERY_RARE:
         dice, balance, why = 1.0, 0.2, f"{rarest.name} takes {100 * rarest.area_share:.2g} % of the area."
+    elif rarest.area_share < RARE:
+        why = f"{rarest.name} takes {100 * rarest.area_share:.2g} % of the area, and Dice counts each phase alike."
+        dice, balance = 0.5, 0.0
     elif len(phases) > 2:
         dice, balance, why = 0.5, 0.0, "Dice counts each phase alike, whatever its area."
     else:
@@ -212,10 +224,10 @@ def _sampling(phases: list[PhaseFingerprint]) -> tuple[dict[str, Any], Reason]:
 
 def _folds(found: DatasetFingerprint, given: Circumstances) -> tuple[dict[str, Any], Reason]:
     """As many folds as keep all workers busy to the end."""
-    if given.folds is not None:
+    if given.folds is not None and found.groups > 1:
         return {"folds": given.folds}, _reason("folds", str(given.folds), "As asked for.")
     beside = min(given.workers, FOLDS)
-    wanted = max(beside if given.is_short else beside * (FOLDS // beside), 2)
+    wanted = given.folds or max(beside if given.is_short else beside * (FOLDS // beside), 2)
     if found.groups == 1:
         plan = planned_split(["the only group"] * found.fields, wanted)
         what = "blocks of the only labelled field" if plan.split == "blocks" else "fields of the only group"
@@ -236,8 +248,9 @@ def _reason(key: str, value: str, why: str) -> Reason:
 
 def _alone(found: DatasetFingerprint) -> list[str]:
     """Phases that the fold which holds them out cannot learn."""
-    return [
-        f"the phase {phase.name!r} occurs in one group alone: the fold that holds it out cannot learn it"
-        for phase in found.phases
-        if phase.groups == 1 and found.groups > 1
-    ]
+    alone = [repr(phase.name) for phase in found.phases if phase.groups == 1 and found.groups > 1]
+    if not alone:
+        return []
+    names = ", ".join(alone[:_LISTED]) + (f" and {len(alone) - _LISTED} more" if len(alone) > _LISTED else "")
+    what = f"the phase {names} occurs" if len(alone) == 1 else f"each of the phases {names} occurs"
+    return [f"{what} in one group alone: the fold that holds it out cannot learn it"]

@@ -77,7 +77,8 @@ def search(
             train(jobs, min(workers, len(jobs)), on_fold)
             for i, job in zip(going, jobs, strict=True):
                 scores[i].append(native_miou(job, candidates[i].scored, truth))
-            going.sort(key=lambda i: -scores[i][-1])
+            # A difference within the margin does not drop the rules' choice, which comes first.
+            going.sort(key=lambda i: -(scores[i][-1] + (MARGIN if i == 0 else 0)))
             going = sorted(going[:KEPT])
     return [
         Trial(name=item.name, scale=item.scale, scores=[or_none(value) for value in found])
