@@ -16,8 +16,9 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.bag import FoldInfo
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
 from microseg.train import ADAPTATION_METHODS
-from microseg.train.auto.options import EVALUATION, AutoOptions
+from microseg.train.auto.options import EVALUATION, AutoOptions, FingerprintCallback, no_fingerprint
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
+from microseg.train.common.recipe import Recipe
 from microseg.train.recipe_files import AUTO, load_recipe, load_uda_recipe, recipe_of_run
 from microseg.train.uda.recipe import UdaRecipe
 
@@ -89,6 +90,7 @@ def train_supervised(
     minutes: float | None = None,
     progress: FoldCallback | None = None,
     on_trial: FoldCallback | None = None,
+    on_fingerprint: FingerprintCallback | None = None,
     notice: NoticeCallback | None = None,
 ) -> Run:
     """Train one network for each fold of a labelled domain. The command is `microseg train supervised`.
@@ -112,6 +114,7 @@ def train_supervised(
         progress: Called with the number of a fold when it begins. Returns what is called after every step with the steps
             done, the steps in all and a text.
         on_trial: The same for the candidates that `auto` tries first.
+        on_fingerprint: Receives what the labelled fields are like, which `auto` decides by.
         notice: Receives sentences for the user.
 
     Returns:
@@ -123,21 +126,19 @@ def train_supervised(
         KeyboardInterrupt: The process was asked to stop. The state is saved.
     """
     source, overrides = Path(domain), _overrides(settings)
+    more = None if unlabelled is None else Path(unlabelled)
     if init is None and str(recipe or AUTO) == AUTO:
         path = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-supervised"
-        options = AutoOptions(
-            minutes, overrides, folds, seed, workers, None if unlabelled is None else Path(unlabelled)
-        )
+        options = AutoOptions(minutes, overrides, folds, seed, workers, more)
         return _train_automatically(
-            source, path, options, resume=resume, progress=progress, on_trial=on_trial, notice=notice or no_notice
-        )
+            source, path, options, resume=resume, progress=progress, on_trial=on_trial,
+            on_fingerprint=on_fingerprint, notice=notice or no_notice,
+        )  # fmt: skip
     if minutes is not None:
-        raise InputError("--minutes: only --recipe auto has a budget. Remedy: leave it out, or --set steps=N.")
-    if init is not None and recipe is None:
-        name, loaded = recipe_of_run(Path(init), overrides, folds=folds, seed=seed)
-    else:
-        name, loaded = load_recipe(str(recipe), overrides, folds=folds, seed=seed)
-    run = Path(out) if out is not None else RUNS / f"{load_domain(source).name}-{name}"
+        which = "a continued run takes the recipe of the other and has no" if init else "only --recipe auto has a"
+        raise InputError(f"--minutes: {which} budget. Remedy: leave it out, or --set steps=N.")
+    name, loaded = _recipe(recipe, init, overrides, folds, seed)
+    run = Path(out or RUNS / f"{load_domain(source).name}-{'supervised' if name == AUTO else name}")
 
     import torch
 
@@ -147,13 +148,26 @@ def train_supervised(
     with torch.random.fork_rng():
         summary = run_supervised(
             source, name, loaded, run, resume=resume, on_fold=progress or no_fold_progress, workers=workers,
-            init=None if init is None else Path(init), notice=notice or no_notice,
-            unlabelled=None if unlabelled is None else Path(unlabelled), few=init is not None and folds is None,
+            init=None if init is None else Path(init), notice=notice or no_notice, unlabelled=more,
+            few=init is not None and folds is None,
         )  # fmt: skip
     assert summary is not None  # all folds are trained
     if is_finished:
         (notice or no_notice)(f"{run} is already finished; nothing is trained")
     return Run(run, read_record(run), summary)
+
+
+def _recipe(
+    recipe: str | PathLike[str] | None,
+    init: str | PathLike[str] | None,
+    settings: list[str],
+    folds: int | None,
+    seed: int | None,
+) -> tuple[str, Recipe]:
+    """Name and content of the recipe: that of the run to continue, unless another one is asked for."""
+    if init is not None and str(recipe or AUTO) == AUTO:
+        return recipe_of_run(Path(init), settings, folds=folds, seed=seed)
+    return load_recipe(str(recipe), settings, folds=folds, seed=seed)
 
 
 def _train_automatically(
@@ -164,6 +178,7 @@ def _train_automatically(
     resume: bool,
     progress: FoldCallback | None,
     on_trial: FoldCallback | None,
+    on_fingerprint: FingerprintCallback | None,
     notice: NoticeCallback,
 ) -> Run:
     """A run with the recipe `auto`."""
@@ -175,7 +190,8 @@ def _train_automatically(
     with torch.random.fork_rng():
         summary = run_auto(
             source, options, run,
-            resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress, notice=notice,
+            resume=resume, on_fold=progress or no_fold_progress, on_trial=on_trial or no_fold_progress,
+            on_fingerprint=on_fingerprint or no_fingerprint, notice=notice,
         )  # fmt: skip
     if is_finished:
         notice(f"{run} is already finished; nothing is trained")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,5 +62,5 @@ def _print(console: Console, found: Suggested) -> None:
     say(
         console,
         f"Next: correct the masks in {found.out / 'masks'} (or the outlines in {found.out / 'qupath'} with QuPath), then "
-        f"microseg train supervised {found.out} --init {found.init}",
+        f"microseg train supervised {quote(str(found.out))} --init {quote(str(found.init))}",
     )

@@ -57,6 +57,7 @@ def supervised(
     ] = False,
 ) -> None:
     """Train one network for each fold. Each is scored on the whole fields that its fold holds out."""
+    from microseg.cli.look.fingerprint_table import print_fingerprint
     from microseg.cli.tables import output_console, say
     from microseg.train.api import train_supervised
 
@@ -67,6 +68,7 @@ def supervised(
             domain, recipe=recipe, out=out, folds=folds, seed=seed, settings=settings, init=init, resume=resume,
             unlabelled=unlabelled, workers=workers, minutes=minutes, progress=on_fold,
             on_trial=lambda number: on_fold(number, "trial"),
+            on_fingerprint=lambda found: print_fingerprint(console, found),
             notice=lambda text: say(console, f"{plain(text)}."),
         )  # fmt: skip
     _print(console, run, init, (time.monotonic() - begun) / 60)

@@ -16,7 +16,7 @@ from microseg.core.domains.fingerprint.notices import fingerprint_notices
 from microseg.core.domains.folds import FOLDS, SplitPlan, held_out_by, planned_split, split_notices
 from microseg.core.domains.pairing import DomainField
 from microseg.core.domains.phases import UNLABELLED
-from microseg.core.domains.pixel_sizes import open_field
+from microseg.core.domains.pixel_sizes import open_field, size_conflict
 from microseg.core.errors import InputError, MicrosegError
 from microseg.core.images.exclusion import not_measured_notices
 from microseg.core.images.folders import look_through
@@ -159,6 +159,9 @@ def check_domain(domain: Domain, folds: int | None = None) -> DomainCheck:
     fields = tuple(_check_field(item, domain, fold_of.get(item.name), maker) for item in domain.fields)
     problems += [text for item in fields for text in item.problems]
     problems += _missing_phases(domain, fields)
+    sizes = {item.name: item.pixel_size_um for item in fields if item.dtype is not None and not item.is_test}
+    if domain.phases and (conflict := size_conflict(sizes)):
+        problems.append(f"{domain.source}: {conflict}")
     resolved = combined_rule(domain.preparation.intensity, [item.intensity for item in fields if item.intensity])
     bits = other_bits([(item.name, item.intensity) for item in fields if item.intensity], resolved)
     notices = _notices(domain, fields) + split + bits

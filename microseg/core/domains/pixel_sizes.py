@@ -6,10 +6,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from statistics import median
 
 from microseg.core.domains.pairing import DomainField
 from microseg.core.errors import InputError
 from microseg.core.images.folders import find_images
+from microseg.core.images.scale.statement import TOLERANCE
 from microseg.core.preparation.field_scale import ScaleRules
 from microseg.core.preparation.prepared_field import PreparedField, open_prepared
 from microseg.core.schemas.preparation import Grid, Preparation
@@ -114,3 +116,23 @@ def open_field(
 def preparation_of(preparation: Preparation, pixel_size_um: float | None) -> Preparation:
     """The preparation of a field with a pixel size of its own in micrometres, or None."""
     return preparation if pixel_size_um is None else preparation.model_copy(update={"pixel_size_um": pixel_size_um})
+
+
+def size_conflict(sizes: Mapping[str, float | None]) -> str | None:
+    """Why fields cannot train on one grid; None where they can.
+
+    Args:
+        sizes: the width of a native pixel of each field, um, by its name; None where nothing states it.
+    """
+    known = [size for size in sizes.values() if size is not None]
+    if not known:
+        return None
+    middle = median(known)
+    for name, size in sizes.items():
+        if size is None or abs(size / middle - 1) > TOLERANCE:
+            told = "states none" if size is None else f"{size:g} um"
+            return (
+                f"fields differ in pixel size ({name}: {told}, median {middle:g} um). "
+                "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
+            )
+    return None

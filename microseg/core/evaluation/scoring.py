@@ -257,9 +257,11 @@ def _bootstrap(fields: Sequence[NDArray[np.int64]], names: Sequence[str]) -> dic
     rng = np.random.default_rng(0)
     stack = np.stack(fields)
     draws = rng.integers(len(fields), size=(BOOTSTRAP_DRAWS, len(fields)))
-    pooled = [stack[draw].sum(0) for draw in draws]
-    values = np.array([iou(matrix) for matrix in pooled])
-    mious = np.array([mean_iou(matrix) for matrix in pooled])
+    values, mious = np.empty((BOOTSTRAP_DRAWS, len(names))), np.empty(BOOTSTRAP_DRAWS)
+    for index, draw in enumerate(draws):
+        # One at a time: of many phases, all matrices together take gigabytes.
+        pooled = np.tensordot(np.bincount(draw, minlength=len(fields)), stack, 1)
+        values[index], mious[index] = iou(pooled), mean_iou(pooled)
     return {
         "miou": _interval(mious),
         "iou": {name: _interval(values[:, i]) for i, name in enumerate(names)},

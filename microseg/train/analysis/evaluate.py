@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ _BLOCKS = "each block is scored by the fold that did not learn it, but learned t
 
 
 def evaluate_run(
-    run: Path, source: Path, domain_name: str | None = None, progress: Callable[[str], None] = lambda name: None
+    run: Path,
+    source: Path,
+    domain_name: str | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+    *,
+    training_only: bool = False,
 ) -> dict[str, Any]:
     """Score a finished run on a labelled domain.
 
@@ -35,6 +41,7 @@ def evaluate_run(
         source: The labelled domain.
         domain_name: The run's domain that the fields are prepared as; the last one by default.
         progress: Receives the name of each field.
+        training_only: Leave out what the domain lists under `test`.
 
     Returns:
         Scores as of `core.evaluation.scoring.evaluation`.
@@ -44,7 +51,8 @@ def evaluate_run(
     """
     record, summary = read_run(run)
     networks = load_networks(run, record, summary)
-    return evaluate_networks(networks, record, record.domain_called(domain_name), source, progress)
+    entry = record.domain_called(domain_name)
+    return evaluate_networks(networks, record, entry, source, progress, training_only=training_only)
 
 
 def evaluate_networks(
@@ -53,6 +61,8 @@ def evaluate_networks(
     entry: DomainEntry,
     source: Path,
     progress: Callable[[str], None] = lambda name: None,
+    *,
+    training_only: bool = False,
 ) -> dict[str, Any]:
     """Score networks of a run's folds, wherever they come from.
 
@@ -62,12 +72,15 @@ def evaluate_networks(
         entry: The domain that the fields are prepared as.
         source: The labelled domain.
         progress: Receives the name of each field.
+        training_only: Leave out what the domain lists under `test`.
 
     Returns:
         Scores as of `core.evaluation.scoring.evaluation`.
     """
     domain = load_domain(source)
-    held_out_by = {field.sha256: field.fold for field in record.fields}
+    if training_only:
+        domain = replace(domain, fields=domain.training_fields)
+    held_out_by = fold_of_each(record)
     blocks_of: dict[str, list[Block]] = defaultdict(list)
     for block in record.blocks:
         blocks_of[block.sha256].append(block)
@@ -90,6 +103,20 @@ def evaluate_networks(
         domain, entry, record.grid, record.phases, predict, progress, trained=record.known_pixel_sizes
     )
     return evaluation(scores, record.phases)
+
+
+def fold_of_each(record: RunRecord) -> dict[str, int]:
+    """The fold that held out each field of a run, by the SHA-256 of its file; -1 where none did.
+
+    Of one file under two names, in two folds, none did: each of the folds learned from the other copy.
+
+    Args:
+        record: The run's record.
+    """
+    folds: dict[str, set[int]] = {}
+    for field in record.fields:
+        folds.setdefault(field.sha256, set()).add(field.fold)
+    return {sha256: min(found) if len(found) == 1 else -1 for sha256, found in folds.items()}
 
 
 def are_scored(blocks: Sequence[Block], shape: tuple[int, int], folds: int) -> bool:

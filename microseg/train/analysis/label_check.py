@@ -13,7 +13,7 @@ from microseg.core.labelling.label_check import LabelCheck, check_labels
 from microseg.core.preparation.prepared_field import PreparedField
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.run import Block, read_run
-from microseg.train.analysis.evaluate import are_scored
+from microseg.train.analysis.evaluate import are_scored, fold_of_each
 from microseg.train.common.fields.splitting import region_of
 from microseg.train.common.prediction import predict_field
 from microseg.train.common.run_folder import load_networks
@@ -41,7 +41,7 @@ def check_labels_with_run(
     """
     record, summary = read_run(run)
     networks = load_networks(run, record, summary)
-    held_out_by = {field.sha256: field.fold for field in record.fields}
+    held_out_by = fold_of_each(record)
 
     def unseen(prepared: PreparedField, sha256: str) -> NDArray[np.float32] | None:
         blocks = [block for block in record.blocks if block.sha256 == sha256]

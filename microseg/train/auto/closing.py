@@ -18,14 +18,13 @@ def closing_warnings(scores: dict[str, Any]) -> list[str]:
         scores: Scores of the run on its own domain, as of `core.evaluation.scoring.evaluation`.
 
     Returns:
-        One sentence for each phase.
+        One sentence for each phase, the worst first.
     """
     names = list(scores["iou"])
+    known = {name: value for name, value in scores["iou"].items() if value is not None}
     found = []
-    for index, name in enumerate(names):
-        value = scores["iou"][name]
-        if value is None:
-            continue
+    for name, value in sorted(known.items(), key=lambda item: item[1]):
+        index = names.index(name)
         lost = [fold["fold"] for fold in scores["folds"]["each"] if _is_lost(fold, name)]
         if value < LOST:
             found.append(

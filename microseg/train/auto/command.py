@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,13 @@ from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto.budget import Forecast, TrainingWork, forecast, measured_speed
 from microseg.train.auto.closing import closing_warnings
 from microseg.train.auto.draft import Draft, draft_of, rounds_of, trials_of, workers_for
-from microseg.train.auto.options import EVALUATION, AutoOptions
+from microseg.train.auto.options import (
+    EVALUATION,
+    LEAST_MINUTES,
+    AutoOptions,
+    FingerprintCallback,
+    no_fingerprint,
+)
 from microseg.train.auto.reasons import choice_reasons, is_open, length_reason, reasons_of, untried_scales
 from microseg.train.auto.rules import Circumstances, plan_for, rate_for
 from microseg.train.auto.search import best
@@ -165,10 +172,12 @@ def _few_steps(expected: Forecast, speed: Speed, work: TrainingWork, spent_s: fl
     """A sentence where the budget is too short for a fair result."""
     if expected.steps >= _FAIR_STEPS:
         return []
-    training = forecast(speed, work, 0.0, _FAIR_STEPS).seconds
-    # A longer budget leaves time for the search, too.
-    needed = (spent_s + training) / (1 - _RESERVE) / ((1 - _SEARCH_SHARE) if scales > 1 else 1)
-    return [f"{expected.steps} steps for each fold are few: --minutes {math.ceil(needed / 60)} gives {_FAIR_STEPS}"]
+    # A longer budget leaves time for the search, and for more validations, too.
+    share = (1 - _RESERVE) * ((1 - _SEARCH_SHARE) if scales > 1 else 1)
+    minutes = math.ceil((spent_s + forecast(speed, work, 0.0, _FAIR_STEPS).seconds) / share / 60)
+    while forecast(speed, work, 60 * minutes * share - spent_s).steps < _FAIR_STEPS:
+        minutes += 1
+    return [f"{expected.steps} steps for each fold are few: --minutes {minutes} gives {_FAIR_STEPS}"]
 
 
 def recipe_of_rules(source: Path, options: AutoOptions) -> Recipe:
@@ -221,6 +230,7 @@ def run_auto(
     resume: bool,
     on_fold: FoldCallback = no_fold_progress,
     on_trial: FoldCallback = no_fold_progress,
+    on_fingerprint: FingerprintCallback = no_fingerprint,
     notice: NoticeCallback = no_notice,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunSummary:
@@ -236,6 +246,7 @@ def run_auto(
         resume: Continue the run that is in `out`, with the recipe that it has.
         on_fold: Gives the progress callback of a fold.
         on_trial: Gives the progress callback of a candidate of the search.
+        on_fingerprint: Receives what the labelled fields are like, before the reasons are told.
         notice: Receives sentences for the user.
         clock: Seconds, monotonic.
 
@@ -249,6 +260,8 @@ def run_auto(
             "--recipe auto: decides in one process, and torchrun starts several. Remedy: without torchrun, which uses all "
             "GPUs of a machine; or --recipe with the recipe.yaml of a run of `auto`."
         )
+    if options.minutes is not None and not LEAST_MINUTES <= options.minutes < math.inf:
+        raise InputError(f"--minutes {options.minutes:g}: is no time to train. Remedy: at least {LEAST_MINUTES:g}.")
     refuse_existing(out, resume)
     documents: dict[str, Any] = {}
     if (out / "run.yaml").is_file():
@@ -261,6 +274,7 @@ def run_auto(
             _AUTOMATIC: decided.automatic.model_dump(mode="json"),
             "recipe.yaml": recipe.model_dump(mode="json"),
         }
+        on_fingerprint(decided.fingerprint)
         _tell(decided.automatic, recipe, notice)
     summary = run_supervised(
         source, AUTO, recipe, out,
@@ -268,10 +282,9 @@ def run_auto(
     )  # fmt: skip
     assert summary is not None  # all folds are trained
     if not (out / EVALUATION).is_file():
-        scores = evaluate_run(out, source)
-        write_json(out / EVALUATION, scores)
-        for text in closing_warnings(scores):
-            notice(text)
+        write_json(out / EVALUATION, evaluate_run(out, source, training_only=True))
+    for text in closing_warnings(json.loads((out / EVALUATION).read_text(encoding="utf-8"))):
+        notice(text)
     return summary
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microseg.core.schemas.fingerprint import DatasetFingerprint
+
+FingerprintCallback = Callable[[DatasetFingerprint], None]
+# The shortest budget.
+LEAST_MINUTES = 0.5
 # The file of a run of `auto` with the scores of its held-out fields.
 EVALUATION = "evaluation.json"
+
+
+def no_fingerprint(found: DatasetFingerprint) -> None:
+    """Show nothing."""
 
 
 @dataclass(frozen=True)

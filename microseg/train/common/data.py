@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -15,10 +16,9 @@ from microseg.core.domains.checking import nothing_labelled
 from microseg.core.domains.domain import Domain, load_domain, resolved_rule
 from microseg.core.domains.folds import Split, SplitPlan, held_out_by, kept_split, planned_split, split_notices
 from microseg.core.domains.phases import UNLABELLED
-from microseg.core.domains.pixel_sizes import open_field
+from microseg.core.domains.pixel_sizes import open_field, size_conflict
 from microseg.core.errors import InputError
 from microseg.core.images.pixel_size import ASSUMED, PixelSize
-from microseg.core.images.scale.statement import TOLERANCE
 from microseg.core.preparation.field_scale import DOMAIN_FILE, ScaleRules
 from microseg.core.schemas.bag import PhaseInfo
 from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
@@ -249,14 +249,9 @@ def common_pixel_size(domain: Domain, scale: ScaleRules = ScaleRules()) -> Commo
     sizes = [size for size in found.values() if size is not None]
     if not sizes:
         return None
-    middle = float(np.median([size.width_um for size in sizes]))
-    for name, size in found.items():
-        if size is None or abs(size.width_um / middle - 1) > TOLERANCE:
-            told = "states none" if size is None else f"{size.width_um:g} um"
-            raise InputError(
-                f"{domain.source}: fields differ in pixel size ({name}: {told}, median {middle:g} um). "
-                "Remedy: one domain per magnification, or `pixel_size_um` in domain.yaml."
-            )
+    if conflict := size_conflict({name: None if size is None else size.width_um for name, size in found.items()}):
+        raise InputError(f"{domain.source}: {conflict}")
+    middle = median(size.width_um for size in sizes)
     sources = sorted({size.source for size in sizes})
     source = sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} other places"
     return CommonPixelSize(middle, source, tuple(edge for size in sizes for edge in (size.width_um, size.height_um)))

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from microseg.core.errors import InputError
-from microseg.core.schemas.automatic import AutomaticRecipe
+from microseg.core.schemas.automatic import AutomaticRecipe, Reason, Speed
 from microseg.core.schemas.fingerprint import DatasetFingerprint
 from microseg.core.schemas.run import read_run
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto import command, rules, search
+from microseg.train.auto.budget import MOST_STEPS
 from microseg.train.auto.command import run_auto
 from microseg.train.auto.options import AutoOptions
+from microseg.train.auto.reasons import length_reason, reasons_of
 from microseg.train.common.optimiser_step import OptimiserStep
 from microseg.train.common.score import score_network
 from microseg.train.recipe_files import load_recipe
@@ -47,9 +49,9 @@ class Clock:
             self.now += field_s * len(fields)
             return score_network(network, fields, *others)
 
-        def evaluated(run: Path, source: Path) -> dict[str, Any]:
+        def evaluated(run: Path, source: Path, **options: Any) -> dict[str, Any]:
             self.now += field_s * len(read_run(run)[0].fields)
-            return evaluate_run(run, source)
+            return evaluate_run(run, source, **options)
 
         def natively(job: Any, fields: Sequence[Any], truth: Any) -> float:
             self.now += field_s * len(fields)
@@ -164,6 +166,54 @@ def test_few_steps_learn_faster(
     long = command.decide(source, replace(options, minutes=120), clock=clock)
     assert long.recipe.steps is not None and long.recipe.steps > rules.SHORT_STEPS
     assert long.recipe.optimiser.learning_rate == min(rate, 2e-3)
+
+
+def test_fewer_folds_of_more_processes_are_timed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three groups on two processors: one process with all threads, or two folds in two processes."""
+    source = tiny_domain(tmp_path / "s", fields=3)
+    timed: list[int] = []
+
+    def measured(jobs: Any, workers: int, clock: Any) -> Speed:
+        timed.append(workers)
+        return Speed(step_s=1.0 * workers, megapixel_s=1.0, start_s=0.0)
+
+    monkeypatch.setattr(command, "measured_speed", measured)
+    options = AutoOptions(minutes=2, settings=[*SMALL, "scale=1"], workers=2)
+    decision = command.decide(source, options, clock=lambda: 0.0)
+    assert timed == [1, 2] and decision.automatic.workers == 2 and decision.recipe.folds == 2
+    assert decision.automatic.speed.step_s == 2.0
+    assert decision.automatic.expected_minutes == pytest.approx(2 * 0.97, rel=0.1)
+
+
+def test_the_minutes_of_a_warning_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tiny_domain(tmp_path / "s", fields=2)
+    speed = Speed(step_s=2.0, megapixel_s=900.0, start_s=20.0)
+    monkeypatch.setattr(command, "measured_speed", lambda *_: speed)
+    options = AutoOptions(minutes=1, settings=[*SMALL, "scale=1"], workers=1, folds=2)
+    (told,) = (
+        text for text in command.decide(source, options, clock=lambda: 0.0).automatic.warnings if "--minutes" in text
+    )
+    named = int(told.split("--minutes ")[1].split()[0])
+    enough = command.decide(source, replace(options, minutes=named), clock=lambda: 0.0)
+    assert enough.recipe.steps is not None and enough.recipe.steps >= command._FAIR_STEPS
+    less = command.decide(source, replace(options, minutes=named - 1), clock=lambda: 0.0)
+    assert less.recipe.steps is not None and less.recipe.steps < command._FAIR_STEPS
+
+
+def test_a_setting_beside_a_rule_is_told(tmp_path: Path) -> None:
+    kept = [Reason(key="tile, batch", value="6 x 160 px", why="So."), Reason(key="loss", value="1", why="Even.")]
+    told = reasons_of(kept, [], ["batch=4", "loss.dice=0.3"])
+    assert [reason.why for reason in told[:2]] == ["So. Then batch as asked for.", "Even. Then loss.dice as asked for."]
+    assert [(reason.key, reason.value) for reason in told[2:]] == [("batch", "4"), ("loss.dice", "0.3")]
+    assert "most that are trained" in length_reason(MOST_STEPS, fits=True, minutes=900)
+
+
+@pytest.mark.parametrize("minutes", [float("nan"), float("inf"), 0.0, -3.0])
+def test_no_time_is_refused(tmp_path: Path, minutes: float) -> None:
+    source = tiny_domain(tmp_path / "s", fields=2)
+    with pytest.raises(InputError, match=r"--minutes .* Remedy: at least 0\.5"):
+        run_auto(source, AutoOptions(minutes=minutes), tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_field_and_unlabelled_ones_train(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from microseg.core.schemas.fingerprint import (
     Spread,
     SuspectedGroups,
 )
-from microseg.train.auto.rules import LEAST_CHORD_PX, SCALES, Circumstances, RecipePlan, plan_for
+from microseg.train.auto import rules
+from microseg.train.auto.rules import LEAST_CHORD_PX, SCALES, Circumstances, RecipePlan, plan_for, rate_for
 from microseg.train.recipe_files import recipe_from
 
 
@@ -136,6 +137,18 @@ def test_one_group_is_split_by_fields_or_blocks(fields: int, folds: int, split: 
     assert any(reason.key == "folds" and "flatters" in reason.why for reason in plan.reasons)
 
 
+@pytest.mark.parametrize(("fields", "split"), [(1, "blocks"), (4, "fields")])
+def test_folds_that_are_asked_for_split_one_group_too(fields: int, split: str) -> None:
+    plan = planned(*TWO, groups=1, fields=fields, given=Circumstances(has_gpu=False, workers=2, folds=2))
+    assert (plan.trees[1.0]["folds"], plan.trees[1.0]["split"]) == (2, split)
+
+
+def test_the_learning_rate_has_a_reason_for_every_length() -> None:
+    assert rate_for(rules.SHORT_STEPS, 2e-3, 0.1)[0]["learning_rate"] == rules.SHORT_RATE[0]
+    tree, reason = rate_for(rules.SHORT_STEPS + 1, 2e-3, 0.1)
+    assert tree == {"learning_rate": 2e-3, "encoder_factor": 0.1} and reason.value == "0.002, encoder 0.0002"
+
+
 def test_a_gpu_takes_the_papers_tiles() -> None:
     tree = tree_of(*TWO, given=Circumstances(has_gpu=True, workers=1), side=2048)
     assert tree["tile"]["core_px"] == 512 and tree["tile"]["halo_px"] == 62 and tree["batch"] == 12
@@ -160,6 +173,12 @@ def test_what_makes_scores_lie_is_told() -> None:
 def test_one_phase_is_no_training_set() -> None:
     with pytest.raises(InputError, match="the labels hold 'ferrite' alone"):
         planned(TWO[0], phase("bainite", 0.0, None))
+
+
+def test_many_lonely_phases_are_one_sentence() -> None:
+    lonely = [phase(f"p{index}", 0.05, 10.0, 10.0 * index, groups=1) for index in range(250)]
+    (told,) = (text for text in planned(*lonely).warnings if "in one group alone" in text)
+    assert "'p0', 'p1'" in told and "and 244 more" in told
 
 
 def test_twenty_phases_have_a_recipe() -> None:

@@ -44,6 +44,17 @@ def test_the_better_ones_train_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best(trials).scale == 0.5
 
 
+def test_a_difference_within_noise_does_not_drop_the_rules_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {0: [0.5, 0.9], 1: [0.5 + MARGIN / 2, 0.6], 2: [0.8, 0.7]}
+    monkeypatch.setattr(module, "native_miou", lambda job, fields, truth: scores[job.fold].pop(0))
+    recipe, image = tiny_recipe(), np.zeros((8, 8), np.uint8)
+    field = LabelledField(DomainField("a", Path("a.tif"), None, "a"), "0", image, image)
+    job = SupervisedFold(recipe, [], [], [field], 0, Path())
+    candidates = [Contender(f"scale {scale}", scale, job, []) for scale in (1.0, 0.7, 0.5)]
+    trials = search(candidates, [], (30, 60), 2, no_fold_progress, train=lambda *_: None)
+    assert [len(each.scores) for each in trials] == [2, 1, 2] and best(trials).scale == 1.0
+
+
 def trial(*scores: float | None) -> Trial:
     return Trial(name="scale", scale=1.0, scores=list(scores))
 

@@ -13,10 +13,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from microseg.core.domains.checking import check_domain
+from microseg.core.domains.domain import load_domain
 from microseg.core.errors import InputError
 from microseg.core.schemas.run import read_record, read_run
 from microseg.core.system.files import sha256_of
-from microseg.train.analysis.evaluate import evaluate_run
+from microseg.train.analysis.evaluate import evaluate_run, fold_of_each
 from microseg.train.common.run_folder import load_networks, read_fold
 from tests.chain import tiny_recipe, train
 from tests.core.samples import halves, noise, write_domain
@@ -151,8 +153,9 @@ def test_fields_of_different_magnification_are_refused(source: Path, tmp_path: P
 
     first = sorted((domain / "images").glob("*.tif"))[0]
     write_sem_tiff(first, noise(100, 120), 0.055)
-    with pytest.raises(InputError, match="differ in pixel size"):
+    with pytest.raises(InputError, match="differ in pixel size") as refused:
         train(domain, tmp_path / "other", only_folds=[])
+    assert str(refused.value) in check_domain(load_domain(domain)).problems, "`check` says what training says"
 
 
 def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -> None:
@@ -191,3 +194,12 @@ def test_evaluate_scores_new_fields_by_all_folds(trained: Path, unseen: Path) ->
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     with pytest.raises(InputError, match=r"--as 'lom': the run knows no such domain. Remedy: one of 'synthetic-s'"):
         evaluate_run(trained, unseen, "lom")
+
+
+def test_a_file_under_two_names_in_two_folds_is_held_out_by_none(trained: Path) -> None:
+    record = read_record(trained)
+    first, second = (next(field for field in record.fields if field.fold == fold) for fold in (0, 1))
+    same = second.model_copy(update={"sha256": first.sha256})
+    fields = [same if field == second else field for field in record.fields]
+    known = fold_of_each(record.model_copy(update={"fields": fields}))
+    assert known[first.sha256] == -1 and fold_of_each(record)[first.sha256] == 0

@@ -12,9 +12,11 @@ import yaml
 from PIL import Image
 
 from microseg.core.domains.folds import kept_split
+from microseg.core.errors import InputError
 from microseg.core.schemas.preparation import DomainEntry, Preparation
 from microseg.core.schemas.run import RunRecord, read_run
 from microseg.synthetic.folder import write_domain
+from microseg.train.api import train_supervised
 from microseg.train.common.data import TrainingData, load_training_data
 from microseg.train.common.recipe import Recipe
 from microseg.train.supervised.continued import EarlierRun
@@ -102,6 +104,31 @@ def test_a_continued_run_is_a_start_again(place: Path, tmp_path: Path) -> None:
         init = place / start if start == "run" else tmp_path / start
         done = microseg("train", "supervised", domain, "--init", init, "--set", "steps=1", "--out", tmp_path / out)
         assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("recipe", [None, "auto"])
+def test_a_run_of_auto_is_continued_with_its_own_recipe(
+    source: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str | None
+) -> None:
+    """Also where `auto` is asked for: its rules are not those of a continued run. `runs/DOMAIN-auto` is `train uda`'s."""
+    copied(source, trained, tmp_path / "s", tmp_path / "run")
+    described = tmp_path / "run" / "run.yaml"
+    content = yaml.safe_load(described.read_text(encoding="utf-8"))
+    described.write_text(yaml.safe_dump(content | {"recipe_name": "auto"}), encoding="utf-8")
+    asked: list[Any] = []
+
+    def stop(*arguments: Any, **_: Any) -> None:
+        asked.extend(arguments)
+        raise InputError("seen")
+
+    monkeypatch.setattr("microseg.train.supervised.command.run_supervised", stop)
+    with pytest.raises(InputError, match="seen"):
+        train_supervised(tmp_path / "s", init=tmp_path / "run", recipe=recipe)
+    _, name, used, out = asked
+    assert name == "auto" and used.model_dump(mode="json") == content["recipe"]
+    assert out == Path("runs") / "synthetic-s-supervised"
+    with pytest.raises(InputError, match=r"--minutes: a continued run"):
+        train_supervised(tmp_path / "s", init=tmp_path / "run", recipe=recipe, minutes=5)
 
 
 def test_another_network_or_other_phases_are_refused(place: Path, tmp_path: Path) -> None:
