@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from microseg.core.alarm.corruptions import KINDS, corrupted
 from microseg.core.alarm.measures import FieldProbe
 from microseg.core.alarm.schema import Alarm
 from microseg.core.schemas.validation import read_validation, write_validation
+from microseg.deploy.measurement.evidence import NOT_JUDGED, NOT_VALIDATED
 from microseg.deploy.report.table import read_rows
 from microseg.deploy.segment import segment
 from microseg.deploy.segment_options import SegmentOptions
 from microseg.deploy.validate import ValidateOptions, validate
 from microseg.runtime import open_engine, read_manifest
+from tests.chain import microseg
 from tests.deploy.conftest import micrograph
 from tests.engines import rewrite_manifest, write_threshold_engine
 
@@ -154,3 +157,32 @@ def test_a_validation_keeps_what_the_alarm_measures_and_reports_compare(
     reported = noisy["phases"]["bainite"]["reported"]
     assert any("the validation holds no measures of the alarm" in reason for reason in reported["reasons"])
     assert reported["evidence"] == "validated" or "range" in reported["reasons"][0]
+
+
+def test_page_and_terminal_state_the_alarm_of_each_section_and_where_there_is_none(
+    wafer: Wafer, engines: tuple[Path, Path]
+) -> None:
+    folder = wafer(4, (88, 120))
+    own = micrograph(88, 120, 50)
+    (folder / "other").mkdir()
+    for number in (1, 2):
+        picture = corrupted(own, own, "brightness", 60.0, number).image[:: (-1) ** number]
+        Image.fromarray(picture).save(folder / "other" / f"bright{number}.png")
+    report = folder.parent / "wafer_dir-report"
+    told = microseg("segment", folder, "--engine", engines[1], "--sections", "^(field|other)")
+    assert told.status == 0, told.err
+    sections = json.loads((report / "summary.json").read_text(encoding="utf-8"))["sections"]
+    levels = {name: section["alarm"]["level"] for name, section in sections.items()}
+    assert len(levels) == 2 and set(levels.values()) > {"known"}
+    page = (report / "report.html").read_text(encoding="utf-8")
+    for name, section in sections.items():
+        assert page.count(f"<p>Alarm: {escape(section['alarm']['text'])}</p>") == 1, name
+    assert all(
+        any(level in line for line in told.out.partition("Sections")[2].splitlines()) for level in levels.values()
+    )
+    plain = microseg("segment", folder, "--engine", engines[0], "--out", folder.parent / "plain")
+    assert f"alarm: {NOT_JUDGED}" in plain.out
+    assert NOT_JUDGED in (folder.parent / "plain" / "report.html").read_text(encoding="utf-8")
+    reasons = json.loads((folder.parent / "plain" / "summary.json").read_text(encoding="utf-8"))["phases"]
+    assert all(NOT_VALIDATED in phase["reported"]["reasons"] for phase in reasons.values())
+    assert plain.out.count(NOT_VALIDATED) == 1, "the terminal says it once"
