@@ -172,6 +172,8 @@ def row(
     result: dict[str, Any] = {"case": case_name, "method": method, "label": label, "seed": seed}
     result |= json.loads(said.read_text(encoding="utf-8"))
     result |= {"minutes": minutes, "folds": len(summary.folds), "decision": summary.adaptation.model_dump(mode="json")}
+    # A file may hold rows of several machines.
+    result["processor"] = machine()["processor"]
     if scored is not None:
         result |= {"before": evaluate_run(source, scored), "after": evaluate_run(out, scored)}
         if case.kind == "t3":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from microseg.core.domains.domain_file import COLORS
 from microseg.core.domains.labels import NO_BLUR, Mask, hidden_index, read_mask
 from microseg.core.domains.layout import mask_suffix
-from microseg.core.domains.phases import OTHER, TRANSPARENT, UNLABELLED, PhaseSpec
+from microseg.core.domains.phases import MAX_PHASES, OTHER, TRANSPARENT, UNLABELLED, PhaseSpec
 from microseg.core.errors import InputError
 
 # More indices than this in a mask are grey values rather than phases.
@@ -190,6 +190,13 @@ def _proposal(source: Path, counts: Counter[int | str]) -> InputError:
         greys = [value for value in counts if isinstance(value, int)]
         counts = counts + Counter({"grey": sum(counts.pop(value) for value in greys)}) if greys else counts
     total = sum(counts.values())
+    numbers = sorted(value for value in counts if isinstance(value, int))
+    if _MAX_INFERRED < len(numbers) <= MAX_PHASES and numbers == list(range(numbers[0], numbers[0] + len(counts))):
+        return ProposalError(
+            f"{source}: the masks hold the values {numbers[0]} to {numbers[-1]} without a gap. These are the indices of "
+            f"{len(numbers)} phases, or grey values.\nRemedy: where they are indices, {_target(source)} with names for them",
+            phases_text([(f"phase{index}", value, counts[value] / total) for index, value in enumerate(numbers)]),
+        )
     if len(counts) > _MAX_INFERRED:
         commonest = counts.most_common(_LISTED)
         share = 100 * sum(count for _, count in commonest) / total

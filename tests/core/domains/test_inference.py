@@ -199,3 +199,13 @@ def test_few_objects_are_instance_labels_where_cellpose_names_the_file(tmp_path:
     (folder / "masks" / "a.png").rename(folder / "masks" / "a_cp_masks.png")
     with pytest.raises(InputError, match=r"a_cp_masks\.png holds instance labels: 3 values"):
         load_domain(folder)
+
+
+@pytest.mark.parametrize(("first", "number"), [(0, 20), (1, 20), (0, 250)])
+def test_many_indices_without_a_gap_are_proposed(tmp_path: Path, first: int, number: int) -> None:
+    """They may be grey values: the user names them. A blurred border leaves gaps."""
+    mask = np.tile(np.repeat(np.arange(first, first + number, dtype=np.uint8), 2), (64, 2))
+    with pytest.raises(InputError, match=f"the values {first} to {first + number - 1} without a gap") as caught:
+        inferred(tmp_path, mask)
+    proposed = yaml.safe_load(str(caught.value).partition("\n\n")[2])
+    assert [entry["value"] for entry in proposed["phases"]] == list(range(first, first + number))
