@@ -15,7 +15,7 @@ import onnx
 from microseg.agreement.check_table import require_agreement
 from microseg.agreement.torch_parity import parity_table
 from microseg.core.errors import InputError
-from microseg.core.schemas.manifest import Manifest, Provenance
+from microseg.core.schemas.manifest import EngineAdaptation, Manifest, Provenance
 from microseg.core.schemas.run import RunRecord, RunSummary, read_run
 from microseg.core.schemas.tolerance import LIMITS, Precision
 from microseg.core.schemas.validation import Validation
@@ -178,6 +178,21 @@ def _with_reduction(manifest: Manifest, reduced: Reduced, precision: Precision, 
     )
 
 
+def _adaptation(record: RunRecord, summary: RunSummary) -> EngineAdaptation | None:
+    """What the networks learned from a target; None where the unadapted ones were kept."""
+    adapted, decision = record.adaptation, summary.adaptation
+    if adapted is None or decision is None or decision.chosen == decision.candidates[0].name:
+        return None
+    chosen = next((each for each in decision.candidates if each.name == decision.chosen), None)
+    estimates = chosen.estimates if chosen else None
+    return EngineAdaptation(
+        domain=adapted.target.name,
+        fields=adapted.fields,
+        disagreement=estimates and estimates.disagreement,
+        limit=estimates and estimates.limit,
+    )
+
+
 def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) -> Manifest:
     return Manifest(
         phases=record.phases,
@@ -192,6 +207,7 @@ def _manifest(run: Path, record: RunRecord, summary: RunSummary, model: Path) ->
         parity=[],
         fingerprints=summary.fingerprints,
         training_fields=record.fields,
+        adaptation=_adaptation(record, summary),
         trained_pixel_sizes=record.trained_pixel_sizes,
         distillation=summary.distillation,
         provenance=Provenance(

@@ -10,6 +10,7 @@ import yaml
 
 import microseg
 from microseg.core.errors import InputError
+from microseg.export.onnx_export import _adaptation
 from microseg.train.api import Run, _overrides, train_supervised, train_uda
 from tests.chain import write_recipe
 from tests.core.samples import noise
@@ -47,6 +48,19 @@ def test_settings_are_keys_of_the_recipe() -> None:
     assert _overrides(["steps=3"]) == ["steps=3"] and _overrides(None) == []
 
 
+def _check_what_an_engine_says_of_it(run: Run) -> None:
+    """The fields that its networks were adapted to, where they were."""
+    assert run.summary.adaptation is not None and run.record.adaptation is not None
+    for taken in run.summary.adaptation.candidates:
+        decision = run.summary.adaptation.model_copy(update={"chosen": taken.name})
+        told = _adaptation(run.record, run.summary.model_copy(update={"adaptation": decision}))
+        if taken.name == "unadapted":
+            assert told is None
+            continue
+        assert told is not None and told.domain == "lom" and told.fields == run.record.adaptation.fields
+        assert taken.estimates is not None and told.disagreement == taken.estimates.disagreement
+
+
 def test_an_adaptation_by_python_has_a_verdict(trained: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -60,6 +74,7 @@ def test_an_adaptation_by_python_has_a_verdict(trained: Path, tmp_path: Path) ->
     )  # fmt: skip
     assert run.verdict in ("adapt", "do not adapt", "label a few fields")
     assert run.record.adaptation is not None and run.record.adaptation.recipe["method"]["statistics"] == 0.5
+    _check_what_an_engine_says_of_it(run)
     again = train_uda(
         tmp_path / "lom", run=trained, method="normalise", out=tmp_path / "run", resume=True, notice=notices.append
     )

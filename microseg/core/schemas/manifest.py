@@ -31,11 +31,24 @@ class Provenance(FrozenModel):
     versions: dict[str, str] = Field(description="Versions of the packages that took part in the export.")
 
 
+class EngineAdaptation(FrozenModel):
+    """What the networks learned from a target domain without its labels."""
+
+    domain: str = Field(description="The target: a domain of the engine.")
+    fields: list[TrainingField] = Field(description="The unlabelled fields that the networks were adapted to.")
+    disagreement: float | None = Field(
+        None, description="Largest difference of the estimates of the target's fractions, over the phases, 0-1."
+    )
+    limit: float | None = Field(
+        None, description="Disagreement, 0-1, from which on it is larger than on held-out fields of the source."
+    )
+
+
 class Manifest(VersionedModel):
     """An engine's description of itself (microseg/docs/design.md)."""
 
     schema_name: ClassVar[str] = "manifest"
-    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 2)
+    schema_version: ClassVar[tuple[int, int]] = (MANIFEST_VERSION, 3)
     version_key: ClassVar[str] = "manifest_version"
 
     manifest_version: int = Field(MANIFEST_VERSION, description="Major version of this schema.")
@@ -59,6 +72,9 @@ class Manifest(VersionedModel):
     quantisation: Quantisation | None = Field(None, description="How an INT8 engine is quantised.")
     fingerprints: list[Fingerprint] = Field(description="Features of the training fields, of each fold.")
     training_fields: list[TrainingField] = Field(description="The fields that the run was trained on.")
+    adaptation: EngineAdaptation | None = Field(
+        None, description="Of an adapted engine; null where the unadapted networks were kept, and in earlier versions."
+    )
     trained_pixel_sizes: PixelSizeRange | None = Field(
         None,
         description="Native pixel sizes that the networks saw in training, augmentation included; null where the training "

@@ -186,7 +186,9 @@ def grounds_of(section: Section, sources: Sources) -> tuple[Ground, ...]:
         reasons = [*_against_validation(validation, sources), *_against_fields(section, validation, sources)]
         alarm = alarm_says(section, validation, sources)
         if not reasons and not alarm.withdraws:
-            found.append(Ground(validation.kind, validation, (told(validation), *alarm.reasons, *against)))
+            adapted = _adapted_to(validation, sources.manifest)
+            reasons = [told(validation), *adapted, *alarm.reasons, *against]
+            found.append(Ground(validation.kind, validation, tuple(reasons)))
             continue
         reasons += alarm.reasons if alarm.withdraws else ()
         against += [f"{_title(validation)}: {reason}" for reason in reasons]
@@ -328,9 +330,34 @@ def _against_scale(section: Section, sizes: PixelSizeRange | None, *, in_um: boo
     return f"the pixel size of {some_of(len(far), section)} {there}. Remedy: labelled fields of this magnification"
 
 
+def _estimates(manifest: Manifest, domain: str) -> str:
+    """How far the estimates of a target's fractions differ, where that is more than the source explains."""
+    found = manifest.adaptation
+    if found is None or found.domain != domain or found.disagreement is None or found.limit is None:
+        return ""
+    if found.disagreement <= found.limit:
+        return ""
+    return (
+        f"; estimates of its fractions differ by {100 * found.disagreement:.1f} points, and the source explains "
+        f"{100 * found.limit:.1f}. Remedy: microseg validate, or microseg audit draw"
+    )
+
+
+def _adapted_to(validation: Validation, manifest: Manifest) -> list[str]:
+    """What is to be told of labelled fields that the networks were adapted to, without their labels."""
+    adapted = {field.sha256 for field in manifest.adaptation.fields} if manifest.adaptation else set()
+    number = sum(field.sha256 in adapted for field in validation.fields)
+    if not number or validation.kind != "validated":
+        return []
+    return [
+        f"the engine was adapted to {number} of the {len(validation.fields)} labelled fields, without their labels: it may "
+        "find them better than new fields"
+    ]
+
+
 def _no_cross_validation(manifest: Manifest, domain: str) -> str:
     if any(each.name == domain and each.role == "target" for each in manifest.domains):
-        return f"the engine is adapted to {domain!r} without labels"
+        return f"the engine is adapted to {domain!r} without labels{_estimates(manifest, domain)}"
     return (
         "the engine holds no cross-validation (folds without held-out fields, or an engine of an earlier version). Remedy: "
         "microseg export RUN again, or microseg validate ENGINE LABELLED"

@@ -10,7 +10,7 @@ import pytest
 from microseg.core.alarm.schema import FieldAlarm, Group, Level
 from microseg.core.schemas.bag import TrainingField
 from microseg.core.schemas.fidelity import Fidelity, FieldFidelity
-from microseg.core.schemas.manifest import Manifest
+from microseg.core.schemas.manifest import EngineAdaptation, Manifest
 from microseg.core.schemas.preparation import DomainEntry, Grid, PixelSizeRange, Preparation
 from microseg.core.schemas.validation import Validation
 from microseg.core.statistics.corrected import PhaseResult
@@ -294,6 +294,17 @@ def test_a_report_of_sections_beyond_the_labelled_range_claims_nothing() -> None
 def test_a_section_beyond_the_margin_is_not_claimed_however_wide_its_interval() -> None:
     ((_, carbide),) = (each.phases for each in claims(lot(0.5, 0.9, 0.63), of(validation())).sections.values())
     assert carbide.evidence == "none" and "lies outside the labelled fields' range" in carbide.reasons[0]
+
+
+def test_an_adapted_engine_tells_its_estimates_and_the_labelled_fields_that_it_knows() -> None:
+    fields = [TrainingField(name="a", sha256=str(index) * 64, group="a", fold=-1) for index in (1, 2)]
+    adaptation = EngineAdaptation(domain="lom", fields=fields, disagreement=0.031, limit=0.02)
+    reasons = ground(of(adaptation=adaptation, domain="lom"))[1]
+    assert "adapted to 'lom' without labels; estimates of its fractions differ by 3.1 points" in reasons
+    close = adaptation.model_copy(update={"disagreement": 0.01})
+    assert ground(of(adaptation=close, domain="lom"))[1].endswith("adapted to 'lom' without labels")
+    evidence, reasons = ground(of(validation(domain="lom"), adaptation=adaptation, domain="lom"))
+    assert evidence == "validated" and "adapted to 2 of the 6 labelled fields, without their labels" in reasons
 
 
 def test_what_a_figure_lacks_is_in_the_reasons_for_a_file() -> None:
