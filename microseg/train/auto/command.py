@@ -265,7 +265,7 @@ def run_auto(
     refuse_existing(out, resume)
     documents: dict[str, Any] = {}
     if (out / "run.yaml").is_file():
-        recipe, workers = _begun(out, options)
+        recipe, workers = _begun(out, options, notice)
     else:
         decided = decide(source, options, notice=notice, on_trial=on_trial, clock=clock)
         recipe, workers = decided.recipe, decided.automatic.workers
@@ -288,7 +288,7 @@ def run_auto(
     return summary
 
 
-def _begun(out: Path, options: AutoOptions) -> tuple[Recipe, int]:
+def _begun(out: Path, options: AutoOptions, notice: NoticeCallback = no_notice) -> tuple[Recipe, int]:
     """Recipe and workers of a run that has begun. Settings that differ make another run, which `run_supervised` refuses.
 
     Raises InputError where the run has another recipe, or a file of it cannot be read.
@@ -300,7 +300,10 @@ def _begun(out: Path, options: AutoOptions) -> tuple[Recipe, int]:
         # The process was killed between two files: what follows is decided as for a new run.
         return recipe, workers_for(recipe, _circumstances(options))
     remedy = "remove it, or train again with another --out"
-    return recipe, AutomaticRecipe.read_json(out / _AUTOMATIC, "record of `--recipe auto`", remedy).workers
+    automatic = AutomaticRecipe.read_json(out / _AUTOMATIC, "record of `--recipe auto`", remedy)
+    if options.minutes not in (None, automatic.minutes):
+        notice(f"the run keeps its budget of {automatic.minutes:g} min; --minutes {options.minutes:g} is for a new one")
+    return recipe, automatic.workers
 
 
 def _tell(automatic: AutomaticRecipe, recipe: Recipe, notice: NoticeCallback) -> None:

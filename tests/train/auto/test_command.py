@@ -108,7 +108,10 @@ def _check_printed_scores(source: Path, run: Path, scores: dict[str, Any]) -> No
 def _check_resumption(source: Path, run: Path, options: AutoOptions, workers: int) -> None:
     """A run that has begun goes on with its own recipe, and with nothing else."""
     record = run / "automatic.json"
-    assert command._begun(run, options)[1] == workers
+    told: list[str] = []
+    assert command._begun(run, options, told.append)[1] == workers and told == []
+    command._begun(run, replace(options, minutes=99), told.append)
+    assert told == ["the run keeps its budget of 10 min; --minutes 99 is for a new one"]
     with pytest.raises(InputError, match="holds a run with another recipe"):
         run_auto(source, replace(options, settings=[*options.settings, "batch=3"]), run, resume=True)
     content = record.read_text()
