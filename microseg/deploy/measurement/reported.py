@@ -219,7 +219,8 @@ def _claimed(result: PhaseResult, ground: Ground, sampled: tuple[int, int], phas
 def reason_against(result: PhaseResult, fields: int, phase: str) -> str | None:
     """Why nothing is claimed of a phase although labelled fields stand behind it; None where it is claimed.
 
-    A mean lies outside the labelled fields' range where it does by more than the margin.
+    A mean lies outside the labelled fields' range where it does by more than the margin and by more than its own
+    uncertainty.
 
     Args:
         result: what the statistics say.
@@ -227,9 +228,13 @@ def reason_against(result: PhaseResult, fields: int, phase: str) -> str | None:
         phase: name of the phase.
     """
     low, high = result.validated_range
+    margin = RANGE_MARGIN
+    if result.interval is not None:
+        # Where the correction is uncertain, sections inside the range are found far outside of it by chance.
+        margin = max(margin, (result.interval[1] - result.interval[0]) / 2)
     if fields < 2:
         return "one field gives no interval: nothing shows how far fields of the section differ"
-    if not low - RANGE_MARGIN <= result.corrected <= high + RANGE_MARGIN:
+    if not low - margin <= result.corrected <= high + margin:
         return f"{phase}: {100 * result.corrected:.1f} % in the mean lies outside the labelled fields' range ({_span(result)})"
     if result.withheld == "the labelled fields hold one phase alone":
         return f"{phase}: all labelled fields have {100 * low:.0f} % of it, so that nothing shows how the engine errs in it"

@@ -291,11 +291,6 @@ def test_a_report_of_sections_beyond_the_labelled_range_claims_nothing() -> None
     assert claims([*many, *high], of(validation())).report[1].evidence == "validated"
 
 
-def test_a_section_beyond_the_margin_is_not_claimed_however_wide_its_interval() -> None:
-    ((_, carbide),) = (each.phases for each in claims(lot(0.5, 0.9, 0.63), of(validation())).sections.values())
-    assert carbide.evidence == "none" and "lies outside the labelled fields' range" in carbide.reasons[0]
-
-
 def test_an_adapted_engine_tells_its_estimates_and_the_labelled_fields_that_it_knows() -> None:
     fields = [TrainingField(name="a", sha256=str(index) * 64, group="a", fold=-1) for index in (1, 2)]
     adaptation = EngineAdaptation(domain="lom", fields=fields, disagreement=0.031, limit=0.02)
