@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,9 @@ def _reader(
         return _plain_reader(tif, page, planes, skipped), None
     if skipped:
         raise FieldError(f"{path}: page {skipped + 1} has no header of its own. Remedy: save it as a file.")
+    if not all(isinstance(side, Integral) for side in (page.tilelength, page.tilewidth, page.rowsperstrip)):
+        # Of a damaged file. Such a tuple, times a width, takes gigabytes.
+        raise FieldError(f"{path}: states several sizes of its tiles or strips. {AGAIN}")
     # A row of tiles is kept.
     strip = min(page.rowsperstrip, height) * row_bytes
     band = max(page.tilelength * page.tilewidth, min(page.tilelength, height) * width)

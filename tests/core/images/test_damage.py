@@ -41,3 +41,17 @@ def test_every_damage_is_a_reason_or_a_picture(tmp_path: Path) -> None:
             reasons[name] = str(error)
     assert not [name for name, reason in reasons.items() if name not in reason or "Remedy: " not in reason]
     assert set(intact) <= read and len(read) < 400
+
+
+@pytest.mark.parametrize("code", [322, 323])
+def test_a_tag_of_several_tile_sizes_is_refused_before_memory_is_taken(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(96, 96), tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(path) as tif:
+        entry = tif.pages[0].tags[code].offset  # type: ignore[union-attr]
+    data = bytearray(path.read_bytes())
+    # Forty LONG values that begin at byte 8.
+    data[entry + 2 : entry + 12] = struct.pack("<HII", 4, 40, 8)
+    path.write_bytes(data)
+    with pytest.raises(FieldError, match=r"a\.tif: states several sizes of its tiles or strips.*Remedy"):
+        open_micrograph(path)
