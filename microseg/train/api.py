@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -16,7 +15,7 @@ from microseg.core.errors import InputError
 from microseg.core.schemas.bag import FoldInfo
 from microseg.core.schemas.run import RunRecord, RunSummary, read_record, read_run
 from microseg.train import ADAPTATION_METHODS
-from microseg.train.auto.options import EVALUATION, AutoOptions, FingerprintCallback, no_fingerprint
+from microseg.train.auto.options import AutoOptions, FingerprintCallback, no_fingerprint
 from microseg.train.common.progress import FoldCallback, NoticeCallback, no_fold_progress, no_notice
 from microseg.train.common.recipe import Recipe
 from microseg.train.recipe_files import AUTO, load_recipe, load_uda_recipe, recipe_of_run
@@ -61,8 +60,9 @@ class Run:
 
         Each field is scored by the fold that did not see it. None for a run of another recipe than `auto`.
         """
-        file = self.path / EVALUATION
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        from microseg.train.auto.closing import read_evaluation
+
+        return read_evaluation(self.path)
 
     @property
     def verdict(self) -> str | None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from microseg.cli.tables import Cell
     from microseg.core.schemas.manifest import Manifest
     from microseg.core.schemas.plan import PlanInfo, SizeRange
-    from microseg.core.schemas.validation import Validation
     from microseg.runtime import EngineFile
 
 
@@ -74,6 +73,7 @@ def _print_validations(file: EngineFile) -> None:
     from microseg.cli.tables import output_console, say
     from microseg.core.errors import InputError
     from microseg.core.schemas.validation import read_validation_beside, validation_beside
+    from microseg.deploy.measurement.evidence import against_network
 
     console, manifest = output_console(), file.manifest
     is_used = bool(manifest.validations)
@@ -83,24 +83,15 @@ def _print_validations(file: EngineFile) -> None:
         say(console, f"note: not used: {error}")
     else:
         if found is not None:
-            why = _against(found, manifest)
-            say(console, f"{validation_beside(file.path).name}{f', {why}: not used' if why else ''}")
+            against = against_network(found, manifest)
+            say(console, f"{validation_beside(file.path).name}{''.join(f': not used: {why}' for why in against)}")
             print_validation(found)
-            is_used |= why is None
+            is_used |= not against
     for carried in manifest.validations:
         print_validation(carried)
     if not is_used:
         say(console, "not validated: reports state no interval")
         say(console, "Next: microseg validate ENGINE LABELLED, or export the run again")
-
-
-def _against(found: Validation, manifest: Manifest) -> str | None:
-    """Why a validation is not of this engine; None where it is."""
-    if found.network_sha256 == manifest.network_sha256:
-        return None
-    if manifest.plan is None or found.network_sha256 != manifest.model_sha256:
-        return "of another engine"
-    return None if manifest.plan.verified else "of the ONNX file, with which this plan was not compared"
 
 
 def _rows(manifest: Manifest, states: dict[str, str]) -> dict[str, Cell]:

@@ -259,7 +259,7 @@ def _bootstrap(fields: Sequence[NDArray[np.int64]], names: Sequence[str]) -> dic
     draws = rng.integers(len(fields), size=(BOOTSTRAP_DRAWS, len(fields)))
     values, mious = np.empty((BOOTSTRAP_DRAWS, len(names))), np.empty(BOOTSTRAP_DRAWS)
     for index, draw in enumerate(draws):
-        # One at a time: of many phases, all matrices together take gigabytes.
+        # One at a time: of many phases, all matrices together take a gigabyte.
         pooled = np.tensordot(np.bincount(draw, minlength=len(fields)), stack, 1)
         values[index], mious[index] = iou(pooled), mean_iou(pooled)
     return {

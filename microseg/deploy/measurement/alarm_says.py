@@ -40,8 +40,8 @@ def alarm_says(section: Section, validation: Validation, sources: Sources) -> Al
     """Whether the alarm withdraws labelled fields from a section.
 
     It withdraws a cross-validation, whose fields are those of the calibration; so does a field that it did not look at, since
-    nothing else shows whether the field is like those. It withdraws a validation where it tells the
-    section from the validation's fields: where one side raises it and the section lies outside the range that they span.
+    nothing else shows whether the field is like those. It withdraws a validation where it tells the section from the
+    validation's fields: where one side raises it and the section lies outside the range that they span.
     """
     verdict = section.alarm
     if validation.kind == "cross-validated":
@@ -49,7 +49,8 @@ def alarm_says(section: Section, validation: Validation, sources: Sources) -> Al
             return AlarmSays(True, (_NO_ALARM,))
         unseen = sum(field.alarm is None for field in section.fields)
         if unseen or verdict is None:
-            return AlarmSays(True, (f"no alarm looked at {some_of(unseen, section)}: {_NOT_LOOKED}",))
+            number = unseen or len(section.fields)
+            return AlarmSays(True, (f"no alarm looked at {some_of(number, section)}: {_NOT_LOOKED}",))
         return AlarmSays(True, (f"alarm: {verdict.text}",)) if verdict.is_raised else AlarmSays(False)
     if verdict is None:
         return AlarmSays(False, (_UNSEEN,))

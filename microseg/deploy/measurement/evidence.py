@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 Evidence = Literal["audited", "validated", "cross-validated", "none"]
 NOT_VALIDATED = "not validated; the sampling interval (E562) does not cover errors of the network"
 # What a report says in place of the alarm where there is none.
-NOT_JUDGED = (
-    "none: the engine holds none, or the fields are smaller than it needs. Nothing shows whether they are like the labelled "
-    "ones"
-)
+NOT_JUDGED = "none looked at these fields, so that nothing shows whether they are like the labelled ones"
 # A calibration of the magnification is good to a few per cent. Beyond this a pixel shows another resolution.
 SCALE_TOLERANCE = 1.1
 # Keys of a preparation that change what the network sees.
@@ -270,7 +267,7 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
         return [
             f"it is of the domain {validation.domain!r}, {measured}. Remedy: microseg validate --as {sources.domain}"
         ]
-    reasons = _against_network(validation, manifest)
+    reasons = against_network(validation, manifest)
     trained = {field.sha256 for field in manifest.training_fields} if validation.kind == "validated" else set()
     if used := sum(field.sha256 in trained for field in validation.fields):
         total = len(validation.fields)
@@ -280,8 +277,13 @@ def _against_validation(validation: Validation, sources: Sources) -> list[str]:
     return reasons if (few := too_few(validation)) is None else [*reasons, few]
 
 
-def _against_network(validation: Validation, manifest: Manifest) -> list[str]:
-    """Why labelled fields say nothing of this network. Folds are those of the engine that carries a cross-validation."""
+def against_network(validation: Validation, manifest: Manifest) -> list[str]:
+    """Why labelled fields say nothing of this network; empty where they do.
+
+    Args:
+        validation: the labelled fields. A cross-validation is of the folds of the engine that carries it.
+        manifest: the engine's manifest.
+    """
     if validation.kind == "validated" and validation.network_sha256 == manifest.network_sha256:
         return []
     if validation.kind == "validated" and (manifest.plan is None or validation.network_sha256 != manifest.model_sha256):

@@ -78,7 +78,7 @@ class Reported:
     budget: tuple[Term, ...] = ()
 
     @property
-    def told(self) -> list[str]:
+    def reasons_in_file(self) -> list[str]:
         """The reasons for a file, which has no heading: where nothing is claimed, with what the figure lacks."""
         return [*self.reasons, *([NOT_VALIDATED] if self.evidence == "none" else [])]
 
@@ -138,11 +138,15 @@ def claims(
         report = found[sections[0].name].phases
     else:
         each = _reported(sections, whole, sources.manifest, phases)
-        report = tuple(_beside_sections(reported, index, found, len(fields)) for index, reported in enumerate(each))
+        report = tuple(
+            _unless_sections_lie_beyond(reported, index, found, len(fields)) for index, reported in enumerate(each)
+        )
     return Claims(report, found, whole.validation)
 
 
-def _beside_sections(whole: Reported, phase: int, sections: Mapping[str, ReportedSection], fields: int) -> Reported:
+def _unless_sections_lie_beyond(
+    whole: Reported, phase: int, sections: Mapping[str, ReportedSection], fields: int
+) -> Reported:
     """A phase of the whole report, without a claim where too many of its fields are of sections beyond the labelled range."""
     beyond = {
         name: section.fields

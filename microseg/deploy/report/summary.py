@@ -319,7 +319,7 @@ def _reported(found: Reported) -> SummaryReported:
         interval=found.interval,
         evidence=found.evidence,
         raw=found.raw,
-        reasons=found.told,
+        reasons=found.reasons_in_file,
         budget=[BudgetRow(**asdict(term)) for term in found.budget],
     )
 

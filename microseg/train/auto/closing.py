@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from microseg.core.errors import InputError
+from microseg.train.auto.options import EVALUATION
+
 # IoU below which a phase counts as not found, and above which its outline can be used.
 LOST, ROUGH = 0.1, 0.5
 MOST_WARNINGS = 6
+
+
+def read_evaluation(run: Path) -> dict[str, Any] | None:
+    """The scores of a run of `auto` on its held-out fields; None where it has none.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    file = run / EVALUATION
+    if not file.is_file():
+        return None
+    try:
+        scores = json.loads(file.read_text(encoding="utf-8"))
+        if not {"iou", "miou", "spread", "fractions", "fields", "folds", "confusion"} <= scores.keys():
+            raise ValueError("keys are missing")
+    except (ValueError, AttributeError, OSError) as error:
+        remedy = "remove it, and `microseg train supervised` with --resume writes it again"
+        raise InputError(f"{file}: is damaged ({error}). Remedy: {remedy}.") from error
+    return dict(scores)
 
 
 def closing_warnings(scores: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from microseg.core.system.files import write_json
 from microseg.core.system.processor_count import usable_processors
 from microseg.train.analysis.evaluate import evaluate_run
 from microseg.train.auto.budget import Forecast, TrainingWork, forecast, measured_speed
-from microseg.train.auto.closing import closing_warnings
+from microseg.train.auto.closing import closing_warnings, read_evaluation
 from microseg.train.auto.draft import Draft, draft_of, rounds_of, trials_of, workers_for
 from microseg.train.auto.options import (
     EVALUATION,
@@ -283,7 +282,9 @@ def run_auto(
     assert summary is not None  # all folds are trained
     if not (out / EVALUATION).is_file():
         write_json(out / EVALUATION, evaluate_run(out, source, training_only=True))
-    for text in closing_warnings(json.loads((out / EVALUATION).read_text(encoding="utf-8"))):
+    scores = read_evaluation(out)
+    assert scores is not None  # written above
+    for text in closing_warnings(scores):
         notice(text)
     return summary
 

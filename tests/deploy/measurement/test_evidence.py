@@ -304,7 +304,9 @@ def test_an_adapted_engine_tells_its_estimates_and_the_labelled_fields_that_it_k
 
 def test_what_a_figure_lacks_is_in_the_reasons_for_a_file() -> None:
     lacking, claimed = claims(lot(), of()).report[0], claims(lot(), of(validation())).report[0]
-    assert lacking.told == [*lacking.reasons, NOT_VALIDATED] and claimed.told == list(claimed.reasons)
+    assert lacking.reasons_in_file == [*lacking.reasons, NOT_VALIDATED] and claimed.reasons_in_file == list(
+        claimed.reasons
+    )
 
 
 def test_sections_of_one_field_have_no_interval_and_the_report_has_one() -> None:

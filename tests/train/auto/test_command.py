@@ -103,6 +103,15 @@ def _check_printed_scores(source: Path, run: Path, scores: dict[str, Any]) -> No
         error = 100 * scores["fractions"][phase]["error"]
         assert f"{value:.3f}" in row and f"{low:.3f} to {high:.3f}" in row and f"{error:.2f}" in row
     assert "(0.0 min)" in outcome.out, "the time of this command"
+    file = run / "evaluation.json"
+    content = file.read_text(encoding="utf-8")
+    for damage in ("{", "[]", '{"iou": {}}'):
+        file.write_text(damage, encoding="utf-8")
+        damaged = microseg("train", "supervised", source, "--out", run, "--resume")
+        assert (
+            damaged.status == 2 and "evaluation.json: is damaged" in damaged.err and "Remedy: remove it" in damaged.err
+        )
+    file.write_text(content, encoding="utf-8")
 
 
 def _check_resumption(source: Path, run: Path, options: AutoOptions, workers: int) -> None:

@@ -31,7 +31,7 @@ def sections_table(findings: TableFindings) -> bytes:
                     "interval_high": high,
                     "evidence": reported.evidence,
                     "raw": reported.raw,
-                    "reasons": json.dumps(reported.told, ensure_ascii=False),
+                    "reasons": json.dumps(reported.reasons_in_file, ensure_ascii=False),
                     "alarm": None if alarm is None else alarm.level,
                     "predicted_error": None if alarm is None else alarm.predicted_error,
                 }
